@@ -1,0 +1,1 @@
+//! Telephone sound: G.711, resampling, sound files, levels, voice activity.

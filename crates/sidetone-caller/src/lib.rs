@@ -1,0 +1,1 @@
+//! Plays the part of Asterisk on an AudioSocket connection.

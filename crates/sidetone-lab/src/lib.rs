@@ -1,0 +1,1 @@
+//! A real Asterisk for the tests of Sidetone, fetched and run without root.

@@ -1,0 +1,1 @@
+//! The AudioSocket wire and the rules of a call, without I/O.

@@ -1,0 +1,1 @@
+//! AudioSocket server for Asterisk: put programs on phone calls.
