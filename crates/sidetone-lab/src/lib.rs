@@ -1,1 +1,3 @@
 //! A real Asterisk for the tests of Sidetone, fetched and run without root.
+
+pub mod fetch;
