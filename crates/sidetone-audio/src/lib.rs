@@ -1,1 +1,15 @@
 //! Telephone sound: G.711, resampling, sound files, levels, voice activity.
+//!
+//! Everywhere in this crate a *sample* is a mono `i16` (Asterisk's *slin*), a *rate* is samples per
+//! second as `u32`, and nothing here knows of sockets, clocks or threads.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`g711`] | µ-law and A-law, both ways |
+//! | [`resample`] | any rate to any rate, as a stream or a whole clip |
+//! | [`wav`] | writes a WAV file that survives the death of its writer |
+#![forbid(unsafe_code)]
+
+pub mod g711;
+pub mod resample;
+pub mod wav;
