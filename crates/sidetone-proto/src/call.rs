@@ -1,0 +1,630 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    Cadence, Decoder, Due, Kind, Live, Mark, Message, Outbound, Pacer, PeerErrors, Playout, Pulled,
+    Rate, Time, Unsent, encode_samples,
+};
+
+mod counters;
+mod end;
+
+pub use counters::Counters;
+pub use end::{EndReason, EndedBy};
+
+/// At most this many slots are written in one turn when some are missing.
+const SLOTS_A_TURN: usize = 2;
+
+/// How long a call that was ended here may take to go: its last bytes, then the other side's end of stream.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The limits of a call.
+///
+/// ```
+/// let config = sidetone_proto::CallConfig::default();
+/// assert_eq!(config.identity_timeout.as_secs(), 60);
+/// assert_eq!(config.idle_timeout, None);
+/// ```
+#[derive(Clone, Debug)]
+pub struct CallConfig {
+    /// How long a connection may stay without a UUID.
+    ///
+    /// It is long because Asterisk's channel driver connects when the channel is *requested* and says the
+    /// UUID when it is *called*: with ARI create and dial, seconds or minutes lie between.
+    pub identity_timeout: Duration,
+    /// Ends a call after so long without inbound audio or digits. Off unless set: silence from Asterisk is
+    /// legal, a muted caller or a phone with silence suppression sends nothing.
+    pub idle_timeout: Option<Duration>,
+    /// Ends a call so long after its UUID.
+    pub max_duration: Option<Duration>,
+}
+
+impl Default for CallConfig {
+    fn default() -> Self {
+        Self {
+            identity_timeout: Duration::from_secs(60),
+            idle_timeout: None,
+            max_duration: None,
+        }
+    }
+}
+
+/// The state machine of one call.
+///
+/// Whoever drives it gives it what was read ([`receive`](Self::receive), [`end_of_stream`](Self::end_of_stream)),
+/// asks it to write whenever its [`deadline`](Self::deadline) has come ([`poll_slot`](Self::poll_slot)) or a
+/// full socket takes more ([`poll_unsent`](Self::poll_unsent)), says how much of that went out
+/// ([`transmitted`](Self::transmitted)), and does to the socket what [`poll_io`](Self::poll_io) says.
+///
+/// ```
+/// use sidetone_proto::{CallConfig, CallMachine, Received, Time};
+///
+/// let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
+/// let mut id = None;
+/// call.receive(Time::ZERO, b"\x01\x00\x100123456789abcdef", &mut |received| {
+///     if let Received::Identified(uuid) = received {
+///         id = Some(uuid);
+///     }
+/// });
+/// assert!(id.is_some());
+///
+/// let (mut wire, mut pcm) = (Vec::new(), Vec::new());
+/// call.poll_slot(Time::ZERO, &mut wire, &mut pcm, &mut |_| {});
+/// assert_eq!(wire.len(), 323, "a silent frame, from the UUID on");
+/// call.transmitted(&wire, wire.len());
+/// ```
+#[derive(Debug)]
+pub struct CallMachine {
+    config: CallConfig,
+    phase: Phase,
+    opened: Time,
+    /// When the UUID came: the origin of the call's clock.
+    began: Option<Time>,
+    last_inbound: Time,
+    decoder: Decoder,
+    cadence: Cadence,
+    /// The place of the next inbound sample on the call's clock.
+    position: Duration,
+    companded: bool,
+    rate: Rate,
+    pacer: Pacer,
+    playout: Playout,
+    live: Live,
+    unsent: Unsent,
+    counters: Counters,
+}
+
+/// Where a call is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Connected; the UUID has not come.
+    Opening,
+    /// Audio flows.
+    Running,
+    /// It will be hung up when all queued audio is written.
+    Finishing(EndReason),
+    /// The hang-up message is on its way out.
+    HangingUp {
+        /// Why.
+        reason: EndReason,
+        /// When to give up on it.
+        until: Time,
+        /// The message has been handed to the socket's owner.
+        said: bool,
+    },
+    /// Our side is shut; what still comes in is discarded, for closing with unread audio would reset the
+    /// connection.
+    Lingering {
+        /// Why.
+        reason: EndReason,
+        /// When to stop waiting for the other side's end of stream.
+        until: Time,
+    },
+    /// Over.
+    Closed(EndReason),
+}
+
+/// What came in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Received<'a> {
+    /// The call said which one it is; its grid begins.
+    Identified(Uuid),
+    /// Audio, never empty.
+    Audio {
+        /// The rate that its kind names.
+        rate: Rate,
+        /// The bytes as they came, companded or not.
+        bytes: &'a [u8],
+        /// The place of its first sample on the call's clock, which begins with the UUID.
+        offset: Duration,
+    },
+    /// A digit, with its place on the call's clock.
+    Dtmf {
+        /// One of `0-9 * # A-D`.
+        digit: char,
+        /// When it came.
+        offset: Duration,
+    },
+    /// The other side reports trouble. If the hang-up bit is set, the call ends.
+    PeerErrors(PeerErrors),
+    /// A message that can't be what its kind says; it was skipped.
+    Malformed {
+        /// The kind.
+        kind: Kind,
+        /// Bytes of payload.
+        length: u16,
+    },
+}
+
+/// What happened while a slot was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// A slot leaves.
+    Slot {
+        /// Its rate.
+        rate: Rate,
+        /// Its samples.
+        samples: &'a [i16],
+    },
+    /// Everything queued before this mark has left.
+    Reached(Mark),
+    /// All queued audio has left.
+    Drained,
+    /// A live source had nothing in time.
+    Underrun,
+}
+
+/// What is to be done to the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Nothing.
+    Nothing,
+    /// Shut the writing side down, once.
+    ShutdownWrite,
+    /// Close it: the call is over.
+    Close,
+}
+
+impl CallMachine {
+    /// A connection that was accepted at `now`.
+    pub fn new(now: Time, config: CallConfig) -> Self {
+        Self {
+            config,
+            phase: Phase::Opening,
+            opened: now,
+            began: None,
+            last_inbound: now,
+            decoder: Decoder::new(),
+            cadence: Cadence::default(),
+            position: Duration::ZERO,
+            companded: false,
+            rate: Rate::default(),
+            pacer: Pacer::new(now),
+            playout: Playout::default(),
+            live: Live::default(),
+            unsent: Unsent::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes bytes that were read at `now`, in order and however they were cut.
+    ///
+    /// | what comes | what happens |
+    /// |---|---|
+    /// | UUID | the grid begins, a slot is due at once |
+    /// | a second UUID | ignored, counted |
+    /// | audio or DTMF before the UUID | dropped, counted: there is no call yet |
+    /// | audio of length 0 | ignored, counted |
+    /// | audio of any other length up to 65535 | one frame |
+    /// | unknown kind | its payload is skipped, counted |
+    /// | a known kind of impossible length | skipped, reported, counted; as the UUID it ends the call |
+    /// | error | reported; with the hang-up bit it ends the call |
+    /// | hang-up | ends the call |
+    /// | anything after the end | discarded, counted in bytes |
+    pub fn receive(&mut self, now: Time, bytes: &[u8], sink: &mut dyn FnMut(Received<'_>)) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let mut rest = bytes;
+        let mut batch = Duration::ZERO;
+        let mut first_audio = true;
+        loop {
+            if self.is_over() {
+                self.counters.bytes_after_end += rest.len() as u64;
+                break;
+            }
+            let decoded = decoder.decode(rest);
+            rest = &rest[decoded.consumed..];
+            let Some(message) = decoded.message else {
+                break;
+            };
+            match message {
+                Message::Audio(audio) if audio.bytes.is_empty() => self.counters.empty_audio += 1,
+                Message::Audio(audio) if self.began.is_some() => {
+                    let duration = self.duration_of(audio.rate, audio.bytes.len());
+                    if std::mem::take(&mut first_audio) {
+                        self.note_gap(now, duration, rest);
+                    }
+                    batch += duration;
+                    self.count_audio(audio.rate, audio.bytes.len());
+                    let offset = self.position;
+                    self.position += duration;
+                    sink(Received::Audio {
+                        rate: audio.rate,
+                        bytes: audio.bytes,
+                        offset,
+                    });
+                }
+                message => self.receive_control(now, message, sink),
+            }
+        }
+        self.decoder = decoder;
+        if batch > Duration::ZERO {
+            self.last_inbound = now;
+            let shift = self.cadence.arrived(now, batch);
+            self.pacer.follow(shift);
+        }
+    }
+
+    /// The other side closed its direction. Asterisk does so whenever a call ends.
+    pub fn end_of_stream(&mut self) {
+        self.phase = Phase::Closed(match self.phase {
+            Phase::Opening => EndReason::NoIdentity,
+            Phase::Running => EndReason::CallerHungUp,
+            Phase::Finishing(_) => EndReason::CallerHungUp,
+            Phase::HangingUp { reason, .. }
+            | Phase::Lingering { reason, .. }
+            | Phase::Closed(reason) => reason,
+        });
+    }
+
+    /// The connection broke. After our own hang-up that is a normal end.
+    pub fn broken(&mut self, reason: EndReason) {
+        self.phase = Phase::Closed(match self.phase {
+            Phase::HangingUp { reason, .. }
+            | Phase::Lingering { reason, .. }
+            | Phase::Closed(reason) => reason,
+            _ => reason,
+        });
+    }
+
+    /// Ends the call: nothing queued is played any more, the hang-up message goes out at once.
+    pub fn hang_up(&mut self, now: Time, reason: EndReason) {
+        if matches!(
+            self.phase,
+            Phase::Opening | Phase::Running | Phase::Finishing(_)
+        ) {
+            self.playout.clear();
+            self.live.clear();
+            self.phase = Phase::HangingUp {
+                reason,
+                until: now + LINGER,
+                said: false,
+            };
+        }
+    }
+
+    /// Ends the call when everything queued has been played.
+    pub fn finish(&mut self, reason: EndReason) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Finishing(reason);
+        }
+    }
+
+    /// Appends what is due at `now` to `wire`: nothing, one or two slots, or the hang-up message.
+    ///
+    /// `pcm` is room to work in. Whatever is appended must be written before anything else and reported to
+    /// [`transmitted`](Self::transmitted). While bytes of an earlier message are unsent, slots pass unused.
+    pub fn poll_slot(
+        &mut self,
+        now: Time,
+        wire: &mut Vec<u8>,
+        pcm: &mut Vec<i16>,
+        notices: &mut dyn FnMut(Notice<'_>),
+    ) {
+        self.check_limits(now);
+        for _ in 0..SLOTS_A_TURN {
+            if !matches!(self.phase, Phase::Running | Phase::Finishing(_)) || self.began.is_none() {
+                break;
+            }
+            match self.pacer.due(now, self.rate.slot()) {
+                Due::NotYet => break,
+                Due::Now { late } => self.counters.note_lateness(late),
+                Due::Slipped { missed, late } => {
+                    self.counters.note_lateness(late);
+                    self.counters.slips += 1;
+                    self.counters.slots_missed += missed;
+                }
+            }
+            if !self.unsent.is_empty() {
+                self.counters.slots_skipped += 1;
+                self.pacer.advance(self.rate.slot());
+                continue;
+            }
+            if self.is_finished() {
+                break;
+            }
+            let rate = self.make_slot(now, pcm, notices);
+            encode_samples(rate, pcm, wire);
+            self.counters.frames_out += (pcm.len() / rate.message_samples()) as u64;
+            self.pacer.advance(rate.slot());
+            if let Some(shift) = self.live.wanted_shift(self.pacer.next()) {
+                self.pacer.steer(shift);
+            }
+        }
+        if let Phase::Finishing(reason) = self.phase
+            && self.is_finished()
+        {
+            self.phase = Phase::HangingUp {
+                reason,
+                until: now + LINGER,
+                said: false,
+            };
+        }
+        if let Phase::HangingUp { said, .. } = &mut self.phase
+            && !*said
+            && self.unsent.is_empty()
+        {
+            *said = true;
+            Outbound::Hangup.encode(wire);
+        }
+    }
+
+    /// Appends the bytes that an earlier write left over. They go out as soon as the socket takes them.
+    pub fn poll_unsent(&mut self, wire: &mut Vec<u8>) {
+        wire.extend_from_slice(self.unsent.bytes());
+    }
+
+    /// The kernel took the first `sent` bytes of `wire`, which a poll has filled.
+    pub fn transmitted(&mut self, wire: &[u8], sent: usize) {
+        if sent < wire.len() {
+            self.counters.short_writes += 1;
+        }
+        self.unsent.keep(wire, sent);
+    }
+
+    /// Whether to ask the kernel when the socket takes more.
+    pub fn wants_writable(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// What to do to the socket now.
+    pub fn poll_io(&mut self, now: Time) -> Io {
+        match self.phase {
+            Phase::HangingUp {
+                reason, said: true, ..
+            } if self.unsent.is_empty() => {
+                self.phase = Phase::Lingering {
+                    reason,
+                    until: now + LINGER,
+                };
+                Io::ShutdownWrite
+            }
+            Phase::HangingUp { reason, until, .. } | Phase::Lingering { reason, until }
+                if now >= until =>
+            {
+                self.phase = Phase::Closed(reason);
+                Io::Close
+            }
+            Phase::Closed(_) => Io::Close,
+            _ => Io::Nothing,
+        }
+    }
+
+    /// When [`poll_slot`](Self::poll_slot) and [`poll_io`](Self::poll_io) are to be called next, at the
+    /// latest.
+    pub fn deadline(&self) -> Time {
+        match self.phase {
+            Phase::Opening => self.opened + self.config.identity_timeout,
+            Phase::Running | Phase::Finishing(_) => self.pacer.next(),
+            Phase::HangingUp { said: false, .. } if self.unsent.is_empty() => Time::ZERO,
+            Phase::HangingUp { until, .. } | Phase::Lingering { until, .. } => until,
+            Phase::Closed(_) => Time::ZERO,
+        }
+    }
+
+    /// Inbound `0x10` carries one byte a sample instead of two (µ-law or A-law), or no longer does.
+    pub fn set_companded(&mut self, companded: bool) {
+        self.companded = companded;
+    }
+
+    /// The queued audio.
+    pub fn playout(&mut self) -> &mut Playout {
+        &mut self.playout
+    }
+
+    /// The live audio. It plays whenever nothing is queued; what comes in while queued audio plays is
+    /// dropped, so that its delay doesn't grow.
+    pub fn live(&mut self) -> &mut Live {
+        &mut self.live
+    }
+
+    /// The rate at which audio goes out: 8 kHz until audio of a wideband kind comes in, then that.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Where the call is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The time since the UUID came.
+    pub fn age(&self, now: Time) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now - began)
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            live_dropped: self.live.dropped(),
+            underruns: self.live.underruns(),
+            ..self.counters
+        }
+    }
+
+    fn receive_control(
+        &mut self,
+        now: Time,
+        message: Message<'_>,
+        sink: &mut dyn FnMut(Received<'_>),
+    ) {
+        match message {
+            Message::Uuid(_) if self.began.is_some() => self.counters.second_uuids += 1,
+            Message::Uuid(uuid) => {
+                self.began = Some(now);
+                self.last_inbound = now;
+                self.pacer = Pacer::new(now);
+                self.phase = match self.phase {
+                    Phase::Opening => Phase::Running,
+                    other => other,
+                };
+                sink(Received::Identified(uuid));
+            }
+            Message::Audio(_) => self.counters.before_uuid += 1,
+            Message::Dtmf(_) if self.began.is_none() => self.counters.before_uuid += 1,
+            Message::Dtmf(digit) => {
+                self.counters.digits += 1;
+                self.last_inbound = now;
+                sink(Received::Dtmf {
+                    digit,
+                    offset: self.age(now),
+                });
+            }
+            Message::Error(errors) => {
+                self.counters.peer_errors += 1;
+                sink(Received::PeerErrors(errors));
+                if errors.hangup() {
+                    self.linger(now, EndReason::HangupMessage);
+                }
+            }
+            Message::Unknown { .. } => self.counters.unknown += 1,
+            Message::Malformed { kind, length } => {
+                self.counters.malformed += 1;
+                sink(Received::Malformed { kind, length });
+                if kind == Kind::Uuid && self.began.is_none() {
+                    self.hang_up(now, EndReason::MalformedIdentity);
+                }
+            }
+            Message::Hangup => self.linger(now, EndReason::HangupMessage),
+        }
+    }
+
+    /// The other side said that the call is over: there is nothing to say any more.
+    fn linger(&mut self, now: Time, reason: EndReason) {
+        self.playout.clear();
+        self.live.clear();
+        self.phase = Phase::HangingUp {
+            reason,
+            until: now + LINGER,
+            said: true,
+        };
+    }
+
+    fn count_audio(&mut self, rate: Rate, length: usize) {
+        self.counters.frames_in += 1;
+        if rate != Rate::Slin && rate != self.rate {
+            self.rate = rate;
+        }
+        if !length.is_multiple_of(2) && !(self.companded && rate == Rate::Slin) {
+            self.counters.odd_lengths += 1;
+        }
+    }
+
+    /// Looks whether time passed without audio before a batch whose first frame lasts `first` and whose
+    /// other messages are `rest`. What comes in one piece after a stall is late, not lost.
+    fn note_gap(&mut self, now: Time, first: Duration, rest: &[u8]) {
+        let behind = self.duration_of(self.rate, rest.len());
+        if self.counters.frames_in == 0 {
+            self.position = self.age(now).saturating_sub(first + behind);
+            return;
+        }
+        let gap = self.cadence.gap(now, first + behind);
+        if gap > Duration::ZERO {
+            self.counters.gaps += 1;
+            self.counters.gap_time += gap;
+            self.position += gap;
+        }
+    }
+
+    fn duration_of(&self, rate: Rate, bytes: usize) -> Duration {
+        let samples = if self.companded && rate == Rate::Slin {
+            bytes
+        } else {
+            bytes / 2
+        };
+        rate.duration(samples as u64)
+    }
+
+    /// Fills `pcm` with the next slot and says at which rate it is.
+    fn make_slot(
+        &mut self,
+        now: Time,
+        pcm: &mut Vec<i16>,
+        notices: &mut dyn FnMut(Notice<'_>),
+    ) -> Rate {
+        pcm.clear();
+        let queued = self.playout.pull(now, pcm);
+        let rate = match queued {
+            Some(rate) => {
+                self.live.clear();
+                rate
+            }
+            None => match self.live.pull(now, pcm) {
+                Pulled::Audio(rate) => rate,
+                Pulled::Underrun(rate) => {
+                    notices(Notice::Underrun);
+                    rate
+                }
+                Pulled::Nothing => self.rate,
+            },
+        };
+        if pcm.is_empty() {
+            self.counters.silent_slots += 1;
+            pcm.resize(rate.slot_samples(), 0);
+        }
+        notices(Notice::Slot { rate, samples: pcm });
+        while let Some(mark) = self.playout.take_reached() {
+            notices(Notice::Reached(mark));
+        }
+        if self.playout.take_drained() {
+            notices(Notice::Drained);
+        }
+        rate
+    }
+
+    fn check_limits(&mut self, now: Time) {
+        match self.phase {
+            Phase::Opening if now >= self.opened + self.config.identity_timeout => {
+                self.hang_up(now, EndReason::IdentityTimeout);
+            }
+            Phase::Running => {
+                if self
+                    .config
+                    .max_duration
+                    .is_some_and(|most| self.age(now) >= most)
+                {
+                    self.hang_up(now, EndReason::MaxDuration);
+                } else if self
+                    .config
+                    .idle_timeout
+                    .is_some_and(|most| now - self.last_inbound >= most)
+                {
+                    self.hang_up(now, EndReason::IdleTimeout);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finishing(_)) && self.playout.is_empty() && self.live.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::HangingUp { .. } | Phase::Lingering { .. } | Phase::Closed(_)
+        )
+    }
+}
