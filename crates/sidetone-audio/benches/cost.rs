@@ -1,0 +1,56 @@
+//! What a frame costs: `cargo bench -p sidetone-audio`.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use sidetone_audio::g711::Law;
+use sidetone_audio::resample::Resampler;
+
+fn main() {
+    let sound: Vec<i16> = (0..192_000).map(|n| (n * 97) as i16 / 2).collect();
+
+    for law in [Law::Ulaw, Law::Alaw] {
+        let (mut codes, mut samples) = (Vec::new(), Vec::new());
+        time(&format!("encode 160 samples, {law:?}"), || {
+            codes.clear();
+            law.encode(black_box(&sound[..160]), &mut codes);
+        });
+        time(&format!("decode 160 codes, {law:?}"), || {
+            samples.clear();
+            law.decode(black_box(&codes), &mut samples);
+        });
+    }
+
+    for (from, to) in [
+        (8_000, 16_000),
+        (16_000, 8_000),
+        (8_000, 24_000),
+        (24_000, 8_000),
+        (8_000, 48_000),
+        (48_000, 8_000),
+        (8_000, 44_100),
+        (44_100, 8_000),
+        (44_100, 48_000),
+        (192_000, 8_000),
+    ] {
+        let mut resampler = Resampler::new(from, to).unwrap();
+        let mut out = Vec::new();
+        time(&format!("resample 20 ms, {from} to {to}"), || {
+            out.clear();
+            resampler.process(black_box(&sound[..from as usize / 50]), &mut out);
+        });
+    }
+}
+
+/// Prints the fastest of many rounds, which is what is least disturbed by others on the machine.
+fn time(what: &str, mut work: impl FnMut()) {
+    const EACH: u32 = 200;
+    let round = |_| {
+        let start = Instant::now();
+        (0..EACH).for_each(|_| work());
+        start.elapsed() / EACH
+    };
+    let fastest = (0..100).map(round).min().unwrap_or_default();
+    println!("{what:<32} {:>8.3} µs", fastest.as_secs_f64() * 1e6);
+}
