@@ -9,8 +9,10 @@ use super::packages::Available;
 use super::{FetchError, at, cache, sources};
 
 /// Where Debian's keys lie: the second name is that of newer releases.
-const KEYRINGS: [&str; 2] =
-    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
 
 /// How the folders of private apts are named.
 pub(super) const PREFIX: &str = "apt-";
@@ -28,17 +30,31 @@ impl Apt {
         need("apt-get", "apt")?;
         need("dpkg-deb", "dpkg")?;
         need("tar", "tar")?;
-        let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists()).ok_or(FetchError::NoKeyring)?;
+        let keyring = KEYRINGS
+            .iter()
+            .find(|path| Path::new(path).exists())
+            .ok_or(FetchError::NoKeyring)?;
         let mirror = sources::mirror()?;
         let parent = cache::folder();
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).map_err(at(parent))?;
+        let folder = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&parent)
+            .map_err(at(parent))?;
         let apt = Self { folder };
-        for part in ["state/lists/partial", "cache/archives/partial", "etc/preferences.d", "debs"] {
+        for part in [
+            "state/lists/partial",
+            "cache/archives/partial",
+            "etc/preferences.d",
+            "debs",
+        ] {
             let path = apt.path(part);
             std::fs::create_dir_all(&path).map_err(at(path))?;
         }
         apt.write("state/status", "")?;
-        apt.write("sources.list", &format!("deb [arch={architecture} signed-by={keyring}] {mirror} {suite} main\n"))?;
+        apt.write(
+            "sources.list",
+            &format!("deb [arch={architecture} signed-by={keyring}] {mirror} {suite} main\n"),
+        )?;
         apt.write("apt.conf", &apt.configuration(architecture))?;
         apt.run("apt-get", &["-qq", "update"])?;
         Ok(apt)
@@ -80,9 +96,16 @@ APT::Sandbox::User ""; Acquire::Languages "none"; Acquire::Check-Valid-Until "fa
         );
         // The way out to the network (a proxy, a time-out) is the machine's; everything else is ours.
         let machine = Command::new("apt-config").arg("dump").output();
-        let machine = machine.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        let network = |line: &&str| line.starts_with("Acquire::http::") || line.starts_with("Acquire::https::");
-        machine.lines().filter(network).fold(private, |all, line| all + line + "\n")
+        let machine = machine
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default();
+        let network = |line: &&str| {
+            line.starts_with("Acquire::http::") || line.starts_with("Acquire::https::")
+        };
+        machine
+            .lines()
+            .filter(network)
+            .fold(private, |all, line| all + line + "\n")
     }
 
     fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, FetchError> {
@@ -101,7 +124,10 @@ APT::Sandbox::User ""; Acquire::Languages "none"; Acquire::Check-Valid-Until "fa
             said = String::from_utf8_lossy(&output.stderr).into_owned();
         }
         let command = format!("{program} {}", arguments.join(" "));
-        Err(FetchError::Apt { command, output: said })
+        Err(FetchError::Apt {
+            command,
+            output: said,
+        })
     }
 }
 

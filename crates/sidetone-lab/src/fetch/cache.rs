@@ -22,16 +22,26 @@ impl Cache {
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(at(&path))?;
         lock.lock().map_err(at(&path))?;
-        let cache = Self { folder, _lock: lock };
+        let cache = Self {
+            folder,
+            _lock: lock,
+        };
         cache.sweep();
         Ok(cache)
     }
 
     /// Removes what a killed process left half done; nobody else is at work while the lock is held.
     fn sweep(&self) {
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
-            if [PARTIAL, super::apt::PREFIX].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            if [PARTIAL, super::apt::PREFIX]
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix))
+            {
                 // What can't be removed only takes up room.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -47,7 +57,10 @@ impl Cache {
         let entry = self.folder.join(name);
         if !entry.exists() {
             // Whatever is cut short stays under the temporary name and goes away with it: an entry is always whole.
-            let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.folder).map_err(at(&self.folder))?;
+            let partial = tempfile::Builder::new()
+                .prefix(PARTIAL)
+                .tempdir_in(&self.folder)
+                .map_err(at(&self.folder))?;
             fill(partial.path())?;
             std::fs::rename(partial.path(), &entry).map_err(at(&entry))?;
         }
@@ -64,6 +77,11 @@ pub(crate) fn folder() -> PathBuf {
 /// `--target-dir` and a configured one alike.
 fn target() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let built_into = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    built_into.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), Path::to_path_buf)
+    let built_into = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
+    built_into.map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        Path::to_path_buf,
+    )
 }

@@ -12,6 +12,8 @@ mod unpack;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use cache::folder;
+
 use apt::Apt;
 use cache::Cache;
 
@@ -20,8 +22,14 @@ const SUITE: &str = "forky";
 
 /// What `asterisk` depends on but this lab never uses: the modules' own dependencies (databases, sound servers, directories)
 /// are those of modules that are never loaded, the rest serves an installation.
-const NOT_NEEDED: [&str; 6] =
-    ["asterisk-modules", "asterisk-config", "asterisk-core-sounds-en", "adduser", "lsb-base", "debconf"];
+const NOT_NEEDED: [&str; 6] = [
+    "asterisk-modules",
+    "asterisk-config",
+    "asterisk-core-sounds-en",
+    "adduser",
+    "lsb-base",
+    "debconf",
+];
 
 /// A folder with an unpacked Asterisk and the libraries it loads.
 #[derive(Clone, Debug)]
@@ -47,7 +55,11 @@ pub fn asterisk() -> Result<Tree, FetchError> {
         names.push("asterisk-modules".to_owned());
         unpack::all(&apt.download(&names)?, target)
     })?;
-    Ok(Tree { libraries: root.join(layout.libraries), loader: root.join(layout.loader), root })
+    Ok(Tree {
+        libraries: root.join(layout.libraries),
+        loader: root.join(layout.loader),
+        root,
+    })
 }
 
 /// Fetches one further package, without what it depends on, and answers the folder it is unpacked in: for sound files, say.
@@ -62,7 +74,9 @@ pub fn package(name: &str) -> Result<PathBuf, FetchError> {
     Cache::open()?.entry(&format!("{name}-{SUITE}"), |target| {
         let apt = Apt::new(SUITE, layout.debian_name)?;
         if !apt.available()?.contains(name) {
-            return Err(FetchError::NoSuchPackage { name: name.to_owned() });
+            return Err(FetchError::NoSuchPackage {
+                name: name.to_owned(),
+            });
         }
         unpack::all(&apt.download(&[name.to_owned()])?, target)
     })
@@ -99,7 +113,9 @@ impl Tree {
 #[non_exhaustive]
 pub enum FetchError {
     /// A program the fetching needs is not installed.
-    #[error("`{tool}` is not installed; the lab fetches Asterisk with it: on Debian or Ubuntu install the package `{package}`")]
+    #[error(
+        "`{tool}` is not installed; the lab fetches Asterisk with it: on Debian or Ubuntu install the package `{package}`"
+    )]
     MissingTool {
         /// The program.
         tool: &'static str,
@@ -107,7 +123,9 @@ pub enum FetchError {
         package: &'static str,
     },
     /// Debian's signing keys are not installed.
-    #[error("no Debian signing keys under /usr/share/keyrings; install the package `debian-archive-keyring`")]
+    #[error(
+        "no Debian signing keys under /usr/share/keyrings; install the package `debian-archive-keyring`"
+    )]
     NoKeyring,
     /// No apt source of this machine is Debian's own archive.
     #[error(
@@ -116,7 +134,9 @@ pub enum FetchError {
     )]
     NoMirror,
     /// apt failed, three times.
-    #[error("`{command}` failed three times; is the Debian mirror of this machine reachable? It said:\n{output}")]
+    #[error(
+        "`{command}` failed three times; is the Debian mirror of this machine reachable? It said:\n{output}"
+    )]
     Apt {
         /// What was run.
         command: String,
@@ -130,7 +150,9 @@ pub enum FetchError {
         name: String,
     },
     /// A downloaded package would not unpack.
-    #[error("could not unpack {package}: {output}; remove the folder `target/asterisk` and try again")]
+    #[error(
+        "could not unpack {package}: {output}; remove the folder `target/asterisk` and try again"
+    )]
     Unpack {
         /// The package's file.
         package: String,

@@ -17,7 +17,9 @@ impl Available {
         let mut package = "";
         for line in text.lines() {
             // Only the four fields that matter; every other line, folded ones included, is passed over.
-            let Some((field, value)) = line.split_once(": ") else { continue };
+            let Some((field, value)) = line.split_once(": ") else {
+                continue;
+            };
             match field {
                 "Package" => {
                     package = value;
@@ -25,12 +27,19 @@ impl Available {
                 }
                 "Depends" | "Pre-Depends" => {
                     let groups = value.split(',').map(|group| group.trim().to_owned());
-                    available.depends.entry(package.to_owned()).or_default().extend(groups);
+                    available
+                        .depends
+                        .entry(package.to_owned())
+                        .or_default()
+                        .extend(groups);
                 }
                 "Provides" => {
                     for provided in value.split(',').map(bare_name) {
                         // Of several providers the first by name, so that two machines choose alike.
-                        let provider = available.providers.entry(provided.to_owned()).or_insert_with(|| package.to_owned());
+                        let provider = available
+                            .providers
+                            .entry(provided.to_owned())
+                            .or_insert_with(|| package.to_owned());
                         if package < provider.as_str() {
                             package.clone_into(provider);
                         }
@@ -49,12 +58,17 @@ impl Available {
     /// The real package behind a name, which may be a virtual one.
     fn resolve(&self, name: &str) -> Option<&str> {
         let real = self.depends.get_key_value(name).map(|(name, _)| name);
-        real.or_else(|| self.providers.get(name)).map(String::as_str)
+        real.or_else(|| self.providers.get(name))
+            .map(String::as_str)
     }
 }
 
 /// `first` and everything it depends on, without `excluded` and what only those need.
-pub(super) fn closure(available: &Available, first: &str, excluded: &[&str]) -> Result<Vec<String>, FetchError> {
+pub(super) fn closure(
+    available: &Available,
+    first: &str,
+    excluded: &[&str],
+) -> Result<Vec<String>, FetchError> {
     let mut chosen = Vec::new();
     let mut known: HashSet<&str> = excluded.iter().copied().collect();
     let mut todo = VecDeque::from([first]);
@@ -62,7 +76,11 @@ pub(super) fn closure(available: &Available, first: &str, excluded: &[&str]) -> 
         if known.contains(name) {
             continue;
         }
-        let real = available.resolve(name).ok_or_else(|| FetchError::NoSuchPackage { name: name.to_owned() })?;
+        let real = available
+            .resolve(name)
+            .ok_or_else(|| FetchError::NoSuchPackage {
+                name: name.to_owned(),
+            })?;
         // The virtual name too: a later `a | b` is then satisfied by it.
         known.insert(name);
         if real != name && !known.insert(real) {
@@ -70,7 +88,11 @@ pub(super) fn closure(available: &Available, first: &str, excluded: &[&str]) -> 
         }
         chosen.push(real.to_owned());
         for group in &available.depends[real] {
-            let alternatives: Vec<&str> = group.split('|').map(bare_name).filter(|name| !name.is_empty()).collect();
+            let alternatives: Vec<&str> = group
+                .split('|')
+                .map(bare_name)
+                .filter(|name| !name.is_empty())
+                .collect();
             if !alternatives.iter().any(|name| known.contains(name)) {
                 todo.extend(alternatives.first());
             }
@@ -82,7 +104,10 @@ pub(super) fn closure(available: &Available, first: &str, excluded: &[&str]) -> 
 /// `libc6:any (>= 2.38)` → `libc6`.
 fn bare_name(dependency: &str) -> &str {
     let dependency = dependency.trim();
-    dependency.split([' ', '(', ':']).next().unwrap_or(dependency)
+    dependency
+        .split([' ', '(', ':'])
+        .next()
+        .unwrap_or(dependency)
 }
 
 #[cfg(test)]

@@ -34,8 +34,14 @@ fn mirror_in(apt: &Path) -> Option<String> {
         })
         .collect();
     // Debian's own keys are the surest sign; without them, the address has to look like Debian's archive.
-    let by_key = sources.iter().find(|source| source.is_main_archive() && source.has_debian_key());
-    let by_name = || sources.iter().find(|source| source.is_main_archive() && source.has_debian_address());
+    let by_key = sources
+        .iter()
+        .find(|source| source.is_main_archive() && source.has_debian_key());
+    let by_name = || {
+        sources
+            .iter()
+            .find(|source| source.is_main_archive() && source.has_debian_address())
+    };
     by_key.or_else(by_name).map(|source| source.address.clone())
 }
 
@@ -53,7 +59,10 @@ impl Source {
         let path = self.address.trim_end_matches('/');
         self.components.iter().any(|component| component == "main")
             && !path.ends_with("-security")
-            && !self.suites.iter().all(|suite| suite.contains("-security") || suite.contains("-backports"))
+            && !self
+                .suites
+                .iter()
+                .all(|suite| suite.contains("-security") || suite.contains("-backports"))
     }
 
     fn has_debian_key(&self) -> bool {
@@ -77,12 +86,19 @@ fn one_line(text: &str) -> Vec<Source> {
         let mut signed_by = String::new();
         if let Some(options) = rest.strip_prefix('[') {
             let (options, after) = options.split_once(']')?;
-            let key = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+            let key = options
+                .split_whitespace()
+                .find_map(|option| option.strip_prefix("signed-by="));
             signed_by = key.unwrap_or_default().to_owned();
             rest = after;
         }
         let mut words = rest.split_whitespace().map(str::to_owned);
-        Some(Source { address: words.next()?, suites: vec![words.next()?], components: words.collect(), signed_by })
+        Some(Source {
+            address: words.next()?,
+            suites: vec![words.next()?],
+            components: words.collect(),
+            signed_by,
+        })
     };
     text.lines().filter_map(line).collect()
 }
@@ -120,8 +136,15 @@ fn paragraph_sources(lines: &[&str]) -> Vec<Source> {
         }
         value.trim().to_owned()
     };
-    let words = |name: &str| field(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    if field("Enabled").eq_ignore_ascii_case("no") || !words("Types").iter().any(|kind| kind == "deb") {
+    let words = |name: &str| {
+        field(name)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    if field("Enabled").eq_ignore_ascii_case("no")
+        || !words("Types").iter().any(|kind| kind == "deb")
+    {
         return Vec::new();
     }
     let source = |address| Source {
@@ -153,7 +176,10 @@ mod tests {
         let list = "# deb http://old.invalid/debian sid main\n\
                     deb-src http://src.invalid/debian bookworm main\n\
                     deb [arch=amd64] http://mirror.invalid/debian/ bookworm main contrib # the office mirror\n";
-        assert_eq!(machine(&[("sources.list", list)]).unwrap(), "http://mirror.invalid/debian/");
+        assert_eq!(
+            machine(&[("sources.list", list)]).unwrap(),
+            "http://mirror.invalid/debian/"
+        );
     }
 
     #[test]
@@ -163,14 +189,20 @@ mod tests {
         let main = "\nTypes: deb deb-src\n# URIs: http://commented.invalid/debian\nURIs: http://mirror.invalid/debian\n\
                     Suites: bookworm\n bookworm-updates\nComponents: main\n";
         let both = format!("{security}{main}");
-        assert_eq!(machine(&[("sources.list.d/debian.sources", &both)]).unwrap(), "http://mirror.invalid/debian");
+        assert_eq!(
+            machine(&[("sources.list.d/debian.sources", &both)]).unwrap(),
+            "http://mirror.invalid/debian"
+        );
     }
 
     #[test]
     fn a_mirror_of_unusual_name_is_known_by_its_key() {
         let list = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://proxy.invalid/remote-deb trixie main\n\
                     deb http://other.invalid/debian trixie main\n";
-        assert_eq!(machine(&[("sources.list.d/a.list", list)]).unwrap(), "http://proxy.invalid/remote-deb");
+        assert_eq!(
+            machine(&[("sources.list.d/a.list", list)]).unwrap(),
+            "http://proxy.invalid/remote-deb"
+        );
     }
 
     #[test]
@@ -181,7 +213,10 @@ mod tests {
         let files = [
             ("sources.list", third),
             ("sources.list.d/off.sources", disabled),
-            ("sources.list.d/b.list.disabled", "deb http://off.invalid/debian sid main\n"),
+            (
+                "sources.list.d/b.list.disabled",
+                "deb http://off.invalid/debian sid main\n",
+            ),
         ];
         assert_eq!(machine(&files), None);
     }

@@ -7,7 +7,13 @@ use std::process::{Command, Stdio};
 use super::{FetchError, at};
 
 /// What nobody here reads, and what would be configuration or state of an installed Asterisk.
-const LEFT_OUT: [&str; 5] = ["./usr/share/doc*", "./usr/share/man*", "./usr/share/locale*", "./etc*", "./var*"];
+const LEFT_OUT: [&str; 5] = [
+    "./usr/share/doc*",
+    "./usr/share/man*",
+    "./usr/share/locale*",
+    "./etc*",
+    "./var*",
+];
 
 /// Unpacks every package file into `root`.
 pub(super) fn all(packages: &[PathBuf], root: &Path) -> Result<(), FetchError> {
@@ -31,7 +37,8 @@ fn one(package: &Path, root: &Path) -> Result<(), FetchError> {
         .spawn()
         .map_err(at(package))?;
     let mut tar = Command::new("tar");
-    tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"]).arg(root);
+    tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"])
+        .arg(root);
     tar.args(LEFT_OUT.map(|pattern| format!("--exclude={pattern}")));
     tar.stdin(archive.stdout.take().map_or_else(Stdio::null, Stdio::from));
     let unpacked = tar.output().map_err(at(package))?;

@@ -1,0 +1,128 @@
+//! A child process that never outlives this one.
+
+use std::io::Result;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+/// How long a child may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a child that is ending, or may have died, is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running child, ended by its pid when this is dropped.
+///
+/// The kernel kills the child when the *thread* that started it is gone, so that thread stays for as long as the child runs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pid: u32,
+    stop: Option<Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Kept {
+    pub(crate) fn start(command: Command) -> Result<Self> {
+        raise_descriptor_limit();
+        let mut command = tied_to_this_process(command);
+        // Ctrl-C on the terminal is for us alone; we end the child in our own way.
+        command.process_group(0);
+        let (tell, told) = channel();
+        let (stop, stopped) = channel();
+        let keeper = std::thread::Builder::new()
+            .name("asterisk keeper".into())
+            .spawn(move || {
+                let started = command.spawn();
+                let pid = started
+                    .as_ref()
+                    .map(Child::id)
+                    .map_err(|error| std::io::Error::from(error.kind()));
+                let asked_for = tell.send(pid).is_ok();
+                if let Ok(child) = started {
+                    keep(child, &stopped, asked_for);
+                }
+            })?;
+        let pid = told
+            .recv()
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))?;
+        Ok(Self {
+            pid,
+            stop: Some(stop),
+            keeper: Some(keeper),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.keeper
+            .as_ref()
+            .is_some_and(|keeper| !keeper.is_finished())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(keeper) = self.keeper.take() {
+            // A keeper that panicked has nothing left to wait for.
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// Stays until the child is gone: by itself, or because nobody wants it any more.
+fn keep(mut child: Child, stopped: &Receiver<()>, wanted: bool) {
+    while wanted && matches!(child.try_wait(), Ok(None)) {
+        if let Err(RecvTimeoutError::Disconnected) = stopped.recv_timeout(LOOK) {
+            break;
+        }
+    }
+    end(&mut child);
+}
+
+fn end(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            // The next round finds it dead, or there is nothing more to be done.
+            let _ = child.kill();
+        } else if let Some(pid) = pid {
+            // Asked again and again: a TERM that comes while Asterisk is still booting is lost.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Has the kernel kill the child when this process dies by whatever means, where `setpriv` is there to ask it to.
+fn tied_to_this_process(command: Command) -> Command {
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        return command;
+    }
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    tied
+}
+
+/// Hundreds of calls need thousands of descriptors, here and, by inheritance, in the child.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Short of descriptors is a failure that shows where it happens.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+}
