@@ -68,13 +68,9 @@ impl Asterisk {
         crate::conf::write(folder.path(), &tree, &ports, options.server)?;
         let mut command = command(&tree, folder.path());
         let output = File::create(folder.path().join("log/stdout"))?;
-        command
-            .arg("-f")
-            .stdin(std::process::Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
+        command.arg("-f");
         let asterisk = Self {
-            process: Kept::start(command)?,
+            process: Kept::start(command, output)?,
             ports,
             tree,
             folder,
@@ -87,6 +83,12 @@ impl Asterisk {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Whether the process is still there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
     }
 
     /// Where its manager interface listens; user and secret are `lab`.

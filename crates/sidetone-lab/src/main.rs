@@ -1,22 +1,89 @@
-#![allow(clippy::print_stdout)]
-//! x
+//! Runs one Asterisk whose calls go to an AudioSocket server, and shows what it logs, until Ctrl-C.
+
+#![allow(clippy::print_stdout)] // A program for a terminal.
+
+use std::fs::{File, Permissions};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use sidetone_lab::{Asterisk, Options};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs a real Asterisk on this machine, wired to an AudioSocket server, and says how to make it call.
+#[derive(Parser)]
+#[command(name = "sidetone-lab")]
+struct Arguments {
+    /// Where the AudioSocket server listens
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    server: SocketAddr,
+}
+
 #[tokio::main]
-async fn main() -> Result<(), sidetone_lab::StartError> {
-    let t = std::time::Instant::now();
-    let a = sidetone_lab::Asterisk::start(Default::default()).await?;
-    println!("{:?} {}", t.elapsed(), a.pid());
-    for c in [
-        "core show version",
-        "module show",
-        "dialplan show",
-        "pjsip show endpoints",
-        "http show status",
-    ] {
-        println!("{}", a.cli(c).await?);
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    println!("Starting Asterisk; the first time it is fetched, which takes some ten seconds.");
+    let mut options = Options::default();
+    options.server = Some(arguments.server);
+    let asterisk = Asterisk::start(options).await?;
+    explain(&asterisk, arguments.server, &console(&asterisk)?);
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = show_log(&asterisk) => outcome?,
+        stopped = ctrl_c() => stopped?,
+        _ = terminated.recv() => {}
     }
-    println!("{}", a.log());
-    let t = std::time::Instant::now();
-    drop(a);
-    println!("{:?}", t.elapsed());
+    println!("\nStopping Asterisk.");
     Ok(())
+}
+
+fn explain(asterisk: &Asterisk, server: SocketAddr, console: &Path) {
+    let version = asterisk.pid();
+    let (sip, console) = (asterisk.sip(), console.display());
+    println!(
+        "
+Asterisk runs as process {version}. Its calls go to {server}; start a server there, then
+
+  a call from its console, the caller being a tone (100 is AudioSocket(), 101 is Dial at 16 kHz):
+    {console} channel originate Local/100@recipes/n extension tone@caller
+  a call from a softphone on this machine, speaking to the server yourself:
+    account softphone, password sidetone, server {sip}, transport UDP; dial 9092
+  any other command of its console:
+    {console} core show channels
+
+Ctrl-C stops it. What it logs:
+"
+    );
+}
+
+/// A script that runs a command on Asterisk's console: the whole command is too long to be typed.
+fn console(asterisk: &Asterisk) -> std::io::Result<PathBuf> {
+    let script = asterisk.folder().join("console");
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nexec {:?} -rx \"$*\"\n", asterisk.console()),
+    )?;
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+/// Passes on what Asterisk logs, for as long as it runs.
+async fn show_log(asterisk: &Asterisk) -> anyhow::Result<()> {
+    let mut log = File::open(asterisk.log_file())?;
+    // What it said while booting is of no interest.
+    std::io::copy(&mut log, &mut std::io::sink())?;
+    while asterisk.is_running() {
+        let mut news = Vec::new();
+        log.read_to_end(&mut news)?;
+        std::io::stdout().write_all(&news)?;
+        tokio::time::sleep(LOOK).await;
+    }
+    anyhow::bail!("Asterisk ended by itself; the lines above say why")
 }

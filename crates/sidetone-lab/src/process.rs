@@ -1,8 +1,9 @@
 //! A child process that never outlives this one.
 
+use std::fs::File;
 use std::io::Result;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,9 +27,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn start(command: Command) -> Result<Self> {
+    /// Starts `command`, which has program and arguments only; what it prints goes to `output`.
+    pub(crate) fn start(command: Command, output: File) -> Result<Self> {
         raise_descriptor_limit();
         let mut command = tied_to_this_process(command);
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
         // Ctrl-C on the terminal is for us alone; we end the child in our own way.
         command.process_group(0);
         let (tell, told) = channel();
