@@ -7,9 +7,13 @@
 //! |---|---|
 //! | [`g711`] | µ-law and A-law, both ways |
 //! | [`resample`] | any rate to any rate, as a stream or a whole clip |
+//! | [`sound`] | reads sound files |
+//! | [`level`] | how loud, in dBFS |
 //! | [`wav`] | writes a WAV file that survives the death of its writer |
 #![forbid(unsafe_code)]
 
 pub mod g711;
+pub mod level;
 pub mod resample;
+pub mod sound;
 pub mod wav;

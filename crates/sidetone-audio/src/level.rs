@@ -1,0 +1,80 @@
+//! How loud a sound is, in decibels below full scale.
+//!
+//! 0 dBFS is the loudest sample there is, and for power a square wave of it; a full-scale sine has
+//! a peak of 0 and an RMS of −3.01 dBFS. (This is ITU-T's dBov; AES17 puts the sine at 0.) Nothing
+//! is below [`FLOOR_DBFS`], so that every level can be drawn, and written as JSON.
+
+use std::time::Duration;
+
+/// The level of digital silence. The least peak above it, a single step, is −90.3 dBFS.
+pub const FLOOR_DBFS: f32 = -96.0;
+
+/// The level of the largest sample.
+///
+/// ```
+/// use sidetone_audio::level::{FLOOR_DBFS, peak_dbfs, rms_dbfs};
+///
+/// assert_eq!(peak_dbfs(&[0, i16::MIN, 5]), 0.0);
+/// assert_eq!(rms_dbfs(&[0; 160]), FLOOR_DBFS);
+/// ```
+pub fn peak_dbfs(samples: &[i16]) -> f32 {
+    let peak = samples.iter().map(|sample| sample.unsigned_abs()).max();
+    decibels(f64::from(peak.unwrap_or(0)) / FULL_SCALE)
+}
+
+/// The level of the mean power.
+pub fn rms_dbfs(samples: &[i16]) -> f32 {
+    let power: u64 = samples
+        .iter()
+        .map(|&sample| u64::from(sample.unsigned_abs()).pow(2))
+        .sum();
+    decibels((power as f64 / samples.len().max(1) as f64).sqrt() / FULL_SCALE)
+}
+
+const FULL_SCALE: f64 = 32_768.0;
+
+fn decibels(ratio: f64) -> f32 {
+    ((20.0 * ratio.log10()) as f32).max(FLOOR_DBFS)
+}
+
+/// A level to look at: up at once, down slowly, as the needle of a meter.
+///
+/// ```
+/// use sidetone_audio::level::{FLOOR_DBFS, Meter};
+///
+/// let mut meter = Meter::new(8000);
+/// meter.push(&[i16::MIN; 160]);
+/// assert_eq!(meter.dbfs(), 0.0);
+/// meter.push(&[0; 8000]);
+/// assert_eq!(meter.dbfs(), -24.0);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Meter {
+    rate: u32,
+    dbfs: f32,
+}
+
+/// Slow enough to be read, fast enough to fall between words.
+const FALL_DB_PER_SECOND: f32 = 24.0;
+
+impl Meter {
+    /// A meter at rest, for samples of this rate in Hz.
+    pub fn new(rate: u32) -> Self {
+        Self {
+            rate,
+            dbfs: FLOOR_DBFS,
+        }
+    }
+
+    /// Shows the RMS of these samples, usually one frame, if it is above what is shown still.
+    pub fn push(&mut self, samples: &[i16]) {
+        let time = Duration::from_secs(samples.len() as u64) / self.rate.max(1);
+        let fallen = self.dbfs - FALL_DB_PER_SECOND * time.as_secs_f32();
+        self.dbfs = rms_dbfs(samples).max(fallen);
+    }
+
+    /// What it shows, in dBFS.
+    pub fn dbfs(&self) -> f32 {
+        self.dbfs
+    }
+}
