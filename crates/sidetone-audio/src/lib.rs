@@ -9,6 +9,7 @@
 //! | [`resample`] | any rate to any rate, as a stream or a whole clip |
 //! | [`sound`] | reads sound files |
 //! | [`level`] | how loud, in dBFS |
+//! | [`tone`] | what the demonstration sounds of |
 //! | [`wav`] | writes a WAV file that survives the death of its writer |
 #![forbid(unsafe_code)]
 
@@ -16,4 +17,5 @@ pub mod g711;
 pub mod level;
 pub mod resample;
 pub mod sound;
+pub mod tone;
 pub mod wav;
