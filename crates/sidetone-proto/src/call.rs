@@ -197,7 +197,7 @@ impl CallMachine {
             began: None,
             last_inbound: now,
             decoder: Decoder::new(),
-            cadence: Cadence::default(),
+            cadence: Cadence::new(now),
             position: Duration::ZERO,
             companded: false,
             rate: Rate::default(),
@@ -226,8 +226,8 @@ impl CallMachine {
     pub fn receive(&mut self, now: Time, bytes: &[u8], sink: &mut dyn FnMut(Received<'_>)) {
         let mut decoder = std::mem::take(&mut self.decoder);
         let mut rest = bytes;
+        let mut frame = Duration::ZERO;
         let mut batch = Duration::ZERO;
-        let mut first_audio = true;
         loop {
             if self.is_over() {
                 self.counters.bytes_after_end += rest.len() as u64;
@@ -241,14 +241,16 @@ impl CallMachine {
             match message {
                 Message::Audio(audio) if audio.bytes.is_empty() => self.counters.empty_audio += 1,
                 Message::Audio(audio) if self.began.is_some() => {
-                    let duration = self.duration_of(audio.rate, audio.bytes.len());
-                    if std::mem::take(&mut first_audio) {
-                        self.note_gap(now, duration, rest);
+                    frame = self.duration_of(audio.rate, audio.bytes.len());
+                    if batch == Duration::ZERO {
+                        // What came in one piece after a stall is late, not lost.
+                        let behind = self.duration_of(audio.rate, rest.len());
+                        self.note_gap(now, frame, frame + behind);
                     }
-                    batch += duration;
+                    batch += frame;
                     self.count_audio(audio.rate, audio.bytes.len());
                     let offset = self.position;
-                    self.position += duration;
+                    self.position += frame;
                     sink(Received::Audio {
                         rate: audio.rate,
                         bytes: audio.bytes,
@@ -261,7 +263,7 @@ impl CallMachine {
         self.decoder = decoder;
         if batch > Duration::ZERO {
             self.last_inbound = now;
-            let shift = self.cadence.arrived(now, batch);
+            let shift = self.cadence.arrived(now, frame, batch);
             self.pacer.follow(shift);
         }
     }
@@ -294,17 +296,12 @@ impl CallMachine {
             self.phase,
             Phase::Opening | Phase::Running | Phase::Finishing(_)
         ) {
-            self.playout.clear();
-            self.live.clear();
-            self.phase = Phase::HangingUp {
-                reason,
-                until: now + LINGER,
-                said: false,
-            };
+            self.begin_hangup(now, reason);
         }
     }
 
-    /// Ends the call when everything queued has been played.
+    /// Ends the call when everything queued has been played: the hang-up message takes the place of the
+    /// slot after the last.
     pub fn finish(&mut self, reason: EndReason) {
         if self.phase == Phase::Running {
             self.phase = Phase::Finishing(reason);
@@ -341,7 +338,10 @@ impl CallMachine {
                 self.pacer.advance(self.rate.slot());
                 continue;
             }
-            if self.is_finished() {
+            if let Phase::Finishing(reason) = self.phase
+                && self.is_finished()
+            {
+                self.begin_hangup(now, reason);
                 break;
             }
             let rate = self.make_slot(now, pcm, notices);
@@ -351,15 +351,6 @@ impl CallMachine {
             if let Some(shift) = self.live.wanted_shift(self.pacer.next()) {
                 self.pacer.steer(shift);
             }
-        }
-        if let Phase::Finishing(reason) = self.phase
-            && self.is_finished()
-        {
-            self.phase = Phase::HangingUp {
-                reason,
-                until: now + LINGER,
-                said: false,
-            };
         }
         if let Phase::HangingUp { said, .. } = &mut self.phase
             && !*said
@@ -417,14 +408,23 @@ impl CallMachine {
         match self.phase {
             Phase::Opening => self.opened + self.config.identity_timeout,
             Phase::Running | Phase::Finishing(_) => self.pacer.next(),
-            Phase::HangingUp { said: false, .. } if self.unsent.is_empty() => Time::ZERO,
+            Phase::HangingUp { .. } if self.unsent.is_empty() => Time::ZERO,
             Phase::HangingUp { until, .. } | Phase::Lingering { until, .. } => until,
             Phase::Closed(_) => Time::ZERO,
         }
     }
 
     /// Inbound `0x10` carries one byte a sample instead of two (µ-law or A-law), or no longer does.
+    ///
+    /// A change after audio came in forgets the gaps so far: they were measured with the wrong ruler.
     pub fn set_companded(&mut self, companded: bool) {
+        if companded != self.companded
+            && let Some(began) = self.began
+        {
+            self.cadence = Cadence::new(began + self.position);
+            self.counters.gaps = 0;
+            self.counters.gap_time = Duration::ZERO;
+        }
         self.companded = companded;
     }
 
@@ -475,6 +475,7 @@ impl CallMachine {
                 self.began = Some(now);
                 self.last_inbound = now;
                 self.pacer = Pacer::new(now);
+                self.cadence = Cadence::new(now);
                 self.phase = match self.phase {
                     Phase::Opening => Phase::Running,
                     other => other,
@@ -510,6 +511,16 @@ impl CallMachine {
         }
     }
 
+    fn begin_hangup(&mut self, now: Time, reason: EndReason) {
+        self.playout.clear();
+        self.live.clear();
+        self.phase = Phase::HangingUp {
+            reason,
+            until: now + LINGER,
+            said: false,
+        };
+    }
+
     /// The other side said that the call is over: there is nothing to say any more.
     fn linger(&mut self, now: Time, reason: EndReason) {
         self.playout.clear();
@@ -523,27 +534,23 @@ impl CallMachine {
 
     fn count_audio(&mut self, rate: Rate, length: usize) {
         self.counters.frames_in += 1;
-        if rate != Rate::Slin && rate != self.rate {
+        if rate != Rate::Slin {
             self.rate = rate;
         }
-        if !length.is_multiple_of(2) && !(self.companded && rate == Rate::Slin) {
+        let is_bytes = self.companded && rate == Rate::Slin;
+        if !is_bytes && !length.is_multiple_of(2) {
             self.counters.odd_lengths += 1;
         }
     }
 
-    /// Looks whether time passed without audio before a batch whose first frame lasts `first` and whose
-    /// other messages are `rest`. What comes in one piece after a stall is late, not lost.
-    fn note_gap(&mut self, now: Time, first: Duration, rest: &[u8]) {
-        let behind = self.duration_of(self.rate, rest.len());
-        if self.counters.frames_in == 0 {
-            self.position = self.age(now).saturating_sub(first + behind);
-            return;
-        }
-        let gap = self.cadence.gap(now, first + behind);
-        if gap > Duration::ZERO {
+    /// Looks whether audio is missing before a batch that was read at `now`.
+    fn note_gap(&mut self, now: Time, frame: Duration, batch: Duration) {
+        let had_begun = self.cadence.has_begun();
+        let missing = self.cadence.missing(now, frame, batch);
+        self.position += missing;
+        if missing > Duration::ZERO && had_begun {
             self.counters.gaps += 1;
-            self.counters.gap_time += gap;
-            self.position += gap;
+            self.counters.gap_time += missing;
         }
     }
 
@@ -598,7 +605,7 @@ impl CallMachine {
             Phase::Opening if now >= self.opened + self.config.identity_timeout => {
                 self.hang_up(now, EndReason::IdentityTimeout);
             }
-            Phase::Running => {
+            Phase::Running | Phase::Finishing(_) => {
                 if self
                     .config
                     .max_duration
@@ -618,7 +625,7 @@ impl CallMachine {
     }
 
     fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Finishing(_)) && self.playout.is_empty() && self.live.is_empty()
+        self.playout.is_empty() && self.live.is_empty()
     }
 
     fn is_over(&self) -> bool {

@@ -70,7 +70,11 @@ impl<'a> Outbound<'a> {
 pub fn encode_samples(rate: Rate, samples: &[i16], out: &mut Vec<u8>) {
     for message in samples.chunks(rate.message_samples()) {
         put_header(rate, message.len() * 2, out);
-        out.extend(message.iter().flat_map(|sample| sample.to_le_bytes()));
+        let payload = out.len();
+        out.resize(payload + message.len() * 2, 0);
+        for (bytes, sample) in out[payload..].chunks_exact_mut(2).zip(message) {
+            bytes.copy_from_slice(&sample.to_le_bytes());
+        }
     }
 }
 

@@ -81,17 +81,17 @@ impl fmt::Display for Kind {
 pub struct PeerErrors(pub u8);
 
 impl PeerErrors {
-    /// Bit 1: the call was hung up.
+    /// Bit `0x01`: the call was hung up.
     pub const fn hangup(self) -> bool {
         self.0 & 0x01 != 0
     }
 
-    /// Bit 2: Asterisk could not forward a frame.
+    /// Bit `0x02`: Asterisk could not forward a frame.
     pub const fn frame_forwarding(self) -> bool {
         self.0 & 0x02 != 0
     }
 
-    /// Bit 4: Asterisk was out of memory.
+    /// Bit `0x04`: Asterisk was out of memory.
     pub const fn memory(self) -> bool {
         self.0 & 0x04 != 0
     }

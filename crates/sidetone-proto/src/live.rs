@@ -4,8 +4,9 @@ use crate::{Rate, Time};
 
 /// The stated ceiling: no more than this is ever buffered.
 const CEILING: Duration = Duration::from_millis(80);
-/// How much arrival jitter a start must be able to cover before any was measured, and at most.
-const PREFILL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
+/// How much arrival jitter a start covers before any was measured, and at most. What Asterisk's frames
+/// have (measured: 14.5 to 25.5 ms from one to the next) and 1 ms for whoever passes them on.
+const PREFILL: (Duration, Duration) = (Duration::from_millis(12), Duration::from_millis(40));
 /// Room between the latest arrival expected and the slot that needs it, in nanoseconds.
 const MARGIN: i64 = 2_000_000;
 /// A frame is dropped only when that much more than a whole slot is to spare, in nanoseconds; in sound only
@@ -18,13 +19,16 @@ const QUIET: u16 = 104;
 const RESTART: Duration = Duration::from_millis(100);
 /// How long an extreme of the arrival jitter is remembered, at least; at most twice that.
 const WINDOW: Duration = Duration::from_secs(4);
-/// How long after its start a source may ask for the grid to be moved towards it.
-const SETTLING: Duration = Duration::from_secs(10);
+/// Before a run is this old, its jitter is not known well enough to shorten its delay.
+const LEARNING: Duration = Duration::from_secs(1);
+/// For so many slots in all a source may ask for the grid to be moved towards it: 10 s of them, which can
+/// move it by 50 ms. Asterisk's RTP clock tolerates 80 ms.
+const SETTLING: u32 = 500;
 
 /// Audio that is made while it plays: an echo, a relay, whatever a callback answers.
 ///
 /// It starts after a small prefill, never pushes back and re-centres itself, so that its delay never
-/// ratchets up: what it holds stays below 80 ms, whatever the drift between the source's clock and the
+/// ratchets up: it never holds more than 80 ms, whatever the drift between the source's clock and the
 /// call's. A source that is fast costs a dropped frame now and then, one that is slow an underrun, each
 /// counted.
 ///
@@ -46,10 +50,14 @@ pub struct Live {
     state: State,
     /// When sample 0 was pushed.
     origin: Time,
-    pushed: u64,
+    /// The number of the next sample to be taken.
     pulled: u64,
-    last_push: usize,
+    /// How late slots were complete, as against `origin`.
     lateness: Extremes,
+    /// The jitter of the last run.
+    jitter: Duration,
+    /// Slots that were played while settling.
+    settled: u32,
     dropped: u64,
     underruns: u64,
 }
@@ -59,7 +67,7 @@ enum State {
     #[default]
     Idle,
     Filling {
-        until: Time,
+        since: Time,
     },
     Running {
         since: Time,
@@ -80,92 +88,89 @@ pub enum Pulled {
 }
 
 impl Live {
-    /// Adds audio that was made at `now`. Above the ceiling the oldest goes.
+    /// Adds audio that was made at `now`. Above the ceiling the oldest goes, in whole slots.
     pub fn push(&mut self, now: Time, rate: Rate, samples: &[i16]) {
         if samples.is_empty() {
             return;
         }
-        let stopped = match self.state {
-            State::Idle => true,
-            State::Running {
-                starved: Some(since),
-                ..
-            } => now - since > RESTART,
-            _ => false,
-        };
-        if stopped || rate != self.rate {
-            self.restart(now, rate);
+        if self.is_stopped(now) || rate != self.rate {
+            self.stop();
+            self.rate = rate;
+            self.origin = now;
+            self.pulled = 0;
+            self.lateness = Extremes::default();
+            self.state = State::Filling { since: now };
         }
-        self.lateness.note(
-            now,
-            now.nanos_since(self.origin + self.rate.duration(self.pushed)),
-        );
         if let State::Running { starved, .. } = &mut self.state {
             *starved = None;
         }
-        self.samples.extend(samples);
-        self.pushed += samples.len() as u64;
-        self.last_push = samples.len();
+        let slot = rate.slot_samples();
         let ceiling = rate.samples_in(CEILING) as usize;
-        while self.samples.len() > ceiling {
-            self.drop_oldest();
-            self.dropped += 1;
+        let surplus = (self.samples.len() + samples.len()).saturating_sub(ceiling);
+        if surplus == 0 {
+            self.note_lateness(now, samples.len());
+            self.samples.extend(samples);
+            return;
         }
+        // When the rest was complete says nothing about what comes next.
+        self.lateness = Extremes::default();
+        let frames = surplus.div_ceil(slot);
+        let old = (frames * slot).min(self.samples.len());
+        self.samples.drain(..old);
+        self.samples.extend(&samples[frames * slot - old..]);
+        self.pulled += (frames * slot) as u64;
+        self.dropped += frames as u64;
     }
 
     /// Takes the next slot, appending it to `slot`.
     pub fn pull(&mut self, now: Time, slot: &mut Vec<i16>) -> Pulled {
-        match self.state {
-            State::Idle => return Pulled::Nothing,
-            State::Filling { until } if now < until => return Pulled::Nothing,
-            State::Filling { .. } => {
-                self.state = State::Running {
-                    since: now,
-                    starved: None,
-                }
-            }
-            State::Running { .. } => {}
+        if let State::Filling { since } = self.state
+            && self.is_filled(now - since)
+        {
+            self.state = State::Running {
+                since: now,
+                starved: None,
+            };
         }
-        self.recentre(now);
+        let State::Running { since, starved } = self.state else {
+            return Pulled::Nothing;
+        };
+        if now - since >= LEARNING {
+            self.recentre(now);
+        }
         let wanted = self.rate.slot_samples();
         let taken = wanted.min(self.samples.len());
         slot.extend(self.samples.drain(..taken));
         self.pulled += taken as u64;
         if taken == wanted {
+            self.settled = self.settled.saturating_add(1);
             return Pulled::Audio(self.rate);
+        }
+        if let Some(starved) = starved {
+            if now - starved > RESTART {
+                self.stop();
+            }
+            return Pulled::Nothing;
         }
         if taken > 0 {
             slot.extend(std::iter::repeat_n(0, wanted - taken));
         }
-        let State::Running { since, starved } = self.state else {
-            return Pulled::Nothing;
+        self.state = State::Running {
+            since,
+            starved: Some(now),
         };
-        match starved {
-            Some(when) if now - when > RESTART => {
-                self.state = State::Idle;
-                Pulled::Nothing
-            }
-            Some(_) => Pulled::Nothing,
-            None => {
-                self.state = State::Running {
-                    since,
-                    starved: Some(now),
-                };
-                self.underruns += 1;
-                Pulled::Underrun(self.rate)
-            }
-        }
+        self.underruns += 1;
+        Pulled::Underrun(self.rate)
     }
 
     /// Throws away what is buffered; the next push is a new start.
     pub fn clear(&mut self) {
-        self.samples.clear();
-        self.state = State::Idle;
+        self.stop();
     }
 
     /// How far the grid should move so that this source's audio waits no longer than its jitter asks for,
-    /// in nanoseconds; negative is earlier. Only shortly after a start: later on the two clocks differ by
-    /// their drift, and that is corrected here, not on the grid.
+    /// in nanoseconds; negative is earlier. Only in the first seconds of a call's live audio: later on the
+    /// two clocks differ by their drift, and that is corrected here, not on the grid.
     pub fn wanted_shift(&self, slot: Time) -> Option<i64> {
         let State::Running {
             since,
@@ -174,10 +179,9 @@ impl Live {
         else {
             return None;
         };
-        if slot - since > SETTLING {
-            return None;
-        }
-        Some(MARGIN - self.slack(slot))
+        let shift = MARGIN - self.slack(slot)?;
+        let knows_enough = shift > 0 || slot - since >= LEARNING;
+        (self.is_settling() && knows_enough).then_some(shift)
     }
 
     /// Whether nothing is buffered.
@@ -200,56 +204,73 @@ impl Live {
         self.underruns
     }
 
-    fn restart(&mut self, now: Time, rate: Rate) {
-        let (least, most) = PREFILL;
-        let jitter = Duration::from_nanos((self.lateness.spread() + MARGIN).max(0) as u64);
-        self.rate = rate;
+    fn is_stopped(&self, now: Time) -> bool {
+        match self.state {
+            State::Idle => true,
+            State::Running {
+                starved: Some(since),
+                ..
+            } => now - since > RESTART,
+            State::Filling { .. } | State::Running { .. } => false,
+        }
+    }
+
+    fn stop(&mut self) {
+        if matches!(self.state, State::Running { .. }) {
+            self.jitter = self.lateness.spread();
+        }
         self.samples.clear();
-        self.origin = now;
-        self.pushed = 0;
-        self.pulled = 0;
-        self.lateness = Extremes::default();
-        self.state = State::Filling {
-            until: now + jitter.clamp(least, most),
-        };
+        self.state = State::Idle;
+    }
+
+    /// Whether a source that began so long ago can play on without a break in spite of its jitter.
+    fn is_filled(&self, age: Duration) -> bool {
+        let (least, most) = PREFILL;
+        let prefill = self.jitter.clamp(least, most);
+        age >= prefill || self.buffered() >= self.rate.slot() + prefill
+    }
+
+    fn is_settling(&self) -> bool {
+        self.settled < SETTLING
+    }
+
+    /// Takes note of when the first of the slots was complete that `pushed` more samples complete.
+    fn note_lateness(&mut self, now: Time, pushed: usize) {
+        let slot = self.rate.slot_samples();
+        let waiting = self.samples.len();
+        let begun = waiting % slot;
+        if begun + pushed >= slot {
+            let place = self.pulled + (waiting - begun) as u64;
+            let lateness = now.nanos_since(self.origin + self.rate.duration(place));
+            self.lateness.note(now, lateness);
+        }
     }
 
     /// How long before `slot` the audio that it needs is there, even if it is as late as the latest lately.
-    fn slack(&self, slot: Time) -> i64 {
-        let needed = self.rate.slot_samples();
-        let index = self.pulled + (needed - needed.min(self.last_push)) as u64;
-        slot.nanos_since(self.origin + self.rate.duration(index)) - self.lateness.latest()
+    fn slack(&self, slot: Time) -> Option<i64> {
+        let (_, latest) = self.lateness.both()?;
+        Some(slot.nanos_since(self.origin + self.rate.duration(self.pulled)) - latest)
     }
 
     /// Drops a frame when a whole one more than needed has been lying here all the time.
     fn recentre(&mut self, now: Time) {
-        let State::Running { since, .. } = self.state else {
-            return;
-        };
         let slot = self.rate.slot_samples();
-        let spare = self.slack(now) - self.rate.slot().as_nanos() as i64 - MARGIN - HYSTERESIS;
-        if spare < 0 || self.samples.len() < 2 * slot || now - since < SETTLING {
+        let Some(slack) = self.slack(now) else { return };
+        let spare = slack - self.rate.slot().as_nanos() as i64 - MARGIN - HYSTERESIS;
+        if spare < 0 || self.samples.len() < 2 * slot {
             return;
         }
-        let quiet = self
-            .samples
-            .iter()
-            .take(slot)
-            .all(|sample| sample.unsigned_abs() < QUIET);
-        if quiet || spare >= LOUD_EXTRA {
-            self.drop_oldest();
+        let is_heard = |sample: &i16| sample.unsigned_abs() >= QUIET;
+        let is_loud = self.is_settling() || self.samples.iter().take(slot).any(is_heard);
+        if !is_loud || spare >= LOUD_EXTRA {
+            self.samples.drain(..slot);
+            self.pulled += slot as u64;
             self.dropped += 1;
         }
     }
-
-    fn drop_oldest(&mut self) {
-        let oldest = self.rate.slot_samples().min(self.samples.len());
-        self.samples.drain(..oldest);
-        self.pulled += oldest as u64;
-    }
 }
 
-/// The extremes of how late pushes were, over the last few seconds.
+/// The extremes of how late slots were complete, over the last few seconds.
 #[derive(Debug, Default)]
 struct Extremes {
     begun: Time,
@@ -267,23 +288,16 @@ impl Extremes {
         self.now = Some((least.min(lateness), most.max(lateness)));
     }
 
-    fn latest(&self) -> i64 {
-        self.now
-            .into_iter()
-            .chain(self.before)
-            .map(|(_, most)| most)
-            .max()
-            .unwrap_or(0)
+    fn both(&self) -> Option<(i64, i64)> {
+        self.now.into_iter().chain(self.before).reduce(
+            |(least, most), (other_least, other_most)| {
+                (least.min(other_least), most.max(other_most))
+            },
+        )
     }
 
-    fn spread(&self) -> i64 {
-        let least = self
-            .now
-            .into_iter()
-            .chain(self.before)
-            .map(|(least, _)| least)
-            .min()
-            .unwrap_or(0);
-        self.latest() - least
+    fn spread(&self) -> Duration {
+        let (least, most) = self.both().unwrap_or_default();
+        Duration::from_nanos(most.abs_diff(least))
     }
 }

@@ -5,6 +5,9 @@ use crate::{Rate, Time};
 /// Pieces longer than this are kept as they were given instead of being copied behind the last one.
 const COPY_BELOW: usize = 2048;
 
+/// Samples of every rate last a whole number of these, so that sums of them are exact.
+const TICKS_A_SECOND: u64 = 28_224_000;
+
 /// A place in the queued audio that is reported when it has been written, or a whole piece of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub u64);
@@ -41,15 +44,27 @@ pub struct Cleared {
 #[derive(Debug, Default)]
 pub struct Playout {
     pieces: VecDeque<Piece>,
-    queued: Duration,
-    played: Duration,
-    playing: bool,
+    /// In ticks.
+    queued: u64,
+    /// In ticks.
+    played: u64,
+    stage: Stage,
     drained: bool,
     reached: VecDeque<Mark>,
     cushion: Duration,
     last_push: Time,
     /// The emptied buffer of the last copied piece, to be used again.
     spare: VecDeque<i16>,
+}
+
+/// How far a playback is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Silent,
+    /// Audio is queued, and none of it written.
+    Waiting,
+    Playing,
 }
 
 #[derive(Debug)]
@@ -142,27 +157,26 @@ impl Playout {
                 ..
             }) = self.pieces.remove(index)
         {
-            self.queued = self
-                .queued
-                .saturating_sub(rate.duration((samples.len() - position) as u64));
+            self.queued -= ticks(rate, samples.len() - position);
             self.reached.push_back(end);
             self.note_end();
         }
     }
 
-    /// Throws everything queued away. Marks among it are not reached, but for the ends of clips.
+    /// Throws everything queued away. Marks among it are not reached, but for the ends of clips. The
+    /// playback is over, but it was not drained.
     pub fn clear(&mut self) -> Cleared {
         let cleared = Cleared {
-            played: self.played,
-            discarded: self.queued,
+            played: self.played(),
+            discarded: self.queued(),
         };
         for piece in self.pieces.drain(..) {
             if let Piece::Shared { end, .. } = piece {
                 self.reached.push_back(end);
             }
         }
-        self.queued = Duration::ZERO;
-        self.playing = false;
+        self.queued = 0;
+        self.stage = Stage::Silent;
         cleared
     }
 
@@ -172,29 +186,23 @@ impl Playout {
     /// silence.
     pub fn pull(&mut self, now: Time, slot: &mut Vec<i16>) -> Option<Rate> {
         self.reach_marks();
-        if !self.playing {
-            if self.pieces.is_empty() {
-                self.note_end();
-                return None;
-            }
-            if self.is_cushioning(now) {
-                return None;
-            }
-            self.playing = true;
-            self.played = Duration::ZERO;
+        self.note_end();
+        if self.stage == Stage::Waiting && self.is_cushioning(now) {
+            return None;
         }
         let rate = match self.pieces.front()? {
             Piece::Copied { rate, .. } | Piece::Shared { rate, .. } => *rate,
             Piece::Mark(_) => return None,
         };
+        self.stage = Stage::Playing;
         let whole = slot.len() + rate.slot_samples();
         let begin = slot.len();
         while slot.len() < whole && self.take_from_front(rate, whole, slot) {
             self.reach_marks();
         }
-        let taken = rate.duration((slot.len() - begin) as u64);
+        let taken = ticks(rate, slot.len() - begin);
         self.played += taken;
-        self.queued = self.queued.saturating_sub(taken);
+        self.queued -= taken;
         slot.resize(whole, 0);
         self.note_end();
         Some(rate)
@@ -217,21 +225,25 @@ impl Playout {
 
     /// How much audio is queued.
     pub fn queued(&self) -> Duration {
-        self.queued
+        duration(self.queued)
     }
 
     /// How much of the current playback was written, or of the last one if none is playing.
     pub fn played(&self) -> Duration {
-        self.played
+        duration(self.played)
     }
 
     fn note_push(&mut self, now: Time, rate: Rate, samples: usize) {
-        self.queued += rate.duration(samples as u64);
+        if self.stage == Stage::Silent {
+            self.stage = Stage::Waiting;
+            self.played = 0;
+        }
+        self.queued += ticks(rate, samples);
         self.last_push = now;
     }
 
     fn is_cushioning(&self, now: Time) -> bool {
-        self.queued < self.cushion
+        self.queued() < self.cushion
             && now - self.last_push < self.cushion
             && !self
                 .pieces
@@ -249,7 +261,7 @@ impl Playout {
                 slot.extend(samples.drain(..taken));
                 if samples.is_empty()
                     && let Some(Piece::Copied { samples, .. }) = self.pieces.pop_front()
-                    && samples.capacity() <= COPY_BELOW
+                    && samples.capacity() <= 2 * COPY_BELOW
                 {
                     self.spare = samples;
                 }
@@ -282,10 +294,17 @@ impl Playout {
     }
 
     fn note_end(&mut self) {
-        if self.playing && self.pieces.is_empty() {
-            self.playing = false;
+        if self.stage != Stage::Silent && self.pieces.is_empty() {
+            self.stage = Stage::Silent;
             self.drained = true;
-            self.queued = Duration::ZERO;
         }
     }
+}
+
+const fn ticks(rate: Rate, samples: usize) -> u64 {
+    samples as u64 * (TICKS_A_SECOND / rate.hz() as u64)
+}
+
+const fn duration(ticks: u64) -> Duration {
+    Duration::from_nanos((ticks as u128 * 1_000_000_000 / TICKS_A_SECOND as u128) as u64)
 }

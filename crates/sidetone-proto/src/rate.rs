@@ -129,14 +129,24 @@ impl Rate {
         }
     }
 
-    /// How long `samples` samples last.
+    /// How long `samples` samples last, to the nanosecond below.
     pub const fn duration(self, samples: u64) -> Duration {
-        Duration::from_nanos((samples as u128 * 1_000_000_000 / self.hz() as u128) as u64)
+        Duration::from_nanos(saturated(
+            samples as u128 * 1_000_000_000 / self.hz() as u128,
+        ))
     }
 
     /// How many whole samples fit in `duration`.
     pub const fn samples_in(self, duration: Duration) -> u64 {
-        (duration.as_nanos() * self.hz() as u128 / 1_000_000_000) as u64
+        saturated(duration.as_nanos() * self.hz() as u128 / 1_000_000_000)
+    }
+}
+
+const fn saturated(value: u128) -> u64 {
+    if value > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        value as u64
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 /// let later = start + Duration::from_millis(20);
 /// assert_eq!(later - start, Duration::from_millis(20));
 /// assert_eq!(start - later, Duration::ZERO, "differences saturate");
+/// assert!(later + Duration::MAX > later, "sums, too: so far away is never");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
@@ -49,7 +50,8 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(rhs.as_nanos() as u64))
+        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
     }
 }
 

@@ -12,9 +12,10 @@ pub struct Counters {
     pub silent_slots: u64,
     /// Digits that came in.
     pub digits: u64,
-    /// Times that inbound audio paused for more than 60 ms.
+    /// Times that inbound audio was missing: a muted caller, silence suppression, lost packets. Audio that
+    /// was only late doesn't count, nor does what came before the first.
     pub gaps: u64,
-    /// How long those pauses were in all.
+    /// How much was missing in all.
     pub gap_time: Duration,
     /// The most that a slot was late against the grid.
     pub worst_lateness: Duration,

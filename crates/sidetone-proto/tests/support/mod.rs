@@ -1,0 +1,286 @@
+//! A call in virtual time: the state machine, a socket that takes as much as a test says, and what the
+//! other side sees of it.
+#![allow(clippy::unwrap_used)]
+// Each test binary has its own copy of this module and uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::time::Duration;
+
+use sidetone_proto::{
+    CallConfig, CallMachine, EndReason, Io, Kind, Mark, Notice, Phase, Rate, Received, Time,
+};
+
+pub const SLOT: Duration = Duration::from_millis(20);
+pub const ID: [u8; 16] = *b"0123456789abcdef";
+
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+pub fn at(millis: u64) -> Time {
+    Time::ZERO + ms(millis)
+}
+
+/// A message of the other side.
+pub fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend((payload.len() as u16).to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+pub fn uuid_message() -> Vec<u8> {
+    message(0x01, &ID)
+}
+
+/// A frame of 20 ms at 8 kHz.
+pub fn frame(samples: &[i16]) -> Vec<u8> {
+    audio(Rate::Slin, samples)
+}
+
+pub fn audio(rate: Rate, samples: &[i16]) -> Vec<u8> {
+    let bytes: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
+    message(rate.code(), &bytes)
+}
+
+/// Loud samples that say which they are, and are never 0.
+pub fn ramp(from: usize, samples: usize) -> Vec<i16> {
+    (from..from + samples)
+        .map(|n| (n % 30_000) as i16 + 1_000)
+        .collect()
+}
+
+/// Numbers that look random and are the same each time.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Between `-most` and `most` nanoseconds.
+    pub fn jitter(&mut self, most: Duration) -> i64 {
+        let most = most.as_nanos() as u64;
+        self.below(2 * most + 1) as i64 - most as i64
+    }
+}
+
+/// What the call reported, kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Identified,
+    Audio {
+        rate: Rate,
+        bytes: Vec<u8>,
+        offset: Duration,
+    },
+    Dtmf {
+        digit: char,
+        offset: Duration,
+    },
+    PeerErrors(u8),
+    Malformed {
+        kind: Kind,
+        length: u16,
+    },
+    Reached(Mark),
+    Drained,
+    Underrun,
+}
+
+/// One message as the other side got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Audio(Rate, Vec<i16>),
+    Hangup,
+}
+
+pub struct World {
+    pub now: Time,
+    pub call: CallMachine,
+    pub events: Vec<Event>,
+    /// Bytes that the socket will still take; `None` is any number.
+    pub room: Option<usize>,
+    /// All that the other side has got.
+    pub wire: Vec<u8>,
+    /// When each write was, and how much of it was taken.
+    pub writes: Vec<(Time, usize)>,
+    /// When each slot left, as the call says.
+    pub slots: Vec<(Time, Rate, Vec<i16>)>,
+    pub shut: Option<Time>,
+    pub closed: Option<Time>,
+}
+
+impl World {
+    /// A connection that is accepted at time 0 and says nothing.
+    pub fn silent(config: CallConfig) -> Self {
+        Self {
+            now: Time::ZERO,
+            call: CallMachine::new(Time::ZERO, config),
+            events: Vec::new(),
+            room: None,
+            wire: Vec::new(),
+            writes: Vec::new(),
+            slots: Vec::new(),
+            shut: None,
+            closed: None,
+        }
+    }
+
+    /// A call whose UUID came at time 0.
+    pub fn new() -> Self {
+        let mut world = Self::silent(CallConfig::default());
+        world.receive(&uuid_message());
+        world.events.clear();
+        world
+    }
+
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let events = &mut self.events;
+        self.call.receive(self.now, bytes, &mut |received| {
+            events.push(match received {
+                Received::Identified(id) => {
+                    assert_eq!(id.as_bytes(), &ID);
+                    Event::Identified
+                }
+                Received::Audio {
+                    rate,
+                    bytes,
+                    offset,
+                } => Event::Audio {
+                    rate,
+                    bytes: bytes.to_vec(),
+                    offset,
+                },
+                Received::Dtmf { digit, offset } => Event::Dtmf { digit, offset },
+                Received::PeerErrors(errors) => Event::PeerErrors(errors.0),
+                Received::Malformed { kind, length } => Event::Malformed { kind, length },
+                other => panic!("{other:?} has no test"),
+            });
+        });
+    }
+
+    /// What a media thread does: the rest first, then what is due, then what the socket needs.
+    pub fn turn(&mut self) {
+        if self.closed.is_some() {
+            return;
+        }
+        let mut wire = Vec::new();
+        if self.call.wants_writable() && self.room != Some(0) {
+            self.call.poll_unsent(&mut wire);
+            self.write(&wire);
+            wire.clear();
+        }
+        let (now, events, slots) = (self.now, &mut self.events, &mut self.slots);
+        let mut pcm = Vec::new();
+        self.call
+            .poll_slot(now, &mut wire, &mut pcm, &mut |notice| match notice {
+                Notice::Slot { rate, samples } => slots.push((now, rate, samples.to_vec())),
+                Notice::Reached(mark) => events.push(Event::Reached(mark)),
+                Notice::Drained => events.push(Event::Drained),
+                Notice::Underrun => events.push(Event::Underrun),
+            });
+        if !wire.is_empty() {
+            self.write(&wire);
+        }
+        match self.call.poll_io(now) {
+            Io::Nothing => {}
+            Io::ShutdownWrite => assert_eq!(self.shut.replace(now), None, "shut down once"),
+            Io::Close => self.closed = Some(now),
+        }
+    }
+
+    fn write(&mut self, wire: &[u8]) {
+        assert_eq!(self.shut, None, "nothing is written after the shutdown");
+        let taken = self.room.map_or(wire.len(), |room| room.min(wire.len()));
+        if let Some(room) = &mut self.room {
+            *room -= taken;
+        }
+        self.wire.extend_from_slice(&wire[..taken]);
+        self.writes.push((self.now, taken));
+        self.call.transmitted(wire, taken);
+    }
+
+    /// Runs to `until`, with a turn at each deadline on the way.
+    pub fn run_to(&mut self, until: Time) {
+        while self.closed.is_none() && self.call.deadline() <= until {
+            self.now = self.now.max(self.call.deadline());
+            self.turn();
+        }
+        self.now = self.now.max(until);
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        self.run_to(self.now + duration);
+    }
+
+    /// Nobody looks after the call until `duration` has passed.
+    pub fn stall(&mut self, duration: Duration) {
+        self.now += duration;
+    }
+
+    pub fn reason(&self) -> Option<EndReason> {
+        match self.call.phase() {
+            Phase::Opening | Phase::Running => None,
+            Phase::Finishing(reason)
+            | Phase::HangingUp { reason, .. }
+            | Phase::Lingering { reason, .. }
+            | Phase::Closed(reason) => Some(reason),
+        }
+    }
+
+    /// The messages that the other side has got whole; panics on what would make Asterisk drop the call.
+    pub fn heard(&self) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        let mut rest = self.wire.as_slice();
+        while let [kind, high, low, more @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let Some(payload) = more.get(..length) else {
+                break;
+            };
+            heard.push(match kind {
+                0x00 => {
+                    assert_eq!(length, 0);
+                    Heard::Hangup
+                }
+                _ => {
+                    let rate = Rate::from_code(*kind).expect("only audio and hang-up go out");
+                    assert!(length > 0 && length.is_multiple_of(2));
+                    let samples = payload
+                        .chunks(2)
+                        .map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
+                    Heard::Audio(rate, samples.collect())
+                }
+            });
+            rest = &more[length..];
+        }
+        heard
+    }
+
+    /// The samples that the other side has got, silence at both ends taken off.
+    pub fn sound(&self) -> Vec<i16> {
+        let all: Vec<i16> = self
+            .heard()
+            .into_iter()
+            .flat_map(|heard| match heard {
+                Heard::Audio(_, samples) => samples,
+                Heard::Hangup => Vec::new(),
+            })
+            .collect();
+        let begin = all.iter().position(|&s| s != 0).unwrap_or(all.len());
+        let end = all.iter().rposition(|&s| s != 0).map_or(begin, |at| at + 1);
+        all[begin..end].to_vec()
+    }
+}
