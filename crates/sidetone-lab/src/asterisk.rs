@@ -41,7 +41,6 @@ pub struct Asterisk {
 
 /// How an [`Asterisk`] is set up.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// Where the recipes of the dialplan find the AudioSocket server. Without it they take the variable `D`, which each call can
     /// have its own of ([`Originate::variable`](crate::ami::Originate::variable)), or all of them one

@@ -30,9 +30,10 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     println!("Starting Asterisk; the first time it is fetched, which takes some ten seconds.");
-    let mut options = Options::default();
-    options.server = Some(arguments.server);
-    let asterisk = Asterisk::start(options).await?;
+    let asterisk = Asterisk::start(Options {
+        server: Some(arguments.server),
+    })
+    .await?;
     explain(&asterisk, arguments.server, &console(&asterisk)?);
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -45,11 +46,10 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn explain(asterisk: &Asterisk, server: SocketAddr, console: &Path) {
-    let version = asterisk.pid();
-    let (sip, console) = (asterisk.sip(), console.display());
+    let (pid, sip, console) = (asterisk.pid(), asterisk.sip(), console.display());
     println!(
         "
-Asterisk runs as process {version}. Its calls go to {server}; start a server there, then
+Asterisk runs as process {pid}. Its calls go to {server}; start a server there, then
 
   a call from its console, the caller being a tone (100 is AudioSocket(), 101 is Dial at 16 kHz):
     {console} channel originate Local/100@recipes/n extension tone@caller

@@ -92,6 +92,7 @@ Dir::Etc "{here}/etc"; Dir::Etc::sourcelist "{here}/sources.list"; Dir::Etc::sou
 Dir::Etc::main "/dev/null"; Dir::Etc::parts "/dev/null";
 APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User ""; Acquire::Languages "none"; Acquire::Check-Valid-Until "false"; Acquire::Retries "{TRIES}";
+APT::Update::Error-Mode "any";
 "#
         );
         // The way out to the network (a proxy, a time-out) is the machine's; everything else is ours.

@@ -1,5 +1,6 @@
 //! A SIP phone: dials, talks and listens over RTP, presses keys, hangs up. Loopback and UDP only.
 
+mod reception;
 mod rtp;
 mod sip;
 
@@ -13,6 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::asterisk::Asterisk;
+pub use reception::Reception;
 use rtp::Media;
 pub use rtp::Packet;
 use sip::{Dialog, Message};
@@ -22,7 +24,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What kind of phone it is.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct PhoneOptions {
     /// Its codec, the only one it offers.
     pub law: Law,

@@ -42,6 +42,16 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
+impl Packet {
+    /// Whether it holds sound, and not a key or something unheard of.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        [Law::Ulaw, Law::Alaw]
+            .iter()
+            .any(|law| payload_type(*law).0 == self.payload_type)
+    }
+}
+
 /// The two threads of a call's sound: one sends on its own clock, the other notes what comes and when. Threads of their own, since a
 /// busy runtime would blur both.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use sidetone_audio::g711::Law;
 use sidetone_lab::ami::{AmiError, Originate};
 use sidetone_lab::ari::Ari;
-use sidetone_lab::phone::{Packet, Phone, PhoneError, PhoneOptions};
-use sidetone_lab::{Asterisk, Options};
+use sidetone_lab::phone::{Packet, Phone, PhoneError, PhoneOptions, Reception};
+use sidetone_lab::{Asterisk, Options, fetch};
 use uuid::Uuid;
 
 use crate::wire::{DTMF, FRAME, Line, Listener, SLIN, SOON, contains, from_bytes, ramp};
@@ -21,9 +21,11 @@ scenarios![
     dial_passes_every_sample_both_ways,
     the_application_without_answer_ends_before_a_word,
     a_refused_action_says_why,
+    a_further_package_is_fetched_and_its_sound_played_and_recorded,
     a_silent_caller_sends_nothing,
     a_caller_presses_all_sixteen_keys,
     phones_of_every_kind_pass_every_sample_both_ways,
+    a_phone_hears_an_even_stream,
     a_phone_presses_all_sixteen_keys,
     a_lossy_phone_loses_its_share,
     a_muted_phone_sends_nothing,
@@ -120,7 +122,7 @@ fn contains_end(heard: &[i16], whole: &[i16]) -> bool {
 async fn the_application_without_answer_ends_before_a_word(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
     lab.ami
-        .originate(&local(&server, "unanswered", "wait"))
+        .originate(&local(&server, "unanswered", "wait", 30.0))
         .await?;
     let line = Line::of(server.connection().await?).await;
     ensure!(line.is_err(), "it said a UUID");
@@ -134,9 +136,54 @@ async fn a_refused_action_says_why(lab: Arc<Lab>) -> anyhow::Result<()> {
     }
 }
 
+async fn a_further_package_is_fetched_and_its_sound_played_and_recorded(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    let fetched = tokio::task::spawn_blocking(|| fetch::package("asterisk-core-sounds-en-wav"));
+    let sound = fetched
+        .await??
+        .join("usr/share/asterisk/sounds/en_US_f_Allison/hello-world");
+    let server = Listener::bind().await?;
+    let recording = lab.asterisk.folder().join("spool/hello");
+    let call = local(&server, "app", "play", 0.5)
+        .variable("__W", &sound.display().to_string())
+        .variable("__R", &recording.display().to_string());
+    lab.ami.originate(&call).await?;
+    let mut line = server.line().await?;
+    let mut heard = Vec::new();
+    // Silence back keeps the call alive until the caller has something to say.
+    line.write(SLIN, &[0; 2 * FRAME]).await?;
+    while let Some((_, payload)) = line.read().await? {
+        heard.extend(from_bytes(&payload));
+        if line.write(SLIN, &[0; 2 * FRAME]).await.is_err() {
+            break;
+        }
+    }
+    let loud = |samples: &[i16]| samples.iter().filter(|sample| sample.abs() > 1_000).count();
+    ensure!(
+        loud(&heard) > 2_000,
+        "{} loud samples of {}",
+        loud(&heard),
+        heard.len()
+    );
+    // The recording is written out a moment after the call.
+    let said = recording.with_file_name("hello-said.wav");
+    let written = async {
+        while std::fs::read(&said).unwrap_or_default().len() < 16_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, written)
+        .await
+        .context("nothing is recorded")?;
+    Ok(())
+}
+
 async fn a_silent_caller_sends_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
-    lab.ami.originate(&local(&server, "app", "wait")).await?;
+    lab.ami
+        .originate(&local(&server, "app", "wait", 30.0))
+        .await?;
     let mut line = server.line().await?;
     ensure!(
         tokio::time::timeout(Duration::from_secs(1), line.read())
@@ -149,7 +196,9 @@ async fn a_silent_caller_sends_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 async fn a_caller_presses_all_sixteen_keys(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
-    lab.ami.originate(&local(&server, "app", "dtmf")).await?;
+    lab.ami
+        .originate(&local(&server, "app", "dtmf", 30.0))
+        .await?;
     let mut line = server.line().await?;
     ensure!(sixteen_keys(&mut line).await? == "1234567890*#ABCD");
     line.hang_up().await
@@ -158,8 +207,11 @@ async fn a_caller_presses_all_sixteen_keys(lab: Arc<Lab>) -> anyhow::Result<()> 
 async fn phones_of_every_kind_pass_every_sample_both_ways(lab: Arc<Lab>) -> anyhow::Result<()> {
     for law in [Law::Ulaw, Law::Alaw] {
         for ptime in [10, 20, 30] {
-            let mut options = PhoneOptions::default();
-            (options.law, options.ptime) = (law, ptime);
+            let options = PhoneOptions {
+                law,
+                ptime,
+                ..PhoneOptions::default()
+            };
             phone_passes_every_sample(&lab, options)
                 .await
                 .with_context(|| format!("{law:?}, ptime {ptime}"))?;
@@ -205,6 +257,28 @@ fn samples(packets: &[Packet], law: Law) -> Vec<i16> {
     samples
 }
 
+async fn a_phone_hears_an_even_stream(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let phone = Phone::call(&lab.asterisk, "tone", PhoneOptions::default()).await?;
+    phone.say(&[0; 100 * FRAME]);
+    phone.quiet().await;
+    let heard = Reception::of(&phone.hang_up().await?);
+    ensure!(
+        heard.packets > 80,
+        "{} packets in two seconds",
+        heard.packets
+    );
+    ensure!(
+        (heard.lost, heard.jumps, heard.markers) == (0, 0, 0),
+        "{heard:?}"
+    );
+    ensure!(
+        (15..=25).contains(&heard.gap(0.5).as_millis()),
+        "{:?} between packets",
+        heard.gap(0.5)
+    );
+    Ok(())
+}
+
 async fn a_phone_presses_all_sixteen_keys(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
     let (phone, mut line) = phone_call(&lab, &server, "app", PhoneOptions::default()).await?;
@@ -217,8 +291,11 @@ async fn a_phone_presses_all_sixteen_keys(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 async fn a_lossy_phone_loses_its_share(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
-    let mut options = PhoneOptions::default();
-    (options.loss, options.seed) = (0.5, 3);
+    let options = PhoneOptions {
+        loss: 0.5,
+        seed: 3,
+        ..PhoneOptions::default()
+    };
     let (phone, mut line) = phone_call(&lab, &server, "dial_slin", options).await?;
     phone.say(&[8_000; 100 * FRAME]);
     phone.quiet().await;
@@ -236,8 +313,10 @@ async fn a_lossy_phone_loses_its_share(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 async fn a_muted_phone_sends_nothing(lab: Arc<Lab>) -> anyhow::Result<()> {
     let server = Listener::bind().await?;
-    let mut options = PhoneOptions::default();
-    options.muted = true;
+    let options = PhoneOptions {
+        muted: true,
+        ..PhoneOptions::default()
+    };
     let (phone, mut line) = phone_call(&lab, &server, "dial_slin", options).await?;
     ensure!(
         tokio::time::timeout(Duration::from_secs(1), line.read())
@@ -303,12 +382,12 @@ async fn a_created_channel_says_its_id_when_dialled(lab: Arc<Lab>) -> anyhow::Re
     Ok(())
 }
 
-/// A call whose caller is `caller`, through `target` to the server.
-fn local(server: &Listener, target: &str, caller: &str) -> Originate {
+/// A call whose caller is `caller` and stays for so many seconds, through `target` to the server.
+fn local(server: &Listener, target: &str, caller: &str, seconds: f64) -> Originate {
     Originate::exten(&format!("Local/{target}@target/n"), "caller", caller)
         .variable("__U", &Uuid::new_v4().to_string())
         .variable("__D", &server.address().to_string())
-        .variable("__S", "30")
+        .variable("__S", &seconds.to_string())
 }
 
 /// A phone's call to the server, and the server's end of it.

@@ -34,11 +34,14 @@ pub(crate) struct Lab {
     pub(crate) ami: Ami,
 }
 
+/// A scenario under way.
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
 /// Something to try: its name, and the async function that tries it.
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) run: fn(Arc<Lab>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+    pub(crate) run: fn(Arc<Lab>) -> Running,
 }
 
 /// Makes a file's `scenarios()` of its async functions, `async fn name(lab: Arc<Lab>) -> anyhow::Result<()>` each.
@@ -58,11 +61,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     if arguments.list {
-        return libtest_mimic::run(
-            &arguments,
-            all().iter().map(|scenario| listed(scenario)).collect(),
-        )
-        .exit_code();
+        return libtest_mimic::run(&arguments, all().iter().map(listed).collect()).exit_code();
     }
     let runtime = Arc::new(Runtime::new().unwrap());
     let lab = match runtime.block_on(boot()) {

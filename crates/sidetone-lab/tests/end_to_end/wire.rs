@@ -127,8 +127,8 @@ impl Line {
             let mut clock = interval(Duration::from_millis(20));
             clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let silence = [[0; FRAME].as_slice()];
-            let mut frames = samples.chunks(FRAME).chain(silence.into_iter().cycle());
-            while let Some(frame) = frames.next() {
+            let frames = samples.chunks(FRAME).chain(silence.into_iter().cycle());
+            for frame in frames {
                 clock.tick().await;
                 write(writer, SLIN, &to_bytes(frame)).await?;
             }
