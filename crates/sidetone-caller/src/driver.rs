@@ -20,6 +20,8 @@ use {
 
 /// More than a second of the widest audio.
 const SCRATCH: usize = 64 * 1024;
+/// Reads of one call in one turn.
+const MOST_READS: usize = 16;
 const EVENTS: usize = 512;
 /// The token of the stop's bell; calls have their place in the list.
 const BELL: u64 = u64::MAX;
@@ -302,13 +304,19 @@ impl<'a> Driver<'a> {
         let Stage::Talking { leg, stream, .. } = &mut self.lines[index].stage else {
             return;
         };
-        let read = stream.read(&mut self.scratch);
-        let now = Time::ZERO + self.origin.elapsed();
-        match read {
-            Ok(0) => leg.closed(now),
-            Ok(count) => leg.received(now, &self.scratch[..count]),
-            Err(error) if is_pause(&error) => {}
-            Err(error) => leg.failed(now, error.kind()),
+        for _ in 0..MOST_READS {
+            let read = stream.read(&mut self.scratch);
+            let now = Time::ZERO + self.origin.elapsed();
+            match read {
+                Ok(0) => leg.closed(now),
+                Ok(count) => leg.received(now, &self.scratch[..count]),
+                Err(ref error) if is_pause(error) => {}
+                Err(ref error) => leg.failed(now, error.kind()),
+            }
+            // A full buffer may have cut a message that is there whole.
+            if !matches!(read, Ok(SCRATCH)) {
+                return;
+            }
         }
     }
 

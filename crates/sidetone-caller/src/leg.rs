@@ -50,6 +50,8 @@ pub struct Leg {
     progress: Time,
     /// When a message last went or came.
     activity: Time,
+    /// The message that is coming was looked at before it was whole.
+    in_pieces: bool,
     ended: Option<Ended>,
     leaves_unread: bool,
 }
@@ -107,6 +109,7 @@ impl Leg {
             pressed: 0,
             progress: opened,
             activity: opened,
+            in_pieces: false,
             ended: None,
             leaves_unread: false,
         }
@@ -114,6 +117,10 @@ impl Leg {
 
     /// What to do at `now`. After [`Step::Write`] the message is all there is in `wire`.
     pub fn poll(&mut self, now: Time, wire: &mut Vec<u8>) -> Step {
+        if !self.in_pieces && self.ear.awaits() != Awaits::Message {
+            self.in_pieces = true;
+            self.recorder.in_pieces();
+        }
         loop {
             if self.ended.is_some() {
                 return Step::Close;
@@ -198,6 +205,7 @@ impl Leg {
             match heard {
                 Ok(audio) => {
                     self.activity = now;
+                    self.in_pieces = false;
                     let samples = self.recorder.heard(at, audio);
                     let rate = audio.rate;
                     self.caller

@@ -68,6 +68,9 @@ pub struct Counts {
     pub frames_heard: u64,
     /// Bytes of payload in them.
     pub bytes_heard: u64,
+    /// Messages that were not there whole when they were looked at. Asterisk forgives the quick ones among
+    /// them, but a server that writes each message at once causes none on loopback.
+    pub in_pieces: u64,
     /// Frames that were sent.
     pub frames_sent: u64,
     /// Digits that were sent.
@@ -174,6 +177,11 @@ impl Recorder {
         let from = record.heard_samples.len();
         decode_linear(audio.bytes, &mut record.heard_samples);
         &record.heard_samples[from..]
+    }
+
+    /// A message is not there whole.
+    pub(crate) fn in_pieces(&mut self) {
+        self.record.counts.in_pieces += 1;
     }
 
     /// This payload is about to be sent.

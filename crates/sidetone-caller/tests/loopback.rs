@@ -70,8 +70,9 @@ fn an_echo_comes_back_bit_by_bit() {
         .unwrap();
     assert_eq!(record.ended.why, Why::HungUp);
     assert_eq!(record.counts.frames_sent, 24);
-    assert!(record.heard.len() >= 20, "{} frames", record.heard.len());
     let length = record.heard_samples().len();
+    assert!(length > 0);
+    assert_eq!(record.counts.in_pieces, 0);
     assert_eq!(
         record.echo(),
         [Run {
@@ -206,9 +207,10 @@ fn a_fatal_message_resets_the_connection_as_asterisk_does() {
 
 #[test]
 fn a_server_that_does_not_read_ends_the_call_with_a_short_write() {
-    let address = serve(|stream| {
-        thread::sleep(Duration::from_secs(60));
-        drop(stream);
+    let address = serve(|_stream| {
+        loop {
+            thread::park();
+        }
     });
     let record = Caller::new(address)
         .say(Voice::made(|_, payload| payload.resize(65535, 1)))
@@ -242,7 +244,7 @@ fn a_caller_that_stops_reading_hears_what_it_missed_afterwards() {
             length
         }]
     );
-    assert!(record.counts.longest_gap >= ms(280));
+    assert!(record.heard.last().unwrap().at >= ms(400));
 }
 
 #[test]

@@ -68,6 +68,24 @@ fn any_progress_inside_a_payload_starts_the_wait_anew() {
 }
 
 #[test]
+fn messages_that_come_in_pieces_are_counted_once_each() {
+    let mut call = call();
+    let message = frame(0x10, 320);
+    call.server(ms(31), &message);
+    for start in [ms(41), ms(71)] {
+        call.server(start, &message[..3]);
+        call.server(start + ms(1), &message[3..100]);
+        call.server(start + ms(2), &message[100..]);
+    }
+    // Cut by the reader's own buffer, and whole before anyone looked.
+    call.server(ms(91), &message[..3]);
+    call.leg.received(Time::ZERO + ms(91), &message[3..]);
+    call.until(ms(100));
+    let counts = call.leg.into_record(Time::ZERO + ms(100)).counts;
+    assert_eq!((counts.frames_heard, counts.in_pieces), (4, 2));
+}
+
+#[test]
 fn a_header_that_comes_with_another_message_still_needs_its_payload() {
     let mut call = call();
     let mut bytes = frame(0x10, 320);
