@@ -3,8 +3,11 @@ use {
     std::{collections::HashMap, time::Duration},
 };
 
-/// Samples that tell a place in a sound. Shorter runs than this are not found.
+/// Samples that tell a place in a sound.
 const KEY: usize = 8;
+
+/// Only every so-many-th place of a sound is looked up; the rest of a run is found from there.
+const STRIDE: usize = 8;
 
 /// A stretch of one sound that lies bit by bit in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,8 @@ pub struct EchoDelay {
     pub delay: Duration,
 }
 
-/// Finds every stretch of at least 8 samples of `said` in `heard`, bit by bit, in the order of `heard`.
+/// Finds every stretch of at least 15 samples of `said` in `heard`, bit by bit, in the order of `heard`.
+/// Some shorter ones are found, too.
 ///
 /// Stretches of one repeated value, such as silence, say nothing about where they come from and only count
 /// as the continuation of a run.
@@ -42,35 +46,45 @@ pub struct EchoDelay {
 /// ]);
 /// ```
 pub fn exact_runs(said: &[i16], heard: &[i16]) -> Vec<Run> {
-    let mut places = HashMap::with_capacity(said.len());
-    for (place, window) in said.windows(KEY).enumerate() {
+    let mut places = HashMap::with_capacity(said.len() / STRIDE);
+    for (place, window) in said.windows(KEY).enumerate().step_by(STRIDE) {
         if let Some(key) = key(window) {
             places.entry(key).or_insert(place);
         }
     }
-    let (mut runs, mut at, mut expected) = (Vec::new(), 0, 0);
+    // Up to here everything belongs to a run, or to none.
+    let (mut runs, mut settled, mut expected) = (Vec::new(), 0, 0);
+    let mut at = 0;
     while at + KEY <= heard.len() {
         let window = &heard[at..at + KEY];
         let place = key(window).and_then(|key| {
             // What repeats itself is taken for its continuation.
             let goes_on = said.get(expected..expected + KEY) == Some(window);
-            goes_on
-                .then_some(expected)
-                .or_else(|| places.get(&key).copied())
+            let place = goes_on.then_some(expected);
+            place.or_else(|| places.get(&key).copied())
         });
         let Some(place) = place else {
             at += 1;
             continue;
         };
-        let pairs = said[place..].iter().zip(&heard[at..]);
-        let length = pairs.take_while(|(said, heard)| said == heard).count();
+        let before = said[..place]
+            .iter()
+            .rev()
+            .zip(heard[settled..at].iter().rev());
+        let before = before
+            .take(STRIDE - 1)
+            .take_while(|(said, heard)| said == heard);
+        let behind = said[place..].iter().zip(&heard[at..]);
+        let behind = behind.take_while(|(said, heard)| said == heard).count();
+        let before = before.count();
         runs.push(Run {
-            said: place,
-            heard: at,
-            length,
+            said: place - before,
+            heard: at - before,
+            length: before + behind,
         });
-        at += length;
-        expected = place + length;
+        at += behind;
+        settled = at;
+        expected = place + behind;
     }
     runs
 }

@@ -82,9 +82,16 @@ impl Voice {
                 codec.encode(&samples[start..end], payload);
             }
             Self::Ramp(seed) => {
-                let start = index * length as u64;
-                for index in start..start + length as u64 {
-                    codec.encode(&[ramp_sample(*seed, index)], payload);
+                let mut start = index * length as u64;
+                let end = start + length as u64;
+                let mut chunk = [0; 64];
+                while start < end {
+                    let length = chunk.len().min((end - start) as usize);
+                    for (index, sample) in (start..).zip(&mut chunk[..length]) {
+                        *sample = ramp_sample(*seed, index);
+                    }
+                    codec.encode(&chunk[..length], payload);
+                    start += length as u64;
                 }
             }
             Self::Silence => {}

@@ -157,6 +157,20 @@ fn one_changed_sample_breaks_a_run() {
 }
 
 #[test]
+fn a_run_of_15_samples_is_found_wherever_it_was_cut_out() {
+    let said = ramp(3, 0, 200);
+    for start in 0..185 {
+        let heard = [&[0; 33], &said[start..start + 15], &[0; 33]].concat();
+        let run = Run {
+            said: start,
+            heard: 33,
+            length: 15,
+        };
+        assert_eq!(exact_runs(&said, &heard), [run]);
+    }
+}
+
+#[test]
 fn silence_between_words_belongs_to_the_run_around_it() {
     let said = [ramp(3, 0, 100), vec![0; 500], ramp(4, 0, 100)].concat();
     let heard = [vec![0; 50], said.clone()].concat();
