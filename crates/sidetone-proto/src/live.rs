@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{Rate, Time};
+use crate::{Rate, Time, playout::move_front};
 
 /// The stated ceiling: no more than this is ever buffered.
 const CEILING: Duration = Duration::from_millis(80);
@@ -67,7 +67,7 @@ enum State {
     #[default]
     Idle,
     Filling {
-        since: Time,
+        until: Time,
     },
     Running {
         since: Time,
@@ -93,18 +93,21 @@ impl Live {
         if samples.is_empty() {
             return;
         }
+        let slot = rate.slot_samples();
         if self.is_stopped(now) || rate != self.rate {
+            let missing = slot.saturating_sub(samples.len());
             self.stop();
             self.rate = rate;
             self.origin = now;
             self.pulled = 0;
             self.lateness = Extremes::default();
-            self.state = State::Filling { since: now };
+            self.state = State::Filling {
+                until: now + self.prefill() + rate.duration(missing as u64),
+            };
         }
         if let State::Running { starved, .. } = &mut self.state {
             *starved = None;
         }
-        let slot = rate.slot_samples();
         let ceiling = rate.samples_in(CEILING) as usize;
         let surplus = (self.samples.len() + samples.len()).saturating_sub(ceiling);
         if surplus == 0 {
@@ -124,8 +127,8 @@ impl Live {
 
     /// Takes the next slot, appending it to `slot`.
     pub fn pull(&mut self, now: Time, slot: &mut Vec<i16>) -> Pulled {
-        if let State::Filling { since } = self.state
-            && self.is_filled(now - since)
+        if let State::Filling { until } = self.state
+            && (now >= until || self.buffered() >= self.rate.slot() + self.prefill())
         {
             self.state = State::Running {
                 since: now,
@@ -140,7 +143,7 @@ impl Live {
         }
         let wanted = self.rate.slot_samples();
         let taken = wanted.min(self.samples.len());
-        slot.extend(self.samples.drain(..taken));
+        move_front(&mut self.samples, taken, slot);
         self.pulled += taken as u64;
         if taken == wanted {
             self.settled = self.settled.saturating_add(1);
@@ -223,11 +226,9 @@ impl Live {
         self.state = State::Idle;
     }
 
-    /// Whether a source that began so long ago can play on without a break in spite of its jitter.
-    fn is_filled(&self, age: Duration) -> bool {
+    fn prefill(&self) -> Duration {
         let (least, most) = PREFILL;
-        let prefill = self.jitter.clamp(least, most);
-        age >= prefill || self.buffered() >= self.rate.slot() + prefill
+        self.jitter.clamp(least, most)
     }
 
     fn is_settling(&self) -> bool {

@@ -89,9 +89,9 @@ impl Pacer {
         self.owed = (self.owed + shift).clamp(-MOST_OWED, MOST_OWED);
     }
 
-    /// Moves the grid by `shift` nanoseconds in all, bit by bit, whatever was owed before.
+    /// Moves the next slot by up to 0.1 ms in the direction of `shift` nanoseconds, whatever was owed before.
     pub fn steer(&mut self, shift: i64) {
-        self.owed = shift.clamp(-MOST_OWED, MOST_OWED);
+        self.owed = shift.clamp(-SLEW, SLEW);
     }
 
     /// When the next slot is due.

@@ -122,10 +122,9 @@ impl Playout {
     /// Queues a clip that others may be playing, too. `end` is reached when its last sample is written or
     /// it is taken out with [`remove`](Self::remove).
     pub fn push_shared(&mut self, now: Time, rate: Rate, samples: Arc<[i16]>, end: Mark) {
-        if samples.is_empty() {
-            return self.push_mark(end);
+        if !samples.is_empty() {
+            self.note_push(now, rate, samples.len());
         }
-        self.note_push(now, rate, samples.len());
         self.pieces.push_back(Piece::Shared {
             rate,
             samples,
@@ -258,7 +257,7 @@ impl Playout {
         match self.pieces.front_mut() {
             Some(Piece::Copied { rate: its, samples }) if *its == rate => {
                 let taken = wanted.min(samples.len());
-                slot.extend(samples.drain(..taken));
+                move_front(samples, taken, slot);
                 if samples.is_empty()
                     && let Some(Piece::Copied { samples, .. }) = self.pieces.pop_front()
                     && samples.capacity() <= 2 * COPY_BELOW
@@ -271,24 +270,31 @@ impl Playout {
                 rate: its,
                 samples,
                 position,
-                end,
+                ..
             }) if *its == rate => {
                 let taken = wanted.min(samples.len() - *position);
                 slot.extend_from_slice(&samples[*position..*position + taken]);
                 *position += taken;
-                if *position == samples.len() {
-                    self.reached.push_back(*end);
-                    self.pieces.pop_front();
-                }
                 true
             }
             _ => false,
         }
     }
 
+    /// Takes what has no audio (any more) from the front.
     fn reach_marks(&mut self) {
-        while let Some(Piece::Mark(mark)) = self.pieces.front() {
-            self.reached.push_back(*mark);
+        loop {
+            let mark = match self.pieces.front() {
+                Some(Piece::Mark(mark)) => *mark,
+                Some(Piece::Shared {
+                    samples,
+                    position,
+                    end,
+                    ..
+                }) if *position == samples.len() => *end,
+                _ => return,
+            };
+            self.reached.push_back(mark);
             self.pieces.pop_front();
         }
     }
@@ -299,6 +305,15 @@ impl Playout {
             self.drained = true;
         }
     }
+}
+
+/// Moves the first `count` of `samples` to the end of `slot`, in two strokes instead of one by one.
+pub(crate) fn move_front(samples: &mut VecDeque<i16>, count: usize, slot: &mut Vec<i16>) {
+    let (front, back) = samples.as_slices();
+    let split = count.min(front.len());
+    slot.extend_from_slice(&front[..split]);
+    slot.extend_from_slice(&back[..count - split]);
+    samples.drain(..count);
 }
 
 const fn ticks(rate: Rate, samples: usize) -> u64 {

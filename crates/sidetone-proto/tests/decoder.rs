@@ -131,6 +131,7 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(support::cases(400))]
     #[test]
     fn any_cut_of_any_stream_gives_the_same_messages(
         stream in any_stream(),

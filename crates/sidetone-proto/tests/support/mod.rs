@@ -284,3 +284,13 @@ impl World {
         all[begin..end].to_vec()
     }
 }
+
+/// The same cases in each run.
+pub fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(20),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,424 @@
+//! Live audio over long times: its delay stays below the ceiling, and it costs what the drift costs.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use sidetone_proto::{CallConfig, CallMachine, Counters, Live, Notice, Pulled, Rate, Time};
+
+mod support;
+use support::{Event, Random, SLOT, World, at, frame, message, ms, ramp, us, uuid_message};
+
+const CEILING: Duration = Duration::from_millis(80);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A clock of its own that makes a frame every 20 ms, and how late each frame comes.
+#[derive(Clone, Copy)]
+struct Source {
+    ppm: i64,
+    jitter: Duration,
+}
+
+impl Source {
+    /// When its frames come; the first is at least 10 ms after the call began.
+    fn arrivals(self, seed: u64, duration: Duration) -> Vec<Time> {
+        let mut random = Random(seed);
+        let phase = 10_000_000 + random.below(20_000_000);
+        let slot = 20_000_000 * (1_000_000 - self.ppm) / 1_000_000;
+        (0..duration.as_nanos() as i64 / slot)
+            .map(|n| Time::from_nanos(phase).shifted(n * slot + random.jitter(self.jitter)))
+            .collect()
+    }
+}
+
+#[derive(Debug)]
+struct Outcome {
+    counters: Counters,
+    /// From push to leaving, of each frame that left.
+    delays: Vec<Duration>,
+    /// Numbers of the frames that left.
+    left: Vec<usize>,
+    worst_buffered: Duration,
+    pushed: usize,
+}
+
+impl Outcome {
+    fn corrections(&self) -> u64 {
+        self.counters.live_dropped + self.counters.underruns
+    }
+
+    fn worst_delay(&self) -> Duration {
+        *self.delays.iter().max().unwrap()
+    }
+}
+
+/// Runs a call that gets frames at the times `inbound` and whose program pushes frames at `pushes`. What
+/// a frame holds says which it is.
+fn run(inbound: &[Time], pushes: &[Time], is_loud: impl Fn(usize) -> bool) -> Outcome {
+    let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
+    call.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+    let silence = frame(&[0; 160]);
+    let (mut wire, mut pcm) = (Vec::new(), Vec::new());
+    let mut outcome = Outcome {
+        counters: Counters::default(),
+        delays: Vec::new(),
+        left: Vec::new(),
+        worst_buffered: Duration::ZERO,
+        pushed: pushes.len(),
+    };
+    let (mut next_in, mut next_push, mut expected) = (0, 0, 0);
+    let never = Time::from_nanos(u64::MAX);
+    let end = *pushes.last().unwrap();
+    loop {
+        let read = inbound.get(next_in).copied().unwrap_or(never);
+        let push = pushes.get(next_push).copied().unwrap_or(never);
+        let slot = call.deadline();
+        let now = read.min(push).min(slot);
+        if now > end {
+            break;
+        }
+        if now == read {
+            call.receive(now, &silence, &mut |_| {});
+            next_in += 1;
+        } else if now == push {
+            call.live().push(
+                now,
+                Rate::Slin,
+                &[content(next_push, is_loud(next_push)); 160],
+            );
+            outcome.worst_buffered = outcome.worst_buffered.max(call.live().buffered());
+            next_push += 1;
+        } else {
+            wire.clear();
+            call.poll_slot(now, &mut wire, &mut pcm, &mut |notice| {
+                if let Notice::Slot { samples, .. } = notice
+                    && samples[0] != 0
+                {
+                    assert!(samples == [samples[0]; 160], "whole frames leave");
+                    while content(expected, is_loud(expected)) != samples[0] {
+                        expected += 1;
+                        assert!(
+                            expected < next_push,
+                            "what leaves was pushed, whole and in order"
+                        );
+                    }
+                    outcome.left.push(expected);
+                    outcome.delays.push(now - pushes[expected]);
+                    expected += 1;
+                }
+            });
+            call.transmitted(&wire, wire.len());
+        }
+    }
+    outcome.counters = call.counters();
+    outcome
+}
+
+/// The samples of frame `number`: never 0, but quieter than −50 dBFS unless it is loud.
+fn content(number: usize, is_loud: bool) -> i16 {
+    let value = if is_loud {
+        number % 30_000 + 1_000
+    } else {
+        number % 100 + 1
+    };
+    value as i16
+}
+
+fn loud(_: usize) -> bool {
+    true
+}
+
+/// What a program that echoes pushes: each inbound frame up to 1 ms later.
+fn echo_of(inbound: &[Time], seed: u64) -> Vec<Time> {
+    let mut random = Random(seed);
+    inbound
+        .iter()
+        .map(|&arrival| arrival + Duration::from_nanos(random.below(1_000_000)))
+        .collect()
+}
+
+#[test]
+fn an_hour_from_a_drifting_source_costs_its_drift_and_stays_below_the_ceiling() {
+    let nominal = Source {
+        ppm: 0,
+        jitter: ms(6),
+    };
+    for (seed, ppm) in [(1, 200), (2, -200), (3, 0)] {
+        let pushes = Source { ppm, jitter: ms(6) }.arrivals(seed, HOUR);
+        for inbound in [vec![], nominal.arrivals(seed + 10, HOUR)] {
+            let outcome = run(&inbound, &pushes, loud);
+            let expected = ppm.unsigned_abs() * HOUR.as_micros() as u64 / 1_000_000 / 20_000;
+            let corrections = outcome.corrections();
+            assert!(
+                corrections.abs_diff(expected) <= 1,
+                "{ppm} ppm: {corrections}"
+            );
+            assert!(
+                outcome.worst_delay() <= CEILING,
+                "{:?}",
+                outcome.worst_delay()
+            );
+            assert!(outcome.worst_buffered <= CEILING);
+            assert!(
+                outcome.pushed - outcome.left.len() <= outcome.counters.live_dropped as usize + 4
+            );
+        }
+    }
+}
+
+#[test]
+fn an_hour_of_echo_costs_nothing_whatever_the_callers_clock_because_the_grid_follows() {
+    for (seed, ppm) in [(4, 200), (5, -200)] {
+        let inbound = Source { ppm, jitter: ms(6) }.arrivals(seed, HOUR);
+        let outcome = run(&inbound, &echo_of(&inbound, seed), loud);
+        assert!(
+            outcome.corrections() <= 1,
+            "{ppm} ppm: {:?}",
+            outcome.counters
+        );
+        assert!(outcome.worst_delay() <= CEILING);
+        assert_eq!(outcome.counters.gaps, 0);
+    }
+}
+
+#[test]
+fn ten_minutes_of_echo_with_asterisks_jitter_are_bit_exact_from_the_first_frame() {
+    for seed in 20..26 {
+        let inbound = Source {
+            ppm: 0,
+            jitter: us(5_500),
+        }
+        .arrivals(seed, ms(600_000));
+        let outcome = run(&inbound, &echo_of(&inbound, seed), loud);
+        assert_eq!(
+            outcome.corrections(),
+            0,
+            "seed {seed}: {:?}",
+            outcome.counters
+        );
+        assert!(outcome.left.iter().enumerate().all(|(n, &left)| n == left));
+        assert!(
+            outcome.pushed - outcome.left.len() <= 2,
+            "the last are on their way"
+        );
+    }
+}
+
+#[test]
+fn a_settled_echo_turns_round_in_5_ms_and_within_3_ms_of_the_jitter() {
+    for seed in 40..50 {
+        let settled = |outcome: &Outcome| {
+            let mut delays = outcome.delays[1000..].to_vec();
+            delays.sort_unstable();
+            delays
+        };
+        let steady = Source {
+            ppm: 0,
+            jitter: Duration::ZERO,
+        }
+        .arrivals(seed, ms(60_000));
+        let outcome = run(&steady, &steady, loud);
+        assert!(
+            settled(&outcome).last() <= Some(&ms(5)),
+            "{:?}",
+            settled(&outcome).last()
+        );
+
+        let jitter = us(5_500);
+        let inbound = Source { ppm: 0, jitter }.arrivals(seed, ms(120_000));
+        let outcome = run(&inbound, &inbound, loud);
+        let delays = settled(&outcome);
+        let p999 = delays[delays.len() * 999 / 1000];
+        assert!(p999 <= jitter * 2 + ms(3), "{p999:?}");
+    }
+}
+
+#[test]
+fn a_burst_after_a_stall_is_bounded_by_the_ceiling_and_re_centred() {
+    for at_once in [true, false] {
+        let mut pushes: Vec<Time> = (0..500).map(|n| at(20 * n + 7)).collect();
+        let resume = at(20_007);
+        let mut random = Random(9);
+        for n in 0..12 {
+            pushes.push(if at_once { resume } else { resume + us(10 * n) });
+        }
+        pushes.extend((1..3000).map(|n| (resume + SLOT * n).shifted(random.jitter(ms(6)))));
+        let outcome = run(&[], &pushes, loud);
+        assert!(
+            outcome.worst_delay() <= CEILING,
+            "{:?}",
+            outcome.worst_delay()
+        );
+        assert!(outcome.worst_buffered <= CEILING);
+        let last = &outcome.delays[outcome.delays.len() - 1000..];
+        assert!(
+            last.iter().max() <= Some(&ms(34 + 12)),
+            "{:?}",
+            last.iter().max()
+        );
+    }
+}
+
+#[test]
+fn two_hundred_fifty_milliseconds_in_one_push_keep_the_newest_80() {
+    let mut live = Live::default();
+    live.push(at(0), Rate::Slin, &ramp(0, 2000));
+    assert_eq!(live.buffered(), ms(70), "in whole slots");
+    assert_eq!(live.dropped(), 9);
+    let mut slot = Vec::new();
+    assert_eq!(
+        live.pull(at(0), &mut slot),
+        Pulled::Audio(Rate::Slin),
+        "there is enough to start"
+    );
+    assert_eq!(slot, ramp(9 * 160, 160));
+}
+
+#[test]
+fn a_frame_too_many_is_dropped_in_silence_if_there_is_any() {
+    let pushes = Source {
+        ppm: 200,
+        jitter: ms(6),
+    }
+    .arrivals(7, ms(600_000));
+    // A second of near silence in every ten.
+    let is_loud = |n: usize| n % 500 < 450;
+    let outcome = run(&[], &pushes, is_loud);
+    let last = *outcome.left.last().unwrap();
+    let mut left = outcome.left.iter().peekable();
+    let missing: Vec<usize> = (0..last)
+        .filter(|n| left.next_if_eq(&n).is_none())
+        .collect();
+    assert_eq!(missing.len() as u64, outcome.counters.live_dropped);
+    assert!((5..=6).contains(&missing.len()), "{missing:?}");
+    assert!(missing.iter().all(|&n| !is_loud(n)), "{missing:?}");
+}
+
+#[test]
+fn pushes_of_any_size_come_out_the_same() {
+    for size in [1, 80, 100, 160, 240, 480] {
+        let mut world = World::new();
+        let sound = ramp(0, 48_000);
+        let mut random = Random(size as u64);
+        for (n, piece) in sound.chunks(size).enumerate() {
+            let made = Time::ZERO + Rate::Slin.duration((n * size + size) as u64);
+            world.run_to(made.shifted(random.below(4_000_000) as i64));
+            world.call.live().push(world.now, Rate::Slin, piece);
+        }
+        world.run(ms(200));
+        assert!(world.sound() == sound, "{size}");
+        let counters = world.call.counters();
+        assert_eq!(
+            (counters.live_dropped, counters.underruns),
+            (0, 1),
+            "{size}: its end"
+        );
+    }
+}
+
+#[test]
+fn an_underrun_is_silence_counted_once_and_reported() {
+    let mut world = World::new();
+    for n in 0..200 {
+        // One of them is 50 ms late, and those that should have come meanwhile come with it.
+        let late = matches!(n, 100..=102);
+        world.run_to(if late { at(2065) } else { at(20 * n + 15) });
+        world
+            .call
+            .live()
+            .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
+    }
+    assert_eq!(world.events, [Event::Underrun]);
+    assert_eq!(world.call.counters().underruns, 1);
+    assert_eq!(world.call.counters().live_dropped, 0);
+    let silent = |(_, _, slot): &(Time, Rate, Vec<i16>)| slot.iter().all(|&s| s == 0);
+    let (begin, end) = (
+        world.slots.iter().position(|slot| !silent(slot)).unwrap(),
+        world.slots.len(),
+    );
+    let silent = world.slots[begin..end]
+        .iter()
+        .filter(|slot| silent(slot))
+        .count();
+    assert!((2..=3).contains(&silent), "{silent} slots without a frame");
+}
+
+#[test]
+fn what_ends_in_half_a_slot_is_padded() {
+    let mut world = World::new();
+    world.call.live().push(world.now, Rate::Slin, &ramp(0, 200));
+    world.run(ms(100));
+    assert_eq!(world.sound(), ramp(0, 200));
+    assert_eq!(world.slots.len(), 6);
+}
+
+#[test]
+fn live_audio_waits_for_no_clip_and_its_delay_does_not_grow() {
+    let mut world = World::new();
+    let clip = vec![-5; 160 * 50];
+    for n in 0..150 {
+        if n == 50 {
+            world.call.playout().push(world.now, Rate::Slin, &clip);
+        }
+        world.run_to(at(20 * n + 5));
+        world
+            .call
+            .live()
+            .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
+        assert!(world.call.live().buffered() <= ms(60));
+    }
+    let sound = world.sound();
+    let begin = sound.iter().position(|&s| s == -5).unwrap();
+    assert_eq!(sound[begin..begin + clip.len()], clip);
+    assert!(sound[begin + clip.len() + 320..].iter().all(|&s| s > 0));
+}
+
+#[test]
+fn a_rate_change_begins_anew() {
+    let mut live = Live::default();
+    let mut slot = Vec::new();
+    live.push(at(0), Rate::Slin, &[1; 160]);
+    live.push(at(1), Rate::Slin16, &[2; 320]);
+    assert_eq!(live.buffered(), ms(20));
+    assert_eq!(live.pull(at(20), &mut slot), Pulled::Audio(Rate::Slin16));
+    assert_eq!(slot, [2; 320]);
+}
+
+#[test]
+fn the_grid_is_moved_towards_live_audio_by_less_than_asterisk_tolerates() {
+    // A source that stops and begins again, each time at another phase.
+    let mut world = World::new();
+    let mut random = Random(3);
+    for _ in 0..100 {
+        let begin = world.now + ms(300) + Duration::from_nanos(random.below(20_000_000));
+        for n in 0..100 {
+            world.run_to(begin + SLOT * n);
+            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
+        }
+    }
+    let (last, ..) = *world.slots.last().unwrap();
+    let nominal = Time::ZERO + SLOT * (world.slots.len() as u32 - 1);
+    assert!(last.nanos_since(nominal).abs() <= 50_000_000);
+}
+
+#[test]
+fn ulaw_echo_at_a_ptime_of_10_and_30_costs_nothing() {
+    for (bytes, every) in [(80, 10), (240, 30)] {
+        let mut world = World::new();
+        world.call.set_companded(true);
+        for n in 0..2000 {
+            world.run_to(at(every * n + 13));
+            world.receive(&message(0x10, &vec![0xff; bytes]));
+            world.events.clear();
+            world
+                .call
+                .live()
+                .push(world.now, Rate::Slin, &vec![700; bytes]);
+        }
+        let counters = world.call.counters();
+        assert_eq!(
+            (counters.live_dropped, counters.underruns, counters.gaps),
+            (0, 0, 0),
+            "{every}"
+        );
+    }
+}
