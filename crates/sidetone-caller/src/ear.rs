@@ -53,6 +53,7 @@ impl Ear {
                 return None;
             }
             if let Err(why) = judge(self.header, rules) {
+                self.header_len = 0;
                 return Some(Err(why));
             }
         }

@@ -193,6 +193,9 @@ fn a_hangup_message_ends_the_call_for_the_server() {
     let sent = call.sent.len();
     call.until(ms(100));
     assert_eq!(call.sent.len(), sent, "nothing leaves after the end");
+    let record = call.leg.into_record(Time::ZERO + ms(100));
+    assert_eq!(record.counts.in_pieces, 0, "it came whole");
+    assert_eq!(record.ended.at, ms(50));
 }
 
 #[test]
