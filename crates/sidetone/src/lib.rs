@@ -1,1 +1,66 @@
 //! AudioSocket server for Asterisk: put programs on phone calls.
+//!
+//! Asterisk connects, says which call it is, and then both sides exchange 20 ms frames of audio. This
+//! library keeps each call's clock and plays what a handler has queued, whatever the handler does: one that
+//! is slow, blocked or gone makes no other call late.
+//!
+//! ```no_run
+//! use sidetone::{Call, Event, Server};
+//!
+//! async fn echo(mut call: Call) {
+//!     let mut line = call.live();
+//!     while let Some(event) = call.next().await {
+//!         match event {
+//!             Event::Audio(frame) => line.push(frame.samples()),
+//!             Event::Dtmf('#') => break,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), sidetone::ServeError> {
+//!     Server::builder().bind("127.0.0.1:9092").await?.serve(echo).await
+//! }
+//! ```
+//!
+//! # Where to go from here
+//!
+//! - [`Server`] and [`Builder`]: listening, limits, shutting down.
+//! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, a [`Clip`] shared by
+//!   many calls, a [`LiveLine`] for audio that is made while it plays.
+//! - [`callback`]: the same with two callbacks and without tokio.
+//! - [`record`]: both sides of a call in a WAV file.
+//!
+//! # Samples
+//!
+//! A sample is an `i16`, mono. A call's [`Rate`] is 8 kHz until Asterisk sends a wideband kind; a [`Player`]
+//! takes whatever rate it was made for and resamples.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod call;
+pub mod callback;
+mod clip;
+mod error;
+mod event;
+mod handler;
+mod live;
+mod media;
+mod player;
+pub mod record;
+mod server;
+mod stats;
+
+pub use admission::{Admission, NetworkError, Networks, Request};
+pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk};
+pub use clip::{Clip, ClipError};
+pub use error::{CallError, PlayError, ServeError};
+pub use event::{Codec, CodecNotice, Event, Frame, OwnedFrame};
+pub use handler::{Handler, IntoOutcome, Outcome};
+pub use live::LiveLine;
+pub use player::{Clearing, Playback, Player};
+pub use server::{Builder, Server, ServerHandle};
+pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};
+pub use stats::{CallStats, CallSummary, ServerStats};
+pub use uuid::Uuid;

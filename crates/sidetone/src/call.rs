@@ -1,0 +1,434 @@
+use std::{
+    any::Any,
+    fmt,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use sidetone_audio::resample::UnsupportedRate;
+use sidetone_proto::{EndReason, Rate};
+use uuid::Uuid;
+
+use crate::{
+    error::PlayError,
+    event::{Event, Frame},
+    live::LiveLine,
+    media::{Batch, EndWanted, Entry, SharedLink, clock},
+    player::{Clearing, Player, wait_for},
+    record::Tap,
+    stats::{CallStats, CallSummary},
+};
+
+/// A running call: what happens on it, and what is played to it.
+///
+/// It lives while this value, or one of its [halves](Self::split), lives. Dropped by a handler that was
+/// given to [`Server::serve`](crate::Server::serve), the call ends when everything queued has been played;
+/// dropped otherwise, it is hung up at once.
+#[derive(Debug)]
+pub struct Call {
+    reader: CallReader,
+    writer: CallWriter,
+}
+
+/// The half of a call that hears.
+pub struct CallReader {
+    life: Arc<Life>,
+    batch: Batch,
+    ended: bool,
+}
+
+/// The half of a call that speaks. Clones share the call.
+#[derive(Clone, Debug)]
+pub struct CallWriter {
+    life: Arc<Life>,
+}
+
+/// Knows a call without keeping it alive.
+#[derive(Clone)]
+pub struct CallHandle {
+    link: SharedLink,
+}
+
+/// Keeps a call alive; the last one ends it.
+struct Life {
+    link: SharedLink,
+    at_drop: EndWanted,
+    data: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let wanted = if std::thread::panicking() {
+            EndWanted::Fail
+        } else {
+            self.at_drop
+        };
+        self.link.end(wanted);
+    }
+}
+
+/// About as much audio as was asked for, in one piece. See [`Call::audio`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// The samples.
+    pub samples: Vec<i16>,
+    /// Samples per second.
+    pub rate: Rate,
+    /// The place of the first sample on the call's own clock.
+    pub offset: Duration,
+}
+
+impl Call {
+    pub(crate) fn new(
+        link: SharedLink,
+        at_drop: EndWanted,
+        data: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Self {
+        let life = Arc::new(Life {
+            link,
+            at_drop,
+            data,
+        });
+        let reader = CallReader {
+            life: Arc::clone(&life),
+            batch: Batch::default(),
+            ended: false,
+        };
+        Self {
+            reader,
+            writer: CallWriter { life },
+        }
+    }
+
+    /// Waits for the next event. After [`Event::Ended`] there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it has taken nothing.
+    pub async fn next(&mut self) -> Option<Event<'_>> {
+        self.reader.next().await
+    }
+
+    /// Collects audio until there is `length` of it, or the call ends with less. Other events are passed
+    /// over. `None` when the call is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it loses what it has collected.
+    pub async fn audio(&mut self, length: Duration) -> Option<Chunk> {
+        self.reader.audio(length).await
+    }
+
+    /// Separates hearing from speaking, for two tasks. The call lives while either half does.
+    pub fn split(self) -> (CallReader, CallWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// Plays everything queued, hangs up and waits for the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it hangs up at once, as dropping the call does.
+    pub async fn finish(self) -> EndReason {
+        self.writer.link().end(EndWanted::Finish);
+        self.closed().await
+    }
+
+    /// Queues a player of `hz` samples per second, any rate from 4 to 384 kHz.
+    pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
+        self.writer.player(hz)
+    }
+
+    /// A live source at the call's own rate, the rate of its frames.
+    pub fn live(&self) -> LiveLine {
+        self.writer.live()
+    }
+
+    /// A live source of `hz` samples per second.
+    pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
+        self.writer.live_at(hz)
+    }
+
+    /// Throws everything queued away; see [`Player::clear`].
+    pub fn clear(&self) -> Clearing {
+        self.writer.clear()
+    }
+
+    /// Ends the call at once: nothing queued is played any more.
+    pub fn hang_up(&self) {
+        self.writer.hang_up();
+    }
+
+    /// Waits for the end of the call, for those who read no events.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped and called again.
+    pub async fn closed(&self) -> EndReason {
+        self.writer.handle().closed().await
+    }
+
+    /// The UUID that the dialplan gave this call.
+    pub fn id(&self) -> Uuid {
+        self.writer.id()
+    }
+
+    /// The other side's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.writer.link().peer
+    }
+
+    /// The rate at which audio goes out; see [`Rate`].
+    pub fn rate(&self) -> Rate {
+        self.writer.link().rate()
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> CallStats {
+        self.handle().stats()
+    }
+
+    /// What the admission hook gave to this call.
+    pub fn data<T: 'static>(&self) -> Option<&T> {
+        self.writer.life.data.as_ref()?.downcast_ref()
+    }
+
+    /// A handle that doesn't keep the call alive.
+    pub fn handle(&self) -> CallHandle {
+        self.writer.handle()
+    }
+}
+
+impl CallReader {
+    /// Waits for the next event. After [`Event::Ended`] there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it has taken nothing.
+    pub async fn next(&mut self) -> Option<Event<'_>> {
+        poll_fn(|context| self.poll_filled(context)).await;
+        let began = self.life.link.began;
+        let (entry, samples) = self.batch.take()?;
+        Some(match entry {
+            Entry::Audio(audio) => Event::Audio(Frame {
+                samples,
+                rate: audio.rate,
+                offset: audio.offset,
+                arrived: audio.arrived - began,
+            }),
+            Entry::Lagged { frames } => Event::Lagged { frames },
+            Entry::Dtmf(digit) => Event::Dtmf(digit),
+            Entry::Mark(mark) => Event::MarkReached(mark),
+            Entry::Drained => Event::PlaybackDrained,
+            Entry::Underrun => Event::Underrun,
+            Entry::Codec(notice) => Event::Codec(notice),
+            Entry::Trouble(error) => Event::Trouble(error),
+            Entry::Ended(reason) => {
+                self.ended = true;
+                Event::Ended(reason)
+            }
+        })
+    }
+
+    /// Collects audio; see [`Call::audio`].
+    pub async fn audio(&mut self, length: Duration) -> Option<Chunk> {
+        let mut chunk: Option<Chunk> = None;
+        while let Some(event) = self.next().await {
+            let Event::Audio(frame) = event else { continue };
+            let chunk = chunk.get_or_insert_with(|| Chunk {
+                samples: Vec::new(),
+                rate: frame.rate(),
+                offset: frame.offset(),
+            });
+            chunk.samples.extend_from_slice(frame.samples());
+            if chunk.rate.duration(chunk.samples.len() as u64) >= length {
+                break;
+            }
+        }
+        chunk
+    }
+
+    /// The UUID that the dialplan gave this call.
+    pub fn id(&self) -> Uuid {
+        self.life.link.id
+    }
+
+    /// A handle that doesn't keep the call alive.
+    pub fn handle(&self) -> CallHandle {
+        CallHandle {
+            link: self.life.link.clone(),
+        }
+    }
+
+    fn poll_filled(&mut self, context: &Context<'_>) -> Poll<()> {
+        if !self.batch.is_empty() || self.ended {
+            return Poll::Ready(());
+        }
+        if self.life.link.fill(&mut self.batch, context.waker()) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl CallWriter {
+    /// A player of `hz` samples per second, any rate from 4 to 384 kHz.
+    pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
+        Player::new(self.link().clone(), hz)
+    }
+
+    /// A live source at the call's own rate, the rate of its frames.
+    pub fn live(&self) -> LiveLine {
+        LiveLine::new(self.link().clone(), None)
+    }
+
+    /// A live source of `hz` samples per second.
+    pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
+        sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
+        Ok(LiveLine::new(self.link().clone(), Some(hz)))
+    }
+
+    /// Throws everything queued away; see [`Player::clear`].
+    pub fn clear(&self) -> Clearing {
+        Clearing::new(self.link().clone())
+    }
+
+    /// Ends the call at once: nothing queued is played any more.
+    pub fn hang_up(&self) {
+        self.link().end(EndWanted::HangUp);
+    }
+
+    /// The UUID that the dialplan gave this call.
+    pub fn id(&self) -> Uuid {
+        self.link().id
+    }
+
+    /// A handle that doesn't keep the call alive.
+    pub fn handle(&self) -> CallHandle {
+        CallHandle {
+            link: self.link().clone(),
+        }
+    }
+
+    fn link(&self) -> &SharedLink {
+        &self.life.link
+    }
+}
+
+impl CallHandle {
+    pub(crate) fn new(link: SharedLink) -> Self {
+        Self { link }
+    }
+
+    /// The UUID that the dialplan gave this call.
+    pub fn id(&self) -> Uuid {
+        self.link.id
+    }
+
+    /// The other side's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.link.peer
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> CallStats {
+        CallStats {
+            duration: self.link.duration(clock::now()),
+            rate: self.link.rate(),
+            codec: self.link.codec(),
+            buffered: self.link.buffered(),
+            lagged: self.link.lagged(),
+            counters: self.link.counters(),
+        }
+    }
+
+    /// Why the call ended, if it has.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.link.ended()
+    }
+
+    /// Waits for the end of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped and called again.
+    pub async fn closed(&self) -> EndReason {
+        match wait_for(&self.link, |link| link.ended()).await {
+            Ok(reason) => reason,
+            // It ended while this was registering, so the reason is there.
+            Err(_) => self.link.ended().unwrap_or(EndReason::ConnectionFailed),
+        }
+    }
+
+    /// Ends the call at once.
+    pub fn hang_up(&self) {
+        self.link.end(EndWanted::HangUp);
+    }
+
+    /// Throws everything queued away; see [`Player::clear`].
+    pub fn clear(&self) -> Clearing {
+        Clearing::new(self.link.clone())
+    }
+
+    /// A player on this call, which doesn't keep it alive either.
+    pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
+        Player::new(self.link.clone(), hz)
+    }
+
+    pub(crate) fn end(&self, wanted: EndWanted) {
+        self.link.end(wanted);
+    }
+
+    pub(crate) fn tap(&self) -> Result<Arc<Tap>, PlayError> {
+        let tap = Arc::new(Tap::default());
+        let shared = Arc::clone(&tap);
+        self.link
+            .submit(self.link.generation(), Duration::ZERO, |outbox| {
+                outbox.tap(shared)
+            })?;
+        Ok(tap)
+    }
+
+    pub(crate) fn summary(&self, reason: EndReason) -> CallSummary {
+        let stats = self.stats();
+        CallSummary {
+            id: self.link.id,
+            peer: self.link.peer,
+            duration: stats.duration,
+            rate: stats.rate,
+            codec: stats.codec,
+            lagged: stats.lagged,
+            counters: stats.counters,
+            reason,
+        }
+    }
+}
+
+impl fmt::Debug for CallHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHandle")
+            .field("id", &self.link.id)
+            .field("ended", &self.ended())
+            .finish()
+    }
+}
+
+impl fmt::Debug for CallReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallReader")
+            .field("id", &self.life.link.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life")
+            .field("id", &self.link.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,144 @@
+//! Two callbacks and no async runtime: the style of the project that this one began from.
+//!
+//! One factory is called once per call and returns what is called for everything that happens on it; the
+//! other callback hears of trouble. All of them run on one worker thread per media thread, so they must not
+//! block: a slow one makes the other calls' *callbacks* late, though never their reads, their clock or what
+//! they have queued.
+//!
+//! ```no_run
+//! use sidetone::callback::{self, CallInfo, Input, Reply};
+//!
+//! let server = callback::start_server(
+//!     |call: &CallInfo| {
+//!         println!("call {}", call.id);
+//!         move |input: Input<'_>, reply: &mut Reply| {
+//!             if let Input::Audio(samples) = input {
+//!                 reply.send(samples); // echo
+//!             }
+//!         }
+//!     },
+//!     |call: &CallInfo, error| eprintln!("call {}: {error}", call.id),
+//!     "127.0.0.1:9092",
+//! )?;
+//! server.wait();
+//! # Ok::<(), sidetone::ServeError>(())
+//! ```
+
+mod worker;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use sidetone_proto::{EndReason, Rate};
+use uuid::Uuid;
+
+use crate::{
+    clip::Clip,
+    error::{CallError, ServeError},
+    live::LiveLine,
+    media::{EndWanted, SharedLink},
+    player::queue_clip,
+    server::Builder,
+};
+
+pub use worker::CallbackServer;
+
+/// Which call this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallInfo {
+    /// The UUID that the dialplan gave it.
+    pub id: Uuid,
+    /// The other side's address.
+    pub peer: SocketAddr,
+}
+
+/// What happens on a call.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Audio from the caller: linear samples at [`Reply::rate`].
+    Audio(&'a [i16]),
+    /// The caller pressed a key.
+    Dtmf(char),
+    /// Everything queued with [`Reply::play`] has been written.
+    PlaybackDrained,
+    /// The call is over; nothing more comes.
+    Ended(EndReason),
+}
+
+/// What can be done with the call.
+#[derive(Debug)]
+pub struct Reply {
+    link: SharedLink,
+    line: LiveLine,
+    rate: Rate,
+}
+
+impl Reply {
+    /// Plays live samples at [`rate`](Self::rate), as soon as possible.
+    pub fn send(&mut self, samples: &[i16]) {
+        self.line.push(samples);
+    }
+
+    /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here.
+    pub fn play(&mut self, clip: &Clip) {
+        // After a clearing or the end nobody would hear it.
+        let _ = queue_clip(&self.link, self.link.generation(), clip);
+    }
+
+    /// Throws everything queued away.
+    pub fn clear(&mut self) {
+        self.link.clear();
+    }
+
+    /// Ends the call when everything queued has been played.
+    pub fn finish(&mut self) {
+        self.link.end(EndWanted::Finish);
+    }
+
+    /// Ends the call at once.
+    pub fn hang_up(&mut self) {
+        self.link.end(EndWanted::HangUp);
+    }
+
+    /// The rate of the samples that come in.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+}
+
+/// Starts a server that calls `on_call` once per call, the closure which that returns for everything that
+/// happens on it, and `on_error` when there is trouble.
+///
+/// # Errors
+///
+/// As [`Builder::bind`]; for other settings than the defaults, use [`start`].
+pub fn start_server<C, H, E>(
+    on_call: C,
+    on_error: E,
+    address: impl ToSocketAddrs,
+) -> Result<CallbackServer, ServeError>
+where
+    C: Fn(&CallInfo) -> H + Send + Sync + 'static,
+    H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
+    E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
+{
+    start(Builder::default(), on_call, on_error, address)
+}
+
+/// As [`start_server`], with settings. The hooks `admit` and `on_call_end` belong to the async style and are
+/// not asked here.
+pub fn start<C, H, E>(
+    settings: Builder,
+    on_call: C,
+    on_error: E,
+    address: impl ToSocketAddrs,
+) -> Result<CallbackServer, ServeError>
+where
+    C: Fn(&CallInfo) -> H + Send + Sync + 'static,
+    H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
+    E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
+{
+    let on_call = move |info: &CallInfo| Box::new(on_call(info)) as Box<worker::OnInput>;
+    CallbackServer::start(settings, Box::new(on_call), Box::new(on_error), address)
+}

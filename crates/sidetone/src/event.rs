@@ -1,0 +1,171 @@
+use std::{fmt, time::Duration};
+
+use sidetone_proto::{EndReason, Mark, Rate};
+
+use crate::error::CallError;
+
+/// What happens on a call, in order. `Ended` is always the last.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Audio from the caller.
+    Audio(Frame<'a>),
+    /// The caller pressed a key: one of `0-9 * # A-D`, reported at its release.
+    ///
+    /// Asterisk sends digits from 20.14, 21.9 and 22.4 on.
+    Dtmf(char),
+    /// Everything queued before this mark has been written.
+    MarkReached(Mark),
+    /// Everything queued has been written.
+    PlaybackDrained,
+    /// A live source had nothing when its slot was due; silence went out.
+    Underrun,
+    /// Audio was dropped here because this handler did not read it in time.
+    Lagged {
+        /// How many frames.
+        frames: u64,
+    },
+    /// What was found out about the caller's codec.
+    Codec(CodecNotice),
+    /// Trouble that does not end the call.
+    Trouble(CallError),
+    /// The call is over.
+    Ended(EndReason),
+}
+
+/// Audio from the caller: linear samples, lent until the next event is asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Frame<'a> {
+    pub(crate) samples: &'a [i16],
+    pub(crate) rate: Rate,
+    pub(crate) offset: Duration,
+    pub(crate) arrived: Duration,
+}
+
+impl<'a> Frame<'a> {
+    /// The samples: signed 16-bit, mono. Usually 20 ms of them, but any number can come.
+    pub fn samples(&self) -> &'a [i16] {
+        self.samples
+    }
+
+    /// Samples per second, by the name that Asterisk has for it; [`Rate::hz`] says the number.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// The place of its first sample on the call's own clock, which begins with the UUID. Audio that was
+    /// dropped, or pauses in which Asterisk sent none, are counted in.
+    pub fn offset(&self) -> Duration {
+        self.offset
+    }
+
+    /// When it came, as the time since the UUID did.
+    pub fn arrived(&self) -> Duration {
+        self.arrived
+    }
+
+    /// How long it is.
+    pub fn duration(&self) -> Duration {
+        self.rate.duration(self.samples.len() as u64)
+    }
+
+    /// A copy that can be kept.
+    pub fn to_owned(&self) -> OwnedFrame {
+        OwnedFrame {
+            samples: self.samples.to_vec(),
+            rate: self.rate,
+            offset: self.offset,
+            arrived: self.arrived,
+        }
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("samples", &self.samples.len())
+            .field("rate", &self.rate)
+            .field("offset", &self.offset)
+            .finish()
+    }
+}
+
+/// A [`Frame`] that owns its samples.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OwnedFrame {
+    /// The samples.
+    pub samples: Vec<i16>,
+    /// Samples per second.
+    pub rate: Rate,
+    /// Its place on the call's own clock.
+    pub offset: Duration,
+    /// When it came, as the time since the UUID did.
+    pub arrived: Duration,
+}
+
+/// What comes in under kind `0x10`, which says 8 kHz samples but carries whatever codec a dialplan leaves
+/// in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// Linear samples, as `AudioSocket()` and `Dial(…/c(slin))` send them.
+    #[default]
+    Slin,
+    /// µ-law, as `Dial(…/c(ulaw))` sends it.
+    Ulaw,
+    /// A-law, as `Dial(…/c(alaw))` sends it.
+    Alaw,
+    /// Found out from the first sound of each call.
+    Auto,
+}
+
+/// What was found out about a caller's codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CodecNotice {
+    /// Under [`Codec::Auto`]: this is what it is. Said once per call.
+    Decided(Codec),
+    /// The audio is not what the server was told to expect, and what the application gets is noise.
+    Mismatch {
+        /// What the server was told.
+        expected: Codec,
+        /// About how many bytes a second came.
+        bytes_per_second: u32,
+    },
+    /// Under [`Codec::Auto`]: it is compressed, which is not supported.
+    Unsupported {
+        /// About how many bytes a second came.
+        bytes_per_second: u32,
+    },
+}
+
+impl fmt::Display for CodecNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "put c(slin) into Dial, like Dial(AudioSocket/HOST:PORT/UUID/c(slin))";
+        match self {
+            Self::Decided(codec) => write!(f, "the caller's audio is {codec}"),
+            Self::Mismatch {
+                expected,
+                bytes_per_second,
+            } => write!(
+                f,
+                "the audio comes at {bytes_per_second} bytes a second, which is not {expected}: {REMEDY}, or start the server with the codec auto"
+            ),
+            Self::Unsupported { bytes_per_second } => write!(
+                f,
+                "the audio comes at {bytes_per_second} bytes a second: compressed, not supported: {REMEDY}"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slin => "slin",
+            Self::Ulaw => "ulaw",
+            Self::Alaw => "alaw",
+            Self::Auto => "auto",
+        })
+    }
+}

@@ -1,0 +1,69 @@
+use std::{fmt, time::Duration};
+
+use sidetone_audio::resample::Resampler;
+use sidetone_proto::Rate;
+
+use crate::media::{SharedLink, clock};
+
+/// Audio that is made while it plays: an echo, a relay from another call, a voice that is being generated.
+///
+/// It starts after about 10 ms, enough to cover the jitter with which it is pushed, and never holds more
+/// than 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped.
+///
+/// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
+pub struct LiveLine {
+    link: SharedLink,
+    /// The rate of what is pushed; the call's own, unless given.
+    hz: Option<u32>,
+    resampler: Option<(Rate, Resampler)>,
+    resampled: Vec<i16>,
+}
+
+impl LiveLine {
+    pub(crate) fn new(link: SharedLink, hz: Option<u32>) -> Self {
+        Self {
+            link,
+            hz,
+            resampler: None,
+            resampled: Vec::new(),
+        }
+    }
+
+    /// Adds samples, to be heard as soon as possible. After the end of the call they go nowhere.
+    pub fn push(&mut self, samples: &[i16]) {
+        let rate = self.link.rate();
+        match self.hz {
+            Some(hz) if hz != rate.hz() => self.push_resampled(hz, rate, samples),
+            _ => push(&self.link, rate, samples),
+        }
+    }
+
+    fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
+        if self.resampler.as_ref().is_none_or(|(to, _)| *to != rate) {
+            self.resampler = Resampler::new(hz, rate.hz())
+                .ok()
+                .map(|resampler| (rate, resampler));
+        }
+        if let Some((_, resampler)) = &mut self.resampler {
+            self.resampled.clear();
+            resampler.process(samples, &mut self.resampled);
+            push(&self.link, rate, &self.resampled);
+        }
+    }
+}
+
+fn push(link: &SharedLink, rate: Rate, samples: &[i16]) {
+    let now = clock::now();
+    // Live audio that is cleared or comes after the end is simply not heard.
+    let _ = link.submit(link.generation(), Duration::ZERO, |outbox| {
+        outbox.live(rate, now, samples)
+    });
+}
+
+impl fmt::Debug for LiveLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveLine")
+            .field("call", &self.link.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,196 @@
+//! The media plane: the threads that read every call, keep its grid and write what is due. No application
+//! code runs here, and nothing here waits for any.
+
+mod batch;
+mod bell;
+pub(crate) mod clock;
+mod codec;
+mod connection;
+mod detect;
+mod link;
+mod outbox;
+mod poller;
+mod thread;
+mod wheel;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+use sidetone_proto::CallConfig;
+
+use crate::{admission::Networks, event::Codec, stats::CallSummary};
+use bell::Bell;
+
+pub(crate) use batch::{Batch, Entry};
+pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
+pub(crate) use outbox::ClipOrder;
+
+slotmap::new_key_type! {
+    /// A connection on its media thread. A key is never used again, so a late order for a call that is
+    /// gone reaches nobody.
+    pub(crate) struct Key;
+}
+
+/// What the media threads of a server are told once.
+#[derive(Debug)]
+pub(crate) struct MediaConfig {
+    pub(crate) call: CallConfig,
+    pub(crate) codec: Codec,
+    pub(crate) receive_buffer: Duration,
+    pub(crate) playback_buffer: Duration,
+    pub(crate) max_calls: usize,
+    pub(crate) networks: Networks,
+}
+
+/// Where a media thread announces calls. What is called here must not wait.
+pub(crate) trait Arrivals: Send + Sync {
+    /// A call said its UUID and is to be handled.
+    fn arrived(&self, call: SharedLink);
+
+    /// A call was turned away.
+    fn turned_away(&self, summary: CallSummary);
+}
+
+/// What all media threads of a server share.
+pub(crate) struct MediaShared {
+    pub(crate) config: MediaConfig,
+    pub(crate) arrivals: Box<dyn Arrivals>,
+    /// Calls with a UUID that are not over.
+    pub(crate) running: AtomicUsize,
+    /// New calls are turned away: the server is shutting down.
+    pub(crate) draining: AtomicBool,
+    pub(crate) tally: Tally,
+}
+
+/// What a server has counted since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) calls: AtomicUsize,
+    pub(crate) turned_away: AtomicUsize,
+    pub(crate) without_identity: AtomicUsize,
+    pub(crate) out_of_descriptors: AtomicUsize,
+}
+
+/// How to reach one media thread from anywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct MediaHandle(Arc<Mailbox>);
+
+#[derive(Debug)]
+struct Mailbox {
+    bell: Bell,
+    orders: SegQueue<Order>,
+    /// Connections on this thread, for the acceptor to choose the least loaded.
+    load: AtomicUsize,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// A connection that was accepted elsewhere.
+    Adopt(TcpStream, SocketAddr),
+    /// Something was asked of a call that can't wait for its next slot.
+    Attend(Key),
+    /// Accept no more; the listener stays open for whoever else holds it.
+    StopListening,
+    /// Close everything and end.
+    Stop,
+}
+
+impl MediaHandle {
+    fn new() -> io::Result<Self> {
+        let mailbox = Mailbox {
+            bell: Bell::new()?,
+            orders: SegQueue::new(),
+            load: AtomicUsize::new(0),
+        };
+        Ok(Self(Arc::new(mailbox)))
+    }
+
+    pub(crate) fn attend(&self, key: Key) {
+        self.order(Order::Attend(key));
+    }
+
+    fn order(&self, order: Order) {
+        self.0.orders.push(order);
+        self.0.bell.ring();
+    }
+}
+
+/// The running media threads of a server. Dropping it closes every call and ends them.
+pub(crate) struct Media {
+    pub(crate) shared: Arc<MediaShared>,
+    handles: Vec<MediaHandle>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Media {
+    /// Starts `count` threads; the first one accepts from `listener`.
+    pub(crate) fn start(
+        listener: TcpListener,
+        config: MediaConfig,
+        arrivals: Box<dyn Arrivals>,
+        count: usize,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(MediaShared {
+            config,
+            arrivals,
+            running: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            tally: Tally::default(),
+        });
+        let handles = (0..count.max(1))
+            .map(|_| MediaHandle::new())
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut listener = Some(listener);
+        let mut threads = Vec::new();
+        for (index, handle) in handles.iter().enumerate() {
+            let thread = thread::MediaThread::new(
+                handle.clone(),
+                &handles,
+                listener.take(),
+                Arc::clone(&shared),
+            )?;
+            let name = format!("sidetone-media-{index}");
+            threads.push(
+                std::thread::Builder::new()
+                    .name(name)
+                    .spawn(move || thread.run())?,
+            );
+        }
+        Ok(Self {
+            shared,
+            handles,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    pub(crate) fn stop_listening(&self) {
+        self.handles[0].order(Order::StopListening);
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.shared.running.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Media {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            handle.order(Order::Stop);
+        }
+        for thread in self.threads.lock().drain(..) {
+            // A panic there has already been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}

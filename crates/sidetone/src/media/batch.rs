@@ -1,0 +1,229 @@
+use std::{collections::VecDeque, time::Duration};
+
+use sidetone_proto::{EndReason, Mark, Rate, Time};
+
+use crate::error::CallError;
+use crate::event::CodecNotice;
+
+/// Bytes of sample memory that a batch keeps between uses; what a burst took beyond that is given back.
+const KEEP: usize = 8 * 1024;
+
+/// Events on their way from a media thread to a handler, with all their samples in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    samples: Vec<i16>,
+    /// Samples before this are taken or dropped.
+    start: usize,
+    /// How much audio the samples from `start` on are.
+    buffered: Duration,
+    entries: VecDeque<Entry>,
+}
+
+/// One event. Its samples, if any, are the next `length` of the batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Audio(AudioEntry),
+    Lagged { frames: u64 },
+    Dtmf(char),
+    Mark(Mark),
+    Drained,
+    Underrun,
+    Codec(CodecNotice),
+    Trouble(CallError),
+    Ended(EndReason),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AudioEntry {
+    pub(crate) rate: Rate,
+    pub(crate) length: usize,
+    pub(crate) offset: Duration,
+    pub(crate) arrived: Time,
+}
+
+impl AudioEntry {
+    fn duration(&self) -> Duration {
+        self.rate.duration(self.length as u64)
+    }
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry) {
+        // Of what only says that something happens now, one in a row is enough: nothing here grows without
+        // bound when nobody reads.
+        let repeated = match (&entry, self.entries.back()) {
+            (Entry::Underrun, Some(Entry::Underrun)) | (Entry::Drained, Some(Entry::Drained)) => {
+                true
+            }
+            (Entry::Trouble(new), Some(Entry::Trouble(last))) => new == last,
+            _ => false,
+        };
+        if !repeated {
+            self.entries.push_back(entry);
+        }
+    }
+
+    /// Adds audio whose samples `fill` appends.
+    pub(crate) fn push_audio(
+        &mut self,
+        rate: Rate,
+        offset: Duration,
+        arrived: Time,
+        fill: impl FnOnce(&mut Vec<i16>),
+    ) {
+        let before = self.samples.len();
+        fill(&mut self.samples);
+        let entry = AudioEntry {
+            rate,
+            length: self.samples.len() - before,
+            offset,
+            arrived,
+        };
+        if entry.length > 0 {
+            self.buffered += entry.duration();
+            self.entries.push_back(Entry::Audio(entry));
+        }
+    }
+
+    /// Drops the oldest audio until at most `limit` is left; a `Lagged` stands where it was. Everything
+    /// else stays. Says how many frames went.
+    pub(crate) fn drop_oldest(&mut self, limit: Duration) -> u64 {
+        let mut dropped = 0;
+        while self.buffered > limit {
+            let oldest = self
+                .entries
+                .iter()
+                .position(|entry| matches!(entry, Entry::Audio(_)));
+            let Some(index) = oldest else { break };
+            let Entry::Audio(audio) = self.entries[index] else {
+                break;
+            };
+            self.start += audio.length;
+            self.buffered = self.buffered.saturating_sub(audio.duration());
+            dropped += 1;
+            match index.checked_sub(1).map(|before| &mut self.entries[before]) {
+                Some(Entry::Lagged { frames }) => {
+                    *frames += 1;
+                    self.entries.remove(index);
+                }
+                _ => self.entries[index] = Entry::Lagged { frames: 1 },
+            }
+        }
+        if self.start > self.samples.len() / 2 {
+            self.samples.drain(..self.start);
+            self.start = 0;
+        }
+        dropped
+    }
+
+    /// How many samples there are; with [`samples_from`](Self::samples_from), what a push has added.
+    pub(crate) fn samples_len(&self) -> usize {
+        self.samples.len()
+    }
+
+    pub(crate) fn samples_from(&self, begin: usize) -> &[i16] {
+        &self.samples[begin..]
+    }
+
+    /// Moves everything in `other` behind what is here.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.samples
+            .extend_from_slice(&other.samples[other.start..]);
+        self.buffered += other.buffered;
+        for entry in other.entries.drain(..) {
+            self.push(entry);
+        }
+        other.clear();
+    }
+
+    /// Takes the next entry out, with its samples, which stay valid until the next call.
+    pub(crate) fn take(&mut self) -> Option<(Entry, &[i16])> {
+        let entry = self.entries.pop_front()?;
+        let length = match &entry {
+            Entry::Audio(audio) => {
+                self.buffered = self.buffered.saturating_sub(audio.duration());
+                audio.length
+            }
+            _ => 0,
+        };
+        let begin = self.start;
+        self.start += length;
+        Some((entry, &self.samples[begin..begin + length]))
+    }
+
+    /// Makes an emptied batch ready to be filled again.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.samples.clear();
+        self.start = 0;
+        self.buffered = Duration::ZERO;
+        if self.samples.capacity() * size_of::<i16>() > KEEP {
+            self.samples = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn audio(batch: &mut Batch, value: i16) {
+        batch.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
+            samples.extend([value; 160])
+        });
+    }
+
+    #[test]
+    fn audio_comes_out_as_it_went_in() {
+        let mut batch = Batch::default();
+        audio(&mut batch, 1);
+        batch.push(Entry::Drained);
+        audio(&mut batch, 2);
+        assert_eq!(batch.take().unwrap().1, [1; 160]);
+        assert!(matches!(batch.take(), Some((Entry::Drained, &[]))));
+        assert_eq!(batch.take().unwrap().1, [2; 160]);
+        assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn only_the_oldest_audio_is_dropped_and_its_place_is_marked() {
+        let mut batch = Batch::default();
+        audio(&mut batch, 1);
+        batch.push(Entry::Dtmf('5'));
+        audio(&mut batch, 2);
+        audio(&mut batch, 3);
+        audio(&mut batch, 4);
+        assert_eq!(batch.drop_oldest(Duration::from_millis(20)), 3);
+        assert!(matches!(
+            batch.take(),
+            Some((Entry::Lagged { frames: 1 }, _))
+        ));
+        assert!(matches!(batch.take(), Some((Entry::Dtmf('5'), _))));
+        assert!(matches!(
+            batch.take(),
+            Some((Entry::Lagged { frames: 2 }, _))
+        ));
+        assert_eq!(batch.take().unwrap().1, [4; 160]);
+    }
+
+    #[test]
+    fn memory_does_not_grow_when_nobody_reads() {
+        let mut batch = Batch::default();
+        for _ in 0..100_000 {
+            audio(&mut batch, 1);
+            batch.push(Entry::Underrun);
+            batch.push(Entry::Underrun);
+            batch.drop_oldest(Duration::from_millis(200));
+        }
+        assert!(
+            batch.samples.capacity() < 10_000,
+            "{}",
+            batch.samples.capacity()
+        );
+    }
+}

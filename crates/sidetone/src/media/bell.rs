@@ -1,0 +1,43 @@
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Wakes a media thread out of its wait. Any number of rings before it looks are one.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    descriptor: OwnedFd,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self {
+            descriptor,
+            rung: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // The counter can't overflow, since it is written once per silencing.
+            let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// To be called before looking at what the bell was rung for: a ring after that is a new one.
+    pub(crate) fn silence(&self) {
+        let _ = rustix::io::read(&self.descriptor, &mut [0u8; 8]);
+        self.rung.store(false, Ordering::Release);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

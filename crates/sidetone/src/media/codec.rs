@@ -1,0 +1,191 @@
+use std::{mem, time::Duration};
+
+use super::detect::{Detector, Verdict};
+use sidetone_audio::g711::Law;
+use sidetone_proto::{Rate, Time};
+
+use super::batch::{Batch, Entry};
+use crate::event::{Codec, CodecNotice};
+
+/// While `auto` is undecided no more than this is held back; what is older goes. Sound is decided upon
+/// after 200 ms of it, so that only silence can be lost here.
+const HELD: Duration = Duration::from_secs(1);
+
+/// Turns the payload of kind `0x10` into linear samples.
+#[derive(Debug)]
+pub(crate) enum InboundCodec {
+    /// Linear, and looked at until it is sure that it is.
+    Slin(Option<Box<Watch>>),
+    Companded(Law),
+    Undecided(Box<Undecided>),
+    /// Compressed: nothing that an application could hear.
+    Unsupported,
+}
+
+/// A stream taken for linear whose byte rate is not known yet.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    detector: Detector,
+}
+
+/// A stream that `auto` has not decided upon, and what is held back of it.
+#[derive(Debug, Default)]
+pub(crate) struct Undecided {
+    detector: Detector,
+    bytes: Vec<u8>,
+    frames: Vec<(usize, Duration, Time)>,
+}
+
+impl InboundCodec {
+    pub(crate) fn new(codec: Codec) -> Self {
+        match codec {
+            Codec::Slin => Self::Slin(Some(Box::default())),
+            Codec::Ulaw => Self::Companded(Law::Ulaw),
+            Codec::Alaw => Self::Companded(Law::Alaw),
+            Codec::Auto => Self::Undecided(Box::default()),
+        }
+    }
+
+    pub(crate) fn is_companded(&self) -> bool {
+        matches!(self, Self::Companded(_))
+    }
+
+    /// What this call's codec is, as far as it is known.
+    pub(crate) fn codec(&self) -> Codec {
+        match self {
+            Self::Slin(_) => Codec::Slin,
+            Self::Companded(Law::Ulaw) => Codec::Ulaw,
+            Self::Companded(Law::Alaw) => Codec::Alaw,
+            Self::Undecided(_) | Self::Unsupported => Codec::Auto,
+        }
+    }
+
+    /// Takes one payload that came at `now`, `age` after the UUID, and adds what it gives to `batch`.
+    pub(crate) fn receive(
+        &mut self,
+        age: Duration,
+        now: Time,
+        offset: Duration,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) {
+        match self {
+            Self::Slin(watch) => {
+                if let Some(watching) = watch
+                    && let Some(notice) = watching.look(age, bytes)
+                {
+                    *watch = None;
+                    if let Some(mismatch) = notice {
+                        batch.push(Entry::Codec(mismatch));
+                    }
+                }
+                push_linear(bytes, offset, now, batch);
+            }
+            Self::Companded(law) => push_companded(*law, bytes, offset, now, batch),
+            Self::Undecided(undecided) => {
+                if let Some(decided) = undecided.receive(age, now, offset, bytes, batch) {
+                    *self = decided;
+                }
+            }
+            Self::Unsupported => {}
+        }
+    }
+}
+
+impl Watch {
+    /// `Some` once it is sure: of a mismatch, or that there is none.
+    fn look(&mut self, age: Duration, bytes: &[u8]) -> Option<Option<CodecNotice>> {
+        let mismatch = |bytes_per_second| {
+            Some(CodecNotice::Mismatch {
+                expected: Codec::Slin,
+                bytes_per_second,
+            })
+        };
+        match self.detector.push(age, bytes) {
+            Verdict::Undecided => None,
+            Verdict::Slin => Some(None),
+            Verdict::Ulaw | Verdict::Alaw => Some(mismatch(8_000)),
+            Verdict::Unsupported { bytes_per_second } => Some(mismatch(bytes_per_second)),
+        }
+    }
+}
+
+impl Undecided {
+    fn receive(
+        &mut self,
+        age: Duration,
+        now: Time,
+        offset: Duration,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> Option<InboundCodec> {
+        self.hold(offset, now, bytes);
+        let (notice, decided) = match self.detector.push(age, bytes) {
+            Verdict::Undecided => return None,
+            Verdict::Slin => (CodecNotice::Decided(Codec::Slin), InboundCodec::Slin(None)),
+            Verdict::Ulaw => (
+                CodecNotice::Decided(Codec::Ulaw),
+                InboundCodec::Companded(Law::Ulaw),
+            ),
+            Verdict::Alaw => (
+                CodecNotice::Decided(Codec::Alaw),
+                InboundCodec::Companded(Law::Alaw),
+            ),
+            Verdict::Unsupported { bytes_per_second } => (
+                CodecNotice::Unsupported { bytes_per_second },
+                InboundCodec::Unsupported,
+            ),
+        };
+        batch.push(Entry::Codec(notice));
+        let mut begin = 0;
+        for (length, offset, arrived) in mem::take(&mut self.frames) {
+            let bytes = &self.bytes[begin..begin + length];
+            begin += length;
+            match &decided {
+                InboundCodec::Companded(law) => push_companded(*law, bytes, offset, arrived, batch),
+                InboundCodec::Slin(_) => push_linear(bytes, offset, arrived, batch),
+                InboundCodec::Undecided(_) | InboundCodec::Unsupported => {}
+            }
+        }
+        Some(decided)
+    }
+
+    fn hold(&mut self, offset: Duration, now: Time, bytes: &[u8]) {
+        let fresh = self
+            .frames
+            .iter()
+            .position(|(_, _, arrived)| now - *arrived <= HELD);
+        let stale = fresh.unwrap_or(self.frames.len());
+        let gone: usize = self.frames.drain(..stale).map(|(length, ..)| length).sum();
+        self.bytes.drain(..gone);
+        self.bytes.extend_from_slice(bytes);
+        self.frames.push((bytes.len(), offset, now));
+    }
+}
+
+/// Adds little endian samples; half a sample at the end is dropped.
+pub(crate) fn push_samples(
+    rate: Rate,
+    bytes: &[u8],
+    offset: Duration,
+    now: Time,
+    batch: &mut Batch,
+) {
+    batch.push_audio(rate, offset, now, |samples| {
+        samples.extend(
+            bytes
+                .chunks_exact(2)
+                .map(|pair| i16::from_le_bytes([pair[0], pair[1]])),
+        );
+    });
+}
+
+fn push_linear(bytes: &[u8], offset: Duration, now: Time, batch: &mut Batch) {
+    push_samples(Rate::Slin, bytes, offset, now, batch);
+}
+
+fn push_companded(law: Law, bytes: &[u8], offset: Duration, now: Time, batch: &mut Batch) {
+    batch.push_audio(Rate::Slin, offset, now, |samples| {
+        law.decode(bytes, samples)
+    });
+}

@@ -1,0 +1,524 @@
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use rustix::net::{RecvFlags, SendFlags};
+use sidetone_proto::{
+    CallMachine, Cleared, EndReason, Io, Mark, Notice, PeerErrors, Phase, Rate, Received, Time,
+};
+use socket2::SockRef;
+use uuid::Uuid;
+
+use super::{
+    EndWanted, Key, Link, MediaHandle, MediaShared, SharedLink,
+    batch::{Batch, Entry},
+    codec::{InboundCodec, push_samples},
+    outbox::Destination,
+};
+use crate::{
+    error::CallError,
+    record::{Side, TapWriter},
+    stats::CallSummary,
+};
+
+/// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
+/// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).
+const KERNEL_BUFFER: Duration = Duration::from_millis(200);
+
+/// We write every 20 ms, so a peer that acknowledges nothing for so long is gone.
+const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The handler sees its call's counters this fresh.
+const PUBLISH_EVERY: u32 = 10;
+
+/// One accepted connection: a call machine, its socket, and the way to its handler.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    /// The wheel entry that counts; all others of this connection are stale.
+    pub(crate) tick: u64,
+    pub(crate) waits_for_room: bool,
+    peer: SocketAddr,
+    machine: CallMachine,
+    inbound: InboundCodec,
+    link: Option<SharedLink>,
+    turned_away: Option<Uuid>,
+    /// What could not be handed over because the handler was just taking the rest.
+    pending: Batch,
+    generation: u64,
+    clearing: Option<Cleared>,
+    clips: Vec<(Mark, Arc<AtomicBool>)>,
+    tap: Option<TapWriter>,
+    slots_unpublished: u32,
+    /// Something happened that those who wait for progress have not been told.
+    progress: bool,
+    kernel_rate: Rate,
+    farewell: Farewell,
+}
+
+/// What has been said about the end of the call, each of which may have to wait for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    Unsaid,
+    Published,
+    Said,
+}
+
+/// What a media thread lends a connection for the time it works on it.
+pub(crate) struct Desk<'a> {
+    pub(crate) key: Key,
+    pub(crate) handle: &'a MediaHandle,
+    pub(crate) shared: &'a MediaShared,
+    pub(crate) tools: &'a mut Tools,
+}
+
+/// Bytes of one read: the longest message, so that no peer makes a thread read it in many turns.
+const READ: usize = 64 * 1024;
+
+/// Buffers that every connection of a thread uses in turn.
+pub(crate) struct Tools {
+    read: Vec<u8>,
+    wire: Vec<u8>,
+    pcm: Vec<i16>,
+    batch: Batch,
+    /// Whom to wake at the end of the turn.
+    pub(crate) wakes: Vec<Waker>,
+    /// Connections that found a lock taken and want to be looked at again soon.
+    pub(crate) again: Vec<Key>,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self {
+            read: vec![0; READ],
+            wire: Vec::new(),
+            pcm: Vec::new(),
+            batch: Batch::default(),
+            wakes: Vec::new(),
+            again: Vec::new(),
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        now: Time,
+        shared: &MediaShared,
+    ) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
+        let connection = Self {
+            stream,
+            tick: 0,
+            waits_for_room: false,
+            peer,
+            machine: CallMachine::new(now, shared.config.call.clone()),
+            inbound: InboundCodec::new(shared.config.codec),
+            link: None,
+            turned_away: None,
+            pending: Batch::default(),
+            generation: 0,
+            clearing: None,
+            clips: Vec::new(),
+            tap: None,
+            slots_unpublished: 0,
+            progress: false,
+            kernel_rate: Rate::default(),
+            farewell: Farewell::Unsaid,
+        };
+        connection.limit_kernel_buffer();
+        Ok(connection)
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        self.machine.deadline()
+    }
+
+    pub(crate) fn wants_writable(&self) -> bool {
+        self.machine.wants_writable()
+    }
+
+    /// The socket has something: one read, as much as there is.
+    pub(crate) fn read(&mut self, now: Time, desk: &mut Desk<'_>) {
+        let mut room = std::mem::take(&mut desk.tools.read);
+        match rustix::net::recv(&self.stream, room.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => self.machine.end_of_stream(),
+            Ok((_, length)) => self.receive(now, &room[..length], desk),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(error) => self.broken(error, desk),
+        }
+        desk.tools.read = room;
+        self.deliver(desk);
+    }
+
+    /// Takes what the handler asked, writes what is due, and says what came of it. Returns whether the
+    /// connection lives on.
+    pub(crate) fn serve(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
+        self.obey(now, desk);
+        let tools = &mut *desk.tools;
+        tools.wire.clear();
+        let (link, clips, tap, batch) =
+            (&self.link, &mut self.clips, &mut self.tap, &mut tools.batch);
+        let was_queued = !self.machine.playout().is_empty();
+        let (mut slots, mut progress) = (0, false);
+        self.machine.poll_slot(
+            now,
+            &mut tools.wire,
+            &mut tools.pcm,
+            &mut |notice| match notice {
+                Notice::Slot { rate, samples } => {
+                    slots += 1;
+                    if let Some(tap) = tap {
+                        tap.put(Side::Server, rate, now, samples);
+                    }
+                }
+                Notice::Reached(mark) => {
+                    progress = true;
+                    match clips.iter().position(|(end, _)| *end == mark) {
+                        Some(index) => clips.swap_remove(index).1.store(true, Ordering::Release),
+                        None => batch.push(Entry::Mark(mark)),
+                    }
+                }
+                Notice::Drained => batch.push(Entry::Drained),
+                Notice::Underrun => batch.push(Entry::Underrun),
+            },
+        );
+        if let Some(link) = link {
+            link.set_queued(Duration::ZERO, self.machine.playout().queued());
+            self.slots_unpublished += slots;
+            if self.slots_unpublished >= PUBLISH_EVERY
+                && link.try_set_counters(self.machine.counters())
+            {
+                self.slots_unpublished = 0;
+            }
+        }
+        progress |= was_queued && self.machine.playout().is_empty();
+        self.progress |= progress
+            || self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.has_wanted_room());
+        self.write(desk);
+        self.deliver(desk);
+        self.wake_waiters(desk);
+        let open = self.settle(now);
+        let farewell = self.say_farewell(now, desk);
+        open || !farewell
+    }
+
+    /// The socket takes more: what was left over goes first.
+    pub(crate) fn write_unsent(&mut self, desk: &mut Desk<'_>) {
+        desk.tools.wire.clear();
+        self.machine.poll_unsent(&mut desk.tools.wire);
+        self.write(desk);
+    }
+
+    /// The server ends: nothing more can be said to the other side than this.
+    pub(crate) fn abandon(&mut self, now: Time, desk: &mut Desk<'_>) {
+        self.machine.hang_up(now, EndReason::Shutdown);
+        self.serve(now, desk);
+    }
+
+    fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
+        let began = self.link.as_ref().map(|link| link.began);
+        let (inbound, tap, batch) = (&mut self.inbound, &mut self.tap, &mut desk.tools.batch);
+        let mut identified = None;
+        self.machine
+            .receive(now, bytes, &mut |received| match received {
+                Received::Identified(id) => identified = Some(id),
+                Received::Audio {
+                    rate,
+                    bytes,
+                    offset,
+                } => {
+                    let before = batch.samples_len();
+                    match rate {
+                        Rate::Slin => {
+                            inbound.receive(now - began.unwrap_or(now), now, offset, bytes, batch)
+                        }
+                        wideband => push_samples(wideband, bytes, offset, now, batch),
+                    }
+                    if let Some(tap) = tap {
+                        tap.put(Side::Caller, rate, now, batch.samples_from(before));
+                    }
+                }
+                Received::Dtmf { digit, .. } => batch.push(Entry::Dtmf(digit)),
+                Received::PeerErrors(errors) => push_trouble(errors, batch),
+                Received::Malformed { kind, length } => {
+                    batch.push(Entry::Trouble(CallError::UnexpectedPayload {
+                        kind,
+                        length,
+                    }));
+                }
+                _ => {}
+            });
+        self.machine.set_companded(self.inbound.is_companded());
+        if let Some(link) = &self.link {
+            link.set_codec(self.inbound.codec());
+        }
+        if let Some(id) = identified {
+            self.identify(id, now, desk);
+        }
+        if self.machine.rate() != self.kernel_rate {
+            self.kernel_rate = self.machine.rate();
+            self.limit_kernel_buffer();
+            if let Some(link) = &self.link {
+                link.set_rate(self.kernel_rate);
+            }
+        }
+    }
+
+    /// The UUID came: it becomes a call, or is turned away.
+    fn identify(&mut self, id: Uuid, now: Time, desk: &mut Desk<'_>) {
+        let shared = desk.shared;
+        let refusal = if shared.draining.load(Ordering::Acquire) {
+            Some(EndReason::Shutdown)
+        } else if !shared.config.networks.contains(self.peer.ip()) {
+            Some(EndReason::NotAllowed)
+        } else {
+            let full = shared.running.fetch_add(1, Ordering::AcqRel) >= shared.config.max_calls;
+            if full {
+                shared.running.fetch_sub(1, Ordering::AcqRel);
+            }
+            full.then_some(EndReason::Full)
+        };
+        if let Some(reason) = refusal {
+            self.machine.hang_up(now, reason);
+            self.turned_away = Some(id);
+            shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        shared.tally.calls.fetch_add(1, Ordering::Relaxed);
+        let MediaShared { config, .. } = shared;
+        let (receive, playback) = (config.receive_buffer, config.playback_buffer);
+        let link = Arc::new(Link::new(
+            id,
+            self.peer,
+            now,
+            receive,
+            playback,
+            desk.handle.clone(),
+            desk.key,
+        ));
+        self.link = Some(Arc::clone(&link));
+        shared.arrivals.arrived(link);
+    }
+
+    /// Does what the handler asked since the last look.
+    fn obey(&mut self, now: Time, desk: &mut Desk<'_>) {
+        let Some(link) = self.link.clone() else {
+            return;
+        };
+        let generation = link.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            let cleared = self.machine.playout().clear();
+            self.machine.live().clear();
+            link.set_queued(Duration::ZERO, Duration::ZERO);
+            let earlier = self
+                .clearing
+                .map_or(Duration::ZERO, |clearing| clearing.discarded);
+            self.clearing = Some(Cleared {
+                discarded: cleared.discarded + earlier,
+                ..cleared
+            });
+        }
+        if let Some(mut outbox) = link.try_outbox() {
+            let mut destination = Destination {
+                machine: &mut self.machine,
+                clips: &mut self.clips,
+                tap: &mut self.tap,
+            };
+            let emptied = outbox.empty_into(now, generation, &mut destination);
+            link.set_queued(emptied.audio, self.machine.playout().queued());
+            if let Some(clearing) = &mut self.clearing {
+                clearing.discarded += emptied.voided;
+            }
+        }
+        if link.has_outbox() {
+            desk.tools.again.push(desk.key);
+            return;
+        }
+        if let Some(cleared) = self.clearing {
+            if link.try_set_cleared(generation, cleared) {
+                self.clearing = None;
+                self.progress = true;
+            } else {
+                desk.tools.again.push(desk.key);
+            }
+        }
+        match link.end_wanted() {
+            EndWanted::No => {}
+            EndWanted::Finish => self.machine.finish(EndReason::Finished),
+            EndWanted::HangUp => self.machine.hang_up(now, EndReason::HungUp),
+            EndWanted::Fail => self.machine.hang_up(now, EndReason::HandlerFailed),
+            EndWanted::Refuse => self.machine.hang_up(now, EndReason::Refused),
+            EndWanted::Shutdown => self.machine.hang_up(now, EndReason::Shutdown),
+        }
+    }
+
+    fn write(&mut self, desk: &mut Desk<'_>) {
+        let wire = &desk.tools.wire;
+        if wire.is_empty() {
+            return;
+        }
+        // The end of record keeps the kernel from adding this message to one that it still holds, so that
+        // the limit on what it holds acts, message by message.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR;
+        match rustix::net::send(&self.stream, wire, flags) {
+            Ok(sent) => self.machine.transmitted(wire, sent),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                self.machine.transmitted(wire, 0)
+            }
+            Err(error) => self.broken(error, desk),
+        }
+    }
+
+    fn broken(&mut self, error: rustix::io::Errno, desk: &mut Desk<'_>) {
+        use rustix::io::Errno;
+        let reason = match error {
+            Errno::CONNRESET | Errno::PIPE => EndReason::ConnectionReset,
+            Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => EndReason::PeerGone,
+            _ => EndReason::ConnectionFailed,
+        };
+        self.machine.broken(reason);
+        if self.machine.phase() == Phase::Closed(reason) {
+            let error = CallError::Connection(io::Error::from(error).to_string());
+            desk.tools.batch.push(Entry::Trouble(error));
+        }
+    }
+
+    /// Hands this turn's events to the handler, and notes whom to wake.
+    fn deliver(&mut self, desk: &mut Desk<'_>) {
+        let batch = &mut desk.tools.batch;
+        let Some(link) = &self.link else {
+            batch.clear();
+            return;
+        };
+        if batch.is_empty() && self.pending.is_empty() {
+            return;
+        }
+        match link.try_inbox() {
+            Some(mut inbox) => {
+                if !self.pending.is_empty() {
+                    inbox.batch.append(&mut self.pending);
+                }
+                inbox.batch.append(batch);
+                link.note_lagged(inbox.batch.drop_oldest(link.receive_buffer));
+                desk.tools.wakes.extend(inbox.waker.take());
+            }
+            None => {
+                self.pending.append(batch);
+                link.note_lagged(self.pending.drop_oldest(link.receive_buffer));
+                desk.tools.again.push(desk.key);
+            }
+        }
+    }
+
+    fn wake_waiters(&mut self, desk: &mut Desk<'_>) {
+        if self.progress
+            && let Some(link) = &self.link
+        {
+            self.progress = !link.try_take_waiters(&mut desk.tools.wakes);
+            if self.progress {
+                desk.tools.again.push(desk.key);
+            }
+        }
+    }
+
+    /// Does to the socket what the machine says; false when it is to be closed.
+    fn settle(&mut self, now: Time) -> bool {
+        loop {
+            match self.machine.poll_io(now) {
+                Io::Nothing => return true,
+                Io::ShutdownWrite => {
+                    // It fails only when the connection is gone already, which the next read tells.
+                    let _ = self.stream.shutdown(std::net::Shutdown::Write);
+                }
+                Io::Close => return false,
+            }
+        }
+    }
+
+    /// Tells whoever should know that the call is over, counters first. True when nothing is left to say.
+    fn say_farewell(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
+        let reason = match self.machine.phase() {
+            Phase::HangingUp { reason, .. }
+            | Phase::Lingering { reason, .. }
+            | Phase::Closed(reason) => reason,
+            _ => return false,
+        };
+        if self.farewell == Farewell::Said {
+            return true;
+        }
+        let Some(link) = self.link.clone() else {
+            self.say_farewell_to_nobody(reason, desk);
+            self.farewell = Farewell::Said;
+            return true;
+        };
+        if self.farewell == Farewell::Unsaid {
+            let told = link.try_set_counters(self.machine.counters())
+                && self.tap.as_mut().is_none_or(TapWriter::try_end);
+            if !told {
+                desk.tools.again.push(desk.key);
+                return false;
+            }
+            for (_, done) in self.clips.drain(..) {
+                done.store(true, Ordering::Release);
+            }
+            desk.shared.running.fetch_sub(1, Ordering::AcqRel);
+            link.set_ended(reason, now);
+            desk.tools.batch.push(Entry::Ended(reason));
+            self.farewell = Farewell::Published;
+        }
+        self.deliver(desk);
+        let waiters_told = link.try_take_waiters(&mut desk.tools.wakes);
+        if self.pending.is_empty() && waiters_told {
+            self.farewell = Farewell::Said;
+            return true;
+        }
+        desk.tools.again.push(desk.key);
+        false
+    }
+
+    fn say_farewell_to_nobody(&self, reason: EndReason, desk: &Desk<'_>) {
+        match self.turned_away {
+            Some(id) => desk
+                .shared
+                .arrivals
+                .turned_away(CallSummary::turned_away(id, self.peer, reason)),
+            None => {
+                desk.shared
+                    .tally
+                    .without_identity
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn limit_kernel_buffer(&self) {
+        let rate = self.kernel_rate;
+        let bytes = rate.samples_in(KERNEL_BUFFER) * 2;
+        // Without it only a peer that stops reading hears older audio than it should.
+        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes as u32);
+    }
+}
+
+fn push_trouble(errors: PeerErrors, batch: &mut Batch) {
+    if errors.frame_forwarding() {
+        batch.push(Entry::Trouble(CallError::FrameForwarding));
+    }
+    if errors.memory() {
+        batch.push(Entry::Trouble(CallError::Memory));
+    }
+}

@@ -1,0 +1,354 @@
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use sidetone_proto::{Cleared, Counters, EndReason, Mark, Rate, Time};
+use uuid::Uuid;
+
+use super::{Key, MediaHandle, batch::Batch, outbox::Outbox};
+use crate::event::Codec;
+
+/// What a media thread and the handler of a call share.
+///
+/// The media thread only ever tries the locks, and goes on without when it does not get one.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: Uuid,
+    pub(crate) peer: SocketAddr,
+    pub(crate) began: Time,
+    pub(crate) receive_buffer: Duration,
+    pub(crate) playback_buffer: Duration,
+    media: MediaHandle,
+    key: Key,
+    inbox: Mutex<Inbox>,
+    outbox: Mutex<Outbox>,
+    outbox_filled: AtomicBool,
+    /// Counts the calls of `clear`; what was queued under a lower number is void at once.
+    generation: AtomicU64,
+    clearing: Mutex<(u64, Cleared)>,
+    /// Audio in the outbox, in nanoseconds, and audio that the media thread has taken from there and not
+    /// played yet.
+    unclaimed: AtomicU64,
+    queued: AtomicU64,
+    rate: AtomicU8,
+    codec: AtomicU8,
+    /// Somebody waits for room in the playback buffer.
+    room_wanted: AtomicBool,
+    end_wanted: AtomicU8,
+    ended: OnceLock<(EndReason, Time)>,
+    waiters: Mutex<Vec<Waker>>,
+    has_waiters: AtomicBool,
+    counters: Mutex<Counters>,
+    lagged: AtomicU64,
+    next_mark: AtomicU64,
+}
+
+/// What waits for the handler.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) batch: Batch,
+    pub(crate) waker: Option<Waker>,
+}
+
+/// How the program wants its call to end. A later variant overrules an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum EndWanted {
+    No,
+    /// When everything queued has played.
+    Finish,
+    HangUp,
+    Fail,
+    Refuse,
+    Shutdown,
+}
+
+impl Link {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "made in one place, from what a connection knows of its call"
+    )]
+    pub(crate) fn new(
+        id: Uuid,
+        peer: SocketAddr,
+        began: Time,
+        receive_buffer: Duration,
+        playback_buffer: Duration,
+        media: MediaHandle,
+        key: Key,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            began,
+            receive_buffer,
+            playback_buffer,
+            media,
+            key,
+            inbox: Mutex::default(),
+            outbox: Mutex::default(),
+            outbox_filled: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            clearing: Mutex::default(),
+            unclaimed: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            rate: AtomicU8::new(Rate::default().code()),
+            codec: AtomicU8::new(Codec::Auto as u8),
+            room_wanted: AtomicBool::new(false),
+            end_wanted: AtomicU8::new(EndWanted::No as u8),
+            ended: OnceLock::new(),
+            waiters: Mutex::default(),
+            has_waiters: AtomicBool::new(false),
+            counters: Mutex::default(),
+            lagged: AtomicU64::new(0),
+            next_mark: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The handler's side. It may wait for a lock, which the media thread holds for a copy of a frame at most.
+impl Link {
+    /// Swaps what has come in with `batch`, which has been read to its end. If that is nothing, `waker` is
+    /// woken when something comes, and this is false.
+    pub(crate) fn fill(&self, batch: &mut Batch, waker: &Waker) -> bool {
+        batch.clear();
+        let mut inbox = self.inbox.lock();
+        std::mem::swap(batch, &mut inbox.batch);
+        if batch.is_empty()
+            && !inbox
+                .waker
+                .as_ref()
+                .is_some_and(|waiting| waiting.will_wake(waker))
+        {
+            inbox.waker = Some(waker.clone());
+        }
+        !batch.is_empty()
+    }
+
+    /// Queues something to be played, unless the call is over or `generation` has been cleared.
+    pub(crate) fn submit(
+        &self,
+        generation: u64,
+        audio: Duration,
+        fill: impl FnOnce(&mut Outbox),
+    ) -> Result<(), NotSubmitted> {
+        if self.ended().is_some() {
+            return Err(NotSubmitted::Closed);
+        }
+        let mut outbox = self.outbox.lock();
+        if self.generation() != generation {
+            return Err(NotSubmitted::Cleared);
+        }
+        outbox.begin(generation, audio);
+        fill(&mut outbox);
+        self.unclaimed
+            .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
+        self.outbox_filled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Voids everything queued so far and returns the number of this clearing.
+    pub(crate) fn clear(&self) -> u64 {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake_waiters();
+        self.media.attend(self.key);
+        generation
+    }
+
+    /// What clearing number `generation`, or one after it, threw away; `None` before it is done.
+    pub(crate) fn cleared(&self, generation: u64) -> Option<Cleared> {
+        let (done, cleared) = *self.clearing.lock();
+        (done >= generation).then_some(cleared)
+    }
+
+    pub(crate) fn end(&self, wanted: EndWanted) {
+        self.end_wanted.fetch_max(wanted as u8, Ordering::AcqRel);
+        self.media.attend(self.key);
+    }
+
+    /// Registers interest in any progress: audio played, a clearing done, the end.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut waiters = self.waiters.lock();
+        if !waiters.iter().any(|waiting| waiting.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
+        self.has_waiters.store(true, Ordering::Release);
+    }
+
+    /// Those who wait are to be woken when a quarter of the playback buffer is free.
+    pub(crate) fn want_room(&self) {
+        self.room_wanted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn next_mark(&self) -> Mark {
+        Mark(self.next_mark.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        *self.counters.lock()
+    }
+}
+
+/// Either side.
+impl Link {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        Rate::from_code(self.rate.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// What comes in under kind `0x10`; `Auto` while that is not known.
+    pub(crate) fn codec(&self) -> Codec {
+        let codec = self.codec.load(Ordering::Relaxed);
+        [Codec::Slin, Codec::Ulaw, Codec::Alaw]
+            .into_iter()
+            .find(|known| *known as u8 == codec)
+            .unwrap_or(Codec::Auto)
+    }
+
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        self.ended.get().map(|(reason, _)| *reason)
+    }
+
+    /// How long the call has been going on, or went on.
+    pub(crate) fn duration(&self, now: Time) -> Duration {
+        self.ended.get().map_or(now, |(_, at)| *at) - self.began
+    }
+
+    /// Audio that was queued and is neither played nor thrown away.
+    pub(crate) fn buffered(&self) -> Duration {
+        let unclaimed = self.unclaimed.load(Ordering::Acquire);
+        Duration::from_nanos(unclaimed + self.queued.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn lagged(&self) -> u64 {
+        self.lagged.load(Ordering::Relaxed)
+    }
+
+    fn wake_waiters(&self) {
+        for waker in std::mem::take(&mut *self.waiters.lock()) {
+            waker.wake();
+        }
+    }
+}
+
+/// The media thread's side. Nothing here waits.
+impl Link {
+    pub(crate) fn try_inbox(&self) -> Option<MutexGuard<'_, Inbox>> {
+        self.inbox.try_lock()
+    }
+
+    /// The outbox, if there is something in it and nobody is just putting more in.
+    pub(crate) fn try_outbox(&self) -> Option<MutexGuard<'_, Outbox>> {
+        if !self.outbox_filled.load(Ordering::Acquire) {
+            return None;
+        }
+        let outbox = self.outbox.try_lock()?;
+        self.outbox_filled.store(false, Ordering::Release);
+        Some(outbox)
+    }
+
+    pub(crate) fn has_outbox(&self) -> bool {
+        self.outbox_filled.load(Ordering::Acquire)
+    }
+
+    /// Publishes what a clearing threw away; false if the handler is just looking.
+    pub(crate) fn try_set_cleared(&self, generation: u64, cleared: Cleared) -> bool {
+        match self.clearing.try_lock() {
+            Some(mut clearing) => {
+                *clearing = (generation, cleared);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The media thread took `claimed` out of the outbox and has `queued` in its own queue now.
+    pub(crate) fn set_queued(&self, claimed: Duration, queued: Duration) {
+        // In this order: audio that is on its way between the two counts twice for a moment, never not.
+        self.queued
+            .store(queued.as_nanos() as u64, Ordering::Release);
+        if !claimed.is_zero() {
+            self.unclaimed
+                .fetch_sub(claimed.as_nanos() as u64, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn set_rate(&self, rate: Rate) {
+        self.rate.store(rate.code(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_wanted(&self) -> EndWanted {
+        match self.end_wanted.load(Ordering::Acquire) {
+            1 => EndWanted::Finish,
+            2 => EndWanted::HangUp,
+            3 => EndWanted::Fail,
+            4 => EndWanted::Refuse,
+            5 => EndWanted::Shutdown,
+            _ => EndWanted::No,
+        }
+    }
+
+    pub(crate) fn set_codec(&self, codec: Codec) {
+        self.codec.store(codec as u8, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for room, and now there is enough of it to be worth a wake-up.
+    pub(crate) fn has_wanted_room(&self) -> bool {
+        self.room_wanted.load(Ordering::Acquire)
+            && self.buffered() + self.playback_buffer / 4 <= self.playback_buffer
+            && self.room_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn set_ended(&self, reason: EndReason, at: Time) {
+        // A second end is not one.
+        let _ = self.ended.set((reason, at));
+    }
+
+    pub(crate) fn note_lagged(&self, frames: u64) {
+        self.lagged.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    pub(crate) fn try_set_counters(&self, counters: Counters) -> bool {
+        match self.counters.try_lock() {
+            Some(mut published) => {
+                *published = counters;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Moves those who wait for progress to `wakes`; false if one is just registering.
+    pub(crate) fn try_take_waiters(&self, wakes: &mut Vec<Waker>) -> bool {
+        if !self.has_waiters.load(Ordering::Acquire) {
+            return true;
+        }
+        match self.waiters.try_lock() {
+            Some(mut waiters) => {
+                self.has_waiters.store(false, Ordering::Release);
+                wakes.append(&mut waiters);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Why something was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSubmitted {
+    Closed,
+    Cleared,
+}
+
+pub(crate) type SharedLink = Arc<Link>;

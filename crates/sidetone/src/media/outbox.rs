@@ -1,0 +1,199 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sidetone_proto::{CallMachine, Mark, Rate, Time};
+
+use crate::record::{Tap, TapWriter};
+
+/// What a handler has queued since the media thread last looked, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    generation: u64,
+    orders: Vec<Order>,
+    /// The samples of small writes and of live audio, so that neither allocates for itself.
+    samples: Vec<i16>,
+    /// How much queued audio has come since the media thread last looked, and how much of it is void.
+    audio: Duration,
+    voided: Duration,
+}
+
+/// What was taken out of an outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emptied {
+    /// All queued audio that was in it.
+    pub(crate) audio: Duration,
+    /// The part of it that was void because it had been cleared.
+    pub(crate) voided: Duration,
+}
+
+/// Where the orders go.
+pub(crate) struct Destination<'a> {
+    pub(crate) machine: &'a mut CallMachine,
+    /// The clips that somebody may be waiting for the end of.
+    pub(crate) clips: &'a mut Vec<(Mark, Arc<AtomicBool>)>,
+    pub(crate) tap: &'a mut Option<TapWriter>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// The next `length` of the outbox's samples.
+    Play {
+        rate: Rate,
+        length: usize,
+    },
+    PlayOwned {
+        rate: Rate,
+        samples: Vec<i16>,
+    },
+    PlayClip(ClipOrder),
+    Mark(Mark),
+    Remove(Mark),
+    Cushion(Duration),
+    Live {
+        rate: Rate,
+        at: Time,
+        length: usize,
+    },
+    Tap(Arc<Tap>),
+}
+
+/// A clip to be played.
+#[derive(Debug)]
+pub(crate) struct ClipOrder {
+    pub(crate) rate: Rate,
+    pub(crate) samples: Arc<[i16]>,
+    pub(crate) end: Mark,
+    pub(crate) done: Arc<AtomicBool>,
+}
+
+/// The media thread looks every 20 ms: where more orders than this lie, live audio would only be late.
+const LIVE_LIMIT: usize = 64;
+
+impl Outbox {
+    /// What comes now is `audio` long and queued under `generation`; anything from before that is void.
+    pub(crate) fn begin(&mut self, generation: u64, audio: Duration) {
+        self.audio += audio;
+        if self.generation != generation {
+            self.void();
+            self.generation = generation;
+        }
+    }
+
+    pub(crate) fn play(&mut self, rate: Rate, samples: &[i16]) {
+        self.samples.extend_from_slice(samples);
+        self.orders.push(Order::Play {
+            rate,
+            length: samples.len(),
+        });
+    }
+
+    pub(crate) fn play_owned(&mut self, rate: Rate, samples: Vec<i16>) {
+        self.orders.push(Order::PlayOwned { rate, samples });
+    }
+
+    pub(crate) fn play_clip(&mut self, clip: ClipOrder) {
+        self.orders.push(Order::PlayClip(clip));
+    }
+
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        self.orders.push(Order::Mark(mark));
+    }
+
+    pub(crate) fn remove(&mut self, end: Mark) {
+        self.orders.push(Order::Remove(end));
+    }
+
+    pub(crate) fn cushion(&mut self, cushion: Duration) {
+        self.orders.push(Order::Cushion(cushion));
+    }
+
+    pub(crate) fn tap(&mut self, tap: Arc<Tap>) {
+        self.orders.push(Order::Tap(tap));
+    }
+
+    /// Adds live audio, unless so much lies here that it would never be heard.
+    pub(crate) fn live(&mut self, rate: Rate, at: Time, samples: &[i16]) {
+        if self.orders.len() >= LIVE_LIMIT {
+            return;
+        }
+        self.samples.extend_from_slice(samples);
+        self.orders.push(Order::Live {
+            rate,
+            at,
+            length: samples.len(),
+        });
+    }
+
+    /// Hands everything over to the call's own queues.
+    pub(crate) fn empty_into(
+        &mut self,
+        now: Time,
+        generation: u64,
+        call: &mut Destination<'_>,
+    ) -> Emptied {
+        if self.generation != generation {
+            self.void();
+        }
+        let mut begin = 0;
+        for order in self.orders.drain(..) {
+            match order {
+                Order::Play { rate, length } => {
+                    call.machine
+                        .playout()
+                        .push(now, rate, &self.samples[begin..begin + length]);
+                    begin += length;
+                }
+                Order::PlayOwned { rate, samples } => {
+                    call.machine.playout().push_owned(now, rate, samples)
+                }
+                Order::PlayClip(clip) => {
+                    call.clips.push((clip.end, clip.done));
+                    call.machine
+                        .playout()
+                        .push_shared(now, clip.rate, clip.samples, clip.end);
+                }
+                Order::Mark(mark) => call.machine.playout().push_mark(mark),
+                Order::Remove(end) => call.machine.playout().remove(end),
+                Order::Cushion(cushion) => call.machine.playout().set_cushion(cushion),
+                Order::Live { rate, at, length } => {
+                    call.machine
+                        .live()
+                        .push(at, rate, &self.samples[begin..begin + length]);
+                    begin += length;
+                }
+                Order::Tap(tap) => *call.tap = Some(TapWriter::new(tap)),
+            }
+        }
+        self.samples.clear();
+        Emptied {
+            audio: std::mem::take(&mut self.audio),
+            voided: std::mem::take(&mut self.voided),
+        }
+    }
+
+    /// Drops what was queued to be played.
+    fn void(&mut self) {
+        let voided = &mut self.voided;
+        self.orders.retain(|order| {
+            match order {
+                Order::Play { rate, length } => *voided += rate.duration(*length as u64),
+                Order::PlayOwned { rate, samples } => {
+                    *voided += rate.duration(samples.len() as u64)
+                }
+                Order::PlayClip(clip) => {
+                    *voided += clip.rate.duration(clip.samples.len() as u64);
+                    clip.done.store(true, Ordering::Release);
+                }
+                Order::Tap(_) | Order::Cushion(_) => return true,
+                Order::Mark(_) | Order::Remove(_) | Order::Live { .. } => {}
+            }
+            false
+        });
+        self.samples.clear();
+    }
+}

@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use sidetone_proto::Time;
+
+const TICK: Duration = Duration::from_micros(500);
+/// The wheel goes round once in 512 ms; what is due later is looked at once a round.
+const TICKS: u64 = 1024;
+
+/// When which call is due, for any number of calls at the cost of a push and a pop each.
+///
+/// An entry is due at the end of its tick of 0.5 ms. Entries are never taken out: one that no longer
+/// matches its call's own deadline is passed over by whoever pops it.
+#[derive(Debug)]
+pub(crate) struct Wheel<K> {
+    ticks: Vec<Vec<(K, u64)>>,
+    /// Everything before this tick has been popped.
+    turned: u64,
+    entries: usize,
+}
+
+impl<K: Copy> Wheel<K> {
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            ticks: (0..TICKS).map(|_| Vec::new()).collect(),
+            turned: tick_of(now),
+            entries: 0,
+        }
+    }
+
+    /// Schedules `key` at `deadline`; returns the tick that identifies the entry.
+    pub(crate) fn schedule(&mut self, key: K, deadline: Time) -> u64 {
+        let tick = tick_of(deadline).max(self.turned);
+        let place = tick.min(self.turned + TICKS - 1);
+        self.ticks[(place % TICKS) as usize].push((key, tick));
+        self.entries += 1;
+        tick
+    }
+
+    /// When the next entry is due; `None` when there is none.
+    pub(crate) fn next(&self) -> Option<Time> {
+        if self.entries == 0 {
+            return None;
+        }
+        let place = (self.turned..self.turned + TICKS)
+            .find(|tick| !self.ticks[(tick % TICKS) as usize].is_empty())?;
+        Some(end_of(place))
+    }
+
+    /// Moves all entries due at `now` to `due`, each with its tick.
+    pub(crate) fn turn(&mut self, now: Time, due: &mut Vec<(K, u64)>) {
+        let end = tick_of(now);
+        let mut rounds = (end.saturating_sub(self.turned)).min(TICKS);
+        while rounds > 0 {
+            let place = (self.turned % TICKS) as usize;
+            self.turned += 1;
+            rounds -= 1;
+            let mut entries = std::mem::take(&mut self.ticks[place]);
+            self.entries -= entries.len();
+            for (key, tick) in entries.drain(..) {
+                if tick < self.turned.max(end) {
+                    due.push((key, tick));
+                } else {
+                    let later = tick.min(self.turned + TICKS - 1);
+                    self.ticks[(later % TICKS) as usize].push((key, tick));
+                    self.entries += 1;
+                }
+            }
+            // Keeps the memory where it will be needed again one round later.
+            if self.ticks[place].is_empty() {
+                self.ticks[place] = entries;
+            }
+        }
+        self.turned = self.turned.max(end);
+    }
+}
+
+fn tick_of(time: Time) -> u64 {
+    time.as_nanos() / TICK.as_nanos() as u64
+}
+
+fn end_of(tick: u64) -> Time {
+    Time::from_nanos((tick + 1) * TICK.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    fn turned(wheel: &mut Wheel<u8>, now: Time) -> Vec<u8> {
+        let mut due = Vec::new();
+        wheel.turn(now, &mut due);
+        due.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn an_entry_is_due_at_the_end_of_its_tick_and_once() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.schedule(1, at(3));
+        assert_eq!(wheel.next(), Some(at(3) + TICK));
+        assert!(turned(&mut wheel, at(3)).is_empty());
+        assert_eq!(turned(&mut wheel, at(3) + TICK), [1]);
+        assert_eq!(wheel.next(), None);
+        assert!(turned(&mut wheel, at(100)).is_empty());
+    }
+
+    #[test]
+    fn what_lies_beyond_a_round_waits_for_its_time() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.schedule(1, at(60_000));
+        let mut now = at(0);
+        while now < at(60_000) {
+            now += Duration::from_millis(7);
+            let due = turned(&mut wheel, now);
+            assert_eq!(due.is_empty(), now < at(60_000) + TICK, "at {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_is_due_at_the_next_tick() {
+        let mut wheel = Wheel::new(at(1000));
+        wheel.schedule(1, at(3));
+        assert_eq!(turned(&mut wheel, at(1001)), [1]);
+    }
+
+    #[test]
+    fn a_long_stall_loses_no_entry() {
+        let mut wheel = Wheel::new(at(0));
+        for key in 0..100 {
+            wheel.schedule(key, at(u64::from(key) * 20));
+        }
+        assert_eq!(turned(&mut wheel, at(10_000)).len(), 100);
+    }
+}

@@ -1,0 +1,3 @@
+mod tap;
+
+pub(crate) use tap::{Side, Tap, TapWriter};

@@ -1,0 +1,259 @@
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use sidetone_proto::CallConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{ToSocketAddrs, lookup_host};
+
+use super::{OnCallEnd, Server};
+use crate::{
+    admission::{Admission, Admit, Networks, Request},
+    error::ServeError,
+    event::Codec,
+    media::MediaConfig,
+    stats::CallSummary,
+};
+
+/// The kernel caps it at `net.core.somaxconn`, 4096 on most systems.
+const BACKLOG: i32 = 4096;
+
+/// The settings of a server.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use {sidetone::{Codec, Server}, std::time::Duration};
+///
+/// let server = Server::builder()
+///     .max_calls(200)
+///     .codec(Codec::Auto)
+///     .allow("10.0.0.0/8".parse()?)
+///     .max_duration(Duration::from_secs(3600))
+///     .bind("0.0.0.0:9092")
+///     .await?;
+/// # Ok(()) }
+/// ```
+pub struct Builder {
+    pub(super) media: MediaConfig,
+    pub(super) media_threads: usize,
+    pub(super) admit: Option<Arc<Admit>>,
+    pub(super) on_call_end: Option<OnCallEnd>,
+    networks: Option<Networks>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            media: MediaConfig {
+                call: CallConfig::default(),
+                codec: Codec::Slin,
+                receive_buffer: Duration::from_millis(250),
+                playback_buffer: Duration::from_secs(600),
+                max_calls: 10_000,
+                networks: Networks::loopback(),
+            },
+            media_threads: 1,
+            admit: None,
+            on_call_end: None,
+            networks: None,
+        }
+    }
+}
+
+impl Builder {
+    /// At most so many calls at a time; further ones are turned away. 10 000 unless set.
+    ///
+    /// A call that is turned away looks completed to the dialplan, so the first limit belongs there
+    /// (`GROUP_COUNT`); this is the second net.
+    #[must_use]
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.media.max_calls = calls;
+        self
+    }
+
+    /// How many threads read and write the calls. One, unless set, does well up to about 1500 calls; more
+    /// than needed cost more than they give.
+    #[must_use]
+    pub fn media_threads(mut self, threads: usize) -> Self {
+        self.media_threads = threads.max(1);
+        self
+    }
+
+    /// How much audio waits for a handler that is slow; 250 ms unless set. What is older is dropped, and
+    /// [`Event::Lagged`](crate::Event::Lagged) says so.
+    #[must_use]
+    pub fn receive_buffer(mut self, audio: Duration) -> Self {
+        self.media.receive_buffer = audio;
+        self
+    }
+
+    /// How much audio can be queued on a call; 10 minutes unless set. Memory is taken as it is used: a
+    /// minute is 960 kB at 8 kHz.
+    #[must_use]
+    pub fn playback_buffer(mut self, audio: Duration) -> Self {
+        self.media.playback_buffer = audio;
+        self
+    }
+
+    /// What kind `0x10` carries; linear samples unless set.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.media.codec = codec;
+        self
+    }
+
+    /// How long a connection may stay without saying its UUID; 60 s unless set. With ARI, Asterisk connects
+    /// when the channel is created and says the UUID when it is dialled.
+    #[must_use]
+    pub fn identity_timeout(mut self, timeout: Duration) -> Self {
+        self.media.call.identity_timeout = timeout;
+        self
+    }
+
+    /// Ends a call from which nothing came for so long. Off unless set, for silence is legal: a muted caller
+    /// sends none.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.media.call.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Ends every call after so long. Off unless set.
+    #[must_use]
+    pub fn max_duration(mut self, duration: Duration) -> Self {
+        self.media.call.max_duration = Some(duration);
+        self
+    }
+
+    /// Which addresses may connect. Needed as soon as the server can be reached from other machines; on
+    /// loopback it is this machine unless set. Calls from elsewhere are turned away.
+    #[must_use]
+    pub fn allow(mut self, networks: Networks) -> Self {
+        self.networks = Some(networks);
+        self
+    }
+
+    /// Asks `hook` about every call before a handler sees it. Meanwhile the caller hears silence.
+    #[must_use]
+    pub fn admit<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Admission> + Send + 'static,
+    {
+        self.admit = Some(Arc::new(move |request| Box::pin(hook(request))));
+        self
+    }
+
+    /// Tells `hook` about every call that is over, and every one that was turned away. It runs on the async
+    /// threads and must not block.
+    #[must_use]
+    pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
+        self.on_call_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Listens on `address`, of a host name on the first address that can be had.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::NotAllowed`] if the address can be reached from other machines and
+    /// [`allow`](Self::allow) was not called.
+    pub async fn bind(
+        self,
+        address: impl ToSocketAddrs + fmt::Debug,
+    ) -> Result<Server, ServeError> {
+        let name = format!("{address:?}").trim_matches('"').to_owned();
+        let failed = |source| ServeError::Bind {
+            address: name.clone(),
+            source,
+        };
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in lookup_host(address).await.map_err(failed)? {
+            self.check_allowed(address)?;
+            match listen(address) {
+                Ok(listener) => return self.from_listener(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    }
+
+    /// Serves from a listener that was bound elsewhere: handed over by systemd, or by the process that this
+    /// one replaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn from_listener(mut self, listener: TcpListener) -> Result<Server, ServeError> {
+        self.check_allowed(listener.local_addr().map_err(ServeError::Media)?)?;
+        self.settle_networks();
+        Server::start(listener, self)
+    }
+
+    /// Listens without a runtime, for those who bring threads of their own.
+    pub(crate) fn into_parts(
+        mut self,
+        address: impl std::net::ToSocketAddrs,
+    ) -> Result<(TcpListener, MediaConfig, usize), ServeError> {
+        let mut failure = None;
+        let failed = |address: String, source| ServeError::Bind { address, source };
+        let addresses = address
+            .to_socket_addrs()
+            .map_err(|error| failed("that address".into(), error))?;
+        for address in addresses {
+            self.check_allowed(address)?;
+            match listen(address) {
+                Ok(listener) => {
+                    self.settle_networks();
+                    return Ok((listener, self.media, self.media_threads));
+                }
+                Err(error) => failure = Some(failed(address.to_string(), error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            failed(
+                "that address".into(),
+                io::ErrorKind::AddrNotAvailable.into(),
+            )
+        }))
+    }
+
+    fn settle_networks(&mut self) {
+        if let Some(networks) = self.networks.take() {
+            self.media.networks = networks;
+        }
+    }
+
+    fn check_allowed(&self, address: SocketAddr) -> Result<(), ServeError> {
+        if self.networks.is_none() && !address.ip().to_canonical().is_loopback() {
+            return Err(ServeError::NotAllowed { address });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("media", &self.media)
+            .finish_non_exhaustive()
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart must not have to wait for connections of the past.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

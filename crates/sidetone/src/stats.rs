@@ -1,0 +1,80 @@
+use std::{net::SocketAddr, time::Duration};
+
+use sidetone_proto::{Counters, EndReason, Rate};
+use uuid::Uuid;
+
+use crate::event::Codec;
+
+/// What a running call has counted so far. It is at most 200 ms old.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CallStats {
+    /// Time since the UUID came.
+    pub duration: Duration,
+    /// The rate at which audio goes out.
+    pub rate: Rate,
+    /// What comes in under kind `0x10`, as far as it is known; `auto` until it is.
+    pub codec: Codec,
+    /// Audio queued and not yet written.
+    pub buffered: Duration,
+    /// Frames that the handler did not read in time.
+    pub lagged: u64,
+    /// What the wire and the grid have counted.
+    pub counters: Counters,
+}
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CallSummary {
+    /// Which one.
+    pub id: Uuid,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Time from its UUID to its end.
+    pub duration: Duration,
+    /// The rate at which its audio went out at last.
+    pub rate: Rate,
+    /// What came in under kind `0x10`; `auto` if that was never found out.
+    pub codec: Codec,
+    /// Frames that the handler did not read in time.
+    pub lagged: u64,
+    /// What the wire and the grid have counted.
+    pub counters: Counters,
+    /// Why it ended; [`EndReason::by`] says who ended it.
+    pub reason: EndReason,
+}
+
+impl CallSummary {
+    pub(crate) fn turned_away(id: Uuid, peer: SocketAddr, reason: EndReason) -> Self {
+        Self {
+            id,
+            peer,
+            duration: Duration::ZERO,
+            rate: Rate::default(),
+            codec: Codec::Auto,
+            lagged: 0,
+            counters: Counters::default(),
+            reason,
+        }
+    }
+}
+
+/// What a server has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections accepted.
+    pub connections: usize,
+    /// Calls that were let in.
+    pub calls: usize,
+    /// Calls let in that are not over yet.
+    pub running: usize,
+    /// Calls turned away, for whatever reason.
+    pub turned_away: usize,
+    /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
+    pub without_identity: usize,
+    /// Connections ended at once because the process had no descriptors left: raise the limit
+    /// (`LimitNOFILE=` in systemd, `ulimit -n`).
+    pub out_of_descriptors: usize,
+}

@@ -1,0 +1,93 @@
+//! One call of each kind, end to end over loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use sidetone::{Call, Clip, EndReason, Event, Server, callback};
+use sidetone_caller::{Caller, ramp};
+
+async fn echo(mut call: Call) {
+    let mut line = call.live();
+    while let Some(event) = call.next().await {
+        if let Event::Audio(frame) = event {
+            line.push(frame.samples());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_echo_is_bit_exact() {
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.serve(echo));
+    let record = tokio::task::spawn_blocking(move || {
+        let caller = Caller::new(address)
+            .say(ramp(1, 0, 16_000))
+            .hang_up_after(Duration::from_secs(3));
+        caller.call().unwrap()
+    })
+    .await
+    .unwrap();
+    let echoes = record.echo();
+    assert_eq!(echoes.len(), 1, "{echoes:?}");
+    assert!(
+        echoes[0].said == 0 && echoes[0].length >= 16_000,
+        "{echoes:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_clip_is_heard_whole_and_then_the_call_ends() {
+    let said = ramp(7, 0, 8_000);
+    let clip = Clip::from_samples(8_000, said.clone()).unwrap();
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    let handler = move |call: Call| {
+        let clip = clip.clone();
+        async move {
+            let playback = call.player(8_000).unwrap().play_clip(&clip).await.unwrap();
+            playback.finished().await;
+        }
+    };
+    tokio::spawn(server.serve(handler));
+    let record = tokio::task::spawn_blocking(move || {
+        Caller::new(address)
+            .hang_up_after(Duration::from_secs(5))
+            .call()
+            .unwrap()
+    })
+    .await
+    .unwrap();
+    let runs = record.find(&said);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].length, said.len());
+}
+
+#[test]
+fn callbacks_echo() {
+    let (tell, ended) = std::sync::mpsc::channel();
+    let server = callback::start_server(
+        move |_| {
+            let tell = tell.clone();
+            move |input: callback::Input<'_>, reply: &mut callback::Reply| match input {
+                callback::Input::Audio(samples) => reply.send(samples),
+                callback::Input::Ended(reason) => tell.send(reason).unwrap(),
+                _ => {}
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = Caller::new(server.local_addr())
+        .say(ramp(1, 0, 8_000))
+        .hang_up_after(Duration::from_secs(2));
+    let record = caller.call().unwrap();
+    let echoes = record.echo();
+    assert_eq!(echoes.len(), 1, "{echoes:?}");
+    assert!(
+        echoes[0].said == 0 && echoes[0].length >= 8_000,
+        "{echoes:?}"
+    );
+    assert_eq!(ended.recv().unwrap(), EndReason::CallerHungUp);
+}
