@@ -4,7 +4,7 @@ use crate::Time;
 
 /// Audio that is missing for longer than this left a pause that anybody notices.
 const PAUSE: Duration = Duration::from_millis(60);
-/// What a freeze held back comes in one go: audio that is still late when this much time has passed since
+/// What a freeze held back comes in one go: audio that is still as late when this much time has passed since
 /// it was first seen to be has a pause before it, not a backlog behind it.
 const BACKLOG: Duration = Duration::from_millis(10);
 /// How long audio must be late or early all the time to be so for good, when it is by less than a pause.
@@ -51,12 +51,19 @@ pub struct Cadence {
     off: Option<Off>,
 }
 
-/// Arrivals in a row that were off the rhythm, all late or all early.
+/// Arrivals in a row that were off the rhythm, all early, or all late without catching up.
 #[derive(Clone, Copy, Debug)]
 struct Off {
     since: Time,
     /// By how much the one nearest to the rhythm was late, in nanoseconds; negative is early.
     least: i64,
+}
+
+impl Off {
+    /// Whether an arrival that is this late comes faster than real time after these: it is backlog.
+    fn is_catching_up(self, late: i64, frame: Duration) -> bool {
+        late < self.least - jitter(frame)
+    }
 }
 
 impl Cadence {
@@ -87,7 +94,11 @@ impl Cadence {
             (false, true) => Duration::ZERO,
             (false, false) => PROOF,
         };
-        if now - self.off.map_or(now, |off| off.since) < proof {
+        let has_proof = match self.off {
+            Some(off) => now - off.since >= proof && !off.is_catching_up(late, frame),
+            None => proof == Duration::ZERO,
+        };
+        if !has_proof {
             return Duration::ZERO;
         }
         let missing = if is_pause || is_first {
@@ -117,13 +128,13 @@ impl Cadence {
             return if self.arrivals > FINDING { shift } else { 0 };
         }
         let off = match self.off {
-            Some(Off { since, least }) if least.signum() == late.signum() => Off {
-                since,
-                least: if late > 0 {
-                    least.min(late)
-                } else {
-                    least.max(late)
-                },
+            Some(off) if off.least < 0 && late < 0 => Off {
+                since: off.since,
+                least: off.least.max(late),
+            },
+            Some(off) if late > 0 && off.least > 0 && !off.is_catching_up(late, frame) => Off {
+                since: off.since,
+                least: off.least.min(late),
             },
             _ => Off {
                 since: now,

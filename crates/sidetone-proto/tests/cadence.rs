@@ -82,17 +82,13 @@ fn a_caller_on_mute_for_10_s_keeps_the_call_and_leaves_one_gap() {
 #[test]
 fn a_backlog_after_a_freeze_is_no_gap_and_moves_nothing_however_it_is_read() {
     for frames_a_read in [1, 7, 60, 180] {
-        for apart in [us(0), us(100), us(700)] {
+        for apart in [us(0), us(100), us(700), us(11_000)] {
             let mut world = running(500);
             let thaw = at(25 + 20 * (500 + 179) + 3);
             for (n, reads) in (0..).zip((0..180).step_by(frames_a_read)) {
                 world.run_to(thaw + apart * n);
                 let frames = frames_a_read.min(180 - reads);
                 world.receive(&frame(&[9; 160]).repeat(frames));
-            }
-            if apart * (180 / frames_a_read) as u32 > ms(20) {
-                // So slow a backlog can't be told from a pause; it must only not harm the call.
-                continue;
             }
             for n in 680..2000 {
                 receive_at(&mut world, at(25 + 20 * n));
