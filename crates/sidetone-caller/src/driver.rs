@@ -116,7 +116,7 @@ struct Line {
 enum Stage {
     Waiting(Box<Caller>),
     Connecting {
-        caller: Box<Caller>,
+        leg: Box<Leg>,
         stream: TcpStream,
         since: Time,
     },
@@ -215,12 +215,12 @@ impl<'a> Driver<'a> {
         let now = self.now();
         match &mut self.lines[index].stage {
             Stage::Waiting(_) => self.connect(index),
-            Stage::Connecting { caller, since, .. } => {
+            Stage::Connecting { leg, since, .. } => {
                 let end = *since + CONNECT_LIMIT;
                 if now < end {
                     return self.arm(index, end);
                 }
-                let error = CallerError::NotAccepted(caller.address);
+                let error = CallerError::NotAccepted(leg.caller().address);
                 self.over(index, Err(error));
             }
             Stage::Talking { leg, .. } => {
@@ -251,47 +251,39 @@ impl<'a> Driver<'a> {
 
     fn connect(&mut self, index: usize) {
         let now = self.now();
-        let stage = std::mem::replace(
-            &mut self.lines[index].stage,
-            Stage::Over(Err(CallerError::Stopped)),
-        );
+        let stage = self.lines[index].take();
         let Stage::Waiting(caller) = stage else {
             return;
         };
-        let opened = caller.check().and_then(|()| {
-            let stream = socket::open(&caller)?;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&self.epoll, &stream, data, epoll::EventFlags::OUT)
-                .map_err(|source| CallerError::system("watch a connection", source))?;
-            Ok(stream)
-        });
-        match opened {
-            Ok(stream) => {
+        match self.open(*caller, index) {
+            Ok((leg, stream)) => {
                 let since = now;
-                self.lines[index].stage = Stage::Connecting {
-                    caller,
-                    stream,
-                    since,
-                };
+                self.lines[index].stage = Stage::Connecting { leg, stream, since };
                 self.arm(index, since + CONNECT_LIMIT);
             }
             Err(error) => self.over(index, Err(error)),
         }
     }
 
+    fn open(&self, caller: Caller, index: usize) -> Result<(Box<Leg>, TcpStream), CallerError> {
+        let leg = Box::new(Leg::new(caller)?);
+        let stream = socket::open(leg.caller())?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &stream, data, epoll::EventFlags::OUT)
+            .map_err(|source| CallerError::system("watch a connection", source))?;
+        Ok((leg, stream))
+    }
+
     fn connected(&mut self, index: usize) {
-        let stage = std::mem::replace(
-            &mut self.lines[index].stage,
-            Stage::Over(Err(CallerError::Stopped)),
-        );
-        let Stage::Connecting { caller, stream, .. } = stage else {
+        let stage = self.lines[index].take();
+        let Stage::Connecting { leg, stream, .. } = stage else {
             return;
         };
-        if let Err(error) = socket::outcome(&stream, caller.address) {
+        if let Err(error) = socket::outcome(&stream, leg.caller().address) {
             return self.over(index, Err(error));
         }
         self.lines[index].stage = Stage::Talking {
-            leg: Box::new(Leg::new(*caller, self.now())),
+            leg,
             stream,
             listening: false,
         };
@@ -371,10 +363,7 @@ impl<'a> Driver<'a> {
     }
 
     fn close(&mut self, index: usize, now: Time) {
-        let stage = std::mem::replace(
-            &mut self.lines[index].stage,
-            Stage::Over(Err(CallerError::Stopped)),
-        );
+        let stage = self.lines[index].take();
         if let Stage::Talking { leg, stream, .. } = stage {
             if leg.leaves_unread() {
                 socket::reset_on_close(&stream);
@@ -436,6 +425,11 @@ impl<'a> Driver<'a> {
 }
 
 impl Line {
+    /// The stage, to make the next one of.
+    fn take(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Over(Err(CallerError::Stopped)))
+    }
+
     fn result(self) -> Result<CallRecord, CallerError> {
         match self.stage {
             Stage::Over(result) => result.map(|record| *record),

@@ -1,6 +1,6 @@
 use {
     crate::{
-        CallRecord, Caller, Ended, Event, Mode, OnFin, Why,
+        CallRecord, Caller, CallerError, Ended, Event, Mode, OnFin, Why,
         ear::{Awaits, Ear},
         record::Recorder,
     },
@@ -19,7 +19,7 @@ use {
 /// use {sidetone_caller::{Caller, Leg, Step, Why}, sidetone_proto::Time, std::time::Duration};
 ///
 /// let start = Time::ZERO;
-/// let mut leg = Leg::new(Caller::new("127.0.0.1:9092".parse()?), start);
+/// let mut leg = Leg::new(Caller::new("127.0.0.1:9092".parse()?))?;
 /// let mut wire = Vec::new();
 /// assert_eq!(leg.poll(start, &mut wire), Step::Write);
 /// assert_eq!(wire[..3], [0x01, 0, 16]);
@@ -31,12 +31,13 @@ use {
 /// assert_eq!(leg.poll(start, &mut wire), Step::Wait(Some(start + late)));
 /// assert_eq!(leg.poll(start + late, &mut wire), Step::Close);
 /// assert_eq!(leg.ended().map(|ended| ended.why), Some(Why::LatePayload { got: 0, of: 320 }));
-/// # Ok::<(), std::net::AddrParseError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Leg {
     caller: Caller,
-    opened: Time,
+    /// When it was first polled.
+    opened: Option<Time>,
     /// When the UUID was sent: the origin of all times.
     begun: Option<Time>,
     ear: Ear,
@@ -92,12 +93,16 @@ enum Due {
 const HEADER: usize = 3;
 
 impl Leg {
-    /// A call whose connection was made at `opened`.
-    pub fn new(caller: Caller, opened: Time) -> Self {
-        Self {
+    /// A call whose connection stands when it is first polled.
+    ///
+    /// # Errors
+    /// When the caller's digits or frames can't be sent.
+    pub fn new(caller: Caller) -> Result<Self, CallerError> {
+        caller.check()?;
+        Ok(Self {
             recorder: Recorder::new(&caller),
             caller,
-            opened,
+            opened: None,
             begun: None,
             ear: Ear::default(),
             writing: Writing {
@@ -107,12 +112,12 @@ impl Leg {
             slot: 0,
             spoken: 0,
             pressed: 0,
-            progress: opened,
-            activity: opened,
+            progress: Time::ZERO,
+            activity: Time::ZERO,
             in_pieces: false,
             ended: None,
             leaves_unread: false,
-        }
+        })
     }
 
     /// What to do at `now`. After [`Step::Write`] the message is all there is in `wire`.
@@ -282,8 +287,12 @@ impl Leg {
             .finish(self.ended.unwrap_or(Ended { at, why }))
     }
 
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     fn introduce(&mut self, now: Time, wire: &mut Vec<u8>) -> Step {
-        let due = self.opened + self.caller.uuid_after;
+        let due = *self.opened.get_or_insert(now) + self.caller.uuid_after;
         if now < due {
             return Step::Wait(Some(due));
         }

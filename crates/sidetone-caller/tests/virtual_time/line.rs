@@ -34,7 +34,7 @@ pub(crate) struct Virtual {
 
 impl Virtual {
     pub(crate) fn new(caller: Caller) -> Self {
-        let leg = Leg::new(caller, Time::ZERO);
+        let leg = Leg::new(caller).unwrap();
         let mut call = Self {
             leg,
             now: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use {
     crate::line::{Virtual, caller, frame, ms, us},
-    sidetone_caller::{Codec, Event, Voice, ramp},
+    sidetone_caller::{CallerError, Codec, Event, Leg, Voice, ramp},
     sidetone_proto::{Rate, Time},
     std::{
         sync::{Arc, Mutex},
@@ -252,4 +252,14 @@ fn an_observer_sees_the_call_in_order() {
             "ended 50 HungUp"
         ]
     );
+}
+
+#[test]
+fn a_caller_that_cannot_be_sent_makes_no_leg() {
+    let digit = Leg::new(caller().dtmf("1x", ms(0)));
+    assert!(matches!(digit, Err(CallerError::InvalidDigit('x'))));
+    for ptime in [us(124), Duration::from_secs(5)] {
+        let frame = Leg::new(caller().ptime(ptime));
+        assert!(matches!(frame, Err(CallerError::InvalidFrame(_))));
+    }
 }
