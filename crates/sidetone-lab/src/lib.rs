@@ -1,4 +1,14 @@
 //! A real Asterisk for the tests of Sidetone, fetched and run without root.
+//!
+//! - [`fetch`] gets Asterisk, and any further package, from the Debian mirror this machine already uses;
+//! - [`Asterisk`] runs an instance of it on loopback, with the dialplan in `conf/`, and ends it;
+//! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
+//! - [`phone`] is a SIP phone that keeps every RTP packet it hears.
+//!
+//! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
+//! and the phone that the transcribed call rings.
+//!
+//! `cargo run -p sidetone-lab` runs one instance by hand. The tests are `tests/end_to_end`: one binary, one scenario at a time.
 
 pub mod ami;
 pub mod ari;

@@ -1,6 +1,8 @@
 //! AudioSocket by hand: a listener and its lines, for trying the lab itself without the library that is tested with it.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -105,15 +107,16 @@ impl Line {
         self.read_to_end().await
     }
 
-    /// Says samples in frames of 20 ms, silence after them, and hears until `enough`; answers all that was heard.
+    /// Says all the samples in frames of 20 ms, then silence, and hears until `enough`; answers all that was heard.
     pub(crate) async fn talk(
         &mut self,
         samples: &[i16],
         enough: impl Fn(&[i16]) -> bool,
     ) -> anyhow::Result<Vec<i16>> {
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let mut heard = Vec::new();
+        let satisfied = AtomicBool::new(false);
         let listening = async {
+            let mut heard = Vec::new();
             while !enough(&heard) {
                 match read(reader).await? {
                     Some((SLIN, payload)) => heard.extend(from_bytes(&payload)),
@@ -121,24 +124,24 @@ impl Line {
                     None => bail!("the line closed after {} samples", heard.len()),
                 }
             }
-            Ok(())
+            satisfied.store(true, Ordering::Relaxed);
+            Ok(heard)
         };
         let talking = async {
             let mut clock = interval(Duration::from_millis(20));
             clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let silence = [[0; FRAME].as_slice()];
-            let frames = samples.chunks(FRAME).chain(silence.into_iter().cycle());
-            for frame in frames {
+            let mut frames = samples.chunks(FRAME);
+            loop {
+                let frame = match frames.next() {
+                    Some(frame) => frame,
+                    None if satisfied.load(Ordering::Relaxed) => return anyhow::Ok(()),
+                    None => &[0; FRAME],
+                };
                 clock.tick().await;
                 write(writer, SLIN, &to_bytes(frame)).await?;
             }
-            anyhow::Ok(())
         };
-        // Talking never ends by itself, but it may fail first.
-        tokio::select! {
-            outcome = listening => outcome?,
-            outcome = talking => outcome?,
-        }
+        let (heard, ()) = tokio::try_join!(listening, talking)?;
         Ok(heard)
     }
 }
@@ -173,20 +176,27 @@ pub(crate) fn to_bytes(samples: &[i16]) -> Vec<u8> {
         .collect()
 }
 
+/// The next message, or nothing at the end of the call: a FIN, a reset if Asterisk had unread audio, a message cut short.
 async fn read(reader: &mut OwnedReadHalf) -> anyhow::Result<Option<(u8, Vec<u8>)>> {
     let message = async {
         let mut header = [0; 3];
-        if reader.read(&mut header[..1]).await? == 0 {
-            return Ok(None);
-        }
-        reader.read_exact(&mut header[1..]).await?;
+        reader.read_exact(&mut header).await?;
         let mut payload = vec![0; usize::from(u16::from_be_bytes([header[1], header[2]]))];
         reader.read_exact(&mut payload).await?;
-        Ok(Some((header[0], payload)))
+        std::io::Result::Ok((header[0], payload))
     };
-    timeout(SOON, message)
+    match timeout(SOON, message)
         .await
         .context("Asterisk says nothing")?
+    {
+        Ok(message) => Ok(Some(message)),
+        Err(error)
+            if [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&error.kind()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn write(writer: &mut OwnedWriteHalf, kind: u8, payload: &[u8]) -> anyhow::Result<()> {
