@@ -101,6 +101,7 @@ fn hundreds_of_calls_share_one_thread() {
             .uuid(Uuid::from_u128(n))
             .say(Voice::Ramp(n as u64))
             .start_after(ms(n as u64))
+            .hang_up_after(Duration::MAX)
     });
     let results = call_all(callers.collect());
     assert_eq!(results.len(), 200);
