@@ -64,3 +64,8 @@ pub use server::{Builder, Server, ServerHandle};
 pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};
 pub use stats::{CallStats, CallSummary, ServerStats};
 pub use uuid::Uuid;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
