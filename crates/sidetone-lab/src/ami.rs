@@ -1,6 +1,5 @@
 //! The Asterisk Manager Interface: placing calls and hearing what becomes of them.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::asterisk::Asterisk;
 
@@ -70,11 +69,7 @@ impl Ami {
     ///
     /// If nothing of the kind listens there.
     pub async fn connect(asterisk: &Asterisk) -> Result<Self, AmiError> {
-        Self::connect_to(asterisk.ami()).await
-    }
-
-    async fn connect_to(address: SocketAddr) -> Result<Self, AmiError> {
-        let (reader, writer) = TcpStream::connect(address).await?.into_split();
+        let (reader, writer) = TcpStream::connect(asterisk.ami()).await?.into_split();
         let subscribers = Subscribers::default();
         let reader =
             tokio::spawn(read(BufReader::new(reader), Arc::clone(&subscribers))).abort_handle();
@@ -198,11 +193,6 @@ impl Events {
                 Err(_) => return Err(AmiError::Late { limit }),
             }
         }
-    }
-
-    /// The next message, if one comes within `limit`. Cancel safe.
-    pub async fn next(&mut self, limit: Duration) -> Option<Message> {
-        timeout(limit, self.messages.recv()).await.ok().flatten()
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)] // A program for a terminal.
 
 use std::fs::{File, Permissions};
-use std::io::{Read, Write};
+use std::io::{Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,16 @@ async fn main() -> anyhow::Result<()> {
     })
     .await?;
     explain(&asterisk, arguments.server, &console(&asterisk)?);
+    let mut log = File::open(asterisk.log_file())?;
+    // What it said while booting is of no interest.
+    log.seek(SeekFrom::End(0))?;
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        outcome = show_log(&asterisk) => outcome?,
+        outcome = show(&mut log, &asterisk) => outcome?,
         stopped = ctrl_c() => stopped?,
         _ = terminated.recv() => {}
     }
+    show_news(&mut log)?;
     println!("\nStopping Asterisk.");
     Ok(())
 }
@@ -75,15 +79,15 @@ fn console(asterisk: &Asterisk) -> std::io::Result<PathBuf> {
 }
 
 /// Passes on what Asterisk logs, for as long as it runs.
-async fn show_log(asterisk: &Asterisk) -> anyhow::Result<()> {
-    let mut log = File::open(asterisk.log_file())?;
-    // What it said while booting is of no interest.
-    std::io::copy(&mut log, &mut std::io::sink())?;
+async fn show(log: &mut File, asterisk: &Asterisk) -> anyhow::Result<()> {
     while asterisk.is_running() {
-        let mut news = Vec::new();
-        log.read_to_end(&mut news)?;
-        std::io::stdout().write_all(&news)?;
+        show_news(log)?;
         tokio::time::sleep(LOOK).await;
     }
+    show_news(log)?;
     anyhow::bail!("Asterisk ended by itself; the lines above say why")
+}
+
+fn show_news(log: &mut File) -> std::io::Result<()> {
+    std::io::copy(log, &mut std::io::stdout()).map(drop)
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod lab;
+mod program;
 mod recipes;
 mod wire;
 
@@ -22,7 +23,7 @@ use tokio::runtime::Runtime;
 
 /// Every scenario there is, in the order of running.
 fn all() -> Vec<Scenario> {
-    [lab::scenarios(), recipes::scenarios()].concat()
+    [lab::scenarios(), program::scenarios(), recipes::scenarios()].concat()
 }
 
 /// No scenario takes longer; one that does hangs.
