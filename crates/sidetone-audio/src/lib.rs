@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`g711`] | µ-law and A-law, both ways |
+//! | [`detect`] | what an unnamed stream is: slin, µ-law, A-law or neither |
 //! | [`resample`] | any rate to any rate, as a stream or a whole clip |
 //! | [`sound`] | reads sound files |
 //! | [`level`] | how loud, in dBFS |
@@ -13,6 +14,7 @@
 //! | [`wav`] | writes a WAV file that survives the death of its writer |
 #![forbid(unsafe_code)]
 
+pub mod detect;
 pub mod g711;
 pub mod level;
 pub mod resample;

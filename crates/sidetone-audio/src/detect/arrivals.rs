@@ -1,0 +1,127 @@
+//! The byte rate of a stream, from when its bytes came.
+//!
+//! Bytes that come together are one heap, whatever messages they were cut into, and a heap belongs to
+//! the time since the last one. So late frames that come at once, pairs of short frames, and frames
+//! of any length give the same rate; holes and bursts stand out and are left aside.
+
+use std::time::Duration;
+
+/// Messages closer than this came together: half the shortest frame in use, 10 ms, less its jitter.
+const TOGETHER: Duration = Duration::from_millis(4);
+/// Heaps remembered.
+const HEAPS: usize = 32;
+/// How far a heap may be off the usual rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
+const USUAL: f64 = 1.7;
+
+#[derive(Debug, Clone)]
+pub(super) struct Arrivals {
+    heaps: [Heap; HEAPS],
+    /// Heaps ever completed.
+    count: usize,
+    now: Option<Open>,
+}
+
+/// Bytes, and the seconds that they took to come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Heap {
+    bytes: f64,
+    seconds: f64,
+}
+
+impl Heap {
+    fn rate(self) -> f64 {
+        self.bytes / self.seconds
+    }
+}
+
+/// The heap that may still grow.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// When the heap before it began, unless it is the first.
+    before: Option<Duration>,
+    began: Duration,
+    latest: Duration,
+    bytes: usize,
+}
+
+impl Open {
+    fn heap(self) -> Option<Heap> {
+        Some(Heap {
+            bytes: self.bytes as f64,
+            seconds: (self.began - self.before?).as_secs_f64(),
+        })
+    }
+}
+
+/// A rate that most heaps agree on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByteRate {
+    pub(super) bytes_per_second: f64,
+    /// The time it was seen over, in seconds, and the number of heaps.
+    pub(super) seconds: f64,
+    pub(super) heaps: usize,
+}
+
+impl Arrivals {
+    pub(super) fn new() -> Self {
+        Self {
+            heaps: [Heap::default(); HEAPS],
+            count: 0,
+            now: None,
+        }
+    }
+
+    /// Takes a message, and gives the size of its heap so far.
+    pub(super) fn push(&mut self, at: Duration, bytes: usize) -> usize {
+        match &mut self.now {
+            Some(now) if at.saturating_sub(now.latest) < TOGETHER => {
+                now.latest = now.latest.max(at);
+                now.bytes += bytes;
+                now.bytes
+            }
+            now => {
+                let last = now.replace(Open {
+                    before: now.map(|last| last.began),
+                    began: at,
+                    latest: at,
+                    bytes,
+                });
+                if let Some(heap) = last.and_then(Open::heap) {
+                    self.heaps[self.count % HEAPS] = heap;
+                    self.count += 1;
+                }
+                bytes
+            }
+        }
+    }
+
+    pub(super) fn rate(&self) -> Option<ByteRate> {
+        // The open heap counts as it is: most are one message, and a part of one stands out.
+        let open = self.now.and_then(Open::heap);
+        let heaps = self.heaps[..self.count.min(HEAPS)].iter().chain(&open);
+        let mut rates = [0.0; HEAPS + 1];
+        let mut total = 0;
+        for (rate, heap) in rates.iter_mut().zip(heaps.clone()) {
+            *rate = heap.rate();
+            total += 1;
+        }
+        if total < 2 {
+            return None;
+        }
+        let rates = &mut rates[..total];
+        rates.sort_by(f64::total_cmp);
+        let usual = rates[total / 2];
+        let agreeing = heaps.filter(|heap| (usual / USUAL..usual * USUAL).contains(&heap.rate()));
+        let (mut count, mut sum) = (0, Heap::default());
+        for heap in agreeing {
+            count += 1;
+            sum.bytes += heap.bytes;
+            sum.seconds += heap.seconds;
+        }
+        (count * 3 >= total * 2).then_some(ByteRate {
+            bytes_per_second: sum.rate(),
+            seconds: sum.seconds,
+            heaps: count,
+        })
+    }
+}
