@@ -6,7 +6,6 @@ mod bell;
 pub(crate) mod clock;
 mod codec;
 mod connection;
-mod detect;
 mod link;
 mod outbox;
 mod poller;

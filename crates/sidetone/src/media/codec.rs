@@ -1,7 +1,9 @@
 use std::{mem, time::Duration};
 
-use super::detect::{Detector, Verdict};
-use sidetone_audio::g711::Law;
+use sidetone_audio::{
+    detect::{Detector, Verdict},
+    g711::Law,
+};
 use sidetone_proto::{Rate, Time};
 
 use super::batch::{Batch, Entry};
