@@ -146,6 +146,19 @@ impl<W: Write + Seek> Writer<W> {
         Ok(self.out)
     }
 
+    /// Forgets the last `bytes` of sound, so that the next samples replace them.
+    ///
+    /// Until they do, the file still holds what is replaced, and its header still counts it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file, and then nothing is forgotten.
+    pub fn take_back(&mut self, bytes: u32) -> io::Result<()> {
+        self.store_pending()?;
+        self.stored = self.stored.saturating_sub(bytes);
+        Ok(())
+    }
+
     /// Bytes of sound taken so far, header not counted.
     pub fn bytes_written(&self) -> u32 {
         self.stored + self.pending.len() as u32

@@ -1,3 +1,270 @@
+//! Recording calls: both sides of each in a stereo WAV file.
+//!
+//! The caller is left, what left the server's socket is right. Both stand on one monotonic clock: a sample
+//! lies where the moment is at which it passed the socket, so what sounds at once in the file was at the
+//! socket at once.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use sidetone::{Call, Server, record::Recorder};
+//!
+//! let recorder = Arc::new(Recorder::new("/var/spool/sidetone")?);
+//! let handler = move |call: Call| {
+//!     let recorder = Arc::clone(&recorder);
+//!     async move {
+//!         let recording = recorder.record(&call.handle())?;
+//!         println!("{:?}", call.closed().await);
+//!         println!("{:?}", recording.ended().await.files);
+//!         Ok::<(), sidetone::record::RecordError>(())
+//!     }
+//! };
+//! Server::builder().bind("127.0.0.1:9092").await?.serve(handler).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Files
+//!
+//! A file is called after the time (UTC) at which its recording began and the call's UUID:
+//! `20261122T075406Z-UUID.wav`. Nothing is ever overwritten: where the name is taken, `-2`, `-3` and so on
+//! follows the UUID. While it is being written it is called `….wav.part`; it is whole when that goes. Only
+//! its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the next file begins.
+//!
+//! A process that is killed, by SIGKILL too, leaves `.part` files that open and lack at most the last
+//! second (by design at most 750 ms; the header is brought up to date every 400 ms).
+//!
+//! The file's rate is that of the first audio from the caller, or of what went out if the caller sends
+//! nothing for 200 ms. What comes at another rate, such as the server's side before a call turns out to be
+//! wideband, is resampled (2.25 ms later than it should be).
+//!
+//! # Time
+//!
+//! - Jitter of less than 30 ms changes nothing: samples stand in the file as they passed, bit by bit.
+//! - Where nothing came, silence is filled in and counted. Audio that was only late, such as the backlog
+//!   after a freeze, takes the place of up to 5 s of that silence.
+//! - A clock that runs faster or slower than this machine's is corrected when it is 4 ms off, in silence if
+//!   there is some, otherwise by a sample every 20 ms: at 200 ppm 32 samples of 8 kHz every 20 s.
+//!
+//! # A slow or full disk
+//!
+//! One thread writes the recordings of all calls. A slow disk keeps it from its work and nothing else: up to
+//! five seconds of each side wait in memory, what comes after that is lost and counted. An error, such as a
+//! full disk, ends the recording of that call with what is there; its file stays a `.part`. Either is said
+//! once per call as a warning (target `sidetone::record`), and in the [`Report`].
+
+mod file;
 mod tap;
+mod timeline;
+mod track;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Sender},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::fs::{Access, access};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 pub(crate) use tap::{Side, Tap, TapWriter};
+
+use crate::{call::CallHandle, error::PlayError};
+use file::Disk;
+use writer::{Job, Order};
+
+/// Records calls into a directory, on one thread of its own.
+///
+/// Dropped, it ends all recordings as [`finish`](Self::finish) does.
+#[derive(Debug)]
+pub struct Recorder {
+    orders: Sender<Order>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The recording of one call. Dropping it changes nothing: the recording ends with the call.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    call: Uuid,
+    report: watch::Receiver<Report>,
+}
+
+/// What a recording holds and what it lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Its files, in order; more than one only beyond 4 GiB. Empty until the rate is known.
+    pub files: Vec<PathBuf>,
+    /// How long it is.
+    pub duration: Duration,
+    /// The left channel.
+    pub caller: SideReport,
+    /// The right channel.
+    pub server: SideReport,
+    /// Frames of either side that were lost because the disk was too slow. Silence stands for them.
+    pub lost_frames: u64,
+    /// Why it ended before its call did, if that is so.
+    pub failure: Option<String>,
+    /// Nothing more is written.
+    pub ended: bool,
+}
+
+/// What was done to one side of a recording to keep it on the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SideReport {
+    /// Silence where nothing came.
+    pub missing: Duration,
+    /// Samples inserted because the sender's clock was slow, or a short stretch of audio was missing.
+    pub added: Duration,
+    /// Samples left out because the sender's clock was fast.
+    pub removed: Duration,
+    /// Audio that came so much faster than real time that there was no place for it within 5 s.
+    pub surplus: Duration,
+}
+
+/// Why a call can't be recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The directory can't be made or written to.
+    #[error(
+        "can't record into {}: {source}; choose a directory that this user may write to", directory.display()
+    )]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no thread left.
+    #[error("can't start the thread that writes recordings: {0}")]
+    Thread(#[source] io::Error),
+    /// The call is over.
+    #[error("the call is over, so there is nothing to record")]
+    CallOver,
+    /// The recorder has been told to finish.
+    #[error("the recorder has finished; make a new one")]
+    Finished,
+}
+
+impl Recorder {
+    /// Records into `directory`, which is made if it isn't there.
+    ///
+    /// # Errors
+    ///
+    /// A directory that can't be made or written to.
+    pub fn new(directory: impl Into<PathBuf>) -> Result<Self, RecordError> {
+        let directory = directory.into();
+        if let Err(source) = prepare(&directory) {
+            return Err(RecordError::Directory { directory, source });
+        }
+        Self::with_disk(Disk {
+            directory,
+            limit: u32::MAX,
+            open: file::open_new,
+        })
+    }
+
+    fn with_disk(disk: Disk) -> Result<Self, RecordError> {
+        let (orders, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("sidetone-record".into())
+            .spawn(move || writer::run(disk, &receiver))
+            .map_err(RecordError::Thread)?;
+        Ok(Self {
+            orders,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Records this call from now on to its end. It never waits for the disk.
+    ///
+    /// A call has one recording at a time: a second one ends the first.
+    ///
+    /// # Errors
+    ///
+    /// A call that is over, or a recorder that has finished. What the disk says later is in the
+    /// [`Report`].
+    pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
+        let tap = loop {
+            match call.tap() {
+                Ok(tap) => break tap,
+                // Somebody cleared at this moment.
+                Err(PlayError::Cleared) => {}
+                Err(_) => return Err(RecordError::CallOver),
+            }
+        };
+        let (report, receiver) = watch::channel(Report::default());
+        let job = Job::new(call.clone(), tap, report);
+        self.orders
+            .send(Order::Record(Box::new(job)))
+            .map_err(|_| RecordError::Finished)?;
+        Ok(Recording {
+            call: call.id(),
+            report: receiver,
+        })
+    }
+
+    /// Ends all recordings and waits until their files are whole, also those of calls that go on.
+    ///
+    /// It blocks for as long as the disk takes: from async code, call it in `spawn_blocking`.
+    pub fn finish(&self) {
+        let mut thread = self.thread.lock();
+        // It fails only if the thread is gone, and then there is nothing left to end.
+        let _ = self.orders.send(Order::Finish);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes recordings panicked: its files stay .part");
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Recording {
+    /// The call's UUID.
+    pub fn call(&self) -> Uuid {
+        self.call
+    }
+
+    /// How it stands, at most half a second ago.
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    /// Waits until its last file is whole, or can't be.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped and called again.
+    pub async fn ended(&self) -> Report {
+        let mut report = self.report.clone();
+        // It fails when the recorder went away without a word; what there is then is the last report.
+        let _ = report.wait_for(|report| report.ended).await;
+        report.borrow().clone()
+    }
+}
+
+impl Report {
+    /// Audio of either side that came much faster than real time and was left out.
+    fn surplus(&self) -> Duration {
+        self.caller.surplus + self.server.surplus
+    }
+}
+
+fn prepare(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(())
+}

@@ -1,11 +1,21 @@
-use std::sync::Arc;
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use sidetone_proto::{Rate, Time};
 
-/// How many samples wait for a reader at most: five seconds of both sides at 8 kHz. What comes beyond that
-/// is lost and counted, never waited for.
-const LIMIT: usize = 80_000;
+/// How much audio waits for a reader at most: five seconds of both sides. What comes beyond that is lost
+/// and counted, never waited for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Samples that a buffer keeps room for between uses; what a burst took beyond that is given back.
+const KEEP: usize = 8 * 1024;
 
 /// Which way a piece of audio went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +28,20 @@ pub(crate) enum Side {
 
 /// Both sides of a call as a media thread sees them, for somebody who listens in.
 #[derive(Debug, Default)]
-pub(crate) struct Tap(Mutex<TapBuffer>);
+pub(crate) struct Tap {
+    buffer: Mutex<TapBuffer>,
+    /// One of the two ends is gone: nothing more comes.
+    closed: AtomicBool,
+}
 
 /// Audio of both sides in the order in which it passed.
 #[derive(Debug, Default)]
 pub(crate) struct TapBuffer {
-    pub(crate) samples: Vec<i16>,
-    pub(crate) pieces: Vec<Piece>,
+    samples: Vec<i16>,
+    pieces: Vec<Piece>,
+    held: Duration,
     /// Pieces that found no room.
-    pub(crate) lost: u64,
-    /// The call is over: nothing more comes.
-    pub(crate) ended: bool,
+    lost: u64,
 }
 
 /// One frame or slot; its samples are the next `length` of the buffer.
@@ -38,17 +51,37 @@ pub(crate) struct Piece {
     pub(crate) rate: Rate,
     /// When it passed the socket.
     pub(crate) at: Time,
-    pub(crate) length: usize,
+    length: usize,
 }
 
+/// The reader's end. The media thread skips a turn, and keeps what it has, rather than wait for it.
 impl Tap {
-    /// Swaps what has come in with the emptied `buffer`.
+    /// Swaps what has come in with `buffer`, which has been read.
     pub(crate) fn take(&self, buffer: &mut TapBuffer) {
-        buffer.samples.clear();
-        buffer.pieces.clear();
-        buffer.lost = 0;
-        buffer.ended = false;
-        std::mem::swap(&mut *self.0.lock(), buffer);
+        buffer.clear();
+        mem::swap(&mut *self.buffer.lock(), buffer);
+    }
+
+    /// The rate of the first audio that came from the caller, and when the first of either side came.
+    pub(crate) fn beginning(&self) -> Option<(Time, Rate, Option<Rate>)> {
+        let buffer = self.buffer.lock();
+        let first = buffer.pieces.first()?;
+        let caller = buffer
+            .pieces
+            .iter()
+            .find(|piece| piece.side == Side::Caller);
+        Some((first.at, first.rate, caller.map(|piece| piece.rate)))
+    }
+
+    /// Nobody reads any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        *self.buffer.lock() = TapBuffer::default();
+    }
+
+    /// Nothing comes any more that [`take`](Self::take) will not find now.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 }
 
@@ -69,13 +102,16 @@ impl TapWriter {
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+        if samples.is_empty() || self.tap.is_closed() {
+            return;
+        }
         let piece = Piece {
             side,
             rate,
             at,
             length: samples.len(),
         };
-        match self.tap.0.try_lock() {
+        match self.tap.buffer.try_lock() {
             Some(mut shared) => {
                 shared.append(&mut self.backlog);
                 shared.put(piece, samples);
@@ -86,34 +122,116 @@ impl TapWriter {
 
     /// Says that nothing more comes; false if that has to be said again.
     pub(crate) fn try_end(&mut self) -> bool {
-        match self.tap.0.try_lock() {
-            Some(mut shared) => {
-                shared.append(&mut self.backlog);
-                shared.ended = true;
-                true
-            }
-            None => false,
-        }
+        let Some(mut shared) = self.tap.buffer.try_lock() else {
+            return false;
+        };
+        shared.append(&mut self.backlog);
+        self.tap.closed.store(true, Ordering::Release);
+        true
+    }
+}
+
+impl Drop for TapWriter {
+    fn drop(&mut self) {
+        self.tap.closed.store(true, Ordering::Release);
     }
 }
 
 impl TapBuffer {
+    /// Every piece with its samples, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Piece, &[i16])> {
+        let mut rest = self.samples.as_slice();
+        self.pieces.iter().map(move |piece| {
+            let (samples, behind) = rest.split_at(piece.length);
+            rest = behind;
+            (*piece, samples)
+        })
+    }
+
+    /// Pieces that found no room.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     fn put(&mut self, piece: Piece, samples: &[i16]) {
-        if self.samples.len() + samples.len() > LIMIT {
+        if self.held >= LIMIT {
             self.lost += 1;
             return;
         }
+        self.held += piece.rate.duration(samples.len() as u64);
         self.samples.extend_from_slice(samples);
         self.pieces.push(piece);
     }
 
     fn append(&mut self, other: &mut Self) {
-        let mut begin = 0;
-        for piece in other.pieces.drain(..) {
-            self.put(piece, &other.samples[begin..begin + piece.length]);
-            begin += piece.length;
+        for (piece, samples) in other.pieces() {
+            self.put(piece, samples);
         }
-        other.samples.clear();
-        self.lost += std::mem::take(&mut other.lost);
+        self.lost += other.lost;
+        other.clear();
+    }
+
+    fn clear(&mut self) {
+        self.samples.clear();
+        self.samples.shrink_to(KEEP);
+        self.pieces.clear();
+        self.pieces.shrink_to(KEEP / 160);
+        self.held = Duration::ZERO;
+        self.lost = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn put(writer: &mut TapWriter, rate: Rate, value: i16) {
+        let samples = vec![value; rate.slot_samples()];
+        writer.put(Side::Caller, rate, Time::ZERO, &samples);
+    }
+
+    #[test]
+    fn what_comes_while_the_reader_takes_is_not_lost() {
+        let tap = Arc::new(Tap::default());
+        let mut writer = TapWriter::new(Arc::clone(&tap));
+        put(&mut writer, Rate::Slin, 1);
+        let taking = tap.buffer.lock();
+        put(&mut writer, Rate::Slin, 2);
+        assert!(!writer.try_end());
+        drop(taking);
+        assert!(writer.try_end() && tap.is_closed());
+        let mut buffer = TapBuffer::default();
+        tap.take(&mut buffer);
+        let values: Vec<i16> = buffer.pieces().map(|(_, samples)| samples[0]).collect();
+        assert_eq!(values, [1, 2]);
+    }
+
+    #[test]
+    fn the_limit_is_the_same_time_at_every_rate() {
+        for rate in Rate::ALL {
+            let tap = Arc::new(Tap::default());
+            let mut writer = TapWriter::new(Arc::clone(&tap));
+            let slots = (LIMIT.as_millis() / rate.slot().as_millis()) as u64;
+            for _ in 0..slots + 7 {
+                put(&mut writer, rate, 1);
+            }
+            let mut buffer = TapBuffer::default();
+            tap.take(&mut buffer);
+            assert_eq!(buffer.pieces().count() as u64, slots, "{rate:?}");
+            assert_eq!(buffer.lost(), 7, "{rate:?}");
+            tap.take(&mut buffer);
+            assert_eq!((buffer.pieces().count(), buffer.lost()), (0, 0));
+            assert!(buffer.samples.capacity() <= KEEP, "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn a_tap_that_nobody_reads_takes_no_memory() {
+        let tap = Arc::new(Tap::default());
+        let mut writer = TapWriter::new(Arc::clone(&tap));
+        tap.close();
+        put(&mut writer, Rate::Slin, 1);
+        assert_eq!(tap.buffer.lock().samples.capacity(), 0);
     }
 }

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use sidetone_proto::{Rate, Time};
+
+use super::{
+    tap::Side,
+    track::{Counts, Track},
+};
+
+/// What is younger than this is not written yet: a little more than it takes to decide about a hole.
+const YOUNG: Duration = Duration::from_millis(250);
+
+/// Both sides of a call on one clock, without I/O: pieces with their times go in, stereo frames come out.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    hz: u32,
+    start: Time,
+    caller: Track,
+    server: Track,
+    /// Frames before this have come out, though late audio may still replace some.
+    emitted: u64,
+}
+
+impl Timeline {
+    pub(super) fn new(hz: u32, start: Time) -> Self {
+        Self {
+            hz,
+            start,
+            caller: Track::new(hz),
+            server: Track::new(hz),
+            emitted: 0,
+        }
+    }
+
+    /// Takes what passed the socket at `at`.
+    pub(super) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+        let place = self.place(at);
+        match side {
+            Side::Caller => self.caller.put(place, rate, samples),
+            Side::Server => self.server.put(place, rate, samples),
+        }
+    }
+
+    /// Appends the frames that are due at `now`, left and right by turns, and returns the place of the first
+    /// one. Where late audio has filled a hole, that is before the end of what came out last time: from
+    /// there on it is replaced.
+    pub(super) fn take(&mut self, now: Time, out: &mut Vec<i16>) -> u64 {
+        let now = self.place(now);
+        self.caller.look_again(now);
+        self.server.look_again(now);
+        let young = u64::from(self.hz) * YOUNG.as_millis() as u64 / 1_000;
+        self.emit(now.saturating_sub(young), out)
+    }
+
+    /// The end: appends everything that is left, as [`take`](Self::take) does.
+    pub(super) fn finish(&mut self, out: &mut Vec<i16>) -> u64 {
+        self.caller.decide();
+        self.server.decide();
+        let end = self.caller.end().max(self.server.end()).max(self.emitted);
+        self.caller.extend_to(end);
+        self.server.extend_to(end);
+        self.emit(end, out)
+    }
+
+    pub(super) fn counts(&self, side: Side) -> Counts {
+        match side {
+            Side::Caller => self.caller.counts(),
+            Side::Server => self.server.counts(),
+        }
+    }
+
+    fn emit(&mut self, until: u64, out: &mut Vec<i16>) -> u64 {
+        let until = until.max(self.emitted);
+        for track in [&mut self.caller, &mut self.server] {
+            self.emitted = self.emitted.min(track.take_touched().unwrap_or(u64::MAX));
+        }
+        let first = self.emitted;
+        out.reserve((until - first) as usize * 2);
+        for place in first..until {
+            out.extend([self.caller.at(place), self.server.at(place)]);
+        }
+        self.emitted = until;
+        // Behind its end a track may still be filled, and then the other side is needed again.
+        let settled = until.min(self.caller.end()).min(self.server.end());
+        self.caller.forget(settled);
+        self.server.forget(settled);
+        first
+    }
+
+    /// The frame that belongs to this moment.
+    fn place(&self, at: Time) -> u64 {
+        let nanos = u128::from((at - self.start).as_nanos() as u64);
+        let rounded = (nanos * u128::from(self.hz) + 500_000_000) / 1_000_000_000;
+        rounded as u64
+    }
+}

@@ -1,0 +1,303 @@
+use sidetone_audio::resample::Resampler;
+use sidetone_proto::Rate;
+
+/// Audio that comes this much later than the audio before it ended is looked at twice: time may be missing,
+/// or it may only be late. The usual jitter of Asterisk stays below half of it.
+const HOLE_MS: u64 = 30;
+
+/// For so long after a hole audio is held back, to see whether the missing time comes as well: a backlog
+/// comes at once.
+const DOUBT_MS: u64 = 100;
+
+/// A hole is filled when at least so much of it is left at the end of the doubt.
+const LEAST_FILL_MS: u64 = 10;
+
+/// Late audio still finds its place if it is this late, and audio that comes faster than real time is kept
+/// up to here.
+const PATIENCE_MS: u64 = 5_000;
+
+/// A track is corrected when it is off by this much, about every 20 s at 200 ppm.
+const TOLERANCE_MS: u64 = 4;
+
+/// How far a track is off is the least lateness of any piece in this time: jitter only ever adds to it.
+const WINDOW_MS: u64 = 1_000;
+
+/// Nobody hears a correction in audio below this, −54 dBFS.
+const QUIET: u16 = 64;
+
+/// In audio that can be heard, one sample in so many milliseconds is repeated or left out.
+const CORRECT_EVERY_MS: u64 = 20;
+
+/// One side of a recording, placed sample by sample on the recording's clock.
+///
+/// All places are counted in samples of the file's rate since the beginning of the recording.
+#[derive(Debug)]
+pub(super) struct Track {
+    hz: u32,
+    /// What has been placed and is still needed, from `begin` on, without holes.
+    samples: Vec<i16>,
+    begin: u64,
+    /// The first audio placed since somebody asked.
+    touched: Option<u64>,
+    /// Anything came yet.
+    heard: bool,
+    doubt: Option<Doubt>,
+    window: Option<Window>,
+    /// Samples to insert, or, below zero, to leave out.
+    correction: i64,
+    converter: Option<(Rate, Resampler)>,
+    converted: Vec<i16>,
+    counts: Counts,
+}
+
+/// What has been done to one track, in samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Silence in place of time in which nothing came.
+    pub(super) missing: u64,
+    /// Inserted against drift.
+    pub(super) added: u64,
+    /// Left out against drift.
+    pub(super) removed: u64,
+    /// Came so much faster than real time that there was no place for it.
+    pub(super) surplus: u64,
+}
+
+/// Audio behind a hole, held back until it is clear how much of the hole it fills.
+#[derive(Debug)]
+struct Doubt {
+    since: u64,
+    samples: Vec<i16>,
+    /// Where the first of them belongs if the earliest of the pieces is on time.
+    start: i64,
+}
+
+/// The least lateness in a stretch of pieces.
+#[derive(Debug)]
+struct Window {
+    end: u64,
+    least: i64,
+}
+
+impl Track {
+    pub(super) fn new(hz: u32) -> Self {
+        Self {
+            hz,
+            samples: Vec::new(),
+            begin: 0,
+            touched: None,
+            heard: false,
+            doubt: None,
+            window: None,
+            correction: 0,
+            converter: None,
+            converted: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes a piece that came at `place`.
+    pub(super) fn put(&mut self, place: u64, rate: Rate, samples: &[i16]) {
+        self.look_again(place);
+        let converted = std::mem::take(&mut self.converted);
+        let mut converted = self.convert(rate, samples, converted);
+        let piece = if rate.hz() == self.hz {
+            samples
+        } else {
+            converted.as_slice()
+        };
+        self.place(place, piece);
+        converted.clear();
+        self.converted = converted;
+    }
+
+    /// The time is `now`: decides what can be decided.
+    pub(super) fn look_again(&mut self, now: u64) {
+        if let Some(doubt) = &self.doubt
+            && now >= doubt.since + self.ms(DOUBT_MS)
+        {
+            self.decide();
+        }
+        // Audio that is later than this is not waited for.
+        let given_up = now.saturating_sub(self.ms(PATIENCE_MS));
+        if given_up > self.end() && self.doubt.is_none() {
+            self.fill(given_up - self.end());
+            self.counts.missing += given_up - self.end();
+        }
+    }
+
+    /// The end of the recording: nothing more is waited for.
+    pub(super) fn decide(&mut self) {
+        let Some(doubt) = self.doubt.take() else {
+            return;
+        };
+        let hole = u64::try_from(doubt.start)
+            .unwrap_or(0)
+            .saturating_sub(self.end());
+        if hole >= self.ms(LEAST_FILL_MS) || !self.heard {
+            self.fill(hole);
+            // The two sides begin up to a frame apart, and nothing is missing then.
+            if self.heard || hole >= self.ms(HOLE_MS) {
+                self.counts.missing += hole;
+            }
+        }
+        self.heard = true;
+        self.window = None;
+        self.correction = 0;
+        self.append(&doubt.samples);
+    }
+
+    /// Makes the track at least so long, with silence that counts as missing.
+    pub(super) fn extend_to(&mut self, end: u64) {
+        let missing = end.saturating_sub(self.end());
+        self.fill(missing);
+        self.counts.missing += missing;
+    }
+
+    /// The place behind the last sample.
+    pub(super) fn end(&self) -> u64 {
+        self.begin + self.samples.len() as u64
+    }
+
+    /// The sample at `place`; silence where there is none yet.
+    pub(super) fn at(&self, place: u64) -> i16 {
+        let index = place.checked_sub(self.begin);
+        let sample = index.and_then(|index| self.samples.get(index as usize));
+        sample.copied().unwrap_or(0)
+    }
+
+    /// Forgets what lies before `place`.
+    pub(super) fn forget(&mut self, place: u64) {
+        let length = place.saturating_sub(self.begin) as usize;
+        let length = length.min(self.samples.len());
+        self.samples.drain(..length);
+        self.begin += length as u64;
+    }
+
+    /// The first place at which audio was put since the last time.
+    pub(super) fn take_touched(&mut self) -> Option<u64> {
+        self.touched.take()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn place(&mut self, place: u64, piece: &[i16]) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.start = doubt.start.min(place as i64 - doubt.samples.len() as i64);
+            doubt.samples.extend_from_slice(piece);
+            return;
+        }
+        let late = place as i64 - self.end() as i64;
+        if !self.heard || late >= self.ms(HOLE_MS) as i64 {
+            self.doubt = Some(Doubt {
+                since: place,
+                samples: piece.to_vec(),
+                start: place as i64,
+            });
+        } else if -late > self.ms(PATIENCE_MS) as i64 {
+            self.counts.surplus += piece.len() as u64;
+        } else {
+            self.measure(place, late);
+            self.append_corrected(piece);
+        }
+    }
+
+    fn measure(&mut self, place: u64, late: i64) {
+        if self.correction != 0 {
+            return;
+        }
+        let end = place + self.ms(WINDOW_MS);
+        let window = self.window.get_or_insert(Window { end, least: late });
+        window.least = window.least.min(late);
+        if place >= window.end {
+            if window.least.unsigned_abs() >= self.hz as u64 * TOLERANCE_MS / 1_000 {
+                self.correction = window.least;
+            }
+            self.window = None;
+        }
+    }
+
+    fn append_corrected(&mut self, piece: &[i16]) {
+        if self.correction == 0 {
+            return self.append(piece);
+        }
+        if piece.iter().all(|sample| sample.unsigned_abs() <= QUIET) {
+            if self.correction > 0 {
+                self.append(piece);
+                let added = std::mem::take(&mut self.correction) as u64;
+                self.fill(added);
+                self.counts.added += added;
+            } else {
+                let removed = self.correction.unsigned_abs().min(piece.len() as u64);
+                self.append(&piece[removed as usize..]);
+                self.correction += removed as i64;
+                self.counts.removed += removed;
+            }
+            return;
+        }
+        for part in piece.chunks(self.ms(CORRECT_EVERY_MS) as usize) {
+            let (before, behind) = part.split_at(smoothest(part));
+            match self.correction.signum() {
+                1 => {
+                    self.append(before);
+                    self.append(&behind[..1]);
+                    self.append(behind);
+                    self.counts.added += 1;
+                }
+                -1 => {
+                    self.append(before);
+                    self.append(&behind[1..]);
+                    self.counts.removed += 1;
+                }
+                _ => self.append(part),
+            }
+            self.correction -= self.correction.signum();
+        }
+    }
+
+    fn append(&mut self, samples: &[i16]) {
+        if !samples.is_empty() {
+            self.touched.get_or_insert(self.end());
+        }
+        self.samples.extend_from_slice(samples);
+    }
+
+    fn fill(&mut self, silence: u64) {
+        self.samples
+            .resize(self.samples.len() + silence as usize, 0);
+    }
+
+    /// Appends `samples` at the file's rate to `out`, if theirs is another.
+    fn convert(&mut self, rate: Rate, samples: &[i16], mut out: Vec<i16>) -> Vec<i16> {
+        if rate.hz() == self.hz {
+            return out;
+        }
+        if self
+            .converter
+            .as_ref()
+            .is_none_or(|(from, _)| *from != rate)
+        {
+            // All nine rates can be resampled.
+            self.converter = Resampler::new(rate.hz(), self.hz)
+                .ok()
+                .map(|converter| (rate, converter));
+        }
+        if let Some((_, converter)) = &mut self.converter {
+            converter.process(samples, &mut out);
+        }
+        out
+    }
+
+    fn ms(&self, milliseconds: u64) -> u64 {
+        u64::from(self.hz) * milliseconds / 1_000
+    }
+}
+
+/// Where one sample more or less is heard least: the second of the two neighbours that differ least.
+fn smoothest(samples: &[i16]) -> usize {
+    let differences = samples.windows(2).map(|pair| pair[0].abs_diff(pair[1]));
+    let least = differences.enumerate().min_by_key(|(_, by)| *by);
+    least.map_or(0, |(index, _)| index + 1)
+}
