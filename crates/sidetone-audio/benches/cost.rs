@@ -2,10 +2,13 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sidetone_audio::detect::Detector;
 use sidetone_audio::g711::Law;
 use sidetone_audio::resample::Resampler;
+use sidetone_audio::tone::caller_voice;
+use sidetone_audio::vad::VoiceDetector;
 
 fn main() {
     let sound: Vec<i16> = (0..192_000).map(|n| (n * 97) as i16 / 2).collect();
@@ -41,6 +44,21 @@ fn main() {
             resampler.process(black_box(&sound[..from as usize / 50]), &mut out);
         });
     }
+    time_listening(&caller_voice(8000, Duration::from_secs(1), 1)[1600..]);
+}
+
+/// The cost of a frame of the two that listen.
+fn time_listening(sound: &[i16]) {
+    let mut codes = Vec::new();
+    Law::Ulaw.encode(sound, &mut codes);
+    time("detect 160 codes, undecided", || {
+        // A fresh one each time: it has not decided.
+        black_box(Detector::new().push(Duration::ZERO, black_box(&codes[..160])));
+    });
+    let mut voice = VoiceDetector::new(8000).unwrap();
+    time("voice activity, 20 ms at 8 kHz", || {
+        voice.push(black_box(&sound[..160])).count();
+    });
 }
 
 /// Prints the fastest of many rounds, which is what is least disturbed by others on the machine.

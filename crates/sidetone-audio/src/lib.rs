@@ -11,6 +11,7 @@
 //! | [`sound`] | reads sound files |
 //! | [`level`] | how loud, in dBFS |
 //! | [`tone`] | what the demonstration sounds of |
+//! | [`vad`] | when somebody speaks |
 //! | [`wav`] | writes a WAV file that survives the death of its writer |
 #![forbid(unsafe_code)]
 
@@ -20,4 +21,5 @@ pub mod level;
 pub mod resample;
 pub mod sound;
 pub mod tone;
+pub mod vad;
 pub mod wav;

@@ -12,7 +12,7 @@ use line::{Codec, Line};
 use sidetone_audio::detect::{Detector, Verdict};
 use sidetone_audio::tone::{caller_voice, greeting};
 
-const SILENCE: [i16; 40_000] = [0; 40_000];
+static SILENCE: [i16; 40_000] = [0; 40_000];
 
 fn voice(seed: u64) -> Vec<i16> {
     caller_voice(8000, Duration::from_secs(3), seed)

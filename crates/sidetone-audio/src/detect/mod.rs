@@ -12,9 +12,11 @@
 //! It would rather stay undecided than be wrong: silence and plain tones say nothing, white noise above
 //! −40 dBFS too little, and bytes that all come at once have no rate. In 52 920 decisions over
 //! Asterisk's English prompts (as they are, at −45 and −16 dBFS, after 5 s of silence, after comfort
-//! noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and holes) none was wrong, 0.5 %
+//! noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and holes) none was wrong, 0.3 %
 //! stayed undecided, and without bursts or holes each stream of slin, µ-law or A-law was known after
 //! at most 200 ms of sound, half of them after 90 ms.
+//!
+//! Listening costs 27 µs a frame of 160 bytes until the verdict, and nothing afterwards.
 mod arrivals;
 mod law;
 
