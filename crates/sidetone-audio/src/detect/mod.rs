@@ -76,6 +76,8 @@ pub struct Detector {
 const KNOWN_RATE_AFTER: f64 = 0.1;
 /// The same for a rate that is nobody's, which a hole or a trickle can feign for longer.
 const OTHER_RATE_AFTER: f64 = 0.5;
+/// And in so many heaps of bytes.
+const OTHER_RATE_HEAPS: usize = 20;
 const COMPANDED_RATE: std::ops::Range<f64> = 6_400.0..9_800.0;
 const SLIN_RATE: std::ops::Range<f64> = 12_800.0..19_600.0;
 
@@ -153,7 +155,11 @@ impl Detector {
         } else if SLIN_RATE.contains(&bytes_per_second) {
             match self.linear.bits_per_byte() {
                 Some(linear) if heard == 0 || linear < best => Verdict::Slin,
-                Some(_) if heard >= NEITHER_AFTER && best > NEITHER_ABOVE && heaps > 20 => {
+                Some(_)
+                    if heard >= NEITHER_AFTER
+                        && best > NEITHER_ABOVE
+                        && heaps > OTHER_RATE_HEAPS =>
+                {
                     unsupported(16_000)
                 }
                 _ => Verdict::Undecided,
@@ -172,7 +178,7 @@ impl Detector {
                 Verdict::Undecided
             }
         } else if seconds > OTHER_RATE_AFTER
-            && heaps > 20
+            && heaps > OTHER_RATE_HEAPS
             && heard >= LAW_AFTER
             && best > NEITHER_ABOVE
         {

@@ -14,7 +14,7 @@ const HALF_LEN: u64 = 18;
 const KAISER_BETA: f64 = 8.3;
 
 /// The dot product runs over this many at once: three vectors of four, which is what 36 divides by.
-pub(super) const VECTORS: usize = 12;
+pub(super) const WIDTH: usize = 12;
 
 /// A ratio of more phases than this gets [`INTERPOLATED`] phases and the straight line between them.
 const MAX_PHASES: u32 = 1024;
@@ -93,7 +93,7 @@ impl Filter {
             _ => (INTERPOLATED, INTERPOLATED + 1),
         };
         let half = ratio.delay() as i64;
-        let taps = (2 * half as usize).next_multiple_of(VECTORS);
+        let taps = (2 * half as usize).next_multiple_of(WIDTH);
         let lanes = ratio.lanes();
         // Half the lower rate, in cycles per input sample.
         let cutoff = 0.5 * f64::from(up.min(down)) / f64::from(down);
@@ -143,12 +143,9 @@ impl Filter {
 
 #[inline]
 fn dot(weights: &[f32], window: &[f32]) -> f32 {
-    let mut sums = [0.0f32; VECTORS];
-    for (weights, samples) in weights
-        .chunks_exact(VECTORS)
-        .zip(window.chunks_exact(VECTORS))
-    {
-        for lane in 0..VECTORS {
+    let mut sums = [0.0f32; WIDTH];
+    for (weights, samples) in weights.chunks_exact(WIDTH).zip(window.chunks_exact(WIDTH)) {
+        for lane in 0..WIDTH {
             sums[lane] += weights[lane] * samples[lane];
         }
     }
