@@ -1,0 +1,130 @@
+//! Once a call runs, nothing of it allocates any more.
+#![allow(clippy::unwrap_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use sidetone_proto::{CallConfig, CallMachine, Mark, Notice, Rate, Received, Time};
+
+mod support;
+use support::{SLOT, frame, uuid_message};
+
+/// A call and the buffers that a media thread shares among all of its calls.
+struct Call {
+    now: Time,
+    machine: CallMachine,
+    wire: Vec<u8>,
+    pcm: Vec<i16>,
+    frame: Vec<u8>,
+    /// How the frames that come in are cut.
+    cut: usize,
+    reached: u64,
+}
+
+impl Call {
+    fn new() -> Self {
+        let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
+        machine.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+        Self {
+            now: Time::ZERO,
+            machine,
+            wire: Vec::new(),
+            pcm: Vec::new(),
+            frame: frame(&[500; 160]),
+            cut: 0,
+            reached: 0,
+        }
+    }
+
+    /// 20 ms of the call: a frame comes in, and is echoed if asked for, and a slot goes out.
+    fn turn(&mut self, is_echo: bool) {
+        self.now += SLOT;
+        self.cut = (self.cut + 1) % self.frame.len();
+        let (begin, end) = self.frame.split_at(self.cut);
+        let mut echo = [0; 160];
+        let mut has_frame = false;
+        for piece in [begin, end] {
+            self.machine.receive(self.now, piece, &mut |received| {
+                if let Received::Audio { bytes, .. } = received {
+                    for (sample, pair) in echo.iter_mut().zip(bytes.chunks(2)) {
+                        *sample = i16::from_le_bytes([pair[0], pair[1]]);
+                    }
+                    has_frame = true;
+                }
+            });
+        }
+        if is_echo && has_frame {
+            self.machine.live().push(self.now, Rate::Slin, &echo);
+        }
+        self.wire.clear();
+        let reached = &mut self.reached;
+        self.machine
+            .poll_slot(self.now, &mut self.wire, &mut self.pcm, &mut |notice| {
+                if let Notice::Reached(_) = notice {
+                    *reached += 1;
+                }
+            });
+        assert!(!self.wire.is_empty());
+        self.machine.transmitted(&self.wire, self.wire.len());
+    }
+}
+
+/// Allocations of the second minute of what `turn` does.
+fn allocations(mut turn: impl FnMut(&mut Call)) -> u64 {
+    let mut call = Call::new();
+    let mut minute = || {
+        let until = call.now + Duration::from_secs(60);
+        while call.now < until {
+            turn(&mut call);
+        }
+    };
+    minute();
+    allocation_counter::measure(minute).count_total
+}
+
+#[test]
+fn silence_allocates_nothing() {
+    assert_eq!(allocations(|call| call.turn(false)), 0);
+}
+
+#[test]
+fn an_echo_allocates_nothing() {
+    assert_eq!(allocations(|call| call.turn(true)), 0);
+}
+
+#[test]
+fn a_shared_clip_that_plays_again_and_again_allocates_nothing() {
+    let clip: Arc<[i16]> = vec![700; 1000].into();
+    let count = allocations(|call| {
+        if call.machine.playout().is_empty() {
+            let (now, clip) = (call.now, Arc::clone(&clip));
+            let playout = call.machine.playout();
+            playout.push_shared(now, Rate::Slin, clip, Mark(1));
+            playout.push_mark(Mark(2));
+        }
+        call.turn(false);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_queue_that_is_kept_full_allocates_nothing() {
+    let count = allocations(|call| {
+        let now = call.now;
+        while call.machine.playout().queued() < Duration::from_secs(2) {
+            call.machine.playout().push(now, Rate::Slin, &[300; 320]);
+        }
+        call.turn(false);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn the_count_is_of_allocations() {
+    let mut kept = Vec::new();
+    assert!(
+        allocations(|call| {
+            call.turn(false);
+            kept.push(vec![0_u8; 10]);
+        }) >= 3000
+    );
+}
