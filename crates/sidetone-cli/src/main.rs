@@ -1,2 +1,52 @@
-//! The `sidetone` command.
-fn main() {}
+//! The `sidetone` command: an AudioSocket server for the common jobs, and a caller to try one with.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `args` | what can be typed |
+//! | `service` | what all serving commands share: listening, calls, shutting down |
+//! | `demo`, `echo`, `play`, `record`, `call` | one command each |
+//! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
+//! | `dialplan` | the lines to paste into Asterisk |
+//! | `failure` | exit codes |
+
+mod args;
+mod board;
+mod call;
+mod correlate;
+mod demo;
+mod dialplan;
+mod echo;
+mod events;
+mod failure;
+mod play;
+mod prose;
+mod record;
+mod report;
+mod service;
+mod terminal;
+mod tracks;
+
+use std::process::ExitCode;
+
+use args::Command;
+use failure::{Failure, Verdict};
+
+fn main() -> ExitCode {
+    failure::exit_code(args::parse().and_then(run))
+}
+
+fn run(command: Command) -> Result<Verdict, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format_args!("can't start: {error}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Demo(demo) => demo::run(demo).await,
+            Command::Echo(echo) => echo::run(echo).await,
+            Command::Play(play) => play::run(play).await,
+            Command::Record(record) => record::run(record).await,
+            Command::Call(call) => call::run(*call).await,
+        }
+    })
+}

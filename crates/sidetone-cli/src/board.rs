@@ -1,0 +1,177 @@
+//! The calls of this process, as its output sees them.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sidetone::{Call, CallHandle, CallSummary, Event as CallEvent};
+use sidetone_audio::level::{FLOOR_DBFS, Meter};
+use uuid::Uuid;
+
+use crate::{events::Event, report::Teller};
+
+/// How long the last words about calls may take when the server is done.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// All calls that have begun and of which the end was not told yet.
+#[derive(Debug)]
+pub(crate) struct Board {
+    rows: Mutex<Vec<Arc<Row>>>,
+    teller: Teller,
+    log_digits: bool,
+}
+
+/// One call. When the server and the handler both are done with it, its end is told: so nothing is told
+/// of a call after that.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) id: Uuid,
+    pub(crate) peer: SocketAddr,
+    handle: OnceLock<CallHandle>,
+    /// In dBFS, as the bits of an `f32`.
+    level: AtomicU32,
+    summary: Mutex<Option<CallSummary>>,
+    teller: Teller,
+}
+
+/// A handler's way of reading a call, which tells what it reads.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    row: Arc<Row>,
+    meter: Option<Meter>,
+    log_digits: bool,
+}
+
+impl Board {
+    pub(crate) fn new(teller: Teller, log_digits: bool) -> Self {
+        Self {
+            rows: Mutex::default(),
+            teller,
+            log_digits,
+        }
+    }
+
+    /// A call is let in. It is known by its peer: UUIDs may come twice, an address and port can't.
+    pub(crate) fn begin(&self, id: Uuid, peer: SocketAddr) {
+        self.teller.tell(Event::CallStarted { id, peer });
+        self.rows.lock().push(Arc::new(Row {
+            id,
+            peer,
+            handle: OnceLock::new(),
+            level: AtomicU32::new(FLOOR_DBFS.to_bits()),
+            summary: Mutex::default(),
+            teller: self.teller.clone(),
+        }));
+    }
+
+    /// Its handler takes it over.
+    pub(crate) fn watch(&self, call: &Call) -> Option<Watch> {
+        let rows = self.rows.lock();
+        let row = rows.iter().rfind(|row| row.peer == call.peer())?;
+        // It is set once: a call has one handler.
+        let _ = row.handle.set(call.handle());
+        Some(Watch {
+            row: Arc::clone(row),
+            meter: None,
+            log_digits: self.log_digits,
+        })
+    }
+
+    /// A call is over, or never was let in.
+    pub(crate) fn end(&self, summary: CallSummary) {
+        let mut rows = self.rows.lock();
+        match rows.iter().position(|row| row.peer == summary.peer) {
+            None => self.teller.tell(Event::turned_away(summary)),
+            Some(place) => {
+                let row = rows.remove(place);
+                *row.summary.lock() = Some(summary);
+            }
+        }
+    }
+
+    /// The calls, oldest first.
+    pub(crate) fn rows(&self) -> Vec<Arc<Row>> {
+        self.rows.lock().clone()
+    }
+
+    /// Waits until every end has been told, but not for ever.
+    pub(crate) async fn settled(&self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while !self.rows.lock().is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Row {
+    /// The call, from the moment on that its handler has it.
+    pub(crate) fn call(&self) -> Option<&CallHandle> {
+        self.handle.get()
+    }
+
+    /// How loud the caller is, in dBFS.
+    pub(crate) fn level(&self) -> f32 {
+        f32::from_bits(self.level.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        if let Some(summary) = self.summary.get_mut().take() {
+            self.teller.tell(Event::CallEnded(summary.into()));
+        }
+    }
+}
+
+impl Watch {
+    /// As [`Call::next`], and as cancel safe.
+    pub(crate) async fn next<'call>(&mut self, call: &'call mut Call) -> Option<CallEvent<'call>> {
+        let event = call.next().await?;
+        self.see(&event);
+        Some(event)
+    }
+
+    /// Reads to the end of the call.
+    pub(crate) async fn to_the_end(&mut self, call: &mut Call) {
+        while self.next(call).await.is_some() {}
+    }
+
+    fn see(&mut self, event: &CallEvent<'_>) {
+        let id = self.row.id;
+        let told = match event {
+            CallEvent::Audio(frame) => {
+                let hz = frame.rate().hz();
+                let meter = self.meter.get_or_insert_with(|| Meter::new(hz));
+                meter.push(frame.samples());
+                self.row
+                    .level
+                    .store(meter.dbfs().to_bits(), Ordering::Relaxed);
+                return;
+            }
+            CallEvent::Dtmf(digit) => Event::Dtmf {
+                id,
+                digit: if self.log_digits { *digit } else { '*' },
+            },
+            CallEvent::Codec(notice) => Event::Codec {
+                id,
+                text: notice.to_string(),
+            },
+            CallEvent::Trouble(error) => Event::Trouble {
+                id,
+                text: error.to_string(),
+            },
+            CallEvent::Lagged { frames } => Event::Lagged {
+                id,
+                frames: *frames,
+            },
+            _ => return,
+        };
+        self.row.teller.tell(told);
+    }
+}

@@ -1,0 +1,212 @@
+//! What is told about calls, and how it looks as JSON.
+//!
+//! When standard output is no terminal, each event is one line: an object with `time` (UTC, RFC 3339),
+//! `event` (its name) and the fields of the variant below. Fields are only ever added; those of
+//! `call_ended` are fixed:
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `id` | the call's UUID |
+//! | `peer` | where it came from, as `address:port` |
+//! | `codec` | `slin`, `ulaw` or `alaw` at 8 kHz (`auto` if that was never found out), else `slin12` … `slin192` |
+//! | `duration_ms` | from the UUID to the end |
+//! | `frames_in` | audio messages that came |
+//! | `frames_out` | audio messages that went, silence included |
+//! | `gaps` | times that the caller's audio was missing |
+//! | `worst_lateness_ms` | the most that a frame left late, to the microsecond |
+//! | `slips` | times that a stall of more than 60 ms re-based the 20 ms grid |
+//! | `underruns` | times that a live source had nothing when its slot was due |
+//! | `lagged` | frames that were dropped because they were not handled in time |
+//! | `digits` | DTMF digits that came: how many, not which |
+//! | `ended_by` | `caller`, `server` or `connection` |
+//! | `reason` | why, as a name: `caller_hung_up`, `finished`, `shutdown`, `connection_reset` … |
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sidetone::{CallSummary, Rate};
+use uuid::Uuid;
+
+/// Something that is told.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// The server listens. The lines are for the dialplan.
+    Listening {
+        address: SocketAddr,
+        dialplan: Vec<String>,
+    },
+    CallStarted {
+        id: Uuid,
+        peer: SocketAddr,
+    },
+    /// A caller pressed a key; `*` stands for each unless `--log-digits` was given.
+    Dtmf {
+        id: Uuid,
+        digit: char,
+    },
+    /// What was found out about a caller's codec.
+    Codec {
+        id: Uuid,
+        text: String,
+    },
+    /// Trouble that does not end the call.
+    Trouble {
+        id: Uuid,
+        text: String,
+    },
+    /// Audio was dropped because it was not handled in time.
+    Lagged {
+        id: Uuid,
+        frames: u64,
+    },
+    /// The call is being recorded into this file.
+    Recording {
+        id: Uuid,
+        file: PathBuf,
+    },
+    CallEnded(CallEnded),
+    /// A call that no handler ever saw.
+    TurnedAway {
+        id: Uuid,
+        peer: SocketAddr,
+        reason: &'static str,
+        text: String,
+    },
+    /// `sidetone call`: the connection stands and the UUID is sent.
+    CallPlaced {
+        id: Uuid,
+        address: SocketAddr,
+    },
+    /// `sidetone call`: the first sound that is not silence.
+    AudioHeard {
+        id: Uuid,
+        after_ms: u64,
+    },
+    /// `sidetone call`: a key was pressed.
+    DigitSent {
+        id: Uuid,
+        digit: char,
+    },
+    /// `sidetone call`: how it went.
+    CallFinished(Placed),
+    /// New calls are turned away, running ones may go on for the grace time.
+    ShuttingDown {
+        running: usize,
+        grace_ms: u64,
+    },
+    Stopped,
+}
+
+/// A call that is over. See the table above.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CallEnded {
+    pub(crate) id: Uuid,
+    pub(crate) peer: SocketAddr,
+    pub(crate) codec: String,
+    pub(crate) duration_ms: u64,
+    pub(crate) frames_in: u64,
+    pub(crate) frames_out: u64,
+    pub(crate) gaps: u64,
+    pub(crate) worst_lateness_ms: f64,
+    pub(crate) slips: u64,
+    pub(crate) underruns: u64,
+    pub(crate) lagged: u64,
+    pub(crate) digits: u64,
+    pub(crate) ended_by: String,
+    pub(crate) reason: &'static str,
+    /// The reason in words, for people.
+    #[serde(skip)]
+    pub(crate) text: String,
+}
+
+/// How a call went that was placed from here.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Placed {
+    pub(crate) id: Uuid,
+    pub(crate) address: SocketAddr,
+    pub(crate) codec: &'static str,
+    pub(crate) duration_ms: u64,
+    pub(crate) frames_sent: u64,
+    pub(crate) frames_heard: u64,
+    /// The RMS of the loudest frame.
+    pub(crate) loudest_dbfs: f64,
+    /// The longest time between two frames.
+    pub(crate) longest_gap_ms: f64,
+    pub(crate) digits: u64,
+    pub(crate) ended_by: String,
+    /// In words.
+    pub(crate) reason: String,
+    /// What Asterisk would have logged about a fault.
+    pub(crate) asterisk_log: Option<&'static str>,
+}
+
+impl From<CallSummary> for CallEnded {
+    fn from(call: CallSummary) -> Self {
+        let counters = call.counters;
+        Self {
+            id: call.id,
+            peer: call.peer,
+            codec: match call.rate {
+                Rate::Slin => call.codec.to_string(),
+                wideband => wideband.name().into(),
+            },
+            duration_ms: call.duration.as_millis() as u64,
+            frames_in: counters.frames_in,
+            frames_out: counters.frames_out,
+            gaps: counters.gaps,
+            worst_lateness_ms: counters.worst_lateness.as_micros() as f64 / 1000.0,
+            slips: counters.slips,
+            underruns: counters.underruns,
+            lagged: call.lagged,
+            digits: counters.digits,
+            ended_by: call.reason.by().to_string(),
+            reason: call.reason.name(),
+            text: call.reason.to_string(),
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn turned_away(call: CallSummary) -> Self {
+        Self::TurnedAway {
+            id: call.id,
+            peer: call.peer,
+            reason: call.reason.name(),
+            text: call.reason.to_string(),
+        }
+    }
+
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> Option<Uuid> {
+        match self {
+            Self::Listening { .. } | Self::ShuttingDown { .. } | Self::Stopped => None,
+            Self::CallEnded(call) => Some(call.id),
+            Self::CallFinished(call) => Some(call.id),
+            Self::CallStarted { id, .. }
+            | Self::Dtmf { id, .. }
+            | Self::Codec { id, .. }
+            | Self::Trouble { id, .. }
+            | Self::Lagged { id, .. }
+            | Self::Recording { id, .. }
+            | Self::CallPlaced { id, .. }
+            | Self::AudioHeard { id, .. }
+            | Self::DigitSent { id, .. }
+            | Self::TurnedAway { id, .. } => Some(*id),
+        }
+    }
+}
+
+/// One line of JSON with the time.
+pub(crate) fn json_line(event: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Stamped<'a, T> {
+        time: String,
+        #[serde(flatten)]
+        event: &'a T,
+    }
+    let time = format!("{:.3}", Timestamp::now());
+    // Only maps with odd keys and failing writers can't be written, and here are neither.
+    serde_json::to_string(&Stamped { time, event }).unwrap_or_default()
+}

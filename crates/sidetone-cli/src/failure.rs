@@ -1,0 +1,44 @@
+//! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// What became of a command that could begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Exit code 0.
+    Good,
+    /// Exit code 1: a call was placed and was not as it should be. It has been said why.
+    Bad,
+}
+
+/// Why a command could not begin, and what to do about it, in one line. Exit code 2.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(line: impl Display) -> Self {
+        let line = line.to_string();
+        Self(line.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+pub(crate) fn exit_code(result: Result<Verdict, Failure>) -> ExitCode {
+    match result {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::from(1),
+        Err(Failure(line)) => {
+            complain(&line);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn complain(line: &str) {
+    // With nobody left to read it there is nobody to tell.
+    let _ = writeln!(io::stderr(), "sidetone: {line}");
+}

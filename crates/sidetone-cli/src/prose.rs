@@ -1,0 +1,111 @@
+//! Events as sentences, for people.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::events::{CallEnded, Event, Placed};
+
+/// The lines for one event, without the time.
+pub(crate) fn lines(event: &Event) -> Vec<String> {
+    if let Event::Listening { address, dialplan } = event {
+        return listening(&address.to_string(), dialplan);
+    }
+    if matches!(event, Event::Stopped) {
+        return Vec::new(); // The shell's prompt says it.
+    }
+    let text = sentence(event);
+    vec![match event.call() {
+        Some(id) => format!("{}  {text}", short(id)),
+        None => text,
+    }]
+}
+
+fn listening(address: &str, dialplan: &[String]) -> Vec<String> {
+    let mut lines = vec![
+        format!("listening on {address}; for the dialplan (extensions.conf):"),
+        String::new(),
+    ];
+    lines.extend(dialplan.iter().map(|line| format!("    {line}")));
+    lines.push(String::new());
+    lines
+}
+
+fn sentence(event: &Event) -> String {
+    match event {
+        Event::Listening { address, .. } => format!("listening on {address}"),
+        Event::CallStarted { peer, .. } => format!("call from {peer}"),
+        Event::Dtmf { digit, .. } => format!("pressed {digit}"),
+        Event::Codec { text, .. } | Event::Trouble { text, .. } => text.clone(),
+        Event::Lagged { frames, .. } => format!("{frames} frames were not handled in time"),
+        Event::Recording { file, .. } => format!("is recorded into {}", file.display()),
+        Event::CallEnded(call) => ended(call),
+        Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
+        Event::CallPlaced { id, address } => format!("calls {address}, UUID {id}"),
+        Event::AudioHeard { after_ms, .. } => format!("hears something after {after_ms} ms"),
+        Event::DigitSent { digit, .. } => format!("presses {digit}"),
+        Event::CallFinished(call) => finished(call),
+        Event::ShuttingDown { running: 0, .. } => "shutting down".into(),
+        Event::ShuttingDown { running, grace_ms } => format!(
+            "shutting down: {running} {} up to {} s more, new ones are turned away; Ctrl-C again ends at once",
+            if *running == 1 {
+                "call has"
+            } else {
+                "calls have"
+            },
+            grace_ms / 1000
+        ),
+        Event::Stopped => String::new(),
+    }
+}
+
+fn ended(call: &CallEnded) -> String {
+    let mut text = format!(
+        "over after {}: {}; {} frames in, {} out, the worst {:.1} ms late",
+        clock(Duration::from_millis(call.duration_ms)),
+        call.text,
+        call.frames_in,
+        call.frames_out,
+        call.worst_lateness_ms
+    );
+    for (count, what) in [
+        (call.gaps, "gaps"),
+        (call.slips, "slips"),
+        (call.underruns, "underruns"),
+        (call.lagged, "lagged"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
+}
+
+fn finished(call: &Placed) -> String {
+    format!(
+        "over after {}: {}; {} frames said, {} heard, the loudest {} dBFS, at most {:.1} ms apart",
+        clock(Duration::from_millis(call.duration_ms)),
+        call.reason,
+        call.frames_sent,
+        call.frames_heard,
+        call.loudest_dbfs,
+        call.longest_gap_ms
+    )
+}
+
+/// Enough of a UUID to tell calls apart.
+pub(crate) fn short(id: Uuid) -> String {
+    let mut text = id.to_string();
+    text.truncate(8);
+    text
+}
+
+/// `0:05`, `12:34`, `1:02:03`.
+pub(crate) fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}

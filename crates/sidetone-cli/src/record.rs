@@ -1,0 +1,21 @@
+//! `sidetone record`: what callers say goes into files, and they hear nothing.
+
+use sidetone::{Call, PlayError};
+
+use crate::{
+    args::Record,
+    board::Watch,
+    failure::{Failure, Verdict},
+    service::{Manner, Service},
+};
+
+pub(crate) async fn run(options: Record) -> Result<Verdict, Failure> {
+    let service = Service::open(&options.serving, Manner::default()).await?;
+    service.announce();
+    service.run(listen).await
+}
+
+async fn listen(mut call: Call, mut watch: Watch) -> Result<(), PlayError> {
+    watch.to_the_end(&mut call).await;
+    Ok(())
+}

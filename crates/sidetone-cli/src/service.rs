@@ -1,0 +1,257 @@
+//! What all serving commands share: listening, calls, shutting down.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use listenfd::ListenFd;
+use sidetone::{Admission, Builder, Call, Networks, PlayError, ServeError, Server, ServerHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use uuid::Uuid;
+
+use crate::{
+    args::Serving,
+    board::{Board, Watch},
+    dialplan,
+    events::Event,
+    failure::{Failure, Verdict},
+    report::{Reporter, Style, Teller},
+};
+
+/// A server that listens, and what tells of its calls.
+pub(crate) struct Service {
+    server: Server,
+    board: Arc<Board>,
+    reporter: Reporter,
+    grace: Duration,
+    /// The listener came from systemd, which keeps it open.
+    inherited: bool,
+}
+
+/// How a command differs from the others before it serves.
+pub(crate) struct Manner {
+    pub(crate) style: Style,
+    /// Networks that may connect besides those that were given.
+    pub(crate) also_allow: Option<Networks>,
+    /// The call that is not told of.
+    pub(crate) untold: Option<Uuid>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            style: Style::of_stdout(),
+            also_allow: None,
+            untold: None,
+        }
+    }
+}
+
+impl Service {
+    /// Listens.
+    pub(crate) async fn open(options: &Serving, manner: Manner) -> Result<Self, Failure> {
+        let networks = networks(&options.allow, manner.also_allow)?;
+        let inherited = ListenFd::from_env().take_tcp_listener(0).map_err(|error| {
+            Failure::new(format_args!(
+                "the socket in LISTEN_FDS is no TCP listener: {error}"
+            ))
+        })?;
+        // The thread starts before the server does, but says nothing if that fails.
+        let reporter = Reporter::start(manner.style, manner.untold);
+        let board = Arc::new(Board::new(reporter.teller(), options.log_digits));
+        reporter.show(&board);
+        let builder = settings(options, networks, &board);
+        let was_inherited = inherited.is_some();
+        let server = match inherited {
+            Some(listener) => take_over(builder, listener),
+            None => builder.bind(options.listen.as_str()).await,
+        };
+        let server = server.map_err(|error| cant_serve(&error, options))?;
+        Ok(Self {
+            server,
+            board,
+            reporter,
+            grace: Duration::from_secs(options.grace.into()),
+            inherited: was_inherited,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    pub(crate) fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+
+    pub(crate) fn teller(&self) -> Teller {
+        self.reporter.teller()
+    }
+
+    /// Says where it listens and how Asterisk gets there.
+    pub(crate) fn announce(&self) {
+        let address = self.address();
+        self.teller().tell(Event::Listening {
+            address,
+            dialplan: dialplan::lines(address),
+        });
+    }
+
+    /// Gives each call to `handler`, until a signal or somebody with a handle ends it.
+    pub(crate) async fn run<H, F>(self, handler: H) -> Result<Verdict, Failure>
+    where
+        H: Fn(Call, Watch) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), PlayError>> + Send,
+    {
+        let ending = Ending {
+            handle: self.server.handle(),
+            teller: self.reporter.teller(),
+            grace: self.grace,
+            inherited: self.inherited,
+        };
+        let signals = Signals::new()?;
+        let ending = tokio::spawn(ending.on(signals));
+        let board = Arc::clone(&self.board);
+        let serving = self.server.serve(move |call: Call| {
+            let handling = board.watch(&call).map(|watch| handler(call, watch));
+            async move {
+                match handling {
+                    Some(handling) => handling.await,
+                    // It was over before its handler could begin.
+                    None => Ok(()),
+                }
+            }
+        });
+        serving.await.map_err(Failure::new)?;
+        ending.abort();
+        self.board.settled().await;
+        self.reporter.teller().tell(Event::Stopped);
+        self.reporter.finish();
+        Ok(Verdict::Good)
+    }
+}
+
+fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -> Builder {
+    let (admitting, ending) = (Arc::clone(board), Arc::clone(board));
+    let builder = Server::builder()
+        .max_calls(options.max_calls)
+        .codec(options.codec.into())
+        .admit(move |request| {
+            admitting.begin(request.id, request.peer);
+            std::future::ready(Admission::accept())
+        })
+        .on_call_end(move |summary| ending.end(summary));
+    match networks {
+        Some(networks) => builder.allow(networks),
+        None => builder,
+    }
+}
+
+fn networks(allowed: &[String], also: Option<Networks>) -> Result<Option<Networks>, Failure> {
+    let mut all: Option<Networks> = None;
+    for text in allowed {
+        let some: Networks = text
+            .parse()
+            .map_err(|error| Failure::new(format_args!("--allow: {error}")))?;
+        all = Some(match all {
+            Some(all) => all.and(some),
+            None => some,
+        });
+    }
+    Ok(all.map(|all| match also {
+        Some(also) => all.and(also),
+        None => all,
+    }))
+}
+
+fn take_over(builder: Builder, listener: TcpListener) -> Result<Server, ServeError> {
+    listener.set_nonblocking(true).map_err(ServeError::Media)?;
+    builder.from_listener(listener)
+}
+
+fn cant_serve(error: &ServeError, options: &Serving) -> Failure {
+    match error {
+        ServeError::NotAllowed { address } => Failure::new(format_args!(
+            "{address} can be reached from other machines and AudioSocket has no login: say who may connect with --allow NET (like --allow 10.0.0.0/8), or let everybody in with --allow any"
+        )),
+        ServeError::Bind { source, .. } => match source.kind() {
+            io::ErrorKind::AddrInUse => Failure::new(format_args!(
+                "{error}, or let the system choose one with --listen {}",
+                on_any_port(&options.listen)
+            )),
+            // The error says what to do.
+            io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidInput => Failure::new(error),
+            _ => Failure::new(format_args!(
+                "{error}: give --listen as HOST:PORT, like 127.0.0.1:9092"
+            )),
+        },
+        _ => Failure::new(error),
+    }
+}
+
+fn on_any_port(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some((host, _)) => format!("{host}:0"),
+        None => "127.0.0.1:0".into(),
+    }
+}
+
+/// Ends the server on Ctrl-C and SIGTERM.
+struct Ending {
+    handle: ServerHandle,
+    teller: Teller,
+    grace: Duration,
+    inherited: bool,
+}
+
+impl Ending {
+    async fn on(self, mut signals: Signals) {
+        signals.next().await;
+        self.teller.tell(Event::ShuttingDown {
+            running: self.handle.calls().len(),
+            grace_ms: self.grace.as_millis() as u64,
+        });
+        match self.inherited {
+            // systemd keeps the socket: new calls wait there for the next process.
+            true => self.handle.hand_over(self.grace),
+            false => self.handle.shutdown(self.grace),
+        }
+        let second = signals.next().await;
+        std::process::exit(128 + second);
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on these signals don't end the process by themselves.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(format_args!("can't watch for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one and returns its number.
+    pub(crate) async fn next(&mut self) -> i32 {
+        let kind = tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        };
+        kind.as_raw_value()
+    }
+}
