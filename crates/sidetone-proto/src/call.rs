@@ -137,7 +137,9 @@ pub enum Received<'a> {
         rate: Rate,
         /// The bytes as they came, companded or not.
         bytes: &'a [u8],
-        /// The place of its first sample on the call's clock, which begins with the UUID.
+        /// The place of its first sample on the call's clock, which begins with the UUID. Audio that was
+        /// lost is counted in as soon as [`Cadence`] can tell it from late audio, so the first frames after
+        /// a pause may still stand at its beginning. It never goes back.
         offset: Duration,
     },
     /// A digit, with its place on the call's clock.

@@ -21,8 +21,8 @@ const RESTART: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_secs(4);
 /// Before a run is this old, its jitter is not known well enough to shorten its delay.
 const LEARNING: Duration = Duration::from_secs(1);
-/// For so many slots in all a source may ask for the grid to be moved towards it: 10 s of them, which can
-/// move it by 50 ms. Asterisk's RTP clock tolerates 80 ms.
+/// For so many slots of a call in all a source may ask for the grid to be moved towards it, which can move
+/// it by 50 ms. Asterisk's RTP clock tolerates 80 ms.
 const SETTLING: u32 = 500;
 
 /// Audio that is made while it plays: an echo, a relay, whatever a callback answers.
