@@ -105,19 +105,38 @@ impl Batch {
             self.start += audio.length;
             self.buffered = self.buffered.saturating_sub(audio.duration());
             dropped += 1;
-            match index.checked_sub(1).map(|before| &mut self.entries[before]) {
-                Some(Entry::Lagged { frames }) => {
-                    *frames += 1;
-                    self.entries.remove(index);
-                }
-                _ => self.entries[index] = Entry::Lagged { frames: 1 },
-            }
+            self.mark_lagged(index);
         }
         if self.start > self.samples.len() / 2 {
             self.samples.drain(..self.start);
             self.start = 0;
         }
         dropped
+    }
+
+    /// Puts a `Lagged` where the audio at `index` was, or counts it in the one before: nothing but what says
+    /// that something happens now lies between the two, and of that the last of each kind is enough.
+    fn mark_lagged(&mut self, index: usize) {
+        let is_moment = |entry: &Entry| matches!(entry, Entry::Drained | Entry::Underrun);
+        let moments = self.entries.range(..index).rev();
+        let begin = index - moments.take_while(|entry| is_moment(entry)).count();
+        let before = begin.checked_sub(1).map(|before| &mut self.entries[before]);
+        let Some(Entry::Lagged { frames }) = before else {
+            self.entries[index] = Entry::Lagged { frames: 1 };
+            return;
+        };
+        *frames += 1;
+        self.entries.remove(index);
+        let (mut at, mut end) = (begin, index);
+        while at < end {
+            let mut later = self.entries.range(at + 1..end);
+            if later.any(|later| is_same(later, &self.entries[at])) {
+                self.entries.remove(at);
+                end -= 1;
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// How many samples there are; with [`samples_from`](Self::samples_from), what a push has added.
@@ -165,6 +184,10 @@ impl Batch {
             self.samples = Vec::new();
         }
     }
+}
+
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
 #[cfg(test)]
@@ -218,8 +241,15 @@ mod tests {
             audio(&mut batch, 1);
             batch.push(Entry::Underrun);
             batch.push(Entry::Underrun);
+            batch.push(Entry::Drained);
             batch.drop_oldest(Duration::from_millis(200));
         }
+        assert!(batch.entries.len() < 50, "{}", batch.entries.len());
+        let lagged = batch.entries.iter().map(|entry| match entry {
+            Entry::Lagged { frames } => *frames,
+            _ => 0,
+        });
+        assert_eq!(lagged.sum::<u64>(), 99_990);
         assert!(
             batch.samples.capacity() < 10_000,
             "{}",
