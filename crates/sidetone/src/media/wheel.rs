@@ -10,39 +10,69 @@ const TICKS: u64 = 1024;
 ///
 /// An entry is due at the end of its tick of 0.5 ms. Entries are never taken out: one that no longer
 /// matches its call's own deadline is passed over by whoever pops it.
+///
+/// A tick is a list through one shared store of entries, so that nothing is allocated once the store has
+/// held as many as there ever are at a time.
 #[derive(Debug)]
 pub(crate) struct Wheel<K> {
-    ticks: Vec<Vec<(K, u64)>>,
+    /// The first entry of each tick.
+    ticks: Vec<Option<u32>>,
+    entries: Vec<Entry<K>>,
+    /// The first entry that is not in use.
+    free: Option<u32>,
+    in_use: usize,
     /// Everything before this tick has been popped.
     turned: u64,
-    entries: usize,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
+    key: K,
+    tick: u64,
+    next: Option<u32>,
 }
 
 impl<K: Copy> Wheel<K> {
     pub(crate) fn new(now: Time) -> Self {
         Self {
-            ticks: (0..TICKS).map(|_| Vec::new()).collect(),
+            ticks: vec![None; TICKS as usize],
+            entries: Vec::new(),
+            free: None,
+            in_use: 0,
             turned: tick_of(now),
-            entries: 0,
         }
     }
 
     /// Schedules `key` at `deadline`; returns the tick that identifies the entry.
     pub(crate) fn schedule(&mut self, key: K, deadline: Time) -> u64 {
         let tick = tick_of(deadline).max(self.turned);
-        let place = tick.min(self.turned + TICKS - 1);
-        self.ticks[(place % TICKS) as usize].push((key, tick));
-        self.entries += 1;
+        let place = self.place(tick);
+        let next = self.ticks[place];
+        let entry = Entry { key, tick, next };
+        let index = match self.free {
+            Some(index) => {
+                let unused = &mut self.entries[index as usize];
+                self.free = unused.next;
+                *unused = entry;
+                index
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        self.ticks[place] = Some(index);
+        self.in_use += 1;
         tick
     }
 
     /// When the next entry is due; `None` when there is none.
     pub(crate) fn next(&self) -> Option<Time> {
-        if self.entries == 0 {
+        if self.in_use == 0 {
             return None;
         }
         let place = (self.turned..self.turned + TICKS)
-            .find(|tick| !self.ticks[(tick % TICKS) as usize].is_empty())?;
+            .find(|tick| self.ticks[(tick % TICKS) as usize].is_some())?;
         Some(end_of(place))
     }
 
@@ -54,23 +84,27 @@ impl<K: Copy> Wheel<K> {
             let place = (self.turned % TICKS) as usize;
             self.turned += 1;
             rounds -= 1;
-            let mut entries = std::mem::take(&mut self.ticks[place]);
-            self.entries -= entries.len();
-            for (key, tick) in entries.drain(..) {
+            let mut next = self.ticks[place].take();
+            while let Some(index) = next {
+                let entry = &mut self.entries[index as usize];
+                let (key, tick) = (entry.key, entry.tick);
+                next = entry.next;
                 if tick < self.turned.max(end) {
                     due.push((key, tick));
+                    entry.next = self.free.replace(index);
+                    self.in_use -= 1;
                 } else {
-                    let later = tick.min(self.turned + TICKS - 1);
-                    self.ticks[(later % TICKS) as usize].push((key, tick));
-                    self.entries += 1;
+                    let later = self.place(tick);
+                    self.entries[index as usize].next = self.ticks[later].replace(index);
                 }
-            }
-            // Keeps the memory where it will be needed again one round later.
-            if self.ticks[place].is_empty() {
-                self.ticks[place] = entries;
             }
         }
         self.turned = self.turned.max(end);
+    }
+
+    /// Where an entry for `tick` lies: at its place, or as far ahead as the wheel reaches.
+    fn place(&self, tick: u64) -> usize {
+        (tick.min(self.turned + TICKS - 1) % TICKS) as usize
     }
 }
 
