@@ -185,7 +185,8 @@ impl Player {
             None
         })
         .await??;
-        let fitting = samples.len().min(self.room() as usize);
+        // Another player may have taken the room meanwhile, but a write always gets on.
+        let fitting = samples.len().min((self.room() as usize).max(1));
         self.queue(generation, &samples[..fitting])?;
         Ok(fitting)
     }
@@ -280,6 +281,13 @@ pub(crate) fn queue_clip(
         end,
         done,
     })
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
+        let _ = self.flush(self.link.generation());
+    }
 }
 
 impl fmt::Debug for Player {

@@ -74,6 +74,9 @@ pub(crate) struct ClipOrder {
 /// The media thread looks every 20 ms: where more orders than this lie, live audio would only be late.
 const LIVE_LIMIT: usize = 64;
 
+/// Samples that an outbox keeps room for between uses.
+const KEEP: usize = 64 * 1024;
+
 impl Outbox {
     /// What comes now is `audio` long and queued under `generation`; anything from before that is void.
     pub(crate) fn begin(&mut self, generation: u64, audio: Duration) {
@@ -170,6 +173,10 @@ impl Outbox {
             }
         }
         self.samples.clear();
+        // A rush of small writes can make it as large as the playback buffer.
+        if self.samples.capacity() > KEEP {
+            self.samples = Vec::new();
+        }
         Emptied {
             audio: std::mem::take(&mut self.audio),
             voided: std::mem::take(&mut self.voided),

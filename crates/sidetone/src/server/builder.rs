@@ -92,11 +92,11 @@ impl Builder {
         self
     }
 
-    /// How much audio can be queued on a call; 10 minutes unless set. Memory is taken as it is used: a
-    /// minute is 960 kB at 8 kHz.
+    /// How much audio can be queued on a call, at least the 20 ms of a slot; 10 minutes unless set. Memory
+    /// is taken as it is used: a minute is 960 kB at 8 kHz.
     #[must_use]
     pub fn playback_buffer(mut self, audio: Duration) -> Self {
-        self.media.playback_buffer = audio;
+        self.media.playback_buffer = audio.max(Duration::from_millis(20));
         self
     }
 
