@@ -4,14 +4,14 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Wake, Waker},
     thread::{self, JoinHandle, Thread},
 };
 
-use crossbeam_queue::SegQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use parking_lot::Mutex;
 
 use super::{CallInfo, Input, Reply};
@@ -45,11 +45,15 @@ struct Workers {
     on_error: Box<OnError>,
 }
 
-/// The calls of one worker that have news.
-#[derive(Default)]
+/// How many calls with news fit into a worker's queue without taking memory for them.
+const QUEUE: usize = 4096;
+
+/// The calls of one worker that have news. Nobody who adds one ever waits.
 struct Ready {
-    calls: SegQueue<Arc<CallbackCall>>,
-    thread: Mutex<Option<Thread>>,
+    calls: ArrayQueue<Arc<CallbackCall>>,
+    /// What found no room there, when thousands have news and the worker does not come to it.
+    overflow: SegQueue<Arc<CallbackCall>>,
+    thread: OnceLock<Thread>,
 }
 
 /// One call, as its worker sees it.
@@ -68,6 +72,7 @@ struct State {
     batch: Batch,
     reply: Reply,
     on_input: Option<Box<OnInput>>,
+    is_over: bool,
 }
 
 impl CallbackServer {
@@ -80,7 +85,7 @@ impl CallbackServer {
         let (listener, config, count) = settings.into_parts(address)?;
         let local = listener.local_addr().map_err(ServeError::Media)?;
         let workers = Arc::new(Workers {
-            ready: (0..count).map(|_| Ready::default()).collect(),
+            ready: (0..count).map(|_| Ready::new()).collect(),
             next: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             on_call,
@@ -155,6 +160,7 @@ impl Arrivals for ToWorkers {
             batch: Batch::default(),
             reply,
             on_input: None,
+            is_over: false,
         };
         let call = CallbackCall {
             link,
@@ -174,15 +180,33 @@ impl Wake for CallbackCall {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let workers = Arc::clone(&self.workers);
             let ready = &workers.ready[self.worker];
-            ready.calls.push(self);
-            ready.unpark();
+            ready.push(self);
         }
     }
 }
 
 impl Ready {
+    fn new() -> Self {
+        Self {
+            calls: ArrayQueue::new(QUEUE),
+            overflow: SegQueue::new(),
+            thread: OnceLock::new(),
+        }
+    }
+
+    fn push(&self, call: Arc<CallbackCall>) {
+        if let Err(call) = self.calls.push(call) {
+            self.overflow.push(call);
+        }
+        self.unpark();
+    }
+
+    fn pop(&self) -> Option<Arc<CallbackCall>> {
+        self.calls.pop().or_else(|| self.overflow.pop())
+    }
+
     fn unpark(&self) {
-        if let Some(thread) = &*self.thread.lock() {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
@@ -193,7 +217,8 @@ fn spawn(workers: &Arc<Workers>, index: usize) -> std::io::Result<JoinHandle<()>
     let thread = thread::Builder::new()
         .name(format!("sidetone-callback-{index}"))
         .spawn(move || own.run(index))?;
-    *workers.ready[index].thread.lock() = Some(thread.thread().clone());
+    // It was empty: each worker is started once.
+    let _ = workers.ready[index].thread.set(thread.thread().clone());
     Ok(thread)
 }
 
@@ -201,10 +226,12 @@ impl Workers {
     fn run(&self, index: usize) {
         let ready = &self.ready[index];
         loop {
-            while let Some(call) = ready.calls.pop() {
+            // Whoever stops the worker has added the last call before.
+            let is_stopping = self.stopping.load(Ordering::Acquire);
+            while let Some(call) = ready.pop() {
                 call.work();
             }
-            if self.stopping.load(Ordering::Acquire) && ready.calls.is_empty() {
+            if is_stopping {
                 return;
             }
             thread::park();
@@ -218,14 +245,14 @@ impl CallbackCall {
         self.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&self));
         let mut state = self.state.lock();
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            while self.link.fill(&mut state.batch, &waker) {
-                state.work(&self.workers);
+        // After the end nothing is waited for: the waker would keep the call in memory for ever.
+        while !state.is_over
+            && (!state.batch.is_empty() || self.link.fill(&mut state.batch, &waker))
+        {
+            let worked = catch_unwind(AssertUnwindSafe(|| state.work(&self.workers)));
+            if let Err(panic) = worked {
+                state.fail(&self.workers, &*panic);
             }
-        }));
-        if let Err(panic) = result {
-            state.fail(&self.workers, &*panic);
-            waker.wake();
         }
     }
 }
@@ -243,7 +270,10 @@ impl State {
                 }
                 Entry::Dtmf(digit) => Input::Dtmf(digit),
                 Entry::Drained => Input::PlaybackDrained,
-                Entry::Ended(reason) => Input::Ended(reason),
+                Entry::Ended(reason) => {
+                    self.is_over = true;
+                    Input::Ended(reason)
+                }
                 Entry::Trouble(error) => {
                     (workers.on_error)(&self.info, &error);
                     continue;
@@ -254,14 +284,18 @@ impl State {
             };
             on_input(input, &mut self.reply);
         }
+        if self.is_over {
+            self.on_input = None;
+        }
     }
 
     /// A callback panicked: its call ends, and it is never called again.
     fn fail(&mut self, workers: &Workers, panic: &(dyn Any + Send)) {
-        self.on_input = Some(Box::new(|_, _| {}));
         self.reply.link.end(EndWanted::Fail);
+        let failed = self.on_input.replace(Box::new(|_, _| {}));
         let error = CallError::Handler(panic_text(panic));
-        // Were this callback to panic, too, there would be nobody left to tell.
+        // Were one of these to panic, too, there would be nobody left to tell.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
         let _ = catch_unwind(AssertUnwindSafe(|| (workers.on_error)(&self.info, &error)));
     }
 }
