@@ -75,10 +75,13 @@ impl Timeline {
             self.emitted = self.emitted.min(track.take_touched().unwrap_or(u64::MAX));
         }
         let first = self.emitted;
-        out.reserve((until - first) as usize * 2);
-        for place in first..until {
-            out.extend([self.caller.at(place), self.server.at(place)]);
-        }
+        let begin = out.len();
+        // Silence, where neither track has anything.
+        out.resize(begin + (until - first) as usize * 2, 0);
+        let frames = &mut out[begin..];
+        self.caller.copy(first, frames.iter_mut().step_by(2));
+        self.server
+            .copy(first, frames.iter_mut().skip(1).step_by(2));
         self.emitted = until;
         // Behind its end a track may still be filled, and then the other side is needed again.
         let settled = until.min(self.caller.end()).min(self.server.end());
@@ -94,3 +97,6 @@ impl Timeline {
         rounded as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

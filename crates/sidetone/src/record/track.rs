@@ -120,9 +120,8 @@ impl Track {
         }
         // Audio that is later than this is not waited for.
         let given_up = now.saturating_sub(self.ms(PATIENCE_MS));
-        if given_up > self.end() && self.doubt.is_none() {
-            self.fill(given_up - self.end());
-            self.counts.missing += given_up - self.end();
+        if self.doubt.is_none() {
+            self.extend_to(given_up);
         }
     }
 
@@ -159,11 +158,13 @@ impl Track {
         self.begin + self.samples.len() as u64
     }
 
-    /// The sample at `place`; silence where there is none yet.
-    pub(super) fn at(&self, place: u64) -> i16 {
-        let index = place.checked_sub(self.begin);
-        let sample = index.and_then(|index| self.samples.get(index as usize));
-        sample.copied().unwrap_or(0)
+    /// Puts what has been placed from `first` on into `slots`, as far as it goes.
+    pub(super) fn copy<'a>(&self, first: u64, slots: impl Iterator<Item = &'a mut i16>) {
+        let skipped = first.saturating_sub(self.begin) as usize;
+        let samples = self.samples.get(skipped..).unwrap_or_default();
+        for (slot, sample) in slots.zip(samples) {
+            *slot = *sample;
+        }
     }
 
     /// Forgets what lies before `place`.
@@ -181,6 +182,11 @@ impl Track {
 
     pub(super) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    #[cfg(test)]
+    pub(super) fn samples_held(&self) -> usize {
+        self.samples.len()
     }
 
     fn place(&mut self, place: u64, piece: &[i16]) {
