@@ -6,9 +6,16 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod alike;
+mod crowd;
+mod far_end;
+mod formats;
+mod hearing;
 mod lab;
+mod person;
 mod program;
 mod recipes;
+mod serve;
 mod wire;
 
 use std::pin::Pin;
@@ -23,7 +30,14 @@ use tokio::runtime::Runtime;
 
 /// Every scenario there is, in the order of running.
 fn all() -> Vec<Scenario> {
-    [lab::scenarios(), program::scenarios(), recipes::scenarios()].concat()
+    [
+        lab::scenarios(),
+        program::scenarios(),
+        recipes::scenarios(),
+        formats::scenarios(),
+        crowd::scenarios(),
+    ]
+    .concat()
 }
 
 /// No scenario takes longer; one that does hangs.
