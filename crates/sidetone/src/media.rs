@@ -68,6 +68,10 @@ pub(crate) struct MediaShared {
     pub(crate) running: AtomicUsize,
     /// New calls are turned away: the server is shutting down.
     pub(crate) draining: AtomicBool,
+    /// New connections are accepted.
+    pub(crate) listening: AtomicBool,
+    /// Connections that have said their UUID and are not closed, though the call may be over.
+    pub(crate) answered: AtomicUsize,
     pub(crate) tally: Tally,
 }
 
@@ -101,7 +105,7 @@ enum Order {
     Attend(Key),
     /// Accept no more; the listener stays open for whoever else holds it.
     StopListening,
-    /// Close everything and end.
+    /// Hang up everything and end.
     Stop,
 }
 
@@ -119,13 +123,17 @@ impl MediaHandle {
         self.order(Order::Attend(key));
     }
 
+    pub(crate) fn stop_listening(&self) {
+        self.order(Order::StopListening);
+    }
+
     fn order(&self, order: Order) {
         self.0.orders.push(order);
         self.0.bell.ring();
     }
 }
 
-/// The running media threads of a server. Dropping it closes every call and ends them.
+/// The running media threads of a server. Dropping it hangs up every call and ends them.
 pub(crate) struct Media {
     pub(crate) shared: Arc<MediaShared>,
     handles: Vec<MediaHandle>,
@@ -145,6 +153,8 @@ impl Media {
             arrivals,
             running: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            listening: AtomicBool::new(true),
+            answered: AtomicUsize::new(0),
             tally: Tally::default(),
         });
         let handles = (0..count.max(1))
@@ -173,12 +183,17 @@ impl Media {
         })
     }
 
-    pub(crate) fn stop_listening(&self) {
-        self.handles[0].order(Order::StopListening);
+    /// The thread that accepts.
+    pub(crate) fn acceptor(&self) -> MediaHandle {
+        self.handles[0].clone()
     }
 
-    pub(crate) fn running(&self) -> usize {
-        self.shared.running.load(Ordering::Acquire)
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        let loads = self.handles.iter();
+        loads
+            .map(|handle| handle.0.load.load(Ordering::Acquire))
+            .sum()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    future::Future,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, interval},
 };
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ use crate::{
     call::{Call, CallHandle},
     error::ServeError,
     handler::{Handler, Outcome},
-    media::{Arrivals, EndWanted, Media, SharedLink},
+    media::{Arrivals, EndWanted, Media, MediaHandle, MediaShared, SharedLink},
     stats::{CallSummary, ServerStats},
 };
 
@@ -31,17 +32,31 @@ pub use builder::Builder;
 /// How long handlers may go on after their calls were ended by a shutdown.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
 
+/// How long tasks that are about to end may take to do so.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// How often a server that shuts down looks whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A listening AudioSocket server.
 ///
 /// The listener is open from [`Builder::bind`] on; calls are answered with silence until
-/// [`serve`](Self::serve) or [`accept`](Self::accept) takes them.
+/// [`serve`](Self::serve) or [`accept`](Self::accept) takes them. A call that ends before that is not handed
+/// out any more; [`Builder::on_call_end`] is told of it.
+///
+/// Dropping the server, or the future of [`serve`](Self::serve), hangs up all calls and closes the listener.
+/// To end it gently, use [`ServerHandle::shutdown`].
 pub struct Server {
-    media: Arc<Media>,
+    media: Media,
     local: SocketAddr,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
+    /// Calls that were announced and that nobody has taken yet.
+    unclaimed: Arc<AtomicUsize>,
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
     on_call_end: Option<OnCallEnd>,
+    /// Those who tell about ends.
+    telling: JoinSet<()>,
     registry: Arc<Registry>,
     shutdown: watch::Sender<Option<Duration>>,
     at_drop: EndWanted,
@@ -51,25 +66,66 @@ pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
 
 /// What a call was admitted with.
 struct Admitted {
-    link: SharedLink,
+    call: Unclaimed,
     data: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 enum Arrival {
-    Call(SharedLink),
-    TurnedAway(CallSummary),
+    Call(Unclaimed),
+    TurnedAway(Box<CallSummary>),
 }
 
-struct ToServer(mpsc::UnboundedSender<Arrival>);
+/// A call that no handler has yet. Dropped as such, it is hung up: nobody would ever speak to it.
+struct Unclaimed {
+    link: SharedLink,
+    count: Arc<AtomicUsize>,
+    is_claimed: bool,
+}
+
+impl Unclaimed {
+    fn new(link: SharedLink, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self {
+            link,
+            count: Arc::clone(count),
+            is_claimed: false,
+        }
+    }
+
+    fn claim(mut self) -> SharedLink {
+        self.is_claimed = true;
+        Arc::clone(&self.link)
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if !self.is_claimed {
+            self.link.end(if std::thread::panicking() {
+                EndWanted::Fail
+            } else {
+                EndWanted::Shutdown
+            });
+        }
+        self.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+struct ToServer {
+    sender: mpsc::UnboundedSender<Arrival>,
+    unclaimed: Arc<AtomicUsize>,
+}
 
 impl Arrivals for ToServer {
     fn arrived(&self, call: SharedLink) {
-        // With no server left the media threads are about to be told to stop.
-        let _ = self.0.send(Arrival::Call(call));
+        // With no server left it comes back, and is hung up when it is dropped.
+        let _ = self
+            .sender
+            .send(Arrival::Call(Unclaimed::new(call, &self.unclaimed)));
     }
 
     fn turned_away(&self, summary: CallSummary) {
-        let _ = self.0.send(Arrival::TurnedAway(summary));
+        let _ = self.sender.send(Arrival::TurnedAway(Box::new(summary)));
     }
 }
 
@@ -82,16 +138,22 @@ impl Server {
     pub(crate) fn start(listener: TcpListener, builder: Builder) -> Result<Self, ServeError> {
         let local = listener.local_addr().map_err(ServeError::Media)?;
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let announce = Box::new(ToServer(sender));
+        let unclaimed = Arc::default();
+        let announce = Box::new(ToServer {
+            sender,
+            unclaimed: Arc::clone(&unclaimed),
+        });
         let media = Media::start(listener, builder.media, announce, builder.media_threads)
             .map_err(ServeError::Media)?;
         Ok(Self {
-            media: Arc::new(media),
+            media,
             local,
             arrivals,
+            unclaimed,
             admit: builder.admit,
             admitting: JoinSet::new(),
             on_call_end: builder.on_call_end,
+            telling: JoinSet::new(),
             registry: Arc::default(),
             shutdown: watch::channel(None).0,
             at_drop: EndWanted::HangUp,
@@ -103,10 +165,11 @@ impl Server {
         self.local
     }
 
-    /// A handle for shutting down and for finding calls, from anywhere.
+    /// A handle for shutting down and for finding calls, from anywhere. It doesn't keep the server alive.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle {
-            media: Arc::clone(&self.media),
+            media: Arc::clone(&self.media.shared),
+            acceptor: self.media.acceptor(),
             registry: Arc::clone(&self.registry),
             shutdown: self.shutdown.clone(),
         }
@@ -114,105 +177,162 @@ impl Server {
 
     /// Waits for the next call that is let in. Dropped, the call is hung up.
     ///
-    /// `None` after [`ServerHandle::shutdown`] or [`ServerHandle::hand_over`] was called.
+    /// `None` when no more calls will come because [`ServerHandle::shutdown`] or
+    /// [`ServerHandle::hand_over`] was called. Ending the running calls in time is up to whoever accepted
+    /// them.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready, it has taken no call.
     pub async fn accept(&mut self) -> Option<Call> {
         let mut shutdown = self.shutdown.subscribe();
-        loop {
+        tokio::select! {
+            biased;
+            call = self.next_admitted() => return call,
+            _ = shutdown.wait_for(Option::is_some) => {}
+        }
+        let mut look = interval(LOOK);
+        while self.more_may_come() {
             tokio::select! {
                 biased;
-                _ = shutdown.wait_for(Option::is_some) => return None,
                 call = self.next_admitted() => return call,
+                _ = look.tick() => {}
             }
         }
+        None
     }
 
     /// Gives every call to `handler`, each in a task of its own, until it is shut down.
     ///
     /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
-    /// this returns.
+    /// this returns. All calls of [`Builder::on_call_end`] are over by then.
     pub async fn serve(mut self, handler: impl Handler) -> Result<(), ServeError> {
         self.at_drop = EndWanted::Finish;
         let handler = Arc::new(handler);
         let mut handling = JoinSet::new();
         let mut shutdown = self.shutdown.subscribe();
-        let grace = loop {
+        loop {
             tokio::select! {
                 biased;
-                grace = shutdown.wait_for(Option::is_some) => break grace.ok().and_then(|grace| *grace),
+                _ = shutdown.wait_for(Option::is_some) => break,
                 Some(call) = self.next_admitted() => {
                     handling.spawn(handle(Arc::clone(&handler), call));
                 }
                 Some(_) = handling.join_next() => {}
             }
-        };
-        self.drain(grace.unwrap_or_default(), handling).await;
+        }
+        self.drain(&handler, &mut handling).await;
+        handling.abort_all();
+        settle(&mut handling).await;
+        settle(&mut self.telling).await;
         Ok(())
     }
 
     /// The next call past the admission hook. `None` when the media threads are gone.
     async fn next_admitted(&mut self) -> Option<Call> {
         loop {
-            tokio::select! {
+            while self.telling.try_join_next().is_some() {}
+            let admitted = tokio::select! {
                 arrival = self.arrivals.recv() => match arrival? {
-                    Arrival::TurnedAway(summary) => self.tell_end(summary),
-                    Arrival::Call(link) => match &self.admit {
-                        None => return Some(self.let_in(Admitted { link, data: None })),
-                        Some(admit) => {
-                            self.admitting.spawn(ask(Arc::clone(admit), link));
+                    Arrival::TurnedAway(summary) => {
+                        self.tell(async move { *summary });
+                        continue;
+                    }
+                    Arrival::Call(call) => {
+                        self.register(&call.link);
+                        match &self.admit {
+                            None => Admitted { call, data: None },
+                            Some(admit) => {
+                                let shared = Arc::clone(&self.media.shared);
+                                self.admitting.spawn(ask(Arc::clone(admit), call, shared));
+                                continue;
+                            }
                         }
-                    },
+                    }
                 },
-                Some(Ok(Some(admitted))) = self.admitting.join_next() => return Some(self.let_in(admitted)),
+                Some(asked) = self.admitting.join_next() => match asked {
+                    Ok(Some(admitted)) => admitted,
+                    // Turned away, or the hook panicked; the call has been ended.
+                    Ok(None) | Err(_) => continue,
+                },
+            };
+            // It may have ended while it waited.
+            if admitted.call.link.ended().is_none() {
+                let link = admitted.call.claim();
+                return Some(Call::new(link, self.at_drop, admitted.data));
             }
         }
     }
 
-    fn let_in(&self, admitted: Admitted) -> Call {
-        let handle = CallHandle::new(Arc::clone(&admitted.link));
+    fn register(&mut self, link: &SharedLink) {
+        let handle = CallHandle::new(Arc::clone(link));
         self.registry.add(handle.clone());
-        if let Some(hook) = self.on_call_end.clone() {
-            tokio::spawn(async move {
-                let reason = handle.closed().await;
-                hook(handle.summary(reason));
-            });
-        }
-        Call::new(admitted.link, self.at_drop, admitted.data)
+        self.tell(async move {
+            let reason = handle.closed().await;
+            handle.summary(reason)
+        });
     }
 
-    fn tell_end(&self, summary: CallSummary) {
-        if let Some(hook) = &self.on_call_end {
-            hook(summary);
+    /// Tells the hook of an end, when it has come.
+    fn tell(&mut self, end: impl Future<Output = CallSummary> + Send + 'static) {
+        if let Some(hook) = self.on_call_end.clone() {
+            self.telling.spawn(async move { hook(end.await) });
         }
+    }
+
+    /// Whether there is, after a shutdown, still somebody to be handled.
+    fn more_may_come(&self) -> bool {
+        let shared = &self.media.shared;
+        let (open, answered) = (self.media.open(), shared.answered.load(Ordering::Acquire));
+        let is_unsaid = !shared.draining.load(Ordering::Acquire)
+            && (shared.listening.load(Ordering::Acquire) || open > answered);
+        is_unsaid || self.unclaimed.load(Ordering::Acquire) > 0
     }
 
     /// Waits until the running calls are over, ends them when the grace time is, and waits for the handlers.
-    async fn drain(mut self, grace: Duration, mut handling: JoinSet<()>) {
-        let end_of_grace = Instant::now() + grace;
-        let mut last_moment = end_of_grace + AFTER_GRACE;
-        let mut graceful = true;
-        let registry = Arc::clone(&self.registry);
+    async fn drain<H: Handler>(&mut self, handler: &Arc<H>, handling: &mut JoinSet<()>) {
+        let began = Instant::now();
+        let mut last_moment = None;
+        let mut look = interval(LOOK);
         loop {
-            let running = self.media.running() > 0;
-            if !running && handling.is_empty() {
-                break;
-            }
             tokio::select! {
-                Some(_) = handling.join_next() => {}
-                Some(call) = self.next_admitted() => drop(call),
-                () = registry.all_over(), if running => {}
-                () = sleep_until(end_of_grace), if graceful => {
-                    graceful = false;
-                    last_moment = Instant::now() + AFTER_GRACE;
-                    registry.calls().iter().for_each(|call| call.end(EndWanted::Shutdown));
+                // They came before the door was closed.
+                Some(call) = self.next_admitted() => {
+                    handling.spawn(handle(Arc::clone(handler), call));
                 }
-                () = sleep_until(last_moment), if !graceful => break,
+                Some(_) = handling.join_next() => {}
+                _ = look.tick() => {
+                    let shared = &self.media.shared;
+                    let is_quiet = shared.answered.load(Ordering::Acquire) == 0;
+                    if is_quiet && handling.is_empty() && !self.more_may_come() {
+                        break;
+                    }
+                    // A second shutdown may have made it shorter.
+                    let grace = self.shutdown.borrow().unwrap_or_default();
+                    if last_moment.is_none() && began.elapsed() >= grace {
+                        last_moment = Some(Instant::now() + AFTER_GRACE);
+                        shared.draining.store(true, Ordering::Release);
+                        self.registry.calls().iter().for_each(|call| call.end(EndWanted::Shutdown));
+                    }
+                    if last_moment.is_some_and(|last| Instant::now() >= last) {
+                        break;
+                    }
+                }
             }
         }
-        handling.shutdown().await;
+    }
+}
+
+/// Waits a moment for all of them; one that blocks its thread can't be waited for.
+async fn settle(tasks: &mut JoinSet<()>) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(SETTLING, all).await;
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The calls end with the server, and that is told, too.
+        self.telling.detach_all();
     }
 }
 
@@ -224,16 +344,17 @@ impl fmt::Debug for Server {
     }
 }
 
-async fn ask(admit: Arc<Admit>, link: SharedLink) -> Option<Admitted> {
-    match admit(Request {
-        id: link.id,
-        peer: link.peer,
-    })
-    .await
-    {
-        Admission(Decision::Accept(data)) => Some(Admitted { link, data }),
+async fn ask(admit: Arc<Admit>, call: Unclaimed, shared: Arc<MediaShared>) -> Option<Admitted> {
+    let request = Request {
+        id: call.link.id,
+        peer: call.link.peer,
+    };
+    match admit(request).await {
+        Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
         Admission(Decision::TurnAway) => {
-            link.end(EndWanted::Refuse);
+            shared.tally.calls.fetch_sub(1, Ordering::Relaxed);
+            shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
+            call.claim().end(EndWanted::Refuse);
             None
         }
     }
@@ -243,8 +364,9 @@ async fn handle<H: Handler>(handler: Arc<H>, call: Call) {
     let ending = call.handle();
     let Outcome(result) = handler.handle(call).await;
     if let Err(error) = result {
-        tracing::warn!(call = %ending.id(), %error, "a handler failed; its call is hung up");
+        // At once: its call was dropped with it, and is about to end as finished.
         ending.end(EndWanted::Fail);
+        tracing::warn!(call = %ending.id(), %error, "a handler failed; its call is hung up");
     }
 }
 
@@ -278,43 +400,40 @@ impl Registry {
             .cloned()
             .collect()
     }
-
-    async fn all_over(&self) {
-        for call in self.calls() {
-            call.closed().await;
-        }
-    }
 }
 
 /// Reaches a running server from anywhere.
 #[derive(Clone)]
 pub struct ServerHandle {
-    media: Arc<Media>,
+    media: Arc<MediaShared>,
+    acceptor: MediaHandle,
     registry: Arc<Registry>,
     shutdown: watch::Sender<Option<Duration>>,
 }
 
 impl ServerHandle {
     /// Ends the server gently: the listener stays open, new calls are turned away, and running ones are hung
-    /// up after `grace` if they are not over by then. [`Server::serve`] returns when all is done.
+    /// up after `grace` if they are not over by then. [`Server::serve`] returns when all is done. Called
+    /// again, it changes the grace time.
     ///
     /// A closed listener would refuse connections, and what Asterisk does then can end innocent calls.
     pub fn shutdown(&self, grace: Duration) {
-        self.media.shared.draining.store(true, Ordering::Release);
+        self.media.draining.store(true, Ordering::Release);
         self.shutdown.send_replace(Some(grace));
     }
 
     /// Leaves the listener to somebody else who holds it, and ends as [`shutdown`](Self::shutdown) does, but
-    /// turns nobody away: for a restart in which no call is refused.
+    /// turns nobody away: for a restart in which no call is refused. Connections that were accepted before
+    /// are served, also those that say their UUID only later.
     ///
     /// The successor must be listening on the same socket already, through a duplicate of it that it was
     /// given; see [`Builder::from_listener`].
     pub fn hand_over(&self, grace: Duration) {
-        self.media.stop_listening();
+        self.acceptor.stop_listening();
         self.shutdown.send_replace(Some(grace));
     }
 
-    /// The calls that are running.
+    /// The calls that are running, with those that wait to be let in.
     pub fn calls(&self) -> Vec<CallHandle> {
         self.registry.calls()
     }
@@ -329,12 +448,12 @@ impl ServerHandle {
 
     /// What was counted since the server started.
     pub fn stats(&self) -> ServerStats {
-        let tally = &self.media.shared.tally;
+        let tally = &self.media.tally;
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         ServerStats {
             connections: read(&tally.connections),
             calls: read(&tally.calls),
-            running: self.media.running(),
+            running: self.media.running.load(Ordering::Acquire),
             turned_away: read(&tally.turned_away),
             without_identity: read(&tally.without_identity),
             out_of_descriptors: read(&tally.out_of_descriptors),

@@ -78,6 +78,16 @@ pub(crate) struct Desk<'a> {
     pub(crate) tools: &'a mut Tools,
 }
 
+impl Desk<'_> {
+    /// A lock was taken: this connection is looked at again soon, once, however many locks it was.
+    fn look_again(&mut self) {
+        let again = &mut self.tools.again;
+        if again.last() != Some(&self.key) {
+            again.push(self.key);
+        }
+    }
+}
+
 /// Bytes of one read: the longest message, so that no peer makes a thread read it in many turns.
 const READ: usize = 64 * 1024;
 
@@ -223,10 +233,14 @@ impl Connection {
         self.write(desk);
     }
 
-    /// The server ends: nothing more can be said to the other side than this.
-    pub(crate) fn abandon(&mut self, now: Time, desk: &mut Desk<'_>) {
-        self.machine.hang_up(now, EndReason::Shutdown);
-        self.serve(now, desk);
+    /// Ends the call; [`serve`](Self::serve) says so.
+    pub(crate) fn hang_up(&mut self, now: Time, reason: EndReason) {
+        self.machine.hang_up(now, reason);
+    }
+
+    /// Whether the UUID came: it is a call, or was turned away.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.link.is_some() || self.turned_away.is_some()
     }
 
     fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
@@ -295,6 +309,7 @@ impl Connection {
         if let Some(reason) = refusal {
             self.machine.hang_up(now, reason);
             self.turned_away = Some(id);
+            shared.answered.fetch_add(1, Ordering::AcqRel);
             shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -311,7 +326,9 @@ impl Connection {
             desk.key,
         ));
         self.link = Some(Arc::clone(&link));
+        // In this order: a call that counts as answered has been announced.
         shared.arrivals.arrived(link);
+        shared.answered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Does what the handler asked since the last look.
@@ -319,7 +336,17 @@ impl Connection {
         let Some(link) = self.link.clone() else {
             return;
         };
-        let generation = link.generation();
+        link.note_attention();
+        // In this order: whatever was queued before the end was wanted is in the outbox, and nothing in the
+        // outbox is newer than the clearing that is obeyed.
+        let (end_wanted, seen) = (link.end_wanted(), link.generation());
+        let outbox = link.try_outbox();
+        let is_contended = outbox.is_none() && link.has_outbox();
+        let generation = if outbox.is_some() {
+            link.generation()
+        } else {
+            seen
+        };
         if generation != self.generation {
             self.generation = generation;
             let cleared = self.machine.playout().clear();
@@ -333,7 +360,7 @@ impl Connection {
                 ..cleared
             });
         }
-        if let Some(mut outbox) = link.try_outbox() {
+        if let Some(mut outbox) = outbox {
             let mut destination = Destination {
                 machine: &mut self.machine,
                 clips: &mut self.clips,
@@ -345,20 +372,20 @@ impl Connection {
                 clearing.discarded += emptied.voided;
             }
         }
-        if link.has_outbox() {
-            desk.tools.again.push(desk.key);
-            return;
-        }
-        if let Some(cleared) = self.clearing {
+        // A clearing is done, and an end is after the last sound, only when all that was queued is known.
+        if is_contended {
+            desk.look_again();
+        } else if let Some(cleared) = self.clearing {
             if link.try_set_cleared(generation, cleared) {
                 self.clearing = None;
                 self.progress = true;
             } else {
-                desk.tools.again.push(desk.key);
+                desk.look_again();
             }
         }
-        match link.end_wanted() {
+        match end_wanted {
             EndWanted::No => {}
+            EndWanted::Finish if is_contended => {}
             EndWanted::Finish => self.machine.finish(EndReason::Finished),
             EndWanted::HangUp => self.machine.hang_up(now, EndReason::HungUp),
             EndWanted::Fail => self.machine.hang_up(now, EndReason::HandlerFailed),
@@ -420,7 +447,7 @@ impl Connection {
             None => {
                 self.pending.append(batch);
                 link.note_lagged(self.pending.drop_oldest(link.receive_buffer));
-                desk.tools.again.push(desk.key);
+                desk.look_again();
             }
         }
     }
@@ -431,7 +458,7 @@ impl Connection {
         {
             self.progress = !link.try_take_waiters(&mut desk.tools.wakes);
             if self.progress {
-                desk.tools.again.push(desk.key);
+                desk.look_again();
             }
         }
     }
@@ -470,7 +497,7 @@ impl Connection {
             let told = link.try_set_counters(self.machine.counters())
                 && self.tap.as_mut().is_none_or(TapWriter::try_end);
             if !told {
-                desk.tools.again.push(desk.key);
+                desk.look_again();
                 return false;
             }
             for (_, done) in self.clips.drain(..) {
@@ -487,7 +514,7 @@ impl Connection {
             self.farewell = Farewell::Said;
             return true;
         }
-        desk.tools.again.push(desk.key);
+        desk.look_again();
         false
     }
 

@@ -44,7 +44,8 @@ pub(crate) struct Link {
     end_wanted: AtomicU8,
     ended: OnceLock<(EndReason, Time)>,
     waiters: Mutex<Vec<Waker>>,
-    has_waiters: AtomicBool,
+    /// The media thread has been told to look, and has not looked yet.
+    attention: AtomicBool,
     counters: Mutex<Counters>,
     lagged: AtomicU64,
     next_mark: AtomicU64,
@@ -71,10 +72,6 @@ pub(crate) enum EndWanted {
 }
 
 impl Link {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "made in one place, from what a connection knows of its call"
-    )]
     pub(crate) fn new(
         id: Uuid,
         peer: SocketAddr,
@@ -105,7 +102,7 @@ impl Link {
             end_wanted: AtomicU8::new(EndWanted::No as u8),
             ended: OnceLock::new(),
             waiters: Mutex::default(),
-            has_waiters: AtomicBool::new(false),
+            attention: AtomicBool::new(false),
             counters: Mutex::default(),
             lagged: AtomicU64::new(0),
             next_mark: AtomicU64::new(0),
@@ -158,7 +155,7 @@ impl Link {
     pub(crate) fn clear(&self) -> u64 {
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.wake_waiters();
-        self.media.attend(self.key);
+        self.call_for_attention();
         generation
     }
 
@@ -170,7 +167,14 @@ impl Link {
 
     pub(crate) fn end(&self, wanted: EndWanted) {
         self.end_wanted.fetch_max(wanted as u8, Ordering::AcqRel);
-        self.media.attend(self.key);
+        self.call_for_attention();
+    }
+
+    /// However often it is asked for, one order is under way: no handler fills a media thread's mailbox.
+    fn call_for_attention(&self) {
+        if !self.attention.swap(true, Ordering::AcqRel) {
+            self.media.attend(self.key);
+        }
     }
 
     /// Registers interest in any progress: audio played, a clearing done, the end.
@@ -179,7 +183,6 @@ impl Link {
         if !waiters.iter().any(|waiting| waiting.will_wake(waker)) {
             waiters.push(waker.clone());
         }
-        self.has_waiters.store(true, Ordering::Release);
     }
 
     /// Those who wait are to be woken when a quarter of the playback buffer is free.
@@ -235,9 +238,9 @@ impl Link {
     }
 
     fn wake_waiters(&self) {
-        for waker in std::mem::take(&mut *self.waiters.lock()) {
-            waker.wake();
-        }
+        // The lock is free again before anything wakes: whoever does may come straight back.
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        waiters.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -255,6 +258,11 @@ impl Link {
         let outbox = self.outbox.try_lock()?;
         self.outbox_filled.store(false, Ordering::Release);
         Some(outbox)
+    }
+
+    /// To be called before looking at what attention was called for: a call after that is a new one.
+    pub(crate) fn note_attention(&self) {
+        self.attention.swap(false, Ordering::AcqRel);
     }
 
     pub(crate) fn has_outbox(&self) -> bool {
@@ -330,12 +338,9 @@ impl Link {
 
     /// Moves those who wait for progress to `wakes`; false if one is just registering.
     pub(crate) fn try_take_waiters(&self, wakes: &mut Vec<Waker>) -> bool {
-        if !self.has_waiters.load(Ordering::Acquire) {
-            return true;
-        }
+        // Only the lock itself orders this after what has happened: a flag beside it could be read too early.
         match self.waiters.try_lock() {
             Some(mut waiters) => {
-                self.has_waiters.store(false, Ordering::Release);
                 wakes.append(&mut waiters);
                 true
             }

@@ -1,12 +1,16 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use rustix::event::epoll::EventFlags;
-use sidetone_proto::{HANGUP, Time};
+use rustix::{
+    event::epoll::EventFlags,
+    net::{RecvFlags, SendFlags},
+};
+use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::{Key as _, KeyData, SlotMap};
 
 use super::{
@@ -25,6 +29,9 @@ const ACCEPTS_A_TURN: usize = 64;
 /// How soon a lock that was taken is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// How long a thread that was told to stop waits for the other sides to close.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// One media thread: waits, reads everything, does what handlers asked, writes what is due, and wakes every
 /// handler that has news once.
 pub(super) struct MediaThread {
@@ -35,11 +42,14 @@ pub(super) struct MediaThread {
     poller: Poller,
     listener: Option<TcpListener>,
     /// Given up to accept and dismiss one more connection when there are no descriptors left.
-    reserve: Option<std::fs::File>,
+    reserve: Option<OwnedFd>,
     connections: SlotMap<Key, Box<Connection>>,
     wheel: Wheel<Key>,
     tools: Tools,
-    stopping: bool,
+    /// The emptied other half of the list of connections to look at again.
+    again: Vec<Key>,
+    /// When to end whatever the other sides do.
+    stop_at: Option<Time>,
 }
 
 impl MediaThread {
@@ -65,13 +75,14 @@ impl MediaThread {
             connections: SlotMap::with_key(),
             wheel: Wheel::new(clock::now()),
             tools: Tools::default(),
-            stopping: false,
+            again: Vec::new(),
+            stop_at: None,
         })
     }
 
     pub(super) fn run(mut self) {
         let (mut events, mut due) = (Events::new(), Vec::new());
-        while !self.stopping {
+        while !self.is_done() {
             if let Err(error) = self.wait(&mut events) {
                 tracing::error!(%error, "a media thread can't wait for its sockets; its calls end");
                 break;
@@ -83,14 +94,21 @@ impl MediaThread {
                 waker.wake();
             }
         }
-        self.abandon_all();
+    }
+
+    /// Stopped, it goes on for a moment: closed with audio unread, a connection would be reset, and the
+    /// other side might not come to see the hang-up.
+    fn is_done(&self) -> bool {
+        self.stop_at
+            .is_some_and(|latest| self.connections.is_empty() || clock::now() >= latest)
     }
 
     fn wait(&self, events: &mut Events) -> io::Result<()> {
         let now = clock::now();
         let next = self.wheel.next().map(|next| next - now);
         let again = (!self.tools.again.is_empty()).then_some(AGAIN);
-        let timeout = next.into_iter().chain(again).min();
+        let stop = self.stop_at.map(|latest| latest - now);
+        let timeout = next.into_iter().chain(again).chain(stop).min();
         self.poller.wait(timeout, events)
     }
 
@@ -130,21 +148,23 @@ impl MediaThread {
 
     fn take_orders(&mut self) {
         let now = clock::now();
-        while let Some(order) = self.handle.0.orders.pop() {
+        // Only what is there now: whoever gives orders without end does not keep the slots waiting.
+        for _ in 0..self.handle.0.orders.len() {
+            let Some(order) = self.handle.0.orders.pop() else {
+                break;
+            };
             match order {
                 Order::Adopt(stream, peer) => self.adopt(stream, peer, now),
                 Order::Attend(key) => self.serve(key, now),
-                Order::StopListening => {
-                    if let Some(listener) = self.listener.take() {
-                        self.poller.remove(&listener);
-                    }
-                }
-                Order::Stop => self.stopping = true,
+                Order::StopListening => self.stop_listening(),
+                Order::Stop => self.stop(now),
             }
         }
-        for key in std::mem::take(&mut self.tools.again) {
+        let mut again = std::mem::replace(&mut self.tools.again, std::mem::take(&mut self.again));
+        for key in again.drain(..) {
             self.serve(key, now);
         }
+        self.again = again;
     }
 
     fn serve_due(&mut self, due: &mut Vec<(Key, u64)>) {
@@ -198,7 +218,10 @@ impl MediaThread {
     fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
             self.poller.remove(&connection.stream);
-            self.handle.0.load.fetch_sub(1, Ordering::Relaxed);
+            if connection.is_answered() {
+                self.shared.answered.fetch_sub(1, Ordering::AcqRel);
+            }
+            self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -227,38 +250,44 @@ impl MediaThread {
         }
     }
 
-    /// New calls go to the least loaded thread; running ones never move.
+    /// New calls go to the least loaded thread; running ones never move. The load counts from here on, so
+    /// that a rush of calls does not all go to the same thread.
     fn assign(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
         let least = self
             .siblings
             .iter()
             .min_by_key(|sibling| sibling.0.load.load(Ordering::Relaxed));
-        match least {
-            Some(other) if !Arc::ptr_eq(&other.0, &self.handle.0) => {
-                other.order(Order::Adopt(stream, peer))
-            }
-            _ => self.adopt(stream, peer, now),
+        let chosen = least.unwrap_or(&self.handle);
+        chosen.0.load.fetch_add(1, Ordering::AcqRel);
+        if Arc::ptr_eq(&chosen.0, &self.handle.0) {
+            self.adopt(stream, peer, now);
+        } else {
+            chosen.order(Order::Adopt(stream, peer));
         }
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        let connection = match Connection::new(stream, peer, now, &self.shared) {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "a connection was gone before it could be set up");
-                return;
-            }
+        // Nothing is logged here: whoever takes log lines may block.
+        let Ok(connection) = Connection::new(stream, peer, now, &self.shared) else {
+            self.lose_one();
+            return;
         };
-        self.handle.0.load.fetch_add(1, Ordering::Relaxed);
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
         match self.poller.add(&connection.stream, key.data().as_ffi()) {
             Ok(()) => connection.tick = self.wheel.schedule(key, connection.deadline()),
-            Err(error) => {
-                tracing::warn!(%peer, %error, "a connection can't be watched and is closed");
-                self.remove(key);
+            Err(_) => {
+                self.connections.remove(key);
+                self.lose_one();
             }
         }
+    }
+
+    /// A connection was gone before it could be set up.
+    fn lose_one(&self) {
+        self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
+        let lost = &self.shared.tally.without_identity;
+        lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would
@@ -269,37 +298,42 @@ impl MediaThread {
             .out_of_descriptors
             .fetch_add(1, Ordering::Relaxed);
         drop(self.reserve.take());
-        let dismissed = match self.listener.as_ref().map(TcpListener::accept) {
-            Some(Ok((stream, _))) => {
-                // It is closed right after; whether the caller heard it makes no difference to us.
-                let _ = rustix::net::send(&stream, &HANGUP, rustix::net::SendFlags::DONTWAIT);
-                true
-            }
-            _ => false,
+        let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) else {
+            self.reserve = reserve().ok();
+            return false;
         };
-        self.reserve = reserve().ok();
-        dismissed && self.reserve.is_some()
+        // Read what is there and don't close yet: with bytes unread, or coming, the connection would be
+        // reset. It is the reserve from here on, and closes when the next one needs its descriptor.
+        let _ = rustix::net::send(&stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
+        self.reserve = Some(stream.into());
+        true
     }
 
-    fn abandon_all(&mut self) {
-        let now = clock::now();
-        for (key, connection) in &mut self.connections {
-            let mut desk = Desk {
-                key,
-                handle: &self.handle,
-                shared: &self.shared,
-                tools: &mut self.tools,
-            };
-            connection.abandon(now, &mut desk);
+    fn stop_listening(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            self.poller.remove(&listener);
+            self.shared.listening.store(false, Ordering::Release);
         }
-        for waker in self.tools.wakes.drain(..) {
-            waker.wake();
+    }
+
+    /// Hangs up every connection.
+    fn stop(&mut self, now: Time) {
+        self.stop_listening();
+        self.stop_at = Some(now + FAREWELL);
+        let keys: Vec<Key> = self.connections.keys().collect();
+        for key in keys {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.hang_up(now, EndReason::Shutdown);
+            }
+            self.serve(key, now);
         }
     }
 }
 
-fn reserve() -> io::Result<std::fs::File> {
-    std::fs::File::open("/dev/null")
+fn reserve() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
