@@ -211,6 +211,9 @@ impl CallReader {
     /// Dropped before it is ready, it has taken nothing.
     pub async fn next(&mut self) -> Option<Event<'_>> {
         poll_fn(|context| self.poll_filled(context)).await;
+        if self.ended {
+            return None;
+        }
         let began = self.life.link.began;
         let (entry, samples) = self.batch.take()?;
         Some(match entry {
