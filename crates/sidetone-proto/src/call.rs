@@ -335,7 +335,7 @@ impl CallMachine {
                     self.counters.slots_missed += missed;
                 }
             }
-            if !self.unsent.is_empty() {
+            if !self.unsent.is_clear() {
                 self.counters.slots_skipped += 1;
                 self.pacer.advance(self.rate.slot());
                 continue;
@@ -356,7 +356,7 @@ impl CallMachine {
         }
         if let Phase::HangingUp { said, .. } = &mut self.phase
             && !*said
-            && self.unsent.is_empty()
+            && self.unsent.is_clear()
         {
             *said = true;
             Outbound::Hangup.encode(wire);
@@ -365,7 +365,7 @@ impl CallMachine {
 
     /// Appends the bytes that an earlier write left over. They go out as soon as the socket takes them.
     pub fn poll_unsent(&mut self, wire: &mut Vec<u8>) {
-        wire.extend_from_slice(self.unsent.bytes());
+        wire.extend_from_slice(self.unsent.rest());
     }
 
     /// The kernel took the first `sent` bytes of `wire`, which a poll has filled.
@@ -376,9 +376,15 @@ impl CallMachine {
         self.unsent.keep(wire, sent);
     }
 
+    /// Whoever sends has taken the wire over, and will report to [`transmitted`](Self::transmitted) with what
+    /// was not sent. Until then slots pass unused.
+    pub fn handed_over(&mut self) {
+        self.unsent.hand_over();
+    }
+
     /// Whether to ask the kernel when the socket takes more.
     pub fn wants_writable(&self) -> bool {
-        !self.unsent.is_empty()
+        !self.unsent.rest().is_empty()
     }
 
     /// What to do to the socket now.
@@ -386,7 +392,7 @@ impl CallMachine {
         match self.phase {
             Phase::HangingUp {
                 reason, said: true, ..
-            } if self.unsent.is_empty() => {
+            } if self.unsent.is_clear() => {
                 self.phase = Phase::Lingering {
                     reason,
                     until: now + LINGER,
@@ -410,7 +416,7 @@ impl CallMachine {
         match self.phase {
             Phase::Opening => self.opened + self.config.identity_timeout,
             Phase::Running | Phase::Finishing(_) => self.pacer.next(),
-            Phase::HangingUp { .. } if self.unsent.is_empty() => Time::ZERO,
+            Phase::HangingUp { .. } if self.unsent.is_clear() => Time::ZERO,
             Phase::HangingUp { until, .. } | Phase::Lingering { until, .. } => until,
             Phase::Closed(_) => Time::ZERO,
         }

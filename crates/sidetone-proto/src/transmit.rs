@@ -1,27 +1,38 @@
-/// The rest of a message that the kernel took only a part of.
+/// What is in the way of the next message: the rest of one that the kernel took only a part of, or one whose
+/// fate is not known yet.
 ///
 /// Nothing else may be written before it: Asterisk would take the next header for payload.
 #[derive(Debug, Default)]
-pub struct Unsent(Vec<u8>);
+pub struct Unsent {
+    rest: Vec<u8>,
+    under_way: bool,
+}
 
 impl Unsent {
     /// Takes note that only `sent` bytes of `wire` went out.
     pub fn keep(&mut self, wire: &[u8], sent: usize) {
-        self.0.clear();
-        self.0
+        self.under_way = false;
+        self.rest.clear();
+        self.rest
             .extend_from_slice(wire.get(sent..).unwrap_or_default());
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
         }
     }
 
+    /// Somebody else has the bytes now, and will say what became of them.
+    pub fn hand_over(&mut self) {
+        self.under_way = true;
+        self.rest = Vec::new();
+    }
+
     /// The bytes that must go first.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
     }
 
     /// Whether nothing is in the way of the next message.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn is_clear(&self) -> bool {
+        self.rest.is_empty() && !self.under_way
     }
 }

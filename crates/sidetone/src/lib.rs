@@ -36,7 +36,7 @@
 //!
 //! A sample is an `i16`, mono. A call's [`Rate`] is 8 kHz until Asterisk sends a wideband kind; a [`Player`]
 //! takes whatever rate it was made for and resamples.
-#![forbid(unsafe_code)]
+
 
 mod admission;
 mod call;
@@ -59,6 +59,7 @@ pub use error::{CallError, PlayError, ServeError};
 pub use event::{Codec, CodecNotice, Event, Frame, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use live::LiveLine;
+pub use media::Engine;
 pub use player::{Clearing, Playback, Player};
 pub use server::{Builder, Server, ServerHandle};
 pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};

@@ -6,10 +6,10 @@ mod bell;
 pub(crate) mod clock;
 mod codec;
 mod connection;
+mod engine;
 mod link;
 mod outbox;
-mod poller;
-mod thread;
+mod turn;
 mod wheel;
 
 use std::{
@@ -18,8 +18,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{self, SyncSender},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -29,6 +30,8 @@ use sidetone_proto::CallConfig;
 
 use crate::{admission::Networks, event::Codec, stats::CallSummary};
 use bell::Bell;
+use engine::{Epoll, Uring};
+use turn::MediaThread;
 
 pub(crate) use batch::{Batch, Entry};
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
@@ -40,6 +43,19 @@ slotmap::new_key_type! {
     pub(crate) struct Key;
 }
 
+/// How the media threads talk to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring if this process may use it, else epoll. It is tried out, whatever the kernel's version says:
+    /// many containers forbid it.
+    #[default]
+    Auto,
+    /// Readiness and a system call for each read and write. Works everywhere.
+    Epoll,
+    /// Completions, and one system call for all writes of a turn. Starting fails where it can't be had.
+    IoUring,
+}
+
 /// What the media threads of a server are told once.
 #[derive(Debug)]
 pub(crate) struct MediaConfig {
@@ -49,6 +65,7 @@ pub(crate) struct MediaConfig {
     pub(crate) playback_buffer: Duration,
     pub(crate) max_calls: usize,
     pub(crate) networks: Networks,
+    pub(crate) engine: Engine,
 }
 
 /// Where a media thread announces calls. What is called here must not wait.
@@ -91,7 +108,7 @@ pub(crate) struct MediaHandle(Arc<Mailbox>);
 
 #[derive(Debug)]
 struct Mailbox {
-    bell: Bell,
+    bell: Arc<Bell>,
     orders: SegQueue<Order>,
     /// Connections on this thread, for the acceptor to choose the least loaded.
     load: AtomicUsize,
@@ -112,7 +129,7 @@ enum Order {
 impl MediaHandle {
     fn new() -> io::Result<Self> {
         let mailbox = Mailbox {
-            bell: Bell::new()?,
+            bell: Arc::new(Bell::new()?),
             orders: SegQueue::new(),
             load: AtomicUsize::new(0),
         };
@@ -163,18 +180,17 @@ impl Media {
         let mut listener = Some(listener);
         let mut threads = Vec::new();
         for (index, handle) in handles.iter().enumerate() {
-            let thread = thread::MediaThread::new(
-                handle.clone(),
-                &handles,
-                listener.take(),
-                Arc::clone(&shared),
-            )?;
-            let name = format!("sidetone-media-{index}");
-            threads.push(
-                std::thread::Builder::new()
-                    .name(name)
-                    .spawn(move || thread.run())?,
-            );
+            let setup = Setup {
+                handle: handle.clone(),
+                siblings: handles.clone(),
+                listener: listener.take(),
+                shared: Arc::clone(&shared),
+            };
+            let (ready, started) = mpsc::sync_channel(1);
+            let thread = thread::Builder::new().name(format!("sidetone-media-{index}"));
+            threads.push(thread.spawn(move || setup.run(&ready))?);
+            // It ends without a word only if it panicked.
+            started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         }
         Ok(Self {
             shared,
@@ -195,6 +211,49 @@ impl Media {
             .map(|handle| handle.0.load.load(Ordering::Acquire))
             .sum()
     }
+}
+
+/// What a media thread begins with. The rest it makes itself: a ring belongs to the thread that made it.
+struct Setup {
+    handle: MediaHandle,
+    siblings: Vec<MediaHandle>,
+    listener: Option<TcpListener>,
+    shared: Arc<MediaShared>,
+}
+
+impl Setup {
+    /// Runs a media thread to its end, and says first whether it could start.
+    fn run(self, ready: &SyncSender<io::Result<()>>) {
+        let bell = Arc::clone(&self.handle.0.bell);
+        let wanted = self.shared.config.engine;
+        let ring = match wanted {
+            Engine::Epoll => Err(io::ErrorKind::Unsupported.into()),
+            Engine::Auto | Engine::IoUring => Uring::new(Arc::clone(&bell)),
+        };
+        match ring {
+            Ok(ring) => self.run_on(ring, ready),
+            Err(error) if wanted == Engine::IoUring => report(ready, Err(error)),
+            Err(_) => match Epoll::new(bell) {
+                Ok(epoll) => self.run_on(epoll, ready),
+                Err(error) => report(ready, Err(error)),
+            },
+        }
+    }
+
+    fn run_on(self, engine: impl engine::Engine, ready: &SyncSender<io::Result<()>>) {
+        match MediaThread::new(self.handle, self.siblings, engine, self.listener, self.shared) {
+            Ok(thread) => {
+                report(ready, Ok(()));
+                thread.run();
+            }
+            Err(error) => report(ready, Err(error)),
+        }
+    }
+}
+
+fn report(ready: &SyncSender<io::Result<()>>, outcome: io::Result<()>) {
+    // Whoever started the thread waits for this.
+    let _ = ready.send(outcome);
 }
 
 impl Drop for Media {

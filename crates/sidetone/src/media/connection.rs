@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::io::Errno;
 use sidetone_proto::{
     CallMachine, Cleared, EndReason, Io, Mark, Notice, PeerErrors, Phase, Rate, Received, Time,
 };
@@ -20,6 +20,7 @@ use super::{
     EndWanted, Key, Link, MediaHandle, MediaShared, SharedLink,
     batch::{Batch, Entry},
     codec::{InboundCodec, push_samples},
+    engine::Sent,
     outbox::Destination,
 };
 use crate::{
@@ -88,32 +89,17 @@ impl Desk<'_> {
     }
 }
 
-/// Bytes of one read: the longest message, so that no peer makes a thread read it in many turns.
-const READ: usize = 64 * 1024;
-
 /// Buffers that every connection of a thread uses in turn.
+#[derive(Default)]
 pub(crate) struct Tools {
-    read: Vec<u8>,
-    wire: Vec<u8>,
+    /// What is to be sent.
+    pub(crate) wire: Vec<u8>,
     pcm: Vec<i16>,
     batch: Batch,
     /// Whom to wake at the end of the turn.
     pub(crate) wakes: Vec<Waker>,
     /// Connections that found a lock taken and want to be looked at again soon.
     pub(crate) again: Vec<Key>,
-}
-
-impl Default for Tools {
-    fn default() -> Self {
-        Self {
-            read: vec![0; READ],
-            wire: Vec::new(),
-            pcm: Vec::new(),
-            batch: Batch::default(),
-            wakes: Vec::new(),
-            again: Vec::new(),
-        }
-    }
 }
 
 impl Connection {
@@ -158,22 +144,19 @@ impl Connection {
         self.machine.wants_writable()
     }
 
-    /// The socket has something: one read, as much as there is.
-    pub(crate) fn read(&mut self, now: Time, desk: &mut Desk<'_>) {
-        let mut room = std::mem::take(&mut desk.tools.read);
-        match rustix::net::recv(&self.stream, room.as_mut_slice(), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => self.machine.end_of_stream(),
-            Ok((_, length)) => self.receive(now, &room[..length], desk),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+    /// Takes what was read: bytes, the end of the stream as none, or that it broke.
+    pub(crate) fn take_in(&mut self, now: Time, read: Result<&[u8], Errno>, desk: &mut Desk<'_>) {
+        match read {
+            Ok([]) => self.machine.end_of_stream(),
+            Ok(bytes) => self.receive(now, bytes, desk),
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => self.broken(error, desk),
         }
-        desk.tools.read = room;
         self.deliver(desk);
     }
 
-    /// Takes what the handler asked, writes what is due, and says what came of it. Returns whether the
-    /// connection lives on.
-    pub(crate) fn serve(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
+    /// Does what the handler asked and puts what is due on the wire.
+    pub(crate) fn prepare(&mut self, now: Time, desk: &mut Desk<'_>) {
         self.obey(now, desk);
         let tools = &mut *desk.tools;
         tools.wire.clear();
@@ -218,7 +201,36 @@ impl Connection {
                 .link
                 .as_ref()
                 .is_some_and(|link| link.has_wanted_room());
-        self.write(desk);
+    }
+
+    /// Puts what was left over on the wire: it goes before anything else.
+    pub(crate) fn prepare_unsent(&mut self, desk: &mut Desk<'_>) {
+        desk.tools.wire.clear();
+        self.machine.poll_unsent(&mut desk.tools.wire);
+    }
+
+    /// Takes note of what became of the wire.
+    pub(crate) fn note_sent(&mut self, sent: Sent, desk: &mut Desk<'_>) {
+        match sent {
+            Sent::Now(sent) => self.machine.transmitted(&desk.tools.wire, sent),
+            Sent::Later => self.machine.handed_over(),
+            Sent::Failed(error) => self.broken(error, desk),
+        }
+    }
+
+    /// Takes note of what became of what was handed over: `rest` of it has not been sent.
+    pub(crate) fn note_sent_later(&mut self, rest: Result<&[u8], Errno>, desk: &mut Desk<'_>) {
+        match rest {
+            Ok(rest) => self.machine.transmitted(rest, 0),
+            Err(error) => {
+                self.broken(error, desk);
+                self.deliver(desk);
+            }
+        }
+    }
+
+    /// Says what came of it all. Returns whether the connection lives on.
+    pub(crate) fn conclude(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
         self.deliver(desk);
         self.wake_waiters(desk);
         let open = self.settle(now);
@@ -226,14 +238,7 @@ impl Connection {
         open || !farewell
     }
 
-    /// The socket takes more: what was left over goes first.
-    pub(crate) fn write_unsent(&mut self, desk: &mut Desk<'_>) {
-        desk.tools.wire.clear();
-        self.machine.poll_unsent(&mut desk.tools.wire);
-        self.write(desk);
-    }
-
-    /// Ends the call; [`serve`](Self::serve) says so.
+    /// Ends the call; the next turn says so.
     pub(crate) fn hang_up(&mut self, now: Time, reason: EndReason) {
         self.machine.hang_up(now, reason);
     }
@@ -394,25 +399,7 @@ impl Connection {
         }
     }
 
-    fn write(&mut self, desk: &mut Desk<'_>) {
-        let wire = &desk.tools.wire;
-        if wire.is_empty() {
-            return;
-        }
-        // The end of record keeps the kernel from adding this message to one that it still holds, so that
-        // the limit on what it holds acts, message by message.
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR;
-        match rustix::net::send(&self.stream, wire, flags) {
-            Ok(sent) => self.machine.transmitted(wire, sent),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
-                self.machine.transmitted(wire, 0)
-            }
-            Err(error) => self.broken(error, desk),
-        }
-    }
-
-    fn broken(&mut self, error: rustix::io::Errno, desk: &mut Desk<'_>) {
-        use rustix::io::Errno;
+    fn broken(&mut self, error: Errno, desk: &mut Desk<'_>) {
         let reason = match error {
             Errno::CONNRESET | Errno::PIPE => EndReason::ConnectionReset,
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => EndReason::PeerGone,

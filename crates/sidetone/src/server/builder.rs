@@ -16,7 +16,7 @@ use crate::{
     admission::{Admission, Admit, Networks, Request},
     error::ServeError,
     event::Codec,
-    media::MediaConfig,
+    media::{Engine, MediaConfig},
     stats::CallSummary,
 };
 
@@ -56,6 +56,7 @@ impl Default for Builder {
                 playback_buffer: Duration::from_secs(600),
                 max_calls: 10_000,
                 networks: Networks::loopback(),
+                engine: Engine::Auto,
             },
             media_threads: 1,
             admit: None,
@@ -81,6 +82,13 @@ impl Builder {
     #[must_use]
     pub fn media_threads(mut self, threads: usize) -> Self {
         self.media_threads = threads.max(1);
+        self
+    }
+
+    /// How they talk to the kernel.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.media.engine = engine;
         self
     }
 

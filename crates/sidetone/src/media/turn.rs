@@ -6,22 +6,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    event::epoll::EventFlags,
-    net::{RecvFlags, SendFlags},
-};
+use rustix::net::{RecvFlags, SendFlags};
 use sidetone_proto::{EndReason, HANGUP, Time};
-use slotmap::{Key as _, KeyData, SlotMap};
+use slotmap::SlotMap;
 
 use super::{
     Key, MediaHandle, MediaShared, Order, clock,
     connection::{Connection, Desk, Tools},
-    poller::{Events, Poller},
+    engine::{Engine, Pace, Report},
     wheel::Wheel,
 };
-
-const BELL: u64 = u64::MAX;
-const LISTENER: u64 = u64::MAX - 1;
 
 /// Connections accepted in one turn at most, so that a rush of new calls does not make the others late.
 const ACCEPTS_A_TURN: usize = 64;
@@ -34,12 +28,12 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// One media thread: waits, reads everything, does what handlers asked, writes what is due, and wakes every
 /// handler that has news once.
-pub(super) struct MediaThread {
+pub(super) struct MediaThread<E> {
     handle: MediaHandle,
     /// All threads of the server, for the one that accepts.
     siblings: Vec<MediaHandle>,
     shared: Arc<MediaShared>,
-    poller: Poller,
+    engine: E,
     listener: Option<TcpListener>,
     /// Given up to accept and dismiss one more connection when there are no descriptors left.
     reserve: Option<OwnedFd>,
@@ -52,25 +46,24 @@ pub(super) struct MediaThread {
     stop_at: Option<Time>,
 }
 
-impl MediaThread {
+impl<E: Engine> MediaThread<E> {
     pub(super) fn new(
         handle: MediaHandle,
-        siblings: &[MediaHandle],
+        siblings: Vec<MediaHandle>,
+        mut engine: E,
         listener: Option<TcpListener>,
         shared: Arc<MediaShared>,
     ) -> io::Result<Self> {
-        let poller = Poller::new()?;
-        poller.add(&handle.0.bell, BELL)?;
         if let Some(listener) = &listener {
             listener.set_nonblocking(true)?;
-            poller.add(listener, LISTENER)?;
+            engine.listen(listener)?;
         }
         Ok(Self {
             reserve: listener.is_some().then(reserve).transpose()?,
             handle,
-            siblings: siblings.to_vec(),
+            siblings,
             shared,
-            poller,
+            engine,
             listener,
             connections: SlotMap::with_key(),
             wheel: Wheel::new(clock::now()),
@@ -81,13 +74,13 @@ impl MediaThread {
     }
 
     pub(super) fn run(mut self) {
-        let (mut events, mut due) = (Events::new(), Vec::new());
+        let mut due = Vec::new();
         while !self.is_done() {
-            if let Err(error) = self.wait(&mut events) {
+            if let Err(error) = self.wait() {
                 tracing::error!(%error, "a media thread can't wait for its sockets; its calls end");
                 break;
             }
-            self.read_all(&events);
+            self.hear_all();
             self.take_orders();
             self.serve_due(&mut due);
             for waker in self.tools.wakes.drain(..) {
@@ -103,27 +96,37 @@ impl MediaThread {
             .is_some_and(|latest| self.connections.is_empty() || clock::now() >= latest)
     }
 
-    fn wait(&self, events: &mut Events) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let now = clock::now();
         let next = self.wheel.next().map(|next| next - now);
         let again = (!self.tools.again.is_empty()).then_some(AGAIN);
         let stop = self.stop_at.map(|latest| latest - now);
         let timeout = next.into_iter().chain(again).chain(stop).min();
-        self.poller.wait(timeout, events)
+        self.engine.wait(timeout, Pace::AtOnce)
     }
 
-    fn read_all(&mut self, events: &Events) {
+    fn hear_all(&mut self) {
         let now = clock::now();
-        for (token, flags) in events.iter() {
-            match token {
-                BELL => self.handle.0.bell.silence(),
-                LISTENER => self.accept(now),
-                token => self.attend_socket(KeyData::from_ffi(token).into(), flags, now),
+        while let Some(report) = self.engine.next() {
+            match report {
+                // What it was rung for is looked at in every turn.
+                Report::Bell => {}
+                Report::Incoming => self.accept(now),
+                report => self.hear(report, now),
             }
         }
     }
 
-    fn attend_socket(&mut self, key: Key, flags: EventFlags, now: Time) {
+    /// Takes note of what happened on one connection, and serves it if that moved its deadline up.
+    fn hear(&mut self, report: Report, now: Time) {
+        let (Report::Readable(key, _)
+        | Report::Writable(key)
+        | Report::Sent(key)
+        | Report::CutShort(key, _)
+        | Report::Broken(key, _)) = report
+        else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -133,17 +136,42 @@ impl MediaThread {
             shared: &self.shared,
             tools: &mut self.tools,
         };
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            connection.read(now, &mut desk);
+        match report {
+            Report::Readable(_, arrival) => {
+                let read = self.engine.read(arrival, &connection.stream);
+                connection.take_in(now, read, &mut desk);
+            }
+            Report::Writable(_) => {
+                connection.prepare_unsent(&mut desk);
+                self.send(key);
+            }
+            Report::Sent(_) => connection.note_sent_later(Ok(&[]), &mut desk),
+            Report::CutShort(_, rest) => connection.note_sent_later(Ok(&rest), &mut desk),
+            Report::Broken(_, error) => connection.note_sent_later(Err(error), &mut desk),
+            Report::Bell | Report::Incoming => {}
         }
-        if flags.contains(EventFlags::OUT) {
-            connection.write_unsent(&mut desk);
-        }
-        let moved_up = connection.deadline() <= now;
         self.follow_room(key);
-        if moved_up {
+        if self.connections[key].deadline() <= now {
             self.serve(key, now);
         }
+    }
+
+    /// Sends what is on the wire, if anything is.
+    fn send(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if self.tools.wire.is_empty() {
+            return;
+        }
+        let sent = self.engine.send(key, &connection.stream, &self.tools.wire);
+        let mut desk = Desk {
+            key,
+            handle: &self.handle,
+            shared: &self.shared,
+            tools: &mut self.tools,
+        };
+        connection.note_sent(sent, &mut desk);
     }
 
     fn take_orders(&mut self) {
@@ -182,45 +210,52 @@ impl MediaThread {
     }
 
     fn serve(&mut self, key: Key, now: Time) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some((connection, mut desk)) = self.at_desk(key) else {
             return;
         };
-        let mut desk = Desk {
+        connection.prepare(now, &mut desk);
+        self.send(key);
+        let Some((connection, mut desk)) = self.at_desk(key) else {
+            return;
+        };
+        if !connection.conclude(now, &mut desk) {
+            return self.remove(key);
+        }
+        let tick = self.wheel.schedule(key, self.connections[key].deadline());
+        self.connections[key].tick = tick;
+        self.follow_room(key);
+    }
+
+    /// A connection, with what it needs to work.
+    fn at_desk(&mut self, key: Key) -> Option<(&mut Connection, Desk<'_>)> {
+        let connection = self.connections.get_mut(key)?;
+        let desk = Desk {
             key,
             handle: &self.handle,
             shared: &self.shared,
             tools: &mut self.tools,
         };
-        if connection.serve(now, &mut desk) {
-            connection.tick = self.wheel.schedule(key, connection.deadline());
-            self.follow_room(key);
-        } else {
-            self.remove(key);
-        }
+        Some((connection, desk))
     }
 
-    /// Asks the kernel to tell when the socket takes more, as long as something is left over.
+    /// Asks to be told when the socket takes more, as long as something is left over.
     fn follow_room(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let wanted = connection.wants_writable();
-        if wanted != connection.waits_for_room
-            && self
-                .poller
-                .set_writable(&connection.stream, key.data().as_ffi(), wanted)
-                .is_ok()
-        {
+        if wanted != connection.waits_for_room {
+            self.engine.wait_for_room(key, &connection.stream, wanted);
             connection.waits_for_room = wanted;
         }
     }
 
     fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
-            self.poller.remove(&connection.stream);
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
+            self.engine.dismiss(key, connection.stream);
             self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -274,7 +309,7 @@ impl MediaThread {
         };
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
-        match self.poller.add(&connection.stream, key.data().as_ffi()) {
+        match self.engine.watch(key, &connection.stream) {
             Ok(()) => connection.tick = self.wheel.schedule(key, connection.deadline()),
             Err(_) => {
                 self.connections.remove(key);
@@ -313,7 +348,7 @@ impl MediaThread {
 
     fn stop_listening(&mut self) {
         if let Some(listener) = self.listener.take() {
-            self.poller.remove(&listener);
+            self.engine.stop_listening(&listener);
             self.shared.listening.store(false, Ordering::Release);
         }
     }

@@ -1,0 +1,105 @@
+//! The ways to talk to the kernel. A media thread does the same with either: wait, hear what happened, read
+//! what came, send what is due.
+
+mod epoll;
+mod uring;
+
+use std::{
+    io,
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
+
+use rustix::{io::Errno, net::SendFlags};
+
+use super::Key;
+
+pub(super) use epoll::Epoll;
+pub(super) use uring::Uring;
+
+/// The end of record keeps the kernel from adding a message to one that it still holds, so that the limit on
+/// what it holds acts, message by message.
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
+    .union(SendFlags::NOSIGNAL)
+    .union(SendFlags::EOR);
+
+/// One way to talk to the kernel, for one thread.
+pub(super) trait Engine {
+    /// Reports from now on when there are connections to accept.
+    fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
+
+    /// Reports no more of these.
+    fn stop_listening(&mut self, listener: &TcpListener);
+
+    /// Reports from now on what happens on a connection.
+    fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()>;
+
+    /// Reports no more of a connection, and closes it.
+    fn dismiss(&mut self, key: Key, stream: TcpStream);
+
+    /// Sends whole messages, or takes them over to be sent. Until that is reported, nothing else may be sent
+    /// on this connection.
+    fn send(&mut self, key: Key, stream: &TcpStream, wire: &[u8]) -> Sent;
+
+    /// Reports, from now on or no longer, when the socket takes more.
+    fn wait_for_room(&mut self, key: Key, stream: &TcpStream, wanted: bool);
+
+    /// Waits until something happens, at most until `timeout`.
+    fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()>;
+
+    /// The next thing that happened.
+    fn next(&mut self) -> Option<Report>;
+
+    /// The bytes that came; none at the end of the stream.
+    fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno>;
+}
+
+/// How to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Return as soon as anything happens.
+    AtOnce,
+    /// Let everything that happens before the time is up be one turn.
+    Batched,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Somebody rang the bell.
+    Bell,
+    /// There are connections to accept.
+    Incoming,
+    /// Something is to be read.
+    Readable(Key, Arrival),
+    /// The socket takes more.
+    Writable(Key),
+    /// What [`Engine::send`] took over has been sent.
+    Sent(Key),
+    /// Of what it took over, these bytes have not been sent.
+    CutShort(Key, Vec<u8>),
+    /// It could not be sent: the connection is broken.
+    Broken(Key, Errno),
+}
+
+/// Where the bytes that came are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrival {
+    /// Still in the socket.
+    InSocket,
+    /// In a buffer of the engine's, until the next report is asked for.
+    InBuffer { buffer: u16, length: usize },
+    /// Nowhere: the stream is at its end, or broken.
+    End(Option<Errno>),
+}
+
+/// What became of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// So many bytes are on their way.
+    Now(usize),
+    /// That will be reported.
+    Later,
+    /// The connection is broken.
+    Failed(Errno),
+}

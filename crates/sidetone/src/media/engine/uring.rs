@@ -1,0 +1,512 @@
+//! The io_uring engine: a receive armed once per connection, all sends of a turn in one system call.
+//!
+//! This is the one module with `unsafe` in it, here and in [`buffers`]. The kernel shares two kinds of memory
+//! with it: *receive buffers*, which it fills for as long as a receive is armed, and *send buffers*, which it
+//! reads until their send completes. Both belong to [`Uring`], whose drop lets go of them only when no
+//! request is outstanding.
+#![allow(unsafe_code)]
+
+mod buffers;
+
+use std::{
+    io::{self, Write},
+    mem::{self, ManuallyDrop},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::io::Errno;
+use slotmap::SecondaryMap;
+
+use super::{Arrival, Engine, Pace, Report, SEND_FLAGS, Sent};
+use crate::media::{Key, bell::Bell};
+use buffers::{ReceiveBuffers, SendBuffers};
+
+/// Requests that can wait to be submitted; a full queue is submitted early.
+const SUBMISSIONS: u32 = 4096;
+
+/// Twice the calls that one thread is meant for, and more: a completion for each receive and each send of a
+/// turn. The kernel keeps what does not fit, at a price.
+const COMPLETIONS: u32 = 16_384;
+
+/// The group of the receive buffers; there is only one.
+const GROUP: u16 = 0;
+
+/// How long the end of outstanding requests is waited for before their memory is leaked.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Completions over a ring, instead of readiness.
+pub(in crate::media) struct Uring {
+    ring: IoUring,
+    received: ManuallyDrop<ReceiveBuffers>,
+    sending: ManuallyDrop<SendBuffers>,
+    seats: Vec<Seat>,
+    free: Vec<u32>,
+    seat_of: SecondaryMap<Key, u32>,
+    /// Seats whose receive ended while their connection goes on: they are armed again before the next wait.
+    unarmed: Vec<u32>,
+    /// Requests that have not had their last completion.
+    outstanding: usize,
+    /// The buffer that was lent by the last read.
+    lent: Option<u16>,
+    bell: Arc<Bell>,
+    /// The descriptor of the listener while it is watched.
+    listener: Option<RawFd>,
+}
+
+/// What the ring knows of one connection. A seat is given away again only when no completion can name it.
+#[derive(Debug)]
+struct Seat {
+    key: Key,
+    descriptor: RawFd,
+    receiving: bool,
+    /// The send buffer in use.
+    sending: Option<u32>,
+    /// A poll for room is armed.
+    polling: bool,
+    /// The stream of a connection that was dismissed while requests were outstanding: it stays open until
+    /// they are not, so that its descriptor means no other.
+    dismissed: Option<TcpStream>,
+    /// A dismissed connection reports nothing.
+    gone: bool,
+}
+
+/// What a completion belongs to, in its 64 bits of user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Bell,
+    Listener,
+    Receive(u32),
+    Send(u32),
+    /// The socket takes more.
+    Room(u32),
+    /// Nobody waits for it.
+    Nothing,
+}
+
+impl Tag {
+    fn pack(self) -> u64 {
+        let (kind, seat) = match self {
+            Self::Bell => (0, 0),
+            Self::Listener => (1, 0),
+            Self::Receive(seat) => (2, seat),
+            Self::Send(seat) => (3, seat),
+            Self::Room(seat) => (4, seat),
+            Self::Nothing => (5, 0),
+        };
+        kind << 32 | u64::from(seat)
+    }
+
+    fn unpack(bits: u64) -> Self {
+        let seat = bits as u32;
+        match bits >> 32 {
+            0 => Self::Bell,
+            1 => Self::Listener,
+            2 => Self::Receive(seat),
+            3 => Self::Send(seat),
+            4 => Self::Room(seat),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Uring {
+    /// A ring that has carried a message there and back: what a kernel, a container or a policy refuses
+    /// shows here, whatever the kernel's version says.
+    pub(in crate::media) fn new(bell: Arc<Bell>) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_cqsize(COMPLETIONS)
+            .setup_clamp()
+            .setup_submit_all()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(SUBMISSIONS)?;
+        let received = ReceiveBuffers::new(&ring, GROUP)?;
+        let mut uring = Self {
+            ring,
+            received: ManuallyDrop::new(received),
+            sending: ManuallyDrop::new(SendBuffers::default()),
+            seats: Vec::new(),
+            free: Vec::new(),
+            seat_of: SecondaryMap::new(),
+            unarmed: Vec::new(),
+            outstanding: 0,
+            lent: None,
+            bell,
+            listener: None,
+        };
+        uring.try_out()?;
+        uring.watch_bell();
+        Ok(uring)
+    }
+}
+
+impl Uring {
+    /// Sends a byte through a pair of sockets and receives it as it would a call's.
+    fn try_out(&mut self) -> io::Result<()> {
+        let (mut near, far) = UnixStream::pair()?;
+        let index = self.take_seat(Key::default(), far.as_fd());
+        near.write_all(&[1])?;
+        let arrived = self.wait_for(Tag::Receive(index), |result, flags| {
+            result == 1 && cqueue::buffer_select(flags).is_some()
+        });
+        near.shutdown(std::net::Shutdown::Both)?;
+        let ended = self.wait_for(Tag::Receive(index), |_, flags| !cqueue::more(flags));
+        self.seats.clear();
+        self.seat_of.clear();
+        self.unarmed.clear();
+        if arrived && ended { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+    }
+
+    /// Takes completions until one is as wanted; false if none is within a moment. Any buffer that comes
+    /// with one is given back.
+    fn wait_for(&mut self, tag: Tag, is_wanted: impl Fn(i32, u32) -> bool) -> bool {
+        let give_up = Instant::now() + LAST_WAIT;
+        loop {
+            while let Some(completion) = self.completion() {
+                let flags = completion.flags();
+                if let Some(buffer) = cqueue::buffer_select(flags) {
+                    self.received.give_back(buffer);
+                }
+                if Tag::unpack(completion.user_data()) == tag && is_wanted(completion.result(), flags) {
+                    return true;
+                }
+            }
+            let now = Instant::now();
+            if now >= give_up || self.wait(Some(give_up - now), Pace::AtOnce).is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Engine for Uring {
+    fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
+        self.listener = Some(listener.as_raw_fd());
+        self.watch_listener();
+        Ok(())
+    }
+
+    fn stop_listening(&mut self, _: &TcpListener) {
+        self.listener = None;
+        let cancel = opcode::AsyncCancel::new(Tag::Listener.pack()).build().user_data(Tag::Nothing.pack());
+        // SAFETY: a cancellation refers to no memory.
+        unsafe { self.push(&cancel) };
+    }
+
+    fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()> {
+        self.take_seat(key, stream.as_fd());
+        Ok(())
+    }
+
+    fn dismiss(&mut self, key: Key, stream: TcpStream) {
+        let Some(index) = self.seat_of.remove(key) else { return };
+        let seat = &mut self.seats[index as usize];
+        seat.gone = true;
+        if seat.receiving || seat.polling {
+            // An armed receive keeps the socket open; shut down, it completes for the last time.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        seat.dismissed = Some(stream);
+        self.free_if_idle(index);
+    }
+
+    fn send(&mut self, key: Key, _: &TcpStream, wire: &[u8]) -> Sent {
+        let Some(&index) = self.seat_of.get(key) else { return Sent::Failed(Errno::NOTCONN) };
+        let seat = &mut self.seats[index as usize];
+        if seat.sending.is_some() {
+            // Two sends in flight on one socket could interleave.
+            return Sent::Now(0);
+        }
+        let (slot, bytes) = self.sending.fill(wire);
+        seat.sending = Some(slot);
+        let send = opcode::Send::new(types::Fd(seat.descriptor), bytes.as_ptr(), bytes.len() as u32)
+            .flags(SEND_FLAGS.bits() as i32)
+            .build()
+            .user_data(Tag::Send(index).pack());
+        // SAFETY: the slot's bytes are neither moved nor changed until it is released, which happens only
+        // when this send's completion is seen. The descriptor stays open until then, for a dismissed
+        // connection keeps its stream in its seat.
+        unsafe { self.push(&send) };
+        Sent::Later
+    }
+
+    fn wait_for_room(&mut self, key: Key, _: &TcpStream, wanted: bool) {
+        if !wanted {
+            return;
+        }
+        if let Some(&index) = self.seat_of.get(key) {
+            self.poll_room(index);
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()> {
+        self.give_back_lent();
+        for index in mem::take(&mut self.unarmed) {
+            self.arm(index);
+        }
+        let pending = !self.ring.completion().is_empty();
+        let wanted = match pace {
+            _ if pending => 0,
+            Pace::AtOnce => 1,
+            // More than can come: it returns when the time is up.
+            Pace::Batched => COMPLETIONS as usize,
+        };
+        let result = match timeout {
+            None => self.ring.submit_and_wait(wanted.min(1)),
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                self.ring.submitter().submit_with_args(wanted, &arguments)
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if is_no_failure(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn next(&mut self) -> Option<Report> {
+        self.give_back_lent();
+        loop {
+            let completion = self.completion()?;
+            if let Some(report) = self.understand(&completion) {
+                return Some(report);
+            }
+        }
+    }
+
+    fn read(&mut self, arrival: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
+        match arrival {
+            Arrival::InBuffer { buffer, length } => {
+                self.lent = Some(buffer);
+                Ok(self.received.bytes(buffer, length))
+            }
+            Arrival::End(None) => Ok(&[]),
+            Arrival::End(Some(error)) => Err(error),
+            Arrival::InSocket => Err(Errno::AGAIN),
+        }
+    }
+}
+
+/// What a completion means.
+impl Uring {
+    fn understand(&mut self, completion: &cqueue::Entry) -> Option<Report> {
+        let more = cqueue::more(completion.flags());
+        let result = completion.result();
+        match Tag::unpack(completion.user_data()) {
+            Tag::Bell => {
+                self.bell.silence();
+                if !more {
+                    self.watch_bell();
+                }
+                Some(Report::Bell)
+            }
+            Tag::Listener => {
+                if !more {
+                    self.watch_listener();
+                }
+                (result > 0 && self.listener.is_some()).then_some(Report::Incoming)
+            }
+            Tag::Receive(index) => self.understand_receive(index, result, completion.flags()),
+            Tag::Send(index) => {
+                let seat = &mut self.seats[index as usize];
+                let (key, gone) = (seat.key, seat.gone);
+                let slot = seat.sending.take()?;
+                let report = match outcome(result) {
+                    Ok(sent) if sent >= self.sending.bytes(slot).len() => Report::Sent(key),
+                    Ok(sent) => Report::CutShort(key, self.sending.bytes(slot)[sent..].to_vec()),
+                    Err(Errno::AGAIN | Errno::INTR) => {
+                        Report::CutShort(key, self.sending.bytes(slot).to_vec())
+                    }
+                    Err(error) => Report::Broken(key, error),
+                };
+                self.sending.release(slot);
+                self.free_if_idle(index);
+                (!gone).then_some(report)
+            }
+            Tag::Room(index) => {
+                let seat = &mut self.seats[index as usize];
+                seat.polling = false;
+                let (key, gone) = (seat.key, seat.gone);
+                self.free_if_idle(index);
+                (!gone).then_some(Report::Writable(key))
+            }
+            Tag::Nothing => None,
+        }
+    }
+
+    fn understand_receive(&mut self, index: u32, result: i32, flags: u32) -> Option<Report> {
+        let seat = &mut self.seats[index as usize];
+        let (key, gone) = (seat.key, seat.gone);
+        let ended = !cqueue::more(flags);
+        if ended {
+            seat.receiving = false;
+        }
+        let arrival = match (outcome(result), cqueue::buffer_select(flags)) {
+            (Ok(length), Some(buffer)) if length > 0 && !gone => Some(Arrival::InBuffer { buffer, length }),
+            (_, Some(buffer)) => {
+                self.received.give_back(buffer);
+                None
+            }
+            // All buffers were taken, by a peer that floods or a turn that was long: nothing is lost, for
+            // what has come is still in the socket.
+            (Err(Errno::NOBUFS | Errno::CANCELED), None) => None,
+            (Ok(_), None) => Some(Arrival::End(None)),
+            (Err(error), None) => Some(Arrival::End(Some(error))),
+        };
+        let over = matches!(arrival, Some(Arrival::End(_)));
+        if ended && !gone && !over {
+            self.unarmed.push(index);
+        }
+        self.free_if_idle(index);
+        arrival.filter(|_| !gone).map(|arrival| Report::Readable(key, arrival))
+    }
+}
+
+/// Requests.
+impl Uring {
+    fn watch_bell(&mut self) {
+        self.poll(self.bell.as_fd().as_raw_fd(), Tag::Bell, true);
+    }
+
+    fn watch_listener(&mut self) {
+        if let Some(listener) = self.listener {
+            self.poll(listener, Tag::Listener, true);
+        }
+    }
+
+    fn poll_room(&mut self, index: u32) {
+        let seat = &mut self.seats[index as usize];
+        if !seat.polling {
+            seat.polling = true;
+            let descriptor = seat.descriptor;
+            self.poll(descriptor, Tag::Room(index), false);
+        }
+    }
+
+    fn poll(&mut self, descriptor: RawFd, tag: Tag, multishot: bool) {
+        use rustix::event::PollFlags;
+        let events = if matches!(tag, Tag::Room(_)) { PollFlags::OUT } else { PollFlags::IN };
+        let poll = opcode::PollAdd::new(types::Fd(descriptor), u32::from(events.bits()));
+        let poll = poll.multi(multishot).build().user_data(tag.pack());
+        // SAFETY: a poll refers to no memory.
+        unsafe { self.push(&poll) };
+    }
+
+    fn take_seat(&mut self, key: Key, descriptor: BorrowedFd<'_>) -> u32 {
+        let seat = Seat {
+            key,
+            descriptor: descriptor.as_raw_fd(),
+            receiving: false,
+            sending: None,
+            polling: false,
+            dismissed: None,
+            gone: false,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.seats[index as usize] = seat;
+                index
+            }
+            None => {
+                self.seats.push(seat);
+                (self.seats.len() - 1) as u32
+            }
+        };
+        self.seat_of.insert(key, index);
+        self.arm(index);
+        index
+    }
+
+    fn arm(&mut self, index: u32) {
+        let seat = &mut self.seats[index as usize];
+        if seat.gone || seat.receiving {
+            return;
+        }
+        seat.receiving = true;
+        let receive = opcode::RecvMulti::new(types::Fd(seat.descriptor), GROUP);
+        let receive = receive.build().user_data(Tag::Receive(index).pack());
+        // SAFETY: the buffers it fills belong to the registered group, which lives as long as the ring has
+        // requests outstanding. The descriptor stays open until its last completion.
+        unsafe { self.push(&receive) };
+    }
+
+    /// Puts a request in the queue, submitting what is in it if it is full.
+    ///
+    /// # Safety
+    ///
+    /// Whatever memory and descriptor the request refers to must stay valid until its last completion.
+    unsafe fn push(&mut self, request: &squeue::Entry) {
+        self.outstanding += 1;
+        // SAFETY: passed on to the caller.
+        while unsafe { self.ring.submission().push(request) }.is_err() {
+            // It fails only when completions must be seen first, and then the queue has been taken anyway.
+            let _ = self.ring.submit();
+        }
+    }
+
+    fn completion(&mut self) -> Option<cqueue::Entry> {
+        let completion = self.ring.completion().next()?;
+        if !cqueue::more(completion.flags()) {
+            self.outstanding -= 1;
+        }
+        Some(completion)
+    }
+
+    fn give_back_lent(&mut self) {
+        if let Some(buffer) = self.lent.take() {
+            self.received.give_back(buffer);
+        }
+    }
+
+    /// A seat is free when its connection is dismissed and no completion can name it any more.
+    fn free_if_idle(&mut self, index: u32) {
+        let seat = &mut self.seats[index as usize];
+        if seat.gone && !seat.receiving && seat.sending.is_none() && !seat.polling && seat.dismissed.take().is_some()
+        {
+            self.free.push(index);
+        }
+    }
+}
+
+fn outcome(result: i32) -> Result<usize, Errno> {
+    if result >= 0 { Ok(result as usize) } else { Err(Errno::from_raw_os_error(-result)) }
+}
+
+fn is_no_failure(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    // The time is up; a signal came; completions must be seen before more can be submitted.
+    [Errno::TIME, Errno::INTR, Errno::BUSY, Errno::AGAIN].iter().any(|fine| code == Some(fine.raw_os_error()))
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
+        // SAFETY: a cancellation refers to no memory.
+        unsafe { self.push(&all.user_data(Tag::Nothing.pack())) };
+        let give_up = Instant::now() + LAST_WAIT;
+        while self.outstanding > 0 && Instant::now() < give_up {
+            if self.wait(Some(LAST_WAIT), Pace::AtOnce).is_err() {
+                break;
+            }
+            while self.completion().is_some() {}
+        }
+        if self.outstanding == 0 {
+            // SAFETY: no request is outstanding, so the kernel uses neither any more; and nothing here uses
+            // them after this.
+            unsafe {
+                ManuallyDrop::drop(&mut self.received);
+                ManuallyDrop::drop(&mut self.sending);
+            }
+        }
+        // Otherwise they are leaked: memory that the kernel may still write to must not be used again.
+    }
+}
