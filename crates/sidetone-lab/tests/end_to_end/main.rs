@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod alike;
+mod ari;
 mod crowd;
+mod echo;
 mod far_end;
 mod formats;
 mod hearing;
@@ -35,6 +37,7 @@ fn all() -> Vec<Scenario> {
         program::scenarios(),
         recipes::scenarios(),
         formats::scenarios(),
+        ari::scenarios(),
         crowd::scenarios(),
     ]
     .concat()
