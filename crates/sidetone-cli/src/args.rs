@@ -121,7 +121,7 @@ pub(crate) struct Call {
     #[arg(long, default_value = "slin")]
     pub(crate) rate: String,
     /// Hang up after so long [default: 10, or 2 after the end of FILE and of the digits]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) seconds: Option<f64>,
     /// Exit with 1 if nothing but silence was heard
     #[arg(long)]

@@ -36,12 +36,13 @@ pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
     let id = Uuid::new_v4();
     let greeting = Clip::from_samples(RATE, tone::greeting(RATE)).map_err(Failure::new)?;
     let manner = Manner {
+        record: options.recording.dir,
         style: Style::readable(),
         also_allow: Some(this_machine()),
         untold: Some(id),
     };
-    let service = Service::open(&options.serving, manner).await?;
     let file = TrackFile::create(Path::new(FILE))?;
+    let service = Service::open(&options.serving, manner).await?;
     let story = Story::new(id, service.teller());
     let caller = place_call(&service, id, options.serving.codec, &story);
     let ending = After {

@@ -61,10 +61,15 @@ pub(crate) enum Event {
         id: Uuid,
         frames: u64,
     },
-    /// The call is being recorded into this file.
-    Recording {
+    /// The recording of a call is over, usually just after the call is.
+    Recorded {
         id: Uuid,
-        file: PathBuf,
+        /// Whole, unless `failure` says why not.
+        files: Vec<PathBuf>,
+        duration_ms: u64,
+        /// Frames that the disk was too slow for; silence stands for them.
+        lost_frames: u64,
+        failure: Option<String>,
     },
     CallEnded(CallEnded),
     /// A call that no handler ever saw.
@@ -189,7 +194,7 @@ impl Event {
             | Self::Codec { id, .. }
             | Self::Trouble { id, .. }
             | Self::Lagged { id, .. }
-            | Self::Recording { id, .. }
+            | Self::Recorded { id, .. }
             | Self::CallPlaced { id, .. }
             | Self::AudioHeard { id, .. }
             | Self::DigitSent { id, .. }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `args` | what can be typed |
 //! | `service` | what all serving commands share: listening, calls, shutting down |
+//! | `recordings` | what `--record` does |
 //! | `demo`, `echo`, `play`, `record`, `call` | one command each |
 //! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
 //! | `dialplan` | the lines to paste into Asterisk |
@@ -21,6 +22,7 @@ mod failure;
 mod play;
 mod prose;
 mod record;
+mod recordings;
 mod report;
 mod service;
 mod terminal;

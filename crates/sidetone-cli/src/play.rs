@@ -13,7 +13,11 @@ pub(crate) async fn run(options: Play) -> Result<Verdict, Failure> {
     let clip = Clip::open(&options.file).map_err(Failure::new)?;
     // Most calls are 8 kHz; they need not wait for the resampler.
     clip.prepare(Rate::Slin).await;
-    let service = Service::open(&options.serving, Manner::default()).await?;
+    let manner = Manner {
+        record: options.recording.dir,
+        ..Manner::default()
+    };
+    let service = Service::open(&options.serving, manner).await?;
     service.announce();
     let looped = options.looped;
     service

@@ -1,6 +1,6 @@
 //! Events as sentences, for people.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use uuid::Uuid;
 
@@ -38,7 +38,22 @@ fn sentence(event: &Event) -> String {
         Event::Dtmf { digit, .. } => format!("pressed {digit}"),
         Event::Codec { text, .. } | Event::Trouble { text, .. } => text.clone(),
         Event::Lagged { frames, .. } => format!("{frames} frames were not handled in time"),
-        Event::Recording { file, .. } => format!("is recorded into {}", file.display()),
+        Event::Recorded {
+            files,
+            failure: None,
+            lost_frames,
+            ..
+        } => match lost_frames {
+            0 => format!("recorded in {}", list(files)),
+            lost => format!(
+                "recorded in {}; the disk was too slow for {lost} frames",
+                list(files)
+            ),
+        },
+        Event::Recorded {
+            failure: Some(failure),
+            ..
+        } => format!("recorded in part: {failure}"),
         Event::CallEnded(call) => ended(call),
         Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
         Event::CallPlaced { id, address } => format!("calls {address}, UUID {id}"),
@@ -47,7 +62,7 @@ fn sentence(event: &Event) -> String {
         Event::CallFinished(call) => finished(call),
         Event::ShuttingDown { running: 0, .. } => "shutting down".into(),
         Event::ShuttingDown { running, grace_ms } => format!(
-            "shutting down: {running} {} up to {} s more, new ones are turned away; Ctrl-C again ends at once",
+            "shutting down: {running} {} up to {} s more; Ctrl-C again ends at once",
             if *running == 1 {
                 "call has"
             } else {
@@ -61,7 +76,7 @@ fn sentence(event: &Event) -> String {
 
 fn ended(call: &CallEnded) -> String {
     let mut text = format!(
-        "over after {}: {}; {} frames in, {} out, the worst {:.1} ms late",
+        "over after {}, {}: {} frames in, {} out, worst {:.1} ms late",
         clock(Duration::from_millis(call.duration_ms)),
         call.text,
         call.frames_in,
@@ -91,6 +106,14 @@ fn finished(call: &Placed) -> String {
         call.loudest_dbfs,
         call.longest_gap_ms
     )
+}
+
+fn list(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    names.join(", ")
 }
 
 /// Enough of a UUID to tell calls apart.

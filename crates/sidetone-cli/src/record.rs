@@ -10,7 +10,11 @@ use crate::{
 };
 
 pub(crate) async fn run(options: Record) -> Result<Verdict, Failure> {
-    let service = Service::open(&options.serving, Manner::default()).await?;
+    let manner = Manner {
+        record: Some(options.dir),
+        ..Manner::default()
+    };
+    let service = Service::open(&options.serving, manner).await?;
     service.announce();
     service.run(listen).await
 }

@@ -3,6 +3,7 @@
 use std::{fmt::Write, io, sync::Arc};
 
 use sidetone::CallStats;
+use sidetone_audio::level::FLOOR_DBFS;
 
 use crate::{
     board::Row,
@@ -126,7 +127,7 @@ impl Columns {
             call.id.clone(),
             call.peer.clone(),
             clock(call.stats.duration),
-            format!("{:.0} dBFS", call.level),
+            level(call.level),
             counters.frames_in.to_string(),
             counters.frames_out.to_string(),
             format!("{:.1} ms", counters.worst_lateness.as_secs_f64() * 1000.0),
@@ -156,6 +157,14 @@ impl Columns {
             Ok::<(), std::fmt::Error>(())
         })();
         line
+    }
+}
+
+fn level(dbfs: f32) -> String {
+    if dbfs > FLOOR_DBFS {
+        format!("{dbfs:.0} dBFS")
+    } else {
+        "silence".into()
     }
 }
 
