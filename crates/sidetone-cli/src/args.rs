@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Record(Record),
     /// Place a call as Asterisk would, and say how it went
     Call(Box<Call>),
+    /// Place many calls at a time, verify every byte, and say what that cost the server
+    Load(crate::load::Options),
 }
 
 #[derive(Debug, Args)]

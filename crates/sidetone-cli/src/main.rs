@@ -5,7 +5,7 @@
 //! | `args` | what can be typed |
 //! | `service` | what all serving commands share: listening, calls, shutting down |
 //! | `recordings` | what `--record` does |
-//! | `demo`, `echo`, `play`, `record`, `call` | one command each |
+//! | `demo`, `echo`, `play`, `record`, `call`, `load` | one command each |
 //! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
@@ -19,6 +19,7 @@ mod dialplan;
 mod echo;
 mod events;
 mod failure;
+mod load;
 mod play;
 mod prose;
 mod record;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<Verdict, Failure> {
             Command::Play(play) => play::run(play).await,
             Command::Record(record) => record::run(record).await,
             Command::Call(call) => call::run(*call).await,
+            Command::Load(load) => load::run(load).await,
         }
     })
 }
