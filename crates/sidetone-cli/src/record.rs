@@ -20,6 +20,6 @@ pub(crate) async fn run(options: Record) -> Result<Verdict, Failure> {
 }
 
 async fn listen(mut call: Call, mut watch: Watch) -> Result<(), PlayError> {
-    watch.to_the_end(&mut call).await;
+    while watch.next(&mut call).await.is_some() {}
     Ok(())
 }
