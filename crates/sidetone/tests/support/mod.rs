@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use sidetone::{Builder, Call, CallSummary, Event, Handler, ServeError, ServerHandle, Uuid};
+use sidetone::{
+    Builder, Call, CallSummary, Event, Handler, ServeError, Server, ServerHandle, Uuid,
+};
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
 
@@ -33,12 +35,19 @@ pub async fn serve(settings: Builder, handler: impl Handler) -> Running {
         .bind("127.0.0.1:0")
         .await
         .unwrap();
-    let (address, handle) = (server.local_addr(), server.handle());
     Running {
-        address,
-        handle,
-        served: tokio::spawn(server.serve(handler)),
         ended,
+        ..run(server, handler)
+    }
+}
+
+/// Serves with a server that was made elsewhere.
+pub fn run(server: Server, handler: impl Handler) -> Running {
+    Running {
+        address: server.local_addr(),
+        handle: server.handle(),
+        served: tokio::spawn(server.serve(handler)),
+        ended: Arc::default(),
     }
 }
 
