@@ -10,11 +10,13 @@ mod alike;
 mod ari;
 mod crowd;
 mod echo;
+mod endings;
 mod far_end;
 mod formats;
 mod hearing;
 mod lab;
 mod person;
+mod phones;
 mod program;
 mod recipes;
 mod serve;
@@ -37,6 +39,8 @@ fn all() -> Vec<Scenario> {
         program::scenarios(),
         recipes::scenarios(),
         formats::scenarios(),
+        endings::scenarios(),
+        phones::scenarios(),
         ari::scenarios(),
         crowd::scenarios(),
     ]
