@@ -82,6 +82,7 @@ pub(crate) struct Recording {
 
 /// What every serving command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Serving")]
 pub(crate) struct Serving {
     /// Where to listen; port 0 lets the system choose one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
@@ -106,6 +107,7 @@ pub(crate) struct Serving {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The server, as HOST:PORT
+    #[arg(value_name = "ADDR")]
     pub(crate) address: String,
     /// The call's UUID; a random one unless given
     #[arg(long)]

@@ -79,6 +79,10 @@ pub(crate) enum Event {
         reason: &'static str,
         text: String,
     },
+    /// Something that concerns no single call.
+    Notice {
+        text: &'static str,
+    },
     /// `sidetone call`: the connection stands and the UUID is sent.
     CallPlaced {
         id: Uuid,
@@ -186,7 +190,10 @@ impl Event {
     /// The call that it is about.
     pub(crate) fn call(&self) -> Option<Uuid> {
         match self {
-            Self::Listening { .. } | Self::ShuttingDown { .. } | Self::Stopped => None,
+            Self::Listening { .. }
+            | Self::Notice { .. }
+            | Self::ShuttingDown { .. }
+            | Self::Stopped => None,
             Self::CallEnded(call) => Some(call.id),
             Self::CallFinished(call) => Some(call.id),
             Self::CallStarted { id, .. }

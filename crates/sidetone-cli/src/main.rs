@@ -5,6 +5,7 @@
 //! | `args` | what can be typed |
 //! | `service` | what all serving commands share: listening, calls, shutting down |
 //! | `recordings` | what `--record` does |
+//! | `notices` | what goes wrong before there is a call |
 //! | `demo`, `echo`, `play`, `record`, `call`, `load` | one command each |
 //! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
 //! | `dialplan` | the lines to paste into Asterisk |
@@ -20,6 +21,7 @@ mod echo;
 mod events;
 mod failure;
 mod load;
+mod notices;
 mod play;
 mod prose;
 mod record;

@@ -56,6 +56,7 @@ fn sentence(event: &Event) -> String {
         } => format!("recorded in part: {failure}"),
         Event::CallEnded(call) => ended(call),
         Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
+        Event::Notice { text } => (*text).into(),
         Event::CallPlaced { id, address } => format!("calls {address}, UUID {id}"),
         Event::AudioHeard { after_ms, .. } => format!("hears something after {after_ms} ms"),
         Event::DigitSent { digit, .. } => format!("presses {digit}"),

@@ -20,6 +20,7 @@ use crate::{
     dialplan,
     events::Event,
     failure::{Failure, Verdict},
+    notices,
     recordings::Recordings,
     report::{Reporter, Style, Teller},
 };
@@ -126,6 +127,7 @@ impl Service {
             grace: self.grace,
             inherited: self.inherited,
         };
+        let noticing = tokio::spawn(notices::tell(self.server.handle(), self.reporter.teller()));
         let signals = Signals::new()?;
         let ending = tokio::spawn(ending.on(signals));
         let (board, recordings) = (Arc::clone(&self.board), self.recordings.clone());
@@ -144,6 +146,7 @@ impl Service {
         });
         serving.await.map_err(Failure::new)?;
         ending.abort();
+        noticing.abort();
         self.board.settled().await;
         if let Some(recordings) = &self.recordings {
             recordings.finish().await;

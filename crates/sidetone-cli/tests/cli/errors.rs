@@ -28,8 +28,8 @@ fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
 
 #[test]
 fn an_address_of_another_machine_is_told() {
-    // TEST-NET-1: nobody has it.
-    assert!(refusal("echo --listen 192.0.2.1:9092 --allow any").contains("no such address"));
+    // TEST-NET-2: nobody has it.
+    assert!(refusal("echo --listen 198.51.100.1:9092 --allow any").contains("no such address"));
 }
 
 #[test]

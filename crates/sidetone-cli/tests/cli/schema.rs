@@ -1,5 +1,7 @@
 //! What programs read: one JSON object per line, and its fields.
 
+use std::net::TcpStream;
+
 use serde_json::Value;
 
 use crate::kit::{Running, run};
@@ -110,4 +112,20 @@ fn a_wideband_call_is_told_by_its_name() {
     let (mut server, address) = Running::serve("echo");
     run(&format!("call {address} --rate 16000 --seconds 1"));
     assert_eq!(server.wait_for("call_ended")["codec"], "slin16");
+}
+
+#[test]
+fn a_connection_without_a_uuid_is_noticed_once() {
+    let (mut server, address) = Running::serve("echo");
+    for _ in 0..3 {
+        TcpStream::connect(&address).unwrap();
+    }
+    let notice = server.wait_for("notice");
+    assert!(
+        notice["text"].as_str().unwrap().contains("Answer()"),
+        "{notice}"
+    );
+    let events = server.stop();
+    let notices = events.iter().filter(|event| event["event"] == "notice");
+    assert_eq!(notices.count(), 1);
 }
