@@ -77,21 +77,23 @@ fn sentence(event: &Event) -> String {
 
 fn ended(call: &CallEnded) -> String {
     let mut text = format!(
-        "over after {}, {}: {} frames in, {} out, worst {:.1} ms late",
+        "over after {}, {}; {} in, {} out, {:.1} ms late",
         clock(Duration::from_millis(call.duration_ms)),
         call.text,
         call.frames_in,
         call.frames_out,
         call.worst_lateness_ms
     );
-    for (count, what) in [
-        (call.gaps, "gaps"),
-        (call.slips, "slips"),
-        (call.underruns, "underruns"),
-        (call.lagged, "lagged"),
+    for (count, one, many) in [
+        (call.gaps, "gap", "gaps"),
+        (call.slips, "slip", "slips"),
+        (call.underruns, "underrun", "underruns"),
+        (call.lagged, "frame lagged", "frames lagged"),
     ] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+        match count {
+            0 => {}
+            1 => text.push_str(&format!(", 1 {one}")),
+            _ => text.push_str(&format!(", {count} {many}")),
         }
     }
     text
@@ -131,5 +133,33 @@ pub(crate) fn clock(duration: Duration) -> String {
     match hours {
         0 => format!("{minutes}:{seconds:02}"),
         _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_hours_only_when_there_are_some() {
+        assert_eq!(clock(Duration::from_millis(5_900)), "0:05");
+        assert_eq!(clock(Duration::from_secs(754)), "12:34");
+        assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
+    }
+
+    #[test]
+    fn a_recording_that_failed_is_not_told_as_whole() {
+        let told = |failure: Option<&str>| {
+            let event = Event::Recorded {
+                id: Uuid::nil(),
+                files: vec!["dir/call.wav".into()],
+                duration_ms: 1000,
+                lost_frames: 0,
+                failure: failure.map(Into::into),
+            };
+            lines(&event).join("\n")
+        };
+        assert_eq!(told(None), "00000000  recorded in call.wav");
+        assert!(told(Some("the disk is full")).contains("in part: the disk is full"));
     }
 }
