@@ -1,5 +1,5 @@
 /// Well mixed bits for the `index`-th draw of a seed, without state to keep: the finaliser of SplitMix64.
-pub(crate) fn noise(seed: u64, index: u64) -> u64 {
+pub(crate) const fn noise(seed: u64, index: u64) -> u64 {
     let mut bits = seed
         .wrapping_mul(0xd134_2543_de82_ef95)
         .wrapping_add(index)

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Record(Record),
     /// Place a call as Asterisk would, and say how it went
     Call(Box<Call>),
+    /// Place many calls at a time, verify every byte, and say what that cost the server
+    Load(crate::load::Options),
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +82,7 @@ pub(crate) struct Recording {
 
 /// What every serving command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Serving")]
 pub(crate) struct Serving {
     /// Where to listen; port 0 lets the system choose one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
@@ -104,6 +107,7 @@ pub(crate) struct Serving {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The server, as HOST:PORT
+    #[arg(value_name = "ADDR")]
     pub(crate) address: String,
     /// The call's UUID; a random one unless given
     #[arg(long)]
@@ -121,7 +125,7 @@ pub(crate) struct Call {
     #[arg(long, default_value = "slin")]
     pub(crate) rate: String,
     /// Hang up after so long [default: 10, or 2 after the end of FILE and of the digits]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) seconds: Option<f64>,
     /// Exit with 1 if nothing but silence was heard
     #[arg(long)]

@@ -137,11 +137,6 @@ impl Watch {
         Some(event)
     }
 
-    /// Reads to the end of the call.
-    pub(crate) async fn to_the_end(&mut self, call: &mut Call) {
-        while self.next(call).await.is_some() {}
-    }
-
     fn see(&mut self, event: &CallEvent<'_>) {
         let id = self.row.id;
         let told = match event {

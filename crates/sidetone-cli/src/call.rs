@@ -126,7 +126,7 @@ impl Plan {
     }
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     let wrong = |why: &str| {
         Failure::new(format_args!(
             "can't call {address}: {why}; give the server as HOST:PORT, like 127.0.0.1:9092"

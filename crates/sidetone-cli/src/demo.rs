@@ -3,11 +3,17 @@
 mod judge;
 mod story;
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use sidetone::{Call, Clip, Event, Networks};
+use sidetone::{Call, Clip, Event, Networks, PlayError, ServerHandle};
 use sidetone_audio::tone;
 use sidetone_caller::{CallRecord, Caller, CallerError, Codec, Stop};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
@@ -16,7 +22,7 @@ use crate::{
     dialplan,
     failure::{Failure, Verdict, complain},
     report::{Style, Teller},
-    service::{Manner, Service},
+    service::{Manner, Service, Signals},
     tracks::TrackFile,
 };
 use judge::Judgement;
@@ -36,37 +42,39 @@ pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
     let id = Uuid::new_v4();
     let greeting = Clip::from_samples(RATE, tone::greeting(RATE)).map_err(Failure::new)?;
     let manner = Manner {
+        record: options.recording.dir,
         style: Style::readable(),
         also_allow: Some(this_machine()),
         untold: Some(id),
     };
-    let service = Service::open(&options.serving, manner).await?;
     let file = TrackFile::create(Path::new(FILE))?;
+    let service = Service::open(&options.serving, manner).await?;
     let story = Story::new(id, service.teller());
     let caller = place_call(&service, id, options.serving.codec, &story);
-    let ending = After {
-        handle: service.handle(),
-        teller: service.teller(),
-        file,
-        once: options.once,
-        address: service.address(),
-    };
     story.begin(service.address());
     let stop = Stop::new().map_err(Failure::new)?;
     let calling = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || caller.call_until(&stop))
     };
-    let ended = tokio::spawn(async move { ending.judge(calling.await).await });
+    let mut signals = Signals::new()?;
+    let interrupted = tokio::spawn(async move {
+        signals.next().await;
+        stop.stop();
+    });
+    let after = After {
+        handle: service.handle(),
+        teller: service.teller(),
+        address: service.address(),
+        once: options.once,
+        file,
+    };
+    let judging = tokio::spawn(after.conclude(calling, interrupted));
     let served = service
         .run(move |call, watch| answer(call, watch, greeting.clone(), story.clone()))
-        .await;
-    // Ctrl-C during the call ends that, too.
-    stop.stop();
-    let judged = ended
-        .await
-        .unwrap_or(Err(Failure::new("the demonstration broke off")))?;
-    if options.once { Ok(judged) } else { served }
+        .await?;
+    let judged = judging.await.map_err(Failure::new)?;
+    Ok(if options.once { judged } else { served })
 }
 
 /// The demonstration comes from this machine, wherever other calls may come from.
@@ -83,9 +91,8 @@ fn this_machine() -> Networks {
 
 fn place_call(service: &Service, id: Uuid, codec: CodecName, story: &Arc<Story>) -> Caller {
     // Of several addresses the last one is loopback.
-    let address = dialplan::reachable(service.address())
-        .pop()
-        .unwrap_or(service.address());
+    let address = dialplan::reachable(service.address()).pop();
+    let address = address.unwrap_or(service.address());
     let codec = match codec {
         CodecName::Ulaw => Codec::Ulaw,
         CodecName::Alaw => Codec::Alaw,
@@ -115,7 +122,7 @@ async fn answer(
     mut watch: Watch,
     greeting: Clip,
     story: Arc<Story>,
-) -> Result<(), sidetone::PlayError> {
+) -> Result<(), PlayError> {
     let id = call.id();
     let Ok(mut player) = call.player(RATE) else {
         return Ok(());
@@ -142,55 +149,48 @@ async fn answer(
 
 /// What is done when the call is over.
 struct After {
-    handle: sidetone::ServerHandle,
+    handle: ServerHandle,
     teller: Teller,
-    file: TrackFile,
+    address: SocketAddr,
     once: bool,
-    address: std::net::SocketAddr,
+    file: TrackFile,
 }
 
-type Called = Result<Result<CallRecord, CallerError>, tokio::task::JoinError>;
-
 impl After {
-    async fn judge(self, called: Called) -> Result<Verdict, Failure> {
-        let verdict = match called {
-            Ok(Ok(record)) => {
-                let length = record.ended.at;
-                let judgement = tokio::task::spawn_blocking(move || {
-                    let judgement = Judgement::of(&record);
-                    self.file.write(&record).map(|()| judgement)
-                });
-                match judgement.await {
-                    Ok(Ok(judgement)) => {
-                        judgement
-                            .lines(length)
-                            .into_iter()
-                            .for_each(|line| self.teller.say(line));
-                        judgement.verdict()
-                    }
-                    Ok(Err(failure)) => {
-                        self.handle.shutdown(Duration::ZERO);
-                        return Err(failure);
-                    }
-                    Err(error) => failed(&error.to_string()),
-                }
-            }
-            Ok(Err(error)) => failed(&error.to_string()),
-            Err(error) => failed(&error.to_string()),
+    async fn conclude(
+        self,
+        calling: JoinHandle<Result<CallRecord, CallerError>>,
+        interrupted: JoinHandle<()>,
+    ) -> Verdict {
+        let called = calling.await;
+        if interrupted.is_finished() {
+            return Verdict::Bad; // Whoever ended it before its time knows that.
+        }
+        let judged = match called {
+            Ok(Ok(record)) => judge(record, self.file, &self.teller).await,
+            Ok(Err(error)) => Err(Failure::new(error)),
+            Err(error) => Err(Failure::new(error)),
         };
         if self.once {
             self.handle.shutdown(Duration::ZERO);
         } else {
-            let lines = dialplan::lines(self.address);
-            story::invitation(self.address, &lines)
-                .into_iter()
-                .for_each(|line| self.teller.say(line));
+            let lines = story::invitation(self.address, &dialplan::lines(self.address));
+            lines.into_iter().for_each(|line| self.teller.say(line));
         }
-        Ok(verdict)
+        judged.unwrap_or_else(|failure| {
+            complain(&format!("the demonstration failed: {failure}"));
+            Verdict::Bad
+        })
     }
 }
 
-fn failed(why: &str) -> Verdict {
-    complain(&format!("the demonstration call failed: {why}"));
-    Verdict::Bad
+async fn judge(record: CallRecord, file: TrackFile, teller: &Teller) -> Result<Verdict, Failure> {
+    let judging = tokio::task::spawn_blocking(move || {
+        file.write(&record)?;
+        Ok(Judgement::of(&record))
+    });
+    let judgement = judging.await.map_err(Failure::new)??;
+    let lines = judgement.lines();
+    lines.into_iter().for_each(|line| teller.say(line));
+    Ok(judgement.verdict())
 }

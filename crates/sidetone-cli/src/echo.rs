@@ -10,7 +10,11 @@ use crate::{
 };
 
 pub(crate) async fn run(options: Echo) -> Result<Verdict, Failure> {
-    let service = Service::open(&options.serving, Manner::default()).await?;
+    let manner = Manner {
+        record: options.recording.dir,
+        ..Manner::default()
+    };
+    let service = Service::open(&options.serving, manner).await?;
     service.announce();
     service.run(echo).await
 }

@@ -61,10 +61,15 @@ pub(crate) enum Event {
         id: Uuid,
         frames: u64,
     },
-    /// The call is being recorded into this file.
-    Recording {
+    /// The recording of a call is over, usually just after the call is.
+    Recorded {
         id: Uuid,
-        file: PathBuf,
+        /// Whole, unless `failure` says why not.
+        files: Vec<PathBuf>,
+        duration_ms: u64,
+        /// Frames that the disk was too slow for; silence stands for them.
+        lost_frames: u64,
+        failure: Option<String>,
     },
     CallEnded(CallEnded),
     /// A call that no handler ever saw.
@@ -73,6 +78,10 @@ pub(crate) enum Event {
         peer: SocketAddr,
         reason: &'static str,
         text: String,
+    },
+    /// Something that concerns no single call.
+    Notice {
+        text: &'static str,
     },
     /// `sidetone call`: the connection stands and the UUID is sent.
     CallPlaced {
@@ -181,7 +190,10 @@ impl Event {
     /// The call that it is about.
     pub(crate) fn call(&self) -> Option<Uuid> {
         match self {
-            Self::Listening { .. } | Self::ShuttingDown { .. } | Self::Stopped => None,
+            Self::Listening { .. }
+            | Self::Notice { .. }
+            | Self::ShuttingDown { .. }
+            | Self::Stopped => None,
             Self::CallEnded(call) => Some(call.id),
             Self::CallFinished(call) => Some(call.id),
             Self::CallStarted { id, .. }
@@ -189,7 +201,7 @@ impl Event {
             | Self::Codec { id, .. }
             | Self::Trouble { id, .. }
             | Self::Lagged { id, .. }
-            | Self::Recording { id, .. }
+            | Self::Recorded { id, .. }
             | Self::CallPlaced { id, .. }
             | Self::AudioHeard { id, .. }
             | Self::DigitSent { id, .. }

@@ -1,7 +1,7 @@
 //! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, Write},
     process::ExitCode,
 };
@@ -23,6 +23,12 @@ impl Failure {
     pub(crate) fn new(line: impl Display) -> Self {
         let line = line.to_string();
         Self(line.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `args` | what can be typed |
 //! | `service` | what all serving commands share: listening, calls, shutting down |
-//! | `demo`, `echo`, `play`, `record`, `call` | one command each |
+//! | `recordings` | what `--record` does |
+//! | `notices` | what goes wrong before there is a call |
+//! | `demo`, `echo`, `play`, `record`, `call`, `load` | one command each |
 //! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
@@ -18,9 +20,12 @@ mod dialplan;
 mod echo;
 mod events;
 mod failure;
+mod load;
+mod notices;
 mod play;
 mod prose;
 mod record;
+mod recordings;
 mod report;
 mod service;
 mod terminal;
@@ -47,6 +52,7 @@ fn run(command: Command) -> Result<Verdict, Failure> {
             Command::Play(play) => play::run(play).await,
             Command::Record(record) => record::run(record).await,
             Command::Call(call) => call::run(*call).await,
+            Command::Load(load) => load::run(load).await,
         }
     })
 }

@@ -1,6 +1,9 @@
 //! `sidetone play`: everybody hears the same file, from its beginning.
 
-use sidetone::{Call, Clip, PlayError, Playback, Rate};
+use std::time::Duration;
+
+use sidetone::{Call, Clip, Event, PlayError, Playback, Rate};
+use tokio::time::timeout;
 
 use crate::{
     args::Play,
@@ -9,11 +12,18 @@ use crate::{
     service::{Manner, Service},
 };
 
+/// A caller that sends audio has begun by then; one that sends none is not to wait longer.
+const RATE_KNOWN: Duration = Duration::from_millis(100);
+
 pub(crate) async fn run(options: Play) -> Result<Verdict, Failure> {
     let clip = Clip::open(&options.file).map_err(Failure::new)?;
     // Most calls are 8 kHz; they need not wait for the resampler.
     clip.prepare(Rate::Slin).await;
-    let service = Service::open(&options.serving, Manner::default()).await?;
+    let manner = Manner {
+        record: options.recording.dir,
+        ..Manner::default()
+    };
+    let service = Service::open(&options.serving, manner).await?;
     service.announce();
     let looped = options.looped;
     service
@@ -23,18 +33,32 @@ pub(crate) async fn run(options: Play) -> Result<Verdict, Failure> {
 
 /// Returning ends the call when all has been played.
 async fn play(mut call: Call, mut watch: Watch, clip: Clip, looped: bool) -> Result<(), PlayError> {
-    let mut player = match call.player(Rate::Slin.hz()) {
-        Ok(player) => player,
-        Err(_) => return Ok(()),
+    let Ok(mut player) = call.player(Rate::Slin.hz()) else {
+        return Ok(());
     };
-    let mut playing: Playback = player.play_clip(&clip).await?;
-    while looped {
-        // The next one is queued while this one plays, so that there is no pause between them.
-        let next = player.play_clip(&clip).await?;
+    // What is queued before the rate is known would be heard at 8 kHz.
+    let _ = timeout(RATE_KNOWN, first_audio(&mut call, &mut watch)).await;
+    let mut playing = player.play_clip(&clip).await?;
+    loop {
+        let next = match looped {
+            // It is queued while the other one plays, so that there is no pause between them.
+            true => Some(player.play_clip(&clip).await?),
+            false => None,
+        };
         listen_until_finished(&mut call, &mut watch, &playing).await?;
-        playing = next;
+        match next {
+            Some(next) => playing = next,
+            None => return Ok(()),
+        }
     }
-    listen_until_finished(&mut call, &mut watch, &playing).await
+}
+
+async fn first_audio(call: &mut Call, watch: &mut Watch) {
+    while let Some(event) = watch.next(call).await {
+        if let Event::Audio(_) = event {
+            return;
+        }
+    }
 }
 
 async fn listen_until_finished(

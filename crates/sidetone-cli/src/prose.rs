@@ -1,6 +1,6 @@
 //! Events as sentences, for people.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use uuid::Uuid;
 
@@ -38,16 +38,32 @@ fn sentence(event: &Event) -> String {
         Event::Dtmf { digit, .. } => format!("pressed {digit}"),
         Event::Codec { text, .. } | Event::Trouble { text, .. } => text.clone(),
         Event::Lagged { frames, .. } => format!("{frames} frames were not handled in time"),
-        Event::Recording { file, .. } => format!("is recorded into {}", file.display()),
+        Event::Recorded {
+            files,
+            failure: None,
+            lost_frames,
+            ..
+        } => match lost_frames {
+            0 => format!("recorded in {}", list(files)),
+            lost => format!(
+                "recorded in {}; the disk was too slow for {lost} frames",
+                list(files)
+            ),
+        },
+        Event::Recorded {
+            failure: Some(failure),
+            ..
+        } => format!("recorded in part: {failure}"),
         Event::CallEnded(call) => ended(call),
         Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
+        Event::Notice { text } => (*text).into(),
         Event::CallPlaced { id, address } => format!("calls {address}, UUID {id}"),
         Event::AudioHeard { after_ms, .. } => format!("hears something after {after_ms} ms"),
         Event::DigitSent { digit, .. } => format!("presses {digit}"),
         Event::CallFinished(call) => finished(call),
         Event::ShuttingDown { running: 0, .. } => "shutting down".into(),
         Event::ShuttingDown { running, grace_ms } => format!(
-            "shutting down: {running} {} up to {} s more, new ones are turned away; Ctrl-C again ends at once",
+            "shutting down: {running} {} up to {} s more; Ctrl-C again ends at once",
             if *running == 1 {
                 "call has"
             } else {
@@ -61,21 +77,23 @@ fn sentence(event: &Event) -> String {
 
 fn ended(call: &CallEnded) -> String {
     let mut text = format!(
-        "over after {}: {}; {} frames in, {} out, the worst {:.1} ms late",
+        "over after {}, {}; {} in, {} out, {:.1} ms late",
         clock(Duration::from_millis(call.duration_ms)),
         call.text,
         call.frames_in,
         call.frames_out,
         call.worst_lateness_ms
     );
-    for (count, what) in [
-        (call.gaps, "gaps"),
-        (call.slips, "slips"),
-        (call.underruns, "underruns"),
-        (call.lagged, "lagged"),
+    for (count, one, many) in [
+        (call.gaps, "gap", "gaps"),
+        (call.slips, "slip", "slips"),
+        (call.underruns, "underrun", "underruns"),
+        (call.lagged, "frame lagged", "frames lagged"),
     ] {
-        if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+        match count {
+            0 => {}
+            1 => text.push_str(&format!(", 1 {one}")),
+            _ => text.push_str(&format!(", {count} {many}")),
         }
     }
     text
@@ -93,6 +111,14 @@ fn finished(call: &Placed) -> String {
     )
 }
 
+fn list(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    names.join(", ")
+}
+
 /// Enough of a UUID to tell calls apart.
 pub(crate) fn short(id: Uuid) -> String {
     let mut text = id.to_string();
@@ -107,5 +133,33 @@ pub(crate) fn clock(duration: Duration) -> String {
     match hours {
         0 => format!("{minutes}:{seconds:02}"),
         _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_hours_only_when_there_are_some() {
+        assert_eq!(clock(Duration::from_millis(5_900)), "0:05");
+        assert_eq!(clock(Duration::from_secs(754)), "12:34");
+        assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
+    }
+
+    #[test]
+    fn a_recording_that_failed_is_not_told_as_whole() {
+        let told = |failure: Option<&str>| {
+            let event = Event::Recorded {
+                id: Uuid::nil(),
+                files: vec!["dir/call.wav".into()],
+                duration_ms: 1000,
+                lost_frames: 0,
+                failure: failure.map(Into::into),
+            };
+            lines(&event).join("\n")
+        };
+        assert_eq!(told(None), "00000000  recorded in call.wav");
+        assert!(told(Some("the disk is full")).contains("in part: the disk is full"));
     }
 }

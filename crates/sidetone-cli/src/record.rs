@@ -10,12 +10,16 @@ use crate::{
 };
 
 pub(crate) async fn run(options: Record) -> Result<Verdict, Failure> {
-    let service = Service::open(&options.serving, Manner::default()).await?;
+    let manner = Manner {
+        record: Some(options.dir),
+        ..Manner::default()
+    };
+    let service = Service::open(&options.serving, manner).await?;
     service.announce();
     service.run(listen).await
 }
 
 async fn listen(mut call: Call, mut watch: Watch) -> Result<(), PlayError> {
-    watch.to_the_end(&mut call).await;
+    while watch.next(&mut call).await.is_some() {}
     Ok(())
 }

@@ -157,7 +157,7 @@ impl Mouth {
             Message::Event(event) if self.style == Style::Json => {
                 push_line(text, &json_line(&event))
             }
-            Message::Event(event) if event.call().is_some() && event.call() == self.untold => {}
+            Message::Event(event) if self.is_untold(&event) => {}
             Message::Event(event) => {
                 let time = Zoned::now().strftime("%H:%M:%S").to_string();
                 for (place, line) in prose::lines(&event).iter().enumerate() {
@@ -171,6 +171,11 @@ impl Mouth {
             }
         }
         true
+    }
+
+    fn is_untold(&self, event: &Event) -> bool {
+        let recorded = matches!(event, Event::Recorded { .. });
+        event.call().is_some() && event.call() == self.untold && !recorded
     }
 
     fn show(&mut self, text: String, goes_on: bool) {

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +20,8 @@ use crate::{
     dialplan,
     events::Event,
     failure::{Failure, Verdict},
+    notices,
+    recordings::Recordings,
     report::{Reporter, Style, Teller},
 };
 
@@ -27,6 +30,7 @@ pub(crate) struct Service {
     server: Server,
     board: Arc<Board>,
     reporter: Reporter,
+    recordings: Option<Arc<Recordings>>,
     grace: Duration,
     /// The listener came from systemd, which keeps it open.
     inherited: bool,
@@ -34,6 +38,8 @@ pub(crate) struct Service {
 
 /// How a command differs from the others before it serves.
 pub(crate) struct Manner {
+    /// Where every call is recorded.
+    pub(crate) record: Option<PathBuf>,
     pub(crate) style: Style,
     /// Networks that may connect besides those that were given.
     pub(crate) also_allow: Option<Networks>,
@@ -44,6 +50,7 @@ pub(crate) struct Manner {
 impl Default for Manner {
     fn default() -> Self {
         Self {
+            record: None,
             style: Style::of_stdout(),
             also_allow: None,
             untold: None,
@@ -60,6 +67,11 @@ impl Service {
                 "the socket in LISTEN_FDS is no TCP listener: {error}"
             ))
         })?;
+        let recorder = manner
+            .record
+            .as_deref()
+            .map(Recordings::prepare)
+            .transpose()?;
         // The thread starts before the server does, but says nothing if that fails.
         let reporter = Reporter::start(manner.style, manner.untold);
         let board = Arc::new(Board::new(reporter.teller(), options.log_digits));
@@ -71,7 +83,9 @@ impl Service {
             None => builder.bind(options.listen.as_str()).await,
         };
         let server = server.map_err(|error| cant_serve(&error, options))?;
+        let recordings = recorder.map(|recorder| Recordings::new(recorder, reporter.teller()));
         Ok(Self {
+            recordings: recordings.map(Arc::new),
             server,
             board,
             reporter,
@@ -113,10 +127,14 @@ impl Service {
             grace: self.grace,
             inherited: self.inherited,
         };
+        let noticing = tokio::spawn(notices::tell(self.server.handle(), self.reporter.teller()));
         let signals = Signals::new()?;
         let ending = tokio::spawn(ending.on(signals));
-        let board = Arc::clone(&self.board);
+        let (board, recordings) = (Arc::clone(&self.board), self.recordings.clone());
         let serving = self.server.serve(move |call: Call| {
+            if let Some(recordings) = &recordings {
+                recordings.begin(&call);
+            }
             let handling = board.watch(&call).map(|watch| handler(call, watch));
             async move {
                 match handling {
@@ -128,7 +146,11 @@ impl Service {
         });
         serving.await.map_err(Failure::new)?;
         ending.abort();
+        noticing.abort();
         self.board.settled().await;
+        if let Some(recordings) = &self.recordings {
+            recordings.finish().await;
+        }
         self.reporter.teller().tell(Event::Stopped);
         self.reporter.finish();
         Ok(Verdict::Good)

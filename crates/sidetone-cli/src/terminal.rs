@@ -1,8 +1,8 @@
 //! The live calls at the bottom of a terminal.
 
-use std::{fmt::Write, io, sync::Arc};
+use std::{fmt::Write, io, sync::Arc, time::Duration};
 
-use sidetone::CallStats;
+use sidetone_audio::level::FLOOR_DBFS;
 
 use crate::{
     board::Row,
@@ -61,17 +61,24 @@ impl Table {
 struct Shown {
     id: String,
     peer: String,
+    duration: Duration,
     level: f32,
-    stats: CallStats,
+    frames_in: u64,
+    frames_out: u64,
+    late: Duration,
 }
 
 impl Shown {
     fn of(row: &Row) -> Option<Self> {
+        let stats = row.call()?.stats();
         Some(Self {
             id: short(row.id),
             peer: row.peer.to_string(),
+            duration: stats.duration,
             level: row.level(),
-            stats: row.call()?.stats(),
+            frames_in: stats.counters.frames_in,
+            frames_out: stats.counters.frames_out,
+            late: stats.counters.worst_lateness,
         })
     }
 }
@@ -121,15 +128,14 @@ impl Columns {
     }
 
     fn row(&self, call: &Shown) -> String {
-        let counters = &call.stats.counters;
         let cells = [
             call.id.clone(),
             call.peer.clone(),
-            clock(call.stats.duration),
-            format!("{:.0} dBFS", call.level),
-            counters.frames_in.to_string(),
-            counters.frames_out.to_string(),
-            format!("{:.1} ms", counters.worst_lateness.as_secs_f64() * 1000.0),
+            clock(call.duration),
+            level(call.level),
+            call.frames_in.to_string(),
+            call.frames_out.to_string(),
+            format!("{:.1} ms", call.late.as_secs_f64() * 1000.0),
         ];
         self.line(cells, meter(call.level))
     }
@@ -159,6 +165,14 @@ impl Columns {
     }
 }
 
+fn level(dbfs: f32) -> String {
+    if dbfs > FLOOR_DBFS {
+        format!("{dbfs:.0} dBFS")
+    } else {
+        "silence".into()
+    }
+}
+
 /// A bar of 12 cells, each of 4 dB, the last one in eighths.
 fn meter(dbfs: f32) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
@@ -176,5 +190,82 @@ fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
         _ => USUAL_SIZE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(level: f32) -> Shown {
+        Shown {
+            id: "40325ec2".into(),
+            peer: "192.168.100.200:50000".into(),
+            duration: Duration::from_secs(3723),
+            level,
+            frames_in: 186_150,
+            frames_out: 186_151,
+            late: Duration::from_micros(1240),
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_nor_all_higher() {
+        let calls: Vec<Shown> = (0..100).map(|_| call(-20.0)).collect();
+        for width in 1..150 {
+            for height in [1, 5, 24] {
+                let lines = render(&calls, width, height);
+                assert!(lines.iter().all(|line| line.chars().count() < width.max(2)));
+                assert!(lines.len() <= height.max(4), "{} in {height}", lines.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_wide_terminal_shows_everything() {
+        let lines = render(&[call(-20.0)], 100, 24);
+        for text in [
+            "40325ec2",
+            "192.168.100.200:50000",
+            "1:02:03",
+            "███████ ",
+            "-20 dBFS",
+            "186150",
+            "186151",
+            "1.2 ms",
+        ] {
+            assert!(lines[2].contains(text), "{text} is not in {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_narrow_one_keeps_what_says_most() {
+        let lines = render(&[call(-20.0)], 30, 24);
+        assert_eq!(lines[2], "40325ec2  1:02:03  -20 dBFS");
+    }
+
+    #[test]
+    fn heads_stand_above_their_columns() {
+        for width in [30, 45, 60, 80, 120] {
+            let lines = render(&[call(-7.5)], width, 24);
+            assert_eq!(
+                lines[1].chars().count(),
+                lines[2].chars().count(),
+                "{lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_meter_is_empty_at_its_floor_and_full_at_full_scale() {
+        assert_eq!(meter(-96.0), " ".repeat(METER_CELLS));
+        assert_eq!(meter(0.0), "█".repeat(METER_CELLS));
+        assert_eq!(meter(-24.0).matches('█').count(), METER_CELLS / 2);
+    }
+
+    #[test]
+    fn without_calls_nothing_is_drawn() {
+        assert!(render(&[], 80, 24).is_empty());
+        assert_eq!(Table::default().redraw("a line\n", &[]), "a line\n");
     }
 }

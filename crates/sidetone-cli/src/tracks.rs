@@ -28,7 +28,10 @@ pub(crate) struct TrackFile {
 
 impl TrackFile {
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(|error| {
+        // What is there stays until there is something better.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(path).map_err(|error| {
             Failure::new(format_args!(
                 "can't write {} ({error}): choose another place",
                 path.display()
@@ -70,6 +73,7 @@ impl TrackFile {
             .zip(&right)
             .flat_map(|(left, right)| [*left, *right])
             .collect();
+        self.file.set_len(0).map_err(failed)?;
         let mut wav = Writer::new(self.file, rate, Channels::Stereo).map_err(failed)?;
         wav.write(&pairs).map_err(failed)?;
         wav.finish().map_err(failed)?;

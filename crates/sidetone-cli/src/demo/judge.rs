@@ -26,6 +26,7 @@ pub(super) struct Judgement {
     echo: Echo,
     worst_lateness: Duration,
     frames: usize,
+    length: Duration,
     fault: Option<String>,
 }
 
@@ -48,6 +49,7 @@ impl Judgement {
             echo: Echo::of(record),
             worst_lateness: Duration::from_nanos(late.max(0) as u64),
             frames: record.heard.len(),
+            length: record.ended.at,
             fault: record
                 .ended
                 .why
@@ -64,7 +66,7 @@ impl Judgement {
     }
 
     /// The figures, for people.
-    pub(super) fn lines(&self, length: Duration) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let mark = |good: bool| if good { "heard" } else { "NOT HEARD" };
         let mut lines = vec![
             String::new(),
@@ -89,7 +91,7 @@ impl Judgement {
             format!(
                 "  {FILE}   {:9}  caller left, server right, {:.1} s",
                 "",
-                length.as_secs_f64()
+                self.length.as_secs_f64()
             ),
         ];
         if let Some(fault) = &self.fault {

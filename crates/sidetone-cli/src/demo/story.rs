@@ -32,6 +32,9 @@ struct Told {
     speaks: bool,
     echo: bool,
     spoken: bool,
+    /// The server may be quicker than the caller's own observer.
+    before_the_call: Vec<String>,
+    calls: bool,
 }
 
 impl Story {
@@ -46,17 +49,23 @@ impl Story {
 
     pub(super) fn begin(&self, address: SocketAddr) {
         self.teller.say("");
-        self.teller.say(format!(
-            "  A server listens on {address}, and a caller is simulated as Asterisk would be."
-        ));
+        self.teller.say(format!("  A server listens on {address}."));
+        self.teller
+            .say("  Now a call to it, placed as Asterisk would:");
         self.teller.say("");
     }
 
     /// What the handler does, if it is this call's.
     pub(super) fn server(&self, call: Uuid, what: &str) {
-        if call == self.call {
-            let start = self.start.get_or_init(Instant::now);
-            self.tell(start.elapsed(), "server", what);
+        if call != self.call {
+            return;
+        }
+        let start = self.start.get_or_init(Instant::now);
+        let line = line(start.elapsed(), "server", what);
+        let mut told = self.told.lock();
+        match told.calls {
+            true => self.teller.say(line),
+            false => told.before_the_call.push(line),
         }
     }
 
@@ -66,11 +75,11 @@ impl Story {
         match event {
             Event::Connected { uuid, .. } => {
                 self.start.get_or_init(Instant::now);
-                self.tell(
-                    Duration::ZERO,
-                    "caller",
-                    &format!("calls; its UUID is {uuid}"),
-                );
+                let what = format!("calls; its UUID is {uuid}");
+                self.tell(Duration::ZERO, "caller", &what);
+                told.calls = true;
+                let waiting = std::mem::take(&mut told.before_the_call);
+                waiting.into_iter().for_each(|line| self.teller.say(line));
             }
             Event::Heard { at, samples, .. } if rms_dbfs(samples) > AUDIBLE => {
                 if !told.heard {
@@ -99,9 +108,12 @@ impl Story {
     }
 
     fn tell(&self, at: Duration, who: &str, what: &str) {
-        self.teller
-            .say(format!("  {:5.2} s  {who}  {what}", at.as_secs_f64()));
+        self.teller.say(line(at, who, what));
     }
+}
+
+fn line(at: Duration, who: &str, what: &str) -> String {
+    format!("  {:5.2} s  {who}  {what}", at.as_secs_f64())
 }
 
 /// What to do next.
@@ -109,8 +121,9 @@ pub(super) fn invitation(address: SocketAddr, dialplan: &[String]) -> Vec<String
     let mut lines = vec![
         String::new(),
         format!(
-            "  Now call it yourself: it goes on listening on {address}. For the dialplan (extensions.conf):"
+            "  It goes on listening on {address}. To call it from your Asterisk, put this into"
         ),
+        "  extensions.conf and dial 9092:".into(),
         String::new(),
     ];
     lines.extend(dialplan.iter().map(|line| format!("    {line}")));

@@ -190,7 +190,10 @@ impl Heard {
         let messages = self.messages.iter().filter(|(_, place)| inside(place));
         let ideal = |place: usize| Duration::from_micros(125) * u32::try_from(place).unwrap();
         // Against an ideal clock that starts with the call's first message.
-        let first = self.messages.first().map_or_else(Instant::now, |(at, _)| *at);
+        let first = self
+            .messages
+            .first()
+            .map_or_else(Instant::now, |(at, _)| *at);
         let offsets: Vec<i128> = messages
             .map(|(at, place)| {
                 (*at - first).as_nanos().cast_signed() - ideal(*place).as_nanos().cast_signed()

@@ -7,12 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod alike;
+mod ari;
 mod crowd;
+mod echo;
+mod endings;
 mod far_end;
 mod formats;
 mod hearing;
 mod lab;
 mod person;
+mod phones;
 mod program;
 mod recipes;
 mod serve;
@@ -35,6 +39,9 @@ fn all() -> Vec<Scenario> {
         program::scenarios(),
         recipes::scenarios(),
         formats::scenarios(),
+        endings::scenarios(),
+        phones::scenarios(),
+        ari::scenarios(),
         crowd::scenarios(),
     ]
     .concat()

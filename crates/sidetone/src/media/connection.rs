@@ -31,7 +31,7 @@ use crate::{
 
 /// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
 /// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).
-const KERNEL_BUFFER: Duration = Duration::from_millis(200);
+const KERNEL_BUFFER: Duration = Duration::from_millis(100);
 
 /// We write every 20 ms, so a peer that acknowledges nothing for so long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(15);

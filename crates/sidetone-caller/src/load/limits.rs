@@ -1,0 +1,61 @@
+use {
+    super::LoadError,
+    rustix::process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+/// For what this program has open beside its calls.
+const SPARE: u64 = 32;
+
+/// Raises the soft limit of descriptors as far as so many calls need.
+pub(super) fn raise_descriptors(calls: usize) -> Result<(), LoadError> {
+    let limits = getrlimit(Resource::Nofile);
+    let Some(current) = missing(limits, calls)? else {
+        return Ok(());
+    };
+    let raised = Rlimit {
+        current: Some(current),
+        ..limits
+    };
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|source| LoadError::system("raise the limit of descriptors", source))
+}
+
+/// What to raise it to, if anything.
+fn missing(limits: Rlimit, calls: usize) -> Result<Option<u64>, LoadError> {
+    let needed = calls as u64 + SPARE;
+    match limits.maximum {
+        Some(limit) if limit < needed => Err(LoadError::Descriptors {
+            calls,
+            needed,
+            limit,
+        }),
+        _ if limits.current.is_none_or(|current| current >= needed) => Ok(None),
+        _ => Ok(Some(needed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn limits(current: Option<u64>, maximum: Option<u64>) -> Rlimit {
+        Rlimit { current, maximum }
+    }
+
+    #[test]
+    fn the_limit_is_raised_only_when_it_is_too_low() {
+        let low = limits(Some(1024), Some(20_000));
+        assert_eq!(missing(low, 100).unwrap(), None);
+        assert_eq!(missing(low, 1000).unwrap(), Some(1032));
+        assert_eq!(missing(limits(None, None), 60_000).unwrap(), None);
+        assert_eq!(missing(limits(Some(10), None), 100).unwrap(), Some(132));
+    }
+
+    #[test]
+    fn a_hard_limit_that_is_too_low_is_said() {
+        let error = missing(limits(Some(1024), Some(4096)), 5000).unwrap_err();
+        assert!(error.to_string().contains("4096"), "{error}");
+    }
+}

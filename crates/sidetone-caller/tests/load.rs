@@ -1,0 +1,285 @@
+//! Loads against small servers that do right, or one thing wrong.
+#![allow(clippy::unwrap_used)]
+
+use {
+    sidetone_caller::load::{Load, LoadError, Mode, Phases, Report, clip},
+    std::{
+        io::{self, Read, Write},
+        net::{SocketAddr, TcpListener, TcpStream},
+        thread,
+        time::{Duration, Instant},
+    },
+};
+
+const MESSAGE: usize = 323;
+
+/// Serves each connection on a thread of its own. The threads end with the connections.
+fn serve(
+    handler: impl Fn(TcpStream, usize) -> io::Result<()> + Clone + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let (handler, stream) = (handler.clone(), stream.unwrap());
+            stream.set_nodelay(true).unwrap();
+            // That the load hangs up is no failure.
+            thread::spawn(move || drop(handler(stream, number)));
+        }
+    });
+    address
+}
+
+fn skip_identity(stream: &mut TcpStream) -> io::Result<()> {
+    let mut identity = [0; 19];
+    stream.read_exact(&mut identity)?;
+    assert_eq!(identity[..3], [1, 0, 16]);
+    Ok(())
+}
+
+/// An echo that sends back, for the `n`-th message, what `answer` makes of it.
+fn echo(answer: impl Fn(usize, &[u8]) -> Vec<u8> + Clone + Send + 'static) -> SocketAddr {
+    serve(move |mut stream, _| {
+        skip_identity(&mut stream)?;
+        let mut message = [0; MESSAGE];
+        for n in 0.. {
+            stream.read_exact(&mut message)?;
+            stream.write_all(&answer(n, &message))?;
+        }
+        Ok(())
+    })
+}
+
+fn load(address: SocketAddr, calls: usize, mode: Mode) -> Load {
+    Load::new(address, calls, mode)
+        .warm_up_for(Duration::from_millis(100))
+        .measure_for(Duration::from_millis(500))
+}
+
+fn run(load: &Load) -> Report {
+    load.run(|_| {}).unwrap()
+}
+
+#[test]
+fn an_echo_gives_every_frame_back() {
+    let address = echo(|_, message| message.to_vec());
+    for phases in [Phases::Spread, Phases::Together, Phases::Asterisk] {
+        let report = run(&load(address, 8, Mode::Echo).phases(phases));
+        let frames = report.frames;
+        assert!(frames.sent >= 8 * 20, "{frames:?}");
+        assert_eq!(frames.returned, frames.sent);
+        let wrong = [
+            frames.lost,
+            frames.duplicate,
+            frames.corrupt,
+            frames.foreign,
+        ];
+        assert_eq!((wrong, report.ended_early), ([0; 4], 0));
+        let trip = report.round_trip_us.unwrap();
+        assert!(trip.p50 > 0.0 && trip.p50 <= trip.p99 && trip.p99 <= trip.max);
+        assert!(report.load_cpu_us_per_frame.unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn what_an_echo_loses_doubles_and_damages_is_told_apart() {
+    // Of ten frames it forgets one, doubles one, damages one, and puts silence beside one.
+    let address = echo(|n, message| match n % 10 {
+        1 => vec![],
+        3 => message.repeat(2),
+        5 => {
+            let mut damaged = message.to_vec();
+            damaged[100] ^= 1;
+            damaged
+        }
+        7 => {
+            let mut silence = vec![0x10, 1, 64];
+            silence.resize(MESSAGE, 0);
+            silence.extend_from_slice(message);
+            silence
+        }
+        _ => message.to_vec(),
+    });
+    let frames = run(&load(address, 4, Mode::Echo)).frames;
+    // What is damaged is missing, too.
+    assert!(frames.lost >= 2 * 4 * 2, "{frames:?}");
+    assert_eq!(frames.returned + frames.lost, frames.sent);
+    assert!(
+        frames.duplicate >= 8 && frames.corrupt >= 8 && frames.silence >= 8,
+        "{frames:?}"
+    );
+    assert_eq!((frames.foreign, frames.forbidden), (0, 0));
+}
+
+#[test]
+fn audio_of_another_call_is_foreign() {
+    // Two calls that hear each other.
+    let (left, right) = (TcpListener::bind("127.0.0.1:0").unwrap(), 2);
+    let address = left.local_addr().unwrap();
+    thread::spawn(move || {
+        let calls: Vec<TcpStream> = left.incoming().take(right).map(Result::unwrap).collect();
+        let mut ends = calls.iter().zip(calls.iter().rev());
+        let (first, second) = (ends.next().unwrap(), ends.next().unwrap());
+        let cross = |(from, to): (&TcpStream, &TcpStream)| {
+            let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            thread::spawn(move || {
+                let crossed = skip_identity(&mut from).and_then(|()| io::copy(&mut from, &mut to));
+                drop(crossed);
+            })
+        };
+        let (first, second) = (cross(first), cross(second));
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+    let frames = run(&load(address, 2, Mode::Echo)).frames;
+    assert!(frames.foreign >= 40, "{frames:?}");
+    assert_eq!((frames.returned, frames.lost), (0, frames.sent));
+}
+
+#[test]
+fn messages_cut_anywhere_are_put_together() {
+    let address = serve(|mut stream, _| {
+        skip_identity(&mut stream)?;
+        let mut bytes = [0; 100];
+        loop {
+            let count = stream.read(&mut bytes)?;
+            if count == 0 {
+                return Ok(());
+            }
+            stream.write_all(&bytes[..count])?;
+        }
+    });
+    let frames = run(&load(address, 3, Mode::Echo)).frames;
+    assert!(frames.sent > 0);
+    assert_eq!((frames.returned, frames.corrupt), (frames.sent, 0));
+}
+
+/// Plays a clip to each caller at the pace of `slot`, leaving out what `is_sent` says no to.
+fn player(slot: Duration, is_sent: impl Fn(usize) -> bool + Clone + Send + 'static) -> SocketAddr {
+    let samples = clip(200);
+    serve(move |mut stream, _| {
+        skip_identity(&mut stream)?;
+        let begin = Instant::now();
+        for (n, frame) in samples.chunks_exact(160).enumerate() {
+            let due = begin + slot * n as u32;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if is_sent(n) {
+                let mut message = vec![0x10, 1, 64];
+                message.extend(frame.iter().flat_map(|sample| sample.to_le_bytes()));
+                stream.write_all(&message)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_clip_at_a_steady_pace_has_no_underrun() {
+    let address = player(Duration::from_millis(20), |_| true);
+    let report = run(&load(address, 3, Mode::Playout));
+    let frames = report.frames;
+    assert!(frames.returned >= 3 * 20, "{frames:?}");
+    let wrong = [
+        frames.lost,
+        frames.duplicate,
+        frames.corrupt,
+        frames.unverified,
+    ];
+    assert_eq!(wrong, [0; 4]);
+    let playout = report.playout.unwrap();
+    assert!(playout.drift_ppm.abs() < 20_000.0, "{playout:?}");
+}
+
+#[test]
+fn frames_left_out_of_a_clip_are_lost_and_leave_underruns() {
+    let address = player(Duration::from_millis(20), |n| n % 5 != 4);
+    let report = run(&load(address, 3, Mode::Playout));
+    assert!(report.frames.lost >= 3 * 3, "{report:?}");
+    assert!(report.playout.unwrap().underruns >= 3 * 3, "{report:?}");
+}
+
+#[test]
+fn a_server_that_plays_too_slowly_drifts() {
+    let address = player(Duration::from_millis(25), |_| true);
+    let playout = run(&load(address, 2, Mode::Playout)).playout.unwrap();
+    assert!(playout.drift_ppm > 150_000.0, "{playout:?}");
+    assert!(playout.underruns >= 2 * 3, "{playout:?}");
+}
+
+#[test]
+fn calls_are_set_up_one_after_the_other() {
+    let address = echo(|_, message| message.to_vec());
+    let report = run(&load(address, 4, Mode::Setup).calls_per_second(200));
+    let setup = report.setup.unwrap();
+    assert!(setup.placed >= 20, "{setup:?}");
+    assert_eq!((setup.answered, setup.failed), (setup.placed, 0));
+    assert!(setup.first_frame_us.unwrap().p50 > 0.0);
+    assert_eq!(report.frames.corrupt, 0);
+}
+
+#[test]
+fn a_call_that_hears_nothing_is_not_answered() {
+    let address = serve(|mut stream, _| io::copy(&mut stream, &mut io::sink()).map(drop));
+    let load = load(address, 2, Mode::Setup).measure_for(Duration::from_millis(1300));
+    let setup = run(&load).setup.unwrap();
+    assert_eq!((setup.placed, setup.answered), (2, 0));
+}
+
+#[test]
+fn an_idle_load_says_what_each_call_takes_of_the_servers_memory() {
+    let address = serve(|mut stream, number| {
+        // Half a mebibyte for each call, touched.
+        let memory = vec![number as u8 | 1; 512 * 1024];
+        let end = io::copy(&mut stream, &mut io::sink());
+        assert_ne!(memory[end.unwrap_or(0) as usize], 0);
+        Ok(())
+    });
+    let load = load(address, 16, Mode::Idle).watch_process(std::process::id());
+    let server = run(&load).server.unwrap();
+    assert!(server.rss_kib_per_call > 400.0, "{server:?}");
+    assert_eq!(server.cpu_us_per_frame, None);
+}
+
+#[test]
+fn a_server_that_ends_calls_is_noticed() {
+    let address = serve(|mut stream, number| {
+        skip_identity(&mut stream)?;
+        let mut message = [0; MESSAGE];
+        for _ in 0..if number == 0 { 12 } else { usize::MAX } {
+            stream.read_exact(&mut message)?;
+            stream.write_all(&message)?;
+        }
+        stream.write_all(&[0, 0, 0])
+    });
+    let report = run(&load(address, 3, Mode::Echo));
+    assert_eq!(report.ended_early, 1);
+    let nobody = serve(|mut stream, _| skip_identity(&mut stream));
+    let error = load(nobody, 3, Mode::Echo).run(|_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::NoCalls), "{error}");
+}
+
+#[test]
+fn nobody_there_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    for mode in [Mode::Echo, Mode::Setup] {
+        let error = load(address, 2, mode).run(|_| {}).unwrap_err();
+        assert!(error.to_string().contains("nothing listens"), "{error}");
+    }
+}
+
+#[test]
+fn progress_is_told_from_connecting_to_measuring() {
+    let address = echo(|_, message| message.to_vec());
+    let mut told = vec![];
+    load(address, 2, Mode::Echo)
+        .run(|progress| told.push(*progress))
+        .unwrap();
+    assert!(told.len() >= 2);
+    assert_eq!((told[0].calls, told[0].measuring), (0, false));
+    assert!(
+        told.iter()
+            .any(|progress| progress.calls == 2 && progress.measuring)
+    );
+}

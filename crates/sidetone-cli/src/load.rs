@@ -1,0 +1,313 @@
+//! `sidetone load`: places many calls at a time, verifies every byte, and says what that cost.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write as _},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use sidetone_caller::load::{Frames, Load, Mode, Percentiles, Phases, Progress, Report};
+
+use crate::{
+    call::resolve,
+    failure::{Failure, Verdict, complain},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The server, as HOST:PORT
+    address: String,
+    /// How many calls at a time
+    #[arg(long, value_name = "N")]
+    calls: usize,
+    /// What is asked of the server
+    #[arg(long, value_enum, default_value_t = ModeName::Echo)]
+    mode: ModeName,
+    /// For how long figures are taken
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    seconds: f64,
+    /// How long the calls run before that
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    warm_up: f64,
+    /// The server's process: tells its CPU time for each frame, and its memory
+    #[arg(long)]
+    pid: Option<u32>,
+    /// How the calls' 20 ms grids lie to each other
+    #[arg(long, value_enum, default_value_t = PhasesName::Spread)]
+    phases: PhasesName,
+    /// With --mode setup: so many calls a second, instead of as many as the server takes
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// One line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--mode` takes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeName {
+    /// Every frame is expected back
+    Echo,
+    /// The server plays, the callers listen: how well it keeps its pace
+    Playout,
+    /// Connect, UUID, one frame, hang up, and again
+    Setup,
+    /// A UUID and nothing more, for memory
+    Idle,
+    /// A connection and nothing at all, for memory
+    Nameless,
+}
+
+/// What `--phases` takes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PhasesName {
+    /// Evenly
+    Spread,
+    /// All calls send at the same time
+    Together,
+    /// Evenly, with a real Asterisk's jitter: 14.5 to 25.5 ms between frames
+    Asterisk,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Echo => Self::Echo,
+            ModeName::Playout => Self::Playout,
+            ModeName::Setup => Self::Setup,
+            ModeName::Idle => Self::Idle,
+            ModeName::Nameless => Self::Nameless,
+        }
+    }
+}
+
+impl From<PhasesName> for Phases {
+    fn from(name: PhasesName) -> Self {
+        match name {
+            PhasesName::Spread => Self::Spread,
+            PhasesName::Together => Self::Together,
+            PhasesName::Asterisk => Self::Asterisk,
+        }
+    }
+}
+
+pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
+    let load = options.load()?;
+    let report = tokio::task::spawn_blocking(move || {
+        let mut screen = Screen::default();
+        let report = load.run(|progress| screen.show(progress));
+        screen.erase();
+        report
+    });
+    let report = report.await.map_err(Failure::new)?.map_err(Failure::new)?;
+    let text = match options.json {
+        true => serde_json::to_string(&report).map_err(Failure::new)? + "\n",
+        false => table(&report),
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Failure::new)?;
+    let faults = faults(&report);
+    faults.iter().for_each(|fault| complain(fault));
+    Ok(match faults.is_empty() {
+        true => Verdict::Good,
+        false => Verdict::Bad,
+    })
+}
+
+impl Options {
+    fn load(&self) -> Result<Load, Failure> {
+        if self.rate.is_some() && !matches!(self.mode, ModeName::Setup) {
+            return Err(Failure::new("--rate is for --mode setup: leave one out"));
+        }
+        let mut load = Load::new(resolve(&self.address)?, self.calls, self.mode.into())
+            .measure_for(seconds("--seconds", self.seconds)?)
+            .warm_up_for(seconds("--warm-up", self.warm_up)?)
+            .phases(self.phases.into());
+        if let Some(pid) = self.pid {
+            load = load.watch_process(pid);
+        }
+        if let Some(rate) = self.rate {
+            load = load.calls_per_second(rate);
+        }
+        Ok(load)
+    }
+}
+
+fn seconds(option: &str, seconds: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Failure::new(format_args!(
+            "{option} {seconds} is no time: give 0 or more"
+        ))
+    })
+}
+
+/// One line at a terminal that changes while the load runs.
+#[derive(Default)]
+struct Screen {
+    drawn: bool,
+}
+
+impl Screen {
+    fn show(&mut self, progress: &Progress) {
+        if io::stderr().is_terminal() {
+            self.drawn = true;
+            let stage = if progress.measuring {
+                "measuring"
+            } else {
+                "warming up"
+            };
+            let Frames { sent, returned, .. } = progress.frames;
+            let line = format!(
+                "{:6.1} s  {} calls  {stage}  {sent} sent  {returned} back",
+                progress.elapsed.as_secs_f64(),
+                progress.calls
+            );
+            // Without a terminal there is nobody to show it to.
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        }
+    }
+
+    fn erase(&self) {
+        if self.drawn {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut table = Table::default();
+    let frames = &report.frames;
+    let mode = name(report.mode);
+    table.row(
+        mode,
+        format_args!("{} calls, {:.1} s", report.calls, report.seconds),
+    );
+    table.row(
+        "frames",
+        format_args!(
+            "{} sent, {} back, {} lost, {} late, {} silence",
+            frames.sent, frames.returned, frames.lost, frames.late, frames.silence
+        ),
+    );
+    table.row(
+        "",
+        format_args!(
+            "{} duplicate, {} corrupt, {} foreign, {} forbidden, {} blocked",
+            frames.duplicate, frames.corrupt, frames.foreign, frames.forbidden, frames.blocked
+        ),
+    );
+    table.times("round trip", report.round_trip_us);
+    if let Some(playout) = &report.playout {
+        table.times("lateness", Some(playout.lateness_us));
+        table.row(
+            "",
+            format_args!(
+                "{} underruns, {} gaps, longest {:.1} ms, drift {:.1} ppm, {} frames unverified",
+                playout.underruns,
+                playout.gaps,
+                playout.longest_gap_ms,
+                playout.drift_ppm,
+                frames.unverified
+            ),
+        );
+    }
+    if let Some(setup) = &report.setup {
+        table.row(
+            "set up",
+            format_args!(
+                "{} calls, {:.0} a second, {} answered, {} failed",
+                setup.placed, setup.per_second, setup.answered, setup.failed
+            ),
+        );
+        table.times("first frame", setup.first_frame_us);
+    }
+    if let Some(server) = &report.server {
+        let each = |cost: Option<f64>, what| {
+            cost.map_or(String::new(), |cost| format!("{cost:.2} µs CPU a {what}, "))
+        };
+        table.row(
+            "server",
+            format_args!(
+                "{}{}{:.1} % of a core",
+                each(server.cpu_us_per_frame, "frame"),
+                each(server.cpu_us_per_call, "call"),
+                server.cpu_percent
+            ),
+        );
+        table.row(
+            "",
+            format_args!(
+                "{} KiB, {:.2} KiB a call",
+                server.rss_after_kib, server.rss_kib_per_call
+            ),
+        );
+    }
+    let own = report.load_cpu_us_per_frame;
+    let own = own.map_or(String::new(), |cost| format!("{cost:.2} µs CPU a frame, "));
+    table.row(
+        "this load",
+        format_args!("{own}{:.1} % of a core", report.load_cpu_percent),
+    );
+    table.times("sent late", report.send_lateness_us);
+    table.0
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Echo => "echo",
+        Mode::Playout => "playout",
+        Mode::Setup => "setup",
+        Mode::Idle => "idle",
+        _ => "nameless",
+    }
+}
+
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, head: &str, text: std::fmt::Arguments<'_>) {
+        // Writing into a string can't fail.
+        let _ = writeln!(self.0, "{head:<12} {text}");
+    }
+
+    fn times(&mut self, head: &str, times: Option<Percentiles>) {
+        if let Some(Percentiles {
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+            ..
+        }) = times
+        {
+            self.row(
+                head,
+                format_args!(
+                    "p50 {p50:.0} µs, p90 {p90:.0}, p99 {p99:.0}, p99.9 {p999:.0}, max {max:.0}"
+                ),
+            );
+        }
+    }
+}
+
+/// What makes the exit code 1: what is wrong, not what is slow.
+fn faults(report: &Report) -> Vec<String> {
+    let frames = &report.frames;
+    let all = [
+        (frames.duplicate, "frames came twice"),
+        (frames.corrupt, "frames were not what was sent"),
+        (frames.foreign, "frames came to the wrong call"),
+        (
+            frames.forbidden,
+            "messages came that Asterisk drops a call for",
+        ),
+        (report.ended_early as u64, "calls ended before their time"),
+    ];
+    let faults = all.iter().filter(|(count, _)| *count > 0);
+    faults
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
+}

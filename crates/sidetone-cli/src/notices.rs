@@ -1,0 +1,40 @@
+//! What the server counts and no call shows: told when it first happens.
+
+use std::time::Duration;
+
+use sidetone::{ServerHandle, ServerStats};
+use tokio::time::interval;
+
+use crate::{events::Event, report::Teller};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type Count = fn(&ServerStats) -> usize;
+
+const NOTICES: [(Count, &str); 2] = [
+    (
+        |stats| stats.without_identity,
+        "a connection ended without a UUID: a health check, or Answer() is missing before AudioSocket(); further ones are not told",
+    ),
+    (
+        |stats| stats.out_of_descriptors,
+        "a call was lost because the process has no descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not told",
+    ),
+];
+
+/// Looks until it is dropped.
+pub(crate) async fn tell(server: ServerHandle, teller: Teller) {
+    let mut untold = Vec::from(NOTICES);
+    let mut looks = interval(LOOK_EVERY);
+    while !untold.is_empty() {
+        looks.tick().await;
+        let stats = server.stats();
+        untold.retain(|(count, text)| {
+            let happened = count(&stats) > 0;
+            if happened {
+                teller.tell(Event::Notice { text });
+            }
+            !happened
+        });
+    }
+}

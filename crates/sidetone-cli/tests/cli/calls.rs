@@ -1,0 +1,185 @@
+//! Calls to each of the serving commands.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
+
+use sidetone_audio::tone;
+
+use crate::kit::{Running, best_match, last_event, read_stereo, run, stderr, write_mono};
+
+#[test]
+fn echo_gives_a_caller_its_own_voice() {
+    let directory = tempfile::tempdir().unwrap();
+    let (voice, heard) = (
+        directory.path().join("voice.wav"),
+        directory.path().join("heard.wav"),
+    );
+    let said = tone::caller_voice(8000, Duration::from_secs(2), 3);
+    write_mono(&voice, 8000, &said);
+    let (_server, address) = Running::serve("echo");
+    let call = run(&format!(
+        "call {address} --play {} --record {} --expect-audio",
+        voice.display(),
+        heard.display()
+    ));
+    assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
+    assert_eq!(last_event(&call)["ended_by"], "caller");
+    let (rate, left, right) = read_stereo(&heard);
+    assert_eq!(rate, 8000);
+    let (_, left) = best_match(&said, &left);
+    assert!(left > 0.999, "its own side has {left}");
+    // In pieces: on a busy machine a live line leaves out a frame now and then.
+    let pieces: Vec<f64> = said
+        .chunks_exact(2000)
+        .map(|piece| best_match(piece, &right).1)
+        .collect();
+    let mean = pieces.iter().sum::<f64>() / pieces.len() as f64;
+    assert!(mean > 0.9, "{pieces:?}");
+}
+
+#[test]
+fn play_plays_the_whole_file_and_hangs_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sound, heard) = (
+        directory.path().join("sound.wav"),
+        directory.path().join("heard.wav"),
+    );
+    let greeting = tone::greeting(8000);
+    write_mono(&sound, 8000, &greeting);
+    let (mut server, address) = Running::serve(&format!("play {}", sound.display()));
+    let call = run(&format!(
+        "call {address} --record {} --seconds 30 --expect-audio",
+        heard.display()
+    ));
+    assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
+    assert_eq!(last_event(&call)["ended_by"], "server");
+    assert_eq!(server.wait_for("call_ended")["reason"], "finished");
+    let (_, _, right) = read_stereo(&heard);
+    // Pauses of a busy machine stand as silence in the recording.
+    let pieces: Vec<f64> = greeting
+        .chunks_exact(1600)
+        .map(|piece| best_match(piece, &right).1)
+        .collect();
+    let mean = pieces.iter().sum::<f64>() / pieces.len() as f64;
+    assert!(mean > 0.95, "{pieces:?}");
+}
+
+#[test]
+fn play_in_a_loop_goes_on_until_the_caller_hangs_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let sound = directory.path().join("sound.wav");
+    write_mono(
+        &sound,
+        16_000,
+        &tone::caller_voice(16_000, Duration::from_millis(300), 1),
+    );
+    let (mut server, address) = Running::serve(&format!("play {} --loop", sound.display()));
+    let call = run(&format!("call {address} --seconds 2"));
+    assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
+    let ended = server.wait_for("call_ended");
+    assert_eq!(ended["ended_by"], "caller");
+    assert!(last_event(&call)["duration_ms"].as_u64().unwrap() >= 2000);
+}
+
+#[test]
+fn record_leaves_a_whole_file_and_plays_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let voice = directory.path().join("voice.wav");
+    let said = tone::caller_voice(8000, Duration::from_secs(1), 5);
+    write_mono(&voice, 8000, &said);
+    let recordings = directory.path().join("recordings");
+    let (mut server, address) = Running::serve(&format!("record {}", recordings.display()));
+    let call = run(&format!(
+        "call {address} --play {} --expect-audio",
+        voice.display()
+    ));
+    assert_eq!(call.status.code(), Some(1));
+    assert!(
+        stderr(&call).contains("nothing but silence"),
+        "{}",
+        stderr(&call)
+    );
+    let recorded = server.wait_for("recorded");
+    assert!(recorded["failure"].is_null(), "{recorded}");
+    let file = recorded["files"][0].as_str().unwrap();
+    let (rate, left, right) = read_stereo(file.as_ref());
+    assert_eq!(rate, 8000);
+    let pieces: Vec<f64> = said
+        .chunks_exact(2000)
+        .map(|piece| best_match(piece, &left).1)
+        .collect();
+    assert!(
+        pieces.iter().sum::<f64>() / pieces.len() as f64 > 0.9,
+        "{pieces:?}"
+    );
+    assert!(right.iter().all(|sample| *sample == 0));
+}
+
+#[test]
+fn every_serving_command_records_when_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) =
+        Running::serve(&format!("echo --record {}", directory.path().display()));
+    run(&format!("call {address} --seconds 1"));
+    server.wait_for("call_ended");
+    let events = server.stop();
+    let recorded = events
+        .iter()
+        .find(|event| event["event"] == "recorded")
+        .unwrap();
+    assert!(
+        recorded["files"][0].as_str().unwrap().ends_with(".wav"),
+        "{recorded}"
+    );
+    assert_eq!(events.last().unwrap()["event"], "stopped");
+}
+
+#[test]
+fn a_call_that_dies_is_told_with_asterisks_own_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.read_exact(&mut [0; 19]).unwrap();
+        // Audio of length 0: Asterisk drops the call.
+        connection.write_all(&[0x10, 0, 0]).unwrap();
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    let call = run(&format!("call {address}"));
+    server.join().unwrap();
+    assert_eq!(call.status.code(), Some(1));
+    let text = stderr(&call);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("Invalid message length"), "{text}");
+    assert!(
+        last_event(&call)["asterisk_log"]
+            .as_str()
+            .unwrap()
+            .contains("Invalid message length")
+    );
+}
+
+#[test]
+fn a_call_beyond_the_limit_is_turned_away() {
+    let (mut server, address) = Running::serve("echo --max-calls 1");
+    let mut first = Running::start(crate::kit::sidetone(["call", &address, "--seconds", "60"]));
+    server.wait_for("call_started");
+    let second = run(&format!("call {address} --seconds 60"));
+    assert_eq!(last_event(&second)["ended_by"], "server");
+    assert_eq!(server.wait_for("turned_away")["reason"], "full");
+    first.terminate();
+    assert_eq!(first.exit_code(), 0);
+    assert_eq!(server.wait_for("call_ended")["ended_by"], "caller");
+}
+
+#[test]
+fn a_call_from_elsewhere_is_turned_away() {
+    let (mut server, address) = Running::serve("echo --allow 10.0.0.0/8 --allow 192.168.0.0/16");
+    let call = run(&format!("call {address} --seconds 60"));
+    assert_eq!(last_event(&call)["ended_by"], "server");
+    assert_eq!(server.wait_for("turned_away")["reason"], "not_allowed");
+}

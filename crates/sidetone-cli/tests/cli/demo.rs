@@ -1,0 +1,57 @@
+//! The demonstration, judged without its own judgement.
+
+use std::time::Duration;
+
+use sidetone_audio::tone;
+
+use crate::kit::{best_match, read_stereo, sidetone, stderr};
+
+/// In pieces: on a busy machine a live line leaves out a frame now and then.
+const PIECE: usize = 3200;
+
+#[test]
+fn demo_once_leaves_a_recording_in_which_the_caller_heard_what_it_should() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = sidetone(["demo", "--once", "--listen", "127.0.0.1:0"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    let story = String::from_utf8(demo.stdout.clone()).unwrap();
+    assert_eq!(demo.status.code(), Some(0), "{story}{}", stderr(&demo));
+    for line in [
+        "hears the greeting",
+        "hears itself",
+        "hears the digit",
+        "hung up",
+        "demo.wav",
+    ] {
+        assert!(story.contains(line), "{line:?} is not in {story}");
+    }
+
+    let (rate, caller, server) = read_stereo(&directory.path().join("demo.wav"));
+    assert_eq!(rate, 8000);
+    let (at, greeting) = best_match(&tone::greeting(8000), &server[..24_000]);
+    assert!(greeting >= 0.9, "the greeting: {greeting} at {at}");
+
+    let voice = tone::caller_voice(8000, Duration::from_millis(3200), 7);
+    let (spoken_at, spoken) = best_match(&voice, &caller);
+    assert!(
+        spoken >= 0.99,
+        "the caller's own side: {spoken} at {spoken_at}"
+    );
+    let echo: Vec<f64> = voice
+        .chunks_exact(PIECE)
+        .enumerate()
+        .map(|(place, piece)| {
+            let from = spoken_at + place * PIECE;
+            let (delay, correlation) = best_match(piece, &server[from..from + PIECE + 4800]);
+            assert!(
+                delay < 4800,
+                "an echo comes later than it was said, and soon"
+            );
+            correlation
+        })
+        .collect();
+    let mean = echo.iter().sum::<f64>() / echo.len() as f64;
+    assert!(mean >= 0.9, "the echo: {echo:?}");
+}

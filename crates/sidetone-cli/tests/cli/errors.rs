@@ -1,0 +1,123 @@
+//! What can't begin: one line that says what to do, exit code 2, before anything listens.
+
+use std::net::TcpListener;
+
+use crate::kit::{run, sidetone, stderr};
+
+/// Runs it and checks all but the words.
+fn refusal(line: &str) -> String {
+    let output = run(line);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{line}: {text}");
+    assert_eq!(text.lines().count(), 1, "{line}: {text}");
+    assert!(
+        output.stdout.is_empty(),
+        "{line}: it began: {:?}",
+        output.stdout
+    );
+    text
+}
+
+#[test]
+fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
+    assert!(refusal("echo --listen nonsense").contains("HOST:PORT"));
+    assert!(refusal("echo --listen 127.0.0.1:99999").contains("HOST:PORT"));
+    assert!(refusal("echo --listen no-such-host.invalid:9092").contains("HOST:PORT"));
+    assert!(refusal("call nonsense").contains("HOST:PORT"));
+}
+
+#[test]
+fn an_address_of_another_machine_is_told() {
+    // TEST-NET-2: nobody has it.
+    assert!(refusal("echo --listen 198.51.100.1:9092 --allow any").contains("no such address"));
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for command in ["echo", "demo"] {
+        let output = sidetone([command, "--listen", &address.to_string()])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("--listen 127.0.0.1:0"), "{text}");
+    }
+}
+
+#[test]
+fn listening_beyond_loopback_asks_who_may_connect() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let text = refusal(&format!("echo --listen {address}"));
+        assert!(text.contains("--allow any"), "{text}");
+        assert!(text.contains("--allow 10.0.0.0/8"), "{text}");
+    }
+    assert!(refusal("echo --allow ten").contains("10.0.0.0/8"));
+}
+
+#[test]
+fn a_sound_that_cant_be_played_is_told_before_it_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    assert!(refusal("play no-such-file.wav").contains("no such file"));
+    assert!(refusal(&format!("play {}", directory.path().display())).contains("directory"));
+    let text = file("text.wav", b"this is text");
+    assert!(refusal(&format!("play {text}")).contains("sox"));
+    assert!(refusal(&format!("call 127.0.0.1:1 --play {text}")).contains("sox"));
+    let empty = file("empty.wav", b"");
+    assert!(refusal(&format!("play {empty}")).contains("no sound"));
+}
+
+#[test]
+fn a_place_that_cant_be_written_is_told_before_the_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let inside = file.join("inside").display().to_string();
+    assert!(refusal(&format!("record {inside}")).contains("directory"));
+    assert!(refusal(&format!("echo --record {inside}")).contains("directory"));
+    assert!(
+        refusal(&format!("call 127.0.0.1:1 --record {inside}")).contains("choose another place")
+    );
+}
+
+#[test]
+fn what_a_call_cant_be_is_told() {
+    assert!(refusal("call 127.0.0.1:1 --rate 11025").contains("16000 (slin16)"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf 12x").contains("0-9"));
+    assert!(refusal("call 127.0.0.1:1 --uuid 17").contains("UUID"));
+    assert!(refusal("call 127.0.0.1:1 --seconds -1").contains("--seconds"));
+    assert!(refusal("call 127.0.0.1:1 --seconds 0").contains("--seconds"));
+}
+
+#[test]
+fn a_server_that_isnt_there_is_told() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert!(refusal(&format!("call {free}")).contains("start the server"));
+}
+
+#[test]
+fn a_word_too_few_or_too_many_is_told_in_one_line() {
+    for line in [
+        "play",
+        "record",
+        "call",
+        "frobnicate",
+        "echo --frob",
+        "echo --codec g722",
+        "echo --max-calls 0",
+    ] {
+        assert!(refusal(line).contains("--help"), "{line}");
+    }
+}

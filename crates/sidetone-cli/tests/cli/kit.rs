@@ -1,0 +1,173 @@
+//! Starts the command, reads its events, ends it.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Longer than anything here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn sidetone<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sidetone"));
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(line: &str) -> Output {
+    sidetone(line.split_whitespace()).output().unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A command that runs and writes JSON lines.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    pub(crate) seen: Vec<Value>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// A server on a free port, and its address.
+    pub(crate) fn serve(line: &str) -> (Self, String) {
+        let words = line.split_whitespace().chain(["--listen", "127.0.0.1:0"]);
+        let mut server = Self::start(sidetone(words));
+        let address = server.wait_for("listening")["address"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (server, address)
+    }
+
+    /// The next event of this name.
+    pub(crate) fn wait_for(&mut self, name: &str) -> Value {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                panic!("no event {name:?} came, only {:#?}", self.seen);
+            };
+            let event: Value = serde_json::from_str(&line).unwrap();
+            self.seen.push(event.clone());
+            if event["event"] == name {
+                return event;
+            }
+        }
+    }
+
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end and returns the exit code; the other events are in `seen`.
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        for line in self.lines.iter() {
+            self.seen.push(serde_json::from_str(&line).unwrap());
+        }
+        self.child.wait().unwrap().code().unwrap()
+    }
+
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.seen
+            .iter()
+            .filter(|event| event["event"] == name)
+            .count()
+    }
+
+    /// Ends a server as its operator would, and checks that it ends well.
+    pub(crate) fn stop(mut self) -> Vec<Value> {
+        self.terminate();
+        assert_eq!(self.exit_code(), 0);
+        std::mem::take(&mut self.seen)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing outlives its test; most have ended by themselves.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last JSON line of a command that is over.
+pub(crate) fn last_event(output: &Output) -> Value {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+/// Left and right of a stereo WAV file.
+pub(crate) fn read_stereo(path: &Path) -> (u32, Vec<i16>, Vec<i16>) {
+    let mut wav = hound::WavReader::open(path).unwrap();
+    assert_eq!(wav.spec().channels, 2);
+    let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+    let side = |first: usize| samples.iter().skip(first).step_by(2).copied().collect();
+    (wav.spec().sample_rate, side(0), side(1))
+}
+
+pub(crate) fn write_mono(path: &Path, rate: u32, samples: &[i16]) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    samples
+        .iter()
+        .for_each(|sample| wav.write_sample(*sample).unwrap());
+    wav.finalize().unwrap();
+}
+
+/// Where `sound` lies best in `heard`, and how alike they are there: −1 to 1.
+pub(crate) fn best_match(sound: &[i16], heard: &[i16]) -> (usize, f64) {
+    // Every seventh sample finds the place, all of them say how good it is.
+    let rough = |at: usize| correlation(sound.iter().step_by(7), heard[at..].iter().step_by(7));
+    let at = (0..=heard.len() - sound.len())
+        .max_by(|a, b| rough(*a).total_cmp(&rough(*b)))
+        .unwrap();
+    (at, correlation(sound.iter(), heard[at..].iter()))
+}
+
+fn correlation<'a>(
+    sound: impl Iterator<Item = &'a i16>,
+    heard: impl Iterator<Item = &'a i16>,
+) -> f64 {
+    let (mut product, mut sound_power, mut heard_power) = (0.0, 0.0, 0.0);
+    for (a, b) in sound.zip(heard) {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        product += a * b;
+        sound_power += a * a;
+        heard_power += b * b;
+    }
+    product / (sound_power * heard_power).sqrt().max(1.0)
+}

@@ -1,0 +1,9 @@
+//! The `sidetone` command as its users have it: what they type, what they read, which exit code comes.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod demo;
+mod errors;
+mod kit;
+mod schema;
+mod shutdown;

@@ -1,0 +1,131 @@
+//! What programs read: one JSON object per line, and its fields.
+
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::kit::{Running, run};
+
+fn keys(event: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = event
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn call_ended_has_its_fixed_fields() {
+    let (mut server, address) = Running::serve("echo");
+    run(&format!("call {address} --dtmf 1# --seconds 2"));
+    let ended = server.wait_for("call_ended");
+    assert_eq!(
+        keys(&ended),
+        [
+            "codec",
+            "digits",
+            "duration_ms",
+            "ended_by",
+            "event",
+            "frames_in",
+            "frames_out",
+            "gaps",
+            "id",
+            "lagged",
+            "peer",
+            "reason",
+            "slips",
+            "time",
+            "underruns",
+            "worst_lateness_ms",
+        ]
+    );
+    assert_eq!(ended["codec"], "slin");
+    assert_eq!(ended["digits"], 2);
+    assert_eq!(ended["ended_by"], "caller");
+    assert_eq!(ended["reason"], "caller_hung_up");
+    for number in ["duration_ms", "frames_in", "frames_out"] {
+        assert!(ended[number].as_u64().unwrap() > 0, "{number} in {ended}");
+    }
+    for number in ["gaps", "slips", "underruns", "lagged"] {
+        assert!(ended[number].is_u64(), "{number} in {ended}");
+    }
+    assert!(ended["worst_lateness_ms"].is_number());
+    assert!(ended["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn the_events_of_a_call_come_in_order() {
+    let id = "40325ec2-5efd-4bd3-805f-53576e581d13";
+    let (mut server, address) = Running::serve("echo");
+    run(&format!("call {address} --uuid {id} --dtmf 5 --seconds 2"));
+    server.wait_for("call_ended");
+    let events = server.stop();
+    let names: Vec<&str> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        // A busy machine makes frames late.
+        .filter(|name| *name != "lagged")
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "listening",
+            "call_started",
+            "dtmf",
+            "call_ended",
+            "shutting_down",
+            "stopped"
+        ]
+    );
+    let of_the_call = events.iter().filter(|event| event.get("id").is_some());
+    assert!(of_the_call.clone().count() >= 3);
+    of_the_call.for_each(|event| assert_eq!(event["id"], id));
+}
+
+#[test]
+fn digits_are_shown_only_to_who_asks_for_them() {
+    for (option, shown) in [("", "*"), ("--log-digits", "7")] {
+        let (mut server, address) = Running::serve(&format!("echo {option}"));
+        run(&format!("call {address} --dtmf 7 --seconds 1.5"));
+        assert_eq!(server.wait_for("dtmf")["digit"], shown);
+    }
+}
+
+#[test]
+fn the_dialplan_lines_name_the_address() {
+    let (server, address) = Running::serve("echo");
+    let listening = &server.seen[0];
+    let dialplan = listening["dialplan"].as_array().unwrap();
+    let line = format!(" same => n,AudioSocket(${{CALL_ID}},{address})");
+    assert!(
+        dialplan.iter().any(|text| *text == line.as_str()),
+        "{listening}"
+    );
+}
+
+#[test]
+fn a_wideband_call_is_told_by_its_name() {
+    let (mut server, address) = Running::serve("echo");
+    run(&format!("call {address} --rate 16000 --seconds 1"));
+    assert_eq!(server.wait_for("call_ended")["codec"], "slin16");
+}
+
+#[test]
+fn a_connection_without_a_uuid_is_noticed_once() {
+    let (mut server, address) = Running::serve("echo");
+    for _ in 0..3 {
+        TcpStream::connect(&address).unwrap();
+    }
+    let notice = server.wait_for("notice");
+    assert!(
+        notice["text"].as_str().unwrap().contains("Answer()"),
+        "{notice}"
+    );
+    let events = server.stop();
+    let notices = events.iter().filter(|event| event["event"] == "notice");
+    assert_eq!(notices.count(), 1);
+}

@@ -1,0 +1,103 @@
+//! An echo of the library's that keeps what it was told and when: what a caller may lose to a busy machine, and not to the server.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use sidetone::{Builder, Call, CodecNotice, Event, Rate};
+use sidetone_caller::exact_runs;
+
+use crate::serve::Served;
+use crate::wire::FRAME;
+
+/// What a live source covers from its first frame on: frames that come later than this may leave a hole.
+const COVERED: Duration = Duration::from_millis(12);
+
+/// An echo for one call.
+pub(crate) struct Echo {
+    pub(crate) served: Served,
+    notes: Arc<Mutex<Notes>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    /// When each frame came, and how much audio was before it.
+    frames: Vec<(Instant, Duration)>,
+    sounded: Duration,
+    rates: Vec<Rate>,
+    codec: Vec<CodecNotice>,
+}
+
+impl Echo {
+    pub(crate) async fn start(builder: Builder) -> anyhow::Result<Self> {
+        let notes = Arc::<Mutex<Notes>>::default();
+        let noted = Arc::clone(&notes);
+        let served = Served::start(builder, move |call| echo(call, Arc::clone(&noted))).await?;
+        Ok(Self { served, notes })
+    }
+
+    /// The rates at which audio came in, each time it changed.
+    pub(crate) fn rates(&self) -> Vec<Rate> {
+        self.notes.lock().unwrap().rates.clone()
+    }
+
+    /// What the server said of the codec.
+    pub(crate) fn notices(&self) -> Vec<CodecNotice> {
+        self.notes.lock().unwrap().codec.clone()
+    }
+
+    /// How often the machine was too busy for an echo to be whole: frames reached the handler later than a live source covers,
+    /// wherever on their way they were held up. None on a machine that has nothing else to do.
+    pub(crate) fn disturbances(&self) -> usize {
+        let notes = self.notes.lock().unwrap();
+        let Some((start, _)) = notes.frames.first() else {
+            return 0;
+        };
+        let offset = |(at, sounded): &(Instant, Duration)| {
+            (*at - *start).as_nanos() as i64 - sounded.as_nanos() as i64
+        };
+        let earliest = notes.frames.iter().map(offset).min().unwrap_or_default();
+        let late = |offset: &i64| offset - earliest > COVERED.as_nanos() as i64;
+        notes.frames.iter().map(offset).filter(late).count()
+    }
+
+    /// All that was said came back bit by bit in one piece, but for what the machine disturbed: each disturbance can leave a hole,
+    /// and a frame too many that is dropped later.
+    pub(crate) fn is_exact(&self, said: &[i16], heard: &[i16]) -> anyhow::Result<()> {
+        let (runs, disturbances) = (exact_runs(said, heard), self.disturbances());
+        let whole: usize = runs.iter().map(|run| run.length.min(said.len())).sum();
+        if disturbances > 0 {
+            eprintln!("    the machine was too busy {disturbances} times");
+        }
+        ensure!(
+            !runs.is_empty() && runs.len() <= 1 + 2 * disturbances,
+            "{disturbances} disturbances, yet {runs:?}"
+        );
+        ensure!(
+            whole + 2 * FRAME * disturbances >= said.len(),
+            "{disturbances} disturbances, yet {whole} of {} samples: {runs:?}",
+            said.len()
+        );
+        Ok(())
+    }
+}
+
+async fn echo(mut call: Call, notes: Arc<Mutex<Notes>>) {
+    let mut line = call.live();
+    while let Some(event) = call.next().await {
+        match event {
+            Event::Audio(frame) => {
+                line.push(frame.samples());
+                let mut notes = notes.lock().unwrap();
+                let came = (Instant::now(), notes.sounded);
+                notes.frames.push(came);
+                notes.sounded += frame.duration();
+                if notes.rates.last() != Some(&frame.rate()) {
+                    notes.rates.push(frame.rate());
+                }
+            }
+            Event::Codec(notice) => notes.lock().unwrap().codec.push(notice),
+            _ => {}
+        }
+    }
+}

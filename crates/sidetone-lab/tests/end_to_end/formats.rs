@@ -1,0 +1,303 @@
+//! Echo in every format that an AudioSocket call can have, in both modes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use sidetone::{Codec, CodecNotice, Rate, Server};
+use sidetone_audio::g711::Law;
+use sidetone_audio::resample::resample_clip;
+use sidetone_audio::sound::Sound as SoundFile;
+use sidetone_caller::{Codec as Leg, exact_runs, ramp};
+use sidetone_lab::fetch;
+use sidetone_lab::phone::{Phone, PhoneOptions};
+use uuid::Uuid;
+
+use crate::alike::{alike, alike_in_pieces};
+use crate::echo::Echo;
+use crate::person::samples;
+use crate::serve::{Placed, Way, place, place_from};
+use crate::wire::{FRAME, SOON};
+use crate::{Lab, scenarios};
+
+scenarios![
+    the_application_echoes_slin_bit_by_bit,
+    dial_echoes_slin_bit_by_bit,
+    dial_without_a_codec_echoes_slin_bit_by_bit,
+    dial_echoes_every_rate,
+    dial_without_a_codec_echoes_every_callers_rate,
+    the_application_echoes_callers_of_every_rate,
+    a_narrow_caller_is_echoed_through_every_rate,
+    companded_audio_is_echoed_when_the_server_is_told,
+    companded_audio_is_echoed_when_the_server_finds_out,
+    phones_without_a_codec_in_dial_are_echoed,
+    companded_audio_is_reported_when_slin_is_expected,
+];
+
+const LAWS: [(Law, Codec); 2] = [(Law::Ulaw, Codec::Ulaw), (Law::Alaw, Codec::Alaw)];
+
+const WIDE: [Rate; 8] = [
+    Rate::Slin12,
+    Rate::Slin16,
+    Rate::Slin24,
+    Rate::Slin32,
+    Rate::Slin44,
+    Rate::Slin48,
+    Rate::Slin96,
+    Rate::Slin192,
+];
+
+async fn the_application_echoes_slin_bit_by_bit(lab: Arc<Lab>) -> anyhow::Result<()> {
+    echoes_bit_by_bit(&lab, Way::Application).await
+}
+
+async fn dial_echoes_slin_bit_by_bit(lab: Arc<Lab>) -> anyhow::Result<()> {
+    echoes_bit_by_bit(&lab, Way::Dial("slin")).await
+}
+
+async fn dial_without_a_codec_echoes_slin_bit_by_bit(lab: Arc<Lab>) -> anyhow::Result<()> {
+    echoes_bit_by_bit(&lab, Way::DialPlain).await
+}
+
+async fn echoes_bit_by_bit(lab: &Lab, way: Way) -> anyhow::Result<()> {
+    let echo = Echo::start(Server::builder()).await?;
+    let call = place(lab, echo.served.address, way).await?;
+    let said = ramp(1, 0, 100 * FRAME);
+    let heard = hears(&call, &said).await?;
+    call.person.hang_up().await?;
+    echo.is_exact(&said, &heard)
+}
+
+/// Says it, and answers what was heard from then on until its echo must have come.
+async fn hears(call: &Placed, said: &[i16]) -> anyhow::Result<Vec<i16>> {
+    let before = call.person.heard().len();
+    call.person.say(said);
+    call.person.quiet().await;
+    let messages = call.person.heard().len();
+    call.person.has_heard(messages + 15).await?;
+    Ok(samples(&call.person.heard()[before..]))
+}
+
+async fn dial_echoes_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
+    all_alike(&lab, WIDE.map(|rate| (Way::Dial(rate.name()), rate, rate))).await
+}
+
+async fn dial_without_a_codec_echoes_every_callers_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
+    all_alike(&lab, WIDE.map(|rate| (Way::DialPlain, rate, rate))).await
+}
+
+async fn the_application_echoes_callers_of_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
+    all_alike(&lab, WIDE.map(|rate| (Way::Application, rate, Rate::Slin))).await
+}
+
+async fn a_narrow_caller_is_echoed_through_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
+    all_alike(
+        &lab,
+        WIDE.map(|rate| (Way::Dial(rate.name()), Rate::Slin, rate)),
+    )
+    .await
+}
+
+/// Callers of one rate hear their own voice from a server of another, though Asterisk may resample it twice. All at once, for
+/// their calls are long; judged afterwards, for that takes the machine.
+async fn all_alike(lab: &Lab, calls: [(Way, Rate, Rate); 8]) -> anyhow::Result<()> {
+    let voice = voice()?;
+    let heard = calls.map(|(way, caller, server)| echoed(lab, way, caller, server, &voice));
+    for ((way, caller, server), (echo, said, heard)) in calls.iter().zip(try_join_all(heard).await?)
+    {
+        let name = format!("{way:?} from a caller of {}", caller.name());
+        let likeness = match exact_runs(&said, &heard)[..] {
+            // To the bit, so there is nothing to search for.
+            [run] if run.length >= said.len() => 1.0,
+            _ => match alike(&said, &heard, caller.hz()) {
+                broken if broken < 0.95 && echo.disturbances() > 0 => {
+                    alike_in_pieces(&said, &heard, caller.hz())
+                }
+                whole => whole,
+            },
+        };
+        eprintln!("    {name}: correlates {likeness:.4}");
+        ensure!(likeness >= 0.95, "{name}: correlates {likeness:.4}");
+        ensure!(
+            echo.rates() == [*server],
+            "{name}: the server saw {:?}",
+            echo.rates()
+        );
+    }
+    Ok(())
+}
+
+async fn echoed(
+    lab: &Lab,
+    way: Way,
+    caller: Rate,
+    server: Rate,
+    voice: &[i16],
+) -> anyhow::Result<(Echo, Vec<i16>, Vec<i16>)> {
+    let said = resample_clip(voice, Rate::Slin.hz(), caller.hz())?;
+    let echo = Echo::start(Server::builder()).await?;
+    let call = place_from(lab, echo.served.address, way, Leg::Slin(caller)).await?;
+    let heard = hears(&call, &said).await?;
+    let way_back = call.person.heard();
+    call.person.hang_up().await?;
+    ensure!(
+        way_back.iter().all(|sound| sound.kind == caller.code()),
+        "{} to {}: a frame of another kind came",
+        caller.name(),
+        server.name()
+    );
+    Ok((echo, said, heard))
+}
+
+async fn companded_audio_is_echoed_when_the_server_is_told(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (law, codec) in LAWS {
+        // What the law can say exactly, so that no rounding is in the way.
+        let said = through(law, &ramp(2, 0, 100 * FRAME));
+        let (echo, heard) = echo_companded(&lab, law, codec, &said).await?;
+        echo.is_exact(&said, &heard)?;
+        ensure!(echo.notices().is_empty(), "{law:?}: {:?}", echo.notices());
+    }
+    Ok(())
+}
+
+async fn companded_audio_is_echoed_when_the_server_finds_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+    for (law, codec) in LAWS {
+        let said = through(law, &voice()?);
+        let (echo, heard) = echo_companded(&lab, law, Codec::Auto, &said).await?;
+        ensure!(
+            echo.notices() == [CodecNotice::Decided(codec)],
+            "{law:?}: {:?}",
+            echo.notices()
+        );
+        // What was held back until it knew comes at once, and is too much for a live source: a few frames are dropped.
+        let rest = &said[said.len() / 2..];
+        let exact: usize = exact_runs(rest, &heard).iter().map(|run| run.length).sum();
+        ensure!(
+            exact + (4 + echo.disturbances()) * FRAME >= rest.len(),
+            "{law:?}: {exact} of {} samples",
+            rest.len()
+        );
+    }
+    Ok(())
+}
+
+/// A caller says this into `Dial` with the codec of that law: the server's end, and what the caller heard.
+async fn echo_companded(
+    lab: &Lab,
+    law: Law,
+    codec: Codec,
+    said: &[i16],
+) -> anyhow::Result<(Echo, Vec<i16>)> {
+    let echo = Echo::start(Server::builder().codec(codec)).await?;
+    let call = place(lab, echo.served.address, Way::Dial(name(law))).await?;
+    let heard = hears(&call, said).await?;
+    call.person.hang_up().await?;
+    Ok((echo, heard))
+}
+
+/// Without `c()` the server gets what the phone speaks.
+async fn phones_without_a_codec_in_dial_are_echoed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let calls = LAWS
+        .into_iter()
+        .flat_map(|(law, codec)| [(law, codec, codec), (law, codec, Codec::Auto)]);
+    try_join_all(calls.map(|(law, codec, told)| phone_is_echoed(&lab, law, codec, told)))
+        .await
+        .map(drop)
+}
+
+async fn phone_is_echoed(lab: &Lab, law: Law, codec: Codec, told: Codec) -> anyhow::Result<()> {
+    let echo = Echo::start(Server::builder().codec(told)).await?;
+    let number = format!("plain-{}-{}", echo.served.address.port(), Uuid::new_v4());
+    let options = PhoneOptions {
+        law,
+        ..PhoneOptions::default()
+    };
+    let phone = Phone::call(&lab.asterisk, &number, options).await?;
+    let said = through(law, &voice()?);
+    phone.say(&said);
+    phone.say(&[0; 25 * FRAME]);
+    phone.quiet().await;
+    let mut heard = Vec::new();
+    let packets = phone.hang_up().await?;
+    packets
+        .iter()
+        .for_each(|packet| law.decode(&packet.payload, &mut heard));
+    // The first words find out what they are.
+    let likeness = alike_in_pieces(&said[said.len() / 2..], &heard, Rate::Slin.hz());
+    eprintln!("    {law:?} to a server of {told}: correlates {likeness:.4}");
+    ensure!(
+        likeness >= 0.95,
+        "{law:?} told {told}: correlates {likeness:.4}"
+    );
+    let expected: &[_] = match told {
+        Codec::Auto => &[CodecNotice::Decided(codec)],
+        _ => &[],
+    };
+    ensure!(
+        echo.notices() == expected,
+        "{law:?} told {told}: {:?}",
+        echo.notices()
+    );
+    Ok(())
+}
+
+async fn companded_audio_is_reported_when_slin_is_expected(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let echo = Echo::start(Server::builder().codec(Codec::Slin)).await?;
+    let call = place(&lab, echo.served.address, Way::Dial("ulaw")).await?;
+    call.person.say(&voice()?);
+    let reported = async {
+        while echo.notices().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, reported)
+        .await
+        .context("no notice")?;
+    call.person.hang_up().await?;
+    let notices = echo.notices();
+    let [
+        notice @ CodecNotice::Mismatch {
+            expected: Codec::Slin,
+            bytes_per_second,
+        },
+    ] = notices[..]
+    else {
+        anyhow::bail!("{notices:?}");
+    };
+    ensure!(
+        (7_000..=9_000).contains(&bytes_per_second),
+        "{bytes_per_second}"
+    );
+    ensure!(
+        notice
+            .to_string()
+            .contains("Dial(AudioSocket/HOST:PORT/UUID/c(slin))"),
+        "{notice}"
+    );
+    Ok(())
+}
+
+/// Two seconds of a human voice at 8 kHz.
+fn voice() -> anyhow::Result<Vec<i16>> {
+    let sounds = fetch::package("asterisk-core-sounds-en-wav")?;
+    let file = sounds.join("usr/share/asterisk/sounds/en_US_f_Allison/vm-instructions.wav");
+    let mut samples = SoundFile::open(file)?.to_rate(Rate::Slin.hz())?.samples;
+    samples.truncate(100 * FRAME);
+    ensure!(samples.len() == 100 * FRAME, "the prompt is too short");
+    Ok(samples)
+}
+
+fn through(law: Law, samples: &[i16]) -> Vec<i16> {
+    samples
+        .iter()
+        .map(|sample| law.decode_byte(law.encode_sample(*sample)))
+        .collect()
+}
+
+fn name(law: Law) -> &'static str {
+    match law {
+        Law::Ulaw => "ulaw",
+        Law::Alaw => "alaw",
+    }
+}

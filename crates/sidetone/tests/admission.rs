@@ -1,0 +1,171 @@
+//! Who is let in, and what those hear who are not.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use sidetone::{Admission, Call, EndReason, Request, Server};
+use sidetone_caller::{Caller, Voice, Why};
+use support::{calls, echo, id, listen, millis, serve};
+
+/// All that the other side sends to a call until it closes.
+async fn all_said(address: SocketAddr) -> Vec<u8> {
+    let listen = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(&[&[0x01, 0, 16][..], &[7; 16]].concat())
+            .unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        said
+    };
+    tokio::task::spawn_blocking(listen).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
+    let server = serve(Server::builder().max_calls(0), echo).await;
+    assert_eq!(all_said(server.address).await, [0, 0, 0]);
+    let stats = server.handle.stats();
+    assert_eq!((stats.turned_away, stats.calls, stats.running), (1, 0, 0));
+    let ended = server.end().await;
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].reason, EndReason::Full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
+    let settings = Server::builder().allow("10.0.0.0/8".parse().unwrap());
+    let server = serve(settings, echo).await;
+    assert_eq!(all_said(server.address).await, [0, 0, 0]);
+    let ended = server.end().await;
+    assert_eq!(ended[0].reason, EndReason::NotAllowed);
+    assert_eq!(ended[0].id, id(0x0707_0707_0707_0707_0707_0707_0707_0707));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
+    let hook = |request: Request| async move {
+        match request.id == id(1) {
+            true => Admission::turn_away(),
+            false => Admission::accept_with(String::from("welcome")),
+        }
+    };
+    let (told, mut data) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        told.send(call.data::<String>().cloned()).unwrap();
+        listen(call)
+    };
+    let server = serve(Server::builder().admit(hook), handler).await;
+    let length = millis(300);
+    let refused = server.caller().uuid(id(1)).hang_up_after(length);
+    let admitted = server.caller().uuid(id(2)).hang_up_after(length);
+    let records = calls(vec![refused, admitted]).await;
+    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert!(records[0].heard_samples().iter().all(|sample| *sample == 0));
+    assert_eq!(records[1].ended.why, Why::HungUp);
+    assert_eq!(data.recv().await.unwrap().as_deref(), Some("welcome"));
+    let stats = server.handle.stats();
+    assert_eq!((stats.turned_away, stats.calls), (1, 1));
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let reasons: Vec<_> = ended.iter().map(|summary| summary.reason).collect();
+    assert_eq!(reasons, [EndReason::Refused, EndReason::CallerHungUp]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
+    let hook = |request: Request| async move {
+        if request.id == id(1) {
+            tokio::time::sleep(millis(500)).await;
+            return Admission::accept();
+        }
+        Admission::turn_away()
+    };
+    let server = serve(Server::builder().admit(hook), echo).await;
+    let slow = server
+        .caller()
+        .uuid(id(1))
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(1500));
+    let quick = server.caller().uuid(id(2)).start_after(millis(100));
+    let records = calls(vec![slow, quick]).await;
+    assert!(!records[0].echo().is_empty(), "it was let in");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hangs_up_before_the_decision_meets_no_handler() {
+    let hook = |_| async {
+        tokio::time::sleep(millis(600)).await;
+        Admission::accept()
+    };
+    let (told, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        told.send(call.id()).unwrap();
+        listen(call)
+    };
+    let server = serve(Server::builder().admit(hook), handler).await;
+    let impatient = server.caller().uuid(id(1)).hang_up_after(millis(200));
+    let patient = server.caller().uuid(id(2)).hang_up_after(millis(1200));
+    calls(vec![impatient, patient]).await;
+    assert_eq!(handled.recv().await, Some(id(2)));
+    assert!(handled.try_recv().is_err());
+    let ended = server.end().await;
+    assert_eq!(ended.len(), 2);
+    assert!(
+        ended
+            .iter()
+            .all(|summary| summary.reason == EndReason::CallerHungUp)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_panics_ends_its_call_and_no_other() {
+    let hook = |request: Request| async move {
+        assert!(request.id != id(1), "as this test wants it");
+        Admission::accept()
+    };
+    let server = serve(Server::builder().admit(hook), echo).await;
+    let failed = server.caller().uuid(id(1));
+    let other = server
+        .caller()
+        .uuid(id(2))
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(600));
+    let records = calls(vec![failed, other]).await;
+    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert!(!records[1].echo().is_empty());
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
+    const WITHIN: usize = 10;
+    let server = serve(Server::builder().max_calls(WITHIN), echo).await;
+    let within = (0..WITHIN as u64).map(|n| {
+        server
+            .caller()
+            .say(Voice::Ramp(n))
+            .hang_up_after(Duration::from_secs(2))
+    });
+    let beyond = (0..50).map(|n| Caller::new(server.address).start_after(millis(500 + 10 * n)));
+    let records = calls(within.chain(beyond).collect()).await;
+    let (within, beyond) = records.split_at(WITHIN);
+    for record in within {
+        assert_eq!(record.ended.why, Why::HungUp);
+        let echoes = record.echo();
+        assert_eq!(echoes[0].said, 0, "{echoes:?}");
+    }
+    for record in beyond {
+        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.counts.frames_heard, 0);
+    }
+    assert_eq!(server.handle.stats().turned_away, 50);
+    assert_eq!(server.end().await.len(), WITHIN + 50);
+}

@@ -1,0 +1,179 @@
+//! The two-callback style: each call's closure lives and ends with its call, whatever others do.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use sidetone::{
+    CallError, Clip, EndReason, Uuid,
+    callback::{self, CallInfo, Input, Reply},
+};
+use sidetone_caller::{Caller, Voice, Why, call_all, ramp};
+
+const SOON: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(500);
+
+/// Says when it is dropped.
+struct Tells(std::sync::mpsc::Sender<&'static str>, &'static str);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        let _ = self.0.send(self.1);
+    }
+}
+
+fn all(from: Receiver<&'static str>) -> Vec<&'static str> {
+    from.iter().collect()
+}
+
+#[test]
+fn ended_is_told_once_and_then_the_closure_is_dropped() {
+    let (told, tell) = channel();
+    let server = callback::start_server(
+        move |_: &CallInfo| {
+            let life = Tells(told.clone(), "dropped");
+            move |input: Input<'_>, _: &mut Reply| {
+                if let Input::Ended(reason) = input {
+                    assert_eq!(reason, EndReason::CallerHungUp);
+                    life.0.send("ended").unwrap();
+                }
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    Caller::new(server.local_addr())
+        .say(Voice::Ramp(1))
+        .hang_up_after(SHORT)
+        .call()
+        .unwrap();
+    assert_eq!(tell.recv_timeout(SOON), Ok("ended"));
+    assert_eq!(
+        tell.recv_timeout(SOON),
+        Ok("dropped"),
+        "while the server runs on"
+    );
+    drop(server);
+    assert!(all(tell).is_empty());
+}
+
+#[test]
+fn a_callback_that_panics_ends_its_call_and_no_other() {
+    let failing = Uuid::from_u128(1);
+    let (told, errors) = channel();
+    let server = callback::start_server(
+        move |call: &CallInfo| {
+            let fails = call.id == failing;
+            let mut frames = 0;
+            move |input: Input<'_>, reply: &mut Reply| {
+                if let Input::Audio(samples) = input {
+                    frames += 1;
+                    assert!(!fails || frames < 10, "as this test wants it");
+                    reply.send(samples);
+                }
+            }
+        },
+        move |call: &CallInfo, error: &CallError| told.send((call.id, error.to_string())).unwrap(),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = |n| {
+        let caller = Caller::new(server.local_addr()).uuid(Uuid::from_u128(n));
+        caller.say(Voice::Ramp(n as u64)).hang_up_after(2 * SHORT)
+    };
+    let records = call_all(vec![caller(1), caller(2)]);
+    let [failed, other] = [0, 1].map(|index: usize| records[index].clone().unwrap());
+    assert_eq!(
+        (failed.ended.why, other.ended.why),
+        (Why::ServerHungUp, Why::HungUp)
+    );
+    assert!(other.heard.last().unwrap().at > failed.ended.at);
+    assert_eq!(other.echo()[0].said, 0);
+    let (id, error) = errors.recv_timeout(SOON).unwrap();
+    assert_eq!(id, failing);
+    assert!(error.contains("as this test wants it"), "{error}");
+    drop(server);
+    assert!(errors.recv().is_err(), "it is told once");
+}
+
+#[test]
+fn a_factory_that_panics_ends_its_call_and_no_other() {
+    let server = callback::start_server(
+        |call: &CallInfo| {
+            assert!(call.id != Uuid::from_u128(1), "as this test wants it");
+            |input: Input<'_>, reply: &mut Reply| {
+                if let Input::Audio(samples) = input {
+                    reply.send(samples);
+                }
+            }
+        },
+        |_, _| {},
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = |n| {
+        let caller = Caller::new(server.local_addr()).uuid(Uuid::from_u128(n));
+        caller.say(Voice::Ramp(1)).hang_up_after(SHORT)
+    };
+    let records = call_all(vec![caller(1), caller(2)]);
+    assert_eq!(records[0].as_ref().unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(records[1].as_ref().unwrap().echo()[0].said, 0);
+}
+
+#[test]
+fn a_clip_is_played_to_its_end_and_then_the_call_is_finished() {
+    let said = ramp(3, 0, 8_000);
+    let clip = Clip::from_samples(8_000, said.clone()).unwrap();
+    let server = callback::start_server(
+        move |_: &CallInfo| {
+            let clip = clip.clone();
+            move |input: Input<'_>, reply: &mut Reply| match input {
+                Input::Dtmf('1') => {
+                    reply.play(&clip);
+                    reply.finish();
+                }
+                Input::Dtmf(_) => reply.hang_up(),
+                _ => {}
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = Caller::new(server.local_addr())
+        .dtmf("1", SHORT)
+        .hang_up_after(SOON);
+    let record = caller.call().unwrap();
+    assert_eq!(record.find(&said)[0].length, said.len());
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+}
+
+#[test]
+fn a_server_that_is_dropped_hangs_up_and_tells_the_end() {
+    let (told, tell) = channel();
+    let server = callback::start_server(
+        move |_: &CallInfo| {
+            let told = told.clone();
+            move |input: Input<'_>, _: &mut Reply| {
+                if let Input::Ended(reason) = input {
+                    told.send(reason).unwrap();
+                }
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = Caller::new(server.local_addr())
+        .say(Voice::Ramp(1))
+        .hang_up_after(SOON);
+    let calling = std::thread::spawn(|| caller.call().unwrap());
+    std::thread::sleep(SHORT);
+    drop(server);
+    assert_eq!(calling.join().unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(tell.recv(), Ok(EndReason::Shutdown));
+    assert!(tell.recv().is_err());
+}

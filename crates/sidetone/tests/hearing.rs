@@ -1,0 +1,159 @@
+//! What a handler hears: linear samples, whatever the line carries.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use sidetone::{Call, Chunk, Codec, EndReason, Event, Rate, Server};
+use sidetone_caller::{Caller, Codec as Sends, Voice, exact_runs, ramp};
+use support::{call, millis, serve};
+use tokio::sync::mpsc::unbounded_channel;
+
+/// A handler under `codec` hears, bit by bit, what a caller that sends `sends` said.
+async fn hears(codec: Codec, sends: Sends) {
+    let (told, mut heard) = unbounded_channel();
+    let server = serve(Server::builder().codec(codec), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            let mut all = Vec::new();
+            while let Some(event) = call.next().await {
+                if let Event::Audio(frame) = event {
+                    assert_eq!(frame.rate(), sends.rate());
+                    all.extend_from_slice(frame.samples());
+                }
+            }
+            told.send(all).unwrap();
+        }
+    })
+    .await;
+    let caller = server
+        .caller()
+        .codec(sends)
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(600));
+    let record = call(caller).await;
+    let heard = heard.recv().await.unwrap();
+    let runs = exact_runs(record.sent_samples(), &heard);
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert_eq!(runs[0].length, record.sent_samples().len());
+    let summary = server.end().await.remove(0);
+    assert_eq!((summary.codec, summary.lagged), (codec, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slin_is_heard_as_it_was_said() {
+    hears(Codec::Slin, Sends::Slin(Rate::Slin)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mu_law_is_heard_as_linear_samples() {
+    hears(Codec::Ulaw, Sends::Ulaw).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_law_is_heard_as_linear_samples() {
+    hears(Codec::Alaw, Sends::Alaw).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audio_comes_in_chunks_of_the_length_asked_for_and_the_last_is_shorter() {
+    let (told, mut chunks) = unbounded_channel();
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            while let Some(chunk) = call.audio(millis(100)).await {
+                told.send(chunk).unwrap();
+            }
+        }
+    })
+    .await;
+    let caller = server
+        .caller()
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(570));
+    let record = call(caller).await;
+    server.end().await;
+    let mut all: Vec<Chunk> = Vec::new();
+    while let Some(chunk) = chunks.recv().await {
+        all.push(chunk);
+    }
+    let whole = all
+        .iter()
+        .take_while(|chunk| chunk.samples.len() == 800)
+        .count();
+    assert!(
+        whole >= 5 && whole + 1 >= all.len(),
+        "{whole} of {}",
+        all.len()
+    );
+    let samples: Vec<i16> = all.iter().flat_map(|chunk| chunk.samples.clone()).collect();
+    assert_eq!(samples, record.sent_samples());
+    for pair in all.windows(2) {
+        assert!(pair[1].offset >= pair[0].offset + millis(100));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_half_hears_while_the_other_speaks_and_the_call_lives_with_the_last() {
+    let server = serve(Server::builder(), |call: Call| async {
+        let (mut reader, writer) = call.split();
+        let speaking = tokio::spawn(async move {
+            let mut player = writer.player(8_000).unwrap();
+            player.play(&ramp(9, 0, 4_000)).await.unwrap();
+            player.drained().await.unwrap();
+            writer
+        });
+        let mut heard = Vec::new();
+        while heard.len() < 1_600 {
+            let chunk = reader.audio(millis(20)).await.unwrap();
+            heard.extend(chunk.samples);
+        }
+        drop(reader);
+        let writer = speaking.await.unwrap();
+        assert_eq!(
+            writer.handle().ended(),
+            None,
+            "it lives with its other half"
+        );
+        writer.player(8_000).unwrap().play(&heard).await.unwrap();
+    })
+    .await;
+    let record = call(
+        server
+            .caller()
+            .say(Voice::Ramp(1))
+            .hang_up_after(millis(5_000)),
+    )
+    .await;
+    assert_eq!(record.find(&ramp(9, 0, 4_000))[0].length, 4_000);
+    assert_eq!(record.echo()[0].length, 1_600);
+    assert_eq!(server.end().await[0].reason, EndReason::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digits_come_in_order_among_the_audio() {
+    let (told, mut digits) = unbounded_channel();
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            while let Some(event) = call.next().await {
+                if let Event::Dtmf(digit) = event {
+                    told.send(digit).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let caller: Caller = server.caller().say(Voice::Ramp(1));
+    call(
+        caller
+            .dtmf("0123456789*#ABCD", millis(100))
+            .hang_up_after(millis(4_200)),
+    )
+    .await;
+    server.end().await;
+    let mut all = String::new();
+    while let Some(digit) = digits.recv().await {
+        all.push(digit);
+    }
+    assert_eq!(all, "0123456789*#ABCD");
+}

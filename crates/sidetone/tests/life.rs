@@ -1,0 +1,307 @@
+//! How calls and servers end.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{io, net::TcpListener, time::Duration};
+
+use sidetone::{Builder, Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server};
+use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
+use support::{call, calls, echo, id, listen, millis, serve};
+
+/// What a caller of this handler hears, and why its call ended by the server's account.
+async fn outcome(handler: impl Handler) -> (CallRecord, EndReason) {
+    let server = serve(Server::builder(), handler).await;
+    let record = call(server.caller().hang_up_after(Duration::from_secs(5))).await;
+    let ended = server.end().await;
+    assert_eq!(ended.len(), 1);
+    (record, ended[0].reason)
+}
+
+async fn play_a_second(call: &Call) -> Result<(), PlayError> {
+    call.player(8_000).unwrap().play(&ramp(1, 0, 8_000)).await
+}
+
+fn heard_of_it(record: &CallRecord) -> usize {
+    record
+        .find(&ramp(1, 0, 8_000))
+        .iter()
+        .map(|run| run.length)
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_ok_what_is_queued_plays_out() {
+    let (record, reason) = outcome(|call: Call| async move { play_a_second(&call).await }).await;
+    assert_eq!((heard_of_it(&record), reason), (8_000, EndReason::Finished));
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.by(), EndedBy::Server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_error_the_call_ends_at_once() {
+    let (record, reason) = outcome(|call: Call| async move {
+        play_a_second(&call).await?;
+        tokio::time::sleep(millis(200)).await;
+        Err::<(), Box<dyn std::error::Error + Send + Sync>>("as this test wants it".into())
+    })
+    .await;
+    assert_eq!(reason, EndReason::HandlerFailed);
+    assert!(heard_of_it(&record) < 8_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_the_call_ends_at_once() {
+    let (record, reason) = outcome(|call: Call| async move {
+        play_a_second(&call).await.unwrap();
+        tokio::time::sleep(millis(200)).await;
+        let wrong: Option<()> = None;
+        wrong.expect("as this test wants it");
+    })
+    .await;
+    assert_eq!(reason, EndReason::HandlerFailed);
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert!(heard_of_it(&record) < 8_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays() {
+    let closed: Result<(), PlayError> = Err(PlayError::Closed);
+    assert_eq!(format!("{:?}", closed.into_outcome()), "Outcome(Ok(()))");
+    let (told, mut result) = tokio::sync::mpsc::channel(1);
+    let settings = Server::builder().playback_buffer(millis(200));
+    let server = serve(settings, move |call: Call| {
+        let told = told.clone();
+        async move { told.send(play_a_second(&call).await).await.unwrap() }
+    })
+    .await;
+    call(server.caller().hang_up_after(millis(300))).await;
+    assert_eq!(result.recv().await, Some(Err(PlayError::Closed)));
+    assert_eq!(server.end().await[0].reason, EndReason::CallerHungUp);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played() {
+    let (record, reason) = outcome(|call: Call| async move {
+        play_a_second(&call).await.unwrap();
+        tokio::time::sleep(millis(200)).await;
+        call.hang_up();
+        assert_eq!(call.closed().await, EndReason::HungUp);
+    })
+    .await;
+    assert!(heard_of_it(&record) < 8_000);
+    assert_eq!(reason, EndReason::HungUp);
+    let (record, reason) = outcome(|call: Call| async move {
+        play_a_second(&call).await.unwrap();
+        assert_eq!(call.finish().await, EndReason::Finished);
+    })
+    .await;
+    assert_eq!((heard_of_it(&record), reason), (8_000, EndReason::Finished));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let caller = Caller::new(server.local_addr()).hang_up_after(Duration::from_secs(5));
+    let calling = tokio::spawn(call(caller));
+    let accepted = server.accept().await.unwrap();
+    play_a_second(&accepted).await.unwrap();
+    tokio::time::sleep(millis(200)).await;
+    drop(accepted);
+    let record = calling.await.unwrap();
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert!(heard_of_it(&record) < 8_000);
+    server.handle().shutdown(Duration::ZERO);
+    assert!(server.accept().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    call(
+        Caller::new(server.local_addr())
+            .uuid(id(1))
+            .hang_up_after(millis(100)),
+    )
+    .await;
+    let running = Caller::new(server.local_addr())
+        .uuid(id(2))
+        .hang_up_after(millis(300));
+    let running = tokio::spawn(call(running));
+    assert_eq!(server.accept().await.unwrap().id(), id(2));
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_says_what_the_caller_lived_through() {
+    let server = serve(Server::builder(), echo).await;
+    let caller = server
+        .caller()
+        .uuid(id(5))
+        .say(Voice::Ramp(1))
+        .dtmf("12#", millis(100));
+    let record = call(caller.hang_up_after(millis(1_000))).await;
+    let summary = server.end().await.remove(0);
+    assert_eq!(summary.id, id(5));
+    assert!(summary.peer.ip().is_loopback());
+    assert_eq!(summary.reason, EndReason::CallerHungUp);
+    assert_eq!(summary.reason.by(), EndedBy::Caller);
+    assert_eq!(summary.codec, sidetone::Codec::Slin);
+    assert_eq!((summary.lagged, summary.counters.digits), (0, 3));
+    assert_eq!(summary.counters.frames_in, record.counts.frames_sent);
+    // What the server wrote in the moment of the hang-up may have been read by nobody.
+    let unread = summary.counters.frames_out - record.counts.frames_heard;
+    assert!(unread <= 2, "{unread}");
+    let differs = summary.duration.abs_diff(record.ended.at);
+    assert!(differs < record.ended.at / 4, "{differs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_shutdown_new_calls_are_turned_away_and_running_ones_may_end() {
+    let server = serve(Server::builder(), echo).await;
+    let (address, handle) = (server.address, server.handle.clone());
+    let running = server
+        .caller()
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(1_500));
+    let running = tokio::spawn(call(running));
+    tokio::time::sleep(millis(500)).await;
+    handle.shutdown(Duration::from_secs(30));
+    let late = call(Caller::new(address)).await;
+    assert_eq!(
+        (late.ended.why, late.counts.frames_heard),
+        (Why::ServerHungUp, 0)
+    );
+    let record = running.await.unwrap();
+    assert_eq!(record.ended.why, Why::HungUp);
+    let echoes = record.echo();
+    assert_eq!(echoes[0].said, 0, "{echoes:?}");
+    assert!(
+        record.heard.last().unwrap().at > millis(1_400),
+        "it was served to its end"
+    );
+    server.served.await.unwrap().unwrap();
+    assert_eq!(handle.stats().running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly() {
+    let server = serve(Server::builder(), listen).await;
+    let callers = (0..5).map(|_| server.caller().say(Voice::Ramp(1)));
+    let running = tokio::spawn(calls(callers.collect()));
+    tokio::time::sleep(millis(300)).await;
+    server.handle.shutdown(Duration::from_secs(60));
+    // A second, shorter one counts.
+    let ended = server.end().await;
+    assert!(
+        ended
+            .iter()
+            .all(|summary| summary.reason == EndReason::Shutdown)
+    );
+    assert_eq!(ended.len(), 5);
+    for record in running.await.unwrap() {
+        assert_eq!(record.ended.why, Why::ServerHungUp);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
+    let settings = Server::builder().admit(|_| std::future::pending());
+    let server = serve(settings, echo).await;
+    let running = tokio::spawn(call(server.caller()));
+    tokio::time::sleep(millis(300)).await;
+    assert_eq!(server.end().await[0].reason, EndReason::Shutdown);
+    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_hangs_up_its_calls() {
+    let server = serve(Server::builder(), echo).await;
+    let running = tokio::spawn(call(server.caller().say(Voice::Ramp(1))));
+    tokio::time::sleep(millis(300)).await;
+    server.served.abort();
+    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+}
+
+/// An echo on a duplicate of this listener.
+fn successor(listener: &TcpListener, settings: Builder) -> support::Running {
+    let server = settings
+        .from_listener(listener.try_clone().unwrap())
+        .unwrap();
+    support::run(server, echo)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
+    const CALLS: u64 = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let old = successor(&listener, Server::builder());
+    let address = old.address;
+    let callers = (0..CALLS).map(move |n| {
+        let caller = Caller::new(address)
+            .say(Voice::Ramp(n))
+            .hang_up_after(millis(1_000));
+        // Some say their UUID long after they connected, as with ARI.
+        let late = if n % 10 == 0 {
+            millis(500)
+        } else {
+            Duration::ZERO
+        };
+        caller.uuid_after(late).start_after(millis(20 * n))
+    });
+    let callers: Vec<Caller> = callers.collect();
+    let calling = tokio::task::spawn_blocking(move || call_all(callers));
+    tokio::time::sleep(millis(1_000)).await;
+    let new = successor(&listener, Server::builder());
+    old.handle.hand_over(Duration::from_secs(30));
+    old.served.await.unwrap().unwrap();
+    let before = old.handle.stats();
+    for record in calling.await.unwrap() {
+        let record = record.unwrap();
+        assert_eq!(record.ended.why, Why::HungUp);
+        let echoes = record.echo();
+        assert_eq!(echoes[0].said, 0, "{echoes:?}");
+    }
+    let after = new.handle.stats();
+    assert_eq!(before.turned_away + after.turned_away, 0);
+    assert_eq!(before.calls + after.calls, CALLS as usize);
+    assert!(before.calls > 0 && after.calls > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last() {
+    let (told, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            while let Some(event) = call.next().await {
+                if let Event::Ended(reason) = event {
+                    told.send(Some(reason)).unwrap();
+                }
+            }
+            assert!(call.next().await.is_none());
+            tokio::time::sleep(millis(100)).await;
+            told.send(None).unwrap();
+        }
+    })
+    .await;
+    call(server.caller().hang_up_after(millis(200))).await;
+    assert_eq!(events.recv().await, Some(Some(EndReason::CallerHungUp)));
+    assert_eq!(events.recv().await, Some(None), "it went on to its end");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_said_with_advice() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Server::builder().bind(address).await.unwrap_err();
+    assert!(
+        error.to_string().contains("another program listens there"),
+        "{error}"
+    );
+    let sidetone::ServeError::Bind { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+}

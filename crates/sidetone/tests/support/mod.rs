@@ -1,0 +1,101 @@
+//! Servers on free ports and callers on threads of their own. The caller's record is the judge.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sidetone::{
+    Builder, Call, CallSummary, Event, Handler, ServeError, Server, ServerHandle, Uuid,
+};
+use sidetone_caller::{CallRecord, Caller, call_all};
+use tokio::task::JoinHandle;
+
+pub const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A server that runs on the test's runtime.
+pub struct Running {
+    pub address: SocketAddr,
+    pub handle: ServerHandle,
+    pub served: JoinHandle<Result<(), ServeError>>,
+    ended: Arc<Mutex<Vec<CallSummary>>>,
+}
+
+/// Serves on a free port.
+pub async fn serve(settings: Builder, handler: impl Handler) -> Running {
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&ended);
+    let server = settings
+        .on_call_end(move |summary| told.lock().unwrap().push(summary))
+        .bind("127.0.0.1:0")
+        .await
+        .unwrap();
+    Running {
+        ended,
+        ..run(server, handler)
+    }
+}
+
+/// Serves with a server that was made elsewhere.
+pub fn run(server: Server, handler: impl Handler) -> Running {
+    Running {
+        address: server.local_addr(),
+        handle: server.handle(),
+        served: tokio::spawn(server.serve(handler)),
+        ended: Arc::default(),
+    }
+}
+
+impl Running {
+    pub fn caller(&self) -> Caller {
+        Caller::new(self.address)
+    }
+
+    /// Shuts it down at once and gives the summaries of all calls that it told of.
+    pub async fn end(self) -> Vec<CallSummary> {
+        self.handle.shutdown(Duration::ZERO);
+        self.served.await.unwrap().unwrap();
+        std::mem::take(&mut *self.ended.lock().unwrap())
+    }
+}
+
+/// Places one call and waits for its end.
+pub async fn call(caller: Caller) -> CallRecord {
+    calls(vec![caller]).await.remove(0)
+}
+
+/// Places calls on a thread of their own and waits for the end of all.
+pub async fn calls(callers: Vec<Caller>) -> Vec<CallRecord> {
+    let records = tokio::task::spawn_blocking(move || call_all(callers));
+    let records = records.await.unwrap().into_iter();
+    records.map(|record| record.unwrap()).collect()
+}
+
+pub async fn echo(mut call: Call) {
+    let mut line = call.live();
+    while let Some(event) = call.next().await {
+        if let Event::Audio(frame) = event {
+            line.push(frame.samples());
+        }
+    }
+}
+
+/// Reads on until the end.
+pub async fn listen(mut call: Call) {
+    while call.next().await.is_some() {}
+}
+
+pub fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+/// All that was heard but silence.
+pub fn sound(record: &CallRecord) -> Vec<i16> {
+    let heard = record.heard_samples().iter().copied();
+    heard.filter(|sample| *sample != 0).collect()
+}
