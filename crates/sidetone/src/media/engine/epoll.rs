@@ -98,7 +98,7 @@ impl Engine for Epoll {
         let mut timeout = timeout.map(timespec);
         if let (Pace::Batched, Some(time)) = (pace, &mut timeout) {
             // A signal that cuts it short makes this a turn with less in it.
-            rustix::thread::nanosleep(time);
+            let _ = rustix::thread::nanosleep(time);
             *time = timespec(Duration::ZERO);
         }
         let room = rustix::buffer::spare_capacity(&mut self.events);
