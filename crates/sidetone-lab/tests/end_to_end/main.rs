@@ -8,6 +8,7 @@
 
 mod alike;
 mod ari;
+mod auto;
 mod crowd;
 mod echo;
 mod endings;
@@ -15,8 +16,10 @@ mod far_end;
 mod formats;
 mod hearing;
 mod lab;
+mod minute;
 mod person;
 mod phones;
+mod playback;
 mod program;
 mod recipes;
 mod serve;
@@ -40,8 +43,11 @@ fn all() -> Vec<Scenario> {
         recipes::scenarios(),
         formats::scenarios(),
         endings::scenarios(),
+        playback::scenarios(),
+        minute::scenarios(),
         phones::scenarios(),
         ari::scenarios(),
+        auto::scenarios(),
         crowd::scenarios(),
     ]
     .concat()
