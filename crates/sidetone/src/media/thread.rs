@@ -240,9 +240,8 @@ impl MediaThread {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    if !self.dismiss_one() {
-                        return;
-                    }
+                    // The kernel says so even when nobody waits; the poller tells if there are more.
+                    return self.dismiss_one();
                 }
                 // This connection is gone already; the next one may be well.
                 Err(_) => {}
@@ -292,23 +291,20 @@ impl MediaThread {
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would
     /// time out after 2 s, and what Asterisk then does can end innocent calls.
-    fn dismiss_one(&mut self) -> bool {
-        self.shared
-            .tally
-            .out_of_descriptors
-            .fetch_add(1, Ordering::Relaxed);
+    fn dismiss_one(&mut self) {
         drop(self.reserve.take());
         let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) else {
             self.reserve = reserve().ok();
-            return false;
+            return;
         };
+        let dismissed = &self.shared.tally.out_of_descriptors;
+        dismissed.fetch_add(1, Ordering::Relaxed);
         // Read what is there and don't close yet: with bytes unread, or coming, the connection would be
         // reset. It is the reserve from here on, and closes when the next one needs its descriptor.
         let _ = rustix::net::send(&stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
         self.reserve = Some(stream.into());
-        true
     }
 
     fn stop_listening(&mut self) {
