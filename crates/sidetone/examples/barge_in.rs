@@ -3,6 +3,7 @@
 //!
 //!     cargo run -p sidetone --example barge_in
 //!     cargo run --release -- call 127.0.0.1:9092 --play speech.wav --seconds 10
+#![allow(clippy::print_stdout, reason = "this is a program for a terminal")]
 
 use std::error::Error;
 

@@ -4,6 +4,7 @@
 //!
 //!     cargo run -p sidetone --example playback [FILE.wav]
 //!     cargo run --release -- call 127.0.0.1:9092 --record heard.wav
+#![allow(clippy::print_stderr, reason = "this is a program for a terminal")]
 
 use std::{env, error::Error, sync::Arc};
 

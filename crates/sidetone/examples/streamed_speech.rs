@@ -4,6 +4,7 @@
 //!
 //!     cargo run -p sidetone --example streamed_speech
 //!     cargo run --release -- call 127.0.0.1:9092 --dtmf 1 --seconds 12 --record heard.wav
+#![allow(clippy::print_stdout, reason = "this is a program for a terminal")]
 
 use std::{error::Error, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Once calls run, nothing is allocated for any frame of them, in the whole process. The callers are in
 //! another one.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 
