@@ -23,6 +23,7 @@ mod playback;
 mod program;
 mod recipes;
 mod serve;
+mod simulated;
 mod wire;
 
 use std::pin::Pin;
@@ -45,6 +46,7 @@ fn all() -> Vec<Scenario> {
         endings::scenarios(),
         playback::scenarios(),
         minute::scenarios(),
+        simulated::scenarios(),
         phones::scenarios(),
         ari::scenarios(),
         auto::scenarios(),
