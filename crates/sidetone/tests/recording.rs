@@ -34,9 +34,9 @@ async fn recorded<const N: usize>(
         echo(call)
     }));
     let calls = tokio::task::spawn_blocking(|| callers.map(|caller| caller.call().unwrap()));
-    let mut calls = Vec::from(calls.await.unwrap()).into_iter();
+    let calls = calls.await.unwrap();
     let mut results = Vec::new();
-    while let Some(call) = calls.next() {
+    for call in calls {
         results.push((call, recordings.recv().await.unwrap()));
     }
     results.try_into().unwrap()

@@ -174,6 +174,11 @@ impl Track {
         let length = length.min(self.samples.len());
         self.samples.drain(..length);
         self.begin += length as u64;
+        // What a long hole on the other side has taken is given back.
+        let second = self.hz as usize;
+        if self.samples.len() < second {
+            self.samples.shrink_to(second);
+        }
     }
 
     /// The first place at which audio was put since the last time.
