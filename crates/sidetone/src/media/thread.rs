@@ -2,6 +2,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -81,18 +82,33 @@ impl MediaThread {
     }
 
     pub(super) fn run(mut self) {
+        let turns = catch_unwind(AssertUnwindSafe(|| self.take_turns()));
+        let failure = match turns {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".into(),
+        };
+        // Nobody would ever be told anything about these calls again.
+        self.stop(clock::now());
+        self.wake_all();
+        tracing::error!(%failure, "a media thread failed; its calls are hung up");
+    }
+
+    fn take_turns(&mut self) -> io::Result<()> {
         let (mut events, mut due) = (Events::new(), Vec::new());
         while !self.is_done() {
-            if let Err(error) = self.wait(&mut events) {
-                tracing::error!(%error, "a media thread can't wait for its sockets; its calls end");
-                break;
-            }
+            self.wait(&mut events)?;
             self.read_all(&events);
             self.take_orders();
             self.serve_due(&mut due);
-            for waker in self.tools.wakes.drain(..) {
-                waker.wake();
-            }
+            self.wake_all();
+        }
+        Ok(())
+    }
+
+    fn wake_all(&mut self) {
+        for waker in self.tools.wakes.drain(..) {
+            waker.wake();
         }
     }
 
@@ -171,11 +187,10 @@ impl MediaThread {
         let now = clock::now();
         self.wheel.turn(now, due);
         for (key, tick) in due.drain(..) {
-            if self
-                .connections
-                .get(key)
-                .is_some_and(|connection| connection.tick == tick)
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.tick == Some(tick)
             {
+                connection.tick = None;
                 self.serve(key, now);
             }
         }
@@ -192,7 +207,12 @@ impl MediaThread {
             tools: &mut self.tools,
         };
         if connection.serve(now, &mut desk) {
-            connection.tick = self.wheel.schedule(key, connection.deadline());
+            let tick = self.wheel.tick(connection.deadline());
+            // However often it is looked at between two slots, it has one entry for the next.
+            if connection.tick != Some(tick) {
+                self.wheel.schedule(key, tick);
+                connection.tick = Some(tick);
+            }
             self.follow_room(key);
         } else {
             self.remove(key);
@@ -274,7 +294,7 @@ impl MediaThread {
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
         match self.poller.add(&connection.stream, key.data().as_ffi()) {
-            Ok(()) => connection.tick = self.wheel.schedule(key, connection.deadline()),
+            Ok(()) => self.serve(key, now),
             Err(_) => {
                 self.connections.remove(key);
                 self.lose_one();
