@@ -9,6 +9,7 @@
 mod alike;
 mod ari;
 mod auto;
+mod binary;
 mod crowd;
 mod echo;
 mod endings;
@@ -22,6 +23,7 @@ mod phones;
 mod playback;
 mod program;
 mod recipes;
+mod recording;
 mod serve;
 mod simulated;
 mod wire;
@@ -45,6 +47,8 @@ fn all() -> Vec<Scenario> {
         formats::scenarios(),
         endings::scenarios(),
         playback::scenarios(),
+        recording::scenarios(),
+        binary::scenarios(),
         minute::scenarios(),
         simulated::scenarios(),
         phones::scenarios(),

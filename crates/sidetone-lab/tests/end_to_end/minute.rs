@@ -59,10 +59,7 @@ async fn echo_of_a_minute(lab: &Lab, way: Way, rate: Rate) -> anyhow::Result<Ech
     let echo = Echo::start(Server::builder()).await?;
     let call = place_from(lab, echo.served.address, way, Codec::Slin(rate)).await?;
     let ramp = ramp(3, 0, rate.hz() as usize * MINUTE.as_secs() as usize);
-    call.person.say(&ramp);
-    call.person.quiet().await;
-    let messages = call.person.heard().len();
-    call.person.has_heard(messages + 15).await?;
+    call.hears(&ramp).await?;
     let (said, heard) = (call.person.said(), call.person.heard());
     call.person.hang_up().await?;
     Ok(Echoed {
@@ -192,10 +189,7 @@ async fn a_caller_that_mutes_its_phone(lab: &Lab) -> anyhow::Result<()> {
     sleep(Duration::from_secs(10)).await;
     // It is still there, and so is the echo.
     let said = ramp(6, 0, 8_000);
-    call.person.say(&said);
-    call.person.quiet().await;
-    let messages = call.person.heard().len();
-    call.person.has_heard(messages + 15).await?;
+    call.hears(&said).await?;
     let heard = samples(&call.person.heard());
     call.person.hang_up().await?;
     let back: usize = exact_runs(&said, &heard).iter().map(|run| run.length).sum();

@@ -90,11 +90,7 @@ async fn a_callback_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
         callback::start_server(on_call, |_, error| eprintln!("    {error}"), "127.0.0.1:0")?;
     let call = place(&lab, server.local_addr(), Way::Application).await?;
     let said = caller_voice(8_000, Duration::from_secs(2), 1);
-    call.person.say(&said);
-    call.person.quiet().await;
-    let messages = call.person.heard().len();
-    call.person.has_heard(messages + 15).await?;
-    let heard = samples(&call.person.heard());
+    let heard = call.hears(&said).await?;
     call.person.hang_up().await?;
     let likeness = alike_in_pieces(&said, &heard, 8_000);
     ensure!(likeness >= 0.95, "correlates {likeness:.4}");
