@@ -23,10 +23,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use jiff::Timestamp;
 use serde::Serialize;
 use sidetone::{CallSummary, Rate};
 use uuid::Uuid;
+
+use crate::clock;
 
 /// Something that is told.
 #[derive(Clone, Debug, Serialize)]
@@ -218,7 +219,7 @@ pub(crate) fn json_line(event: &impl Serialize) -> String {
         #[serde(flatten)]
         event: &'a T,
     }
-    let time = format!("{:.3}", Timestamp::now());
+    let time = clock::utc();
     // Only maps with odd keys and failing writers can't be written, and here are neither.
     serde_json::to_string(&Stamped { time, event }).unwrap_or_default()
 }

@@ -7,13 +7,15 @@
 //! | `recordings` | what `--record` does |
 //! | `notices` | what goes wrong before there is a call |
 //! | `demo`, `echo`, `play`, `record`, `call`, `load` | one command each |
-//! | `board`, `events`, `report`, `prose`, `terminal` | what is said about calls, and how |
+//! | `board`, `events`, `report`, `prose`, `terminal`, `clock` | what is said about calls, and how |
+//! | `tracks`, `correlate` | a call's two sides in a file, and what can be found in them |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
 
 mod args;
 mod board;
 mod call;
+mod clock;
 mod correlate;
 mod demo;
 mod dialplan;
@@ -37,6 +39,7 @@ use args::Command;
 use failure::{Failure, Verdict};
 
 fn main() -> ExitCode {
+    clock::remember_zone();
     failure::exit_code(args::parse().and_then(run))
 }
 

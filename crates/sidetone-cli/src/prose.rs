@@ -112,10 +112,9 @@ fn finished(call: &Placed) -> String {
 }
 
 fn list(files: &[PathBuf]) -> String {
-    let names: Vec<String> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
+    // Their directory is the one that was given.
+    let names = files.iter().filter_map(|file| file.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     names.join(", ")
 }
 

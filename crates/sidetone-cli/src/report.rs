@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use jiff::Zoned;
 use uuid::Uuid;
 
 use crate::{
     board::Board,
+    clock,
     events::{Event, json_line},
     prose,
     terminal::Table,
@@ -159,7 +159,7 @@ impl Mouth {
             }
             Message::Event(event) if self.is_untold(&event) => {}
             Message::Event(event) => {
-                let time = Zoned::now().strftime("%H:%M:%S").to_string();
+                let time = clock::local();
                 for (place, line) in prose::lines(&event).iter().enumerate() {
                     let line = if place == 0 {
                         format!("{time}  {line}")

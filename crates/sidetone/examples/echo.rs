@@ -1,10 +1,11 @@
 //! Plays to every caller what they say. `#` hangs up.
 //!
-//!     cargo run --example echo
+//!     cargo run -p sidetone --example echo
+//!     cargo run --release -- call 127.0.0.1:9092 --seconds 5 --expect-audio
 
 use sidetone::{Call, Event, ServeError, Server};
 
-async fn echo(mut call: Call) {
+pub(crate) async fn echo(mut call: Call) {
     let mut line = call.live();
     while let Some(event) = call.next().await {
         match event {

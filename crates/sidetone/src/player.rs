@@ -345,7 +345,7 @@ impl fmt::Debug for Playback {
 }
 
 /// A clearing under way; it has taken effect, whether it is awaited or not.
-#[must_use = "it has taken effect, but only awaiting it says what was thrown away; assign it to `_` if nobody asks"]
+#[must_use = "it has taken effect, but only awaiting it says what was thrown away; drop it if nobody asks"]
 #[derive(Debug)]
 pub struct Clearing {
     link: SharedLink,

@@ -43,8 +43,8 @@
 //! - Jitter of less than 30 ms changes nothing: samples stand in the file as they passed, bit by bit.
 //! - Where nothing came, silence is filled in and counted. Audio that was only late, such as the backlog
 //!   after a freeze, takes the place of up to 5 s of that silence.
-//! - A clock that runs faster or slower than this machine's is corrected when it is 4 ms off, in silence if
-//!   there is some, otherwise by a sample every 20 ms: at 200 ppm 32 samples of 8 kHz every 20 s.
+//! - A clock that runs faster or slower than this machine's is corrected when it is 12 ms off, in silence if
+//!   there is some, otherwise by a sample every 20 ms: at 200 ppm 96 samples of 8 kHz a minute.
 //!
 //! # A slow or full disk
 //!
@@ -268,3 +268,6 @@ fn prepare(directory: &Path) -> io::Result<()> {
     access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

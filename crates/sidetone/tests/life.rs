@@ -55,8 +55,7 @@ async fn after_a_panic_the_call_ends_at_once() {
     let (record, reason) = outcome(|call: Call| async move {
         play_a_second(&call).await.unwrap();
         tokio::time::sleep(millis(200)).await;
-        let wrong: Option<()> = None;
-        wrong.expect("as this test wants it");
+        assert!(call.id().is_nil(), "as this test wants it");
     })
     .await;
     assert_eq!(reason, EndReason::HandlerFailed);
@@ -304,4 +303,25 @@ async fn a_port_in_use_is_said_with_advice() {
         panic!("{error}");
     };
     assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_queues_and_clears_without_end_can_be_hung_up() {
+    let server = serve(Server::builder(), |call: Call| async move {
+        let (_reader, writer) = call.split();
+        let spin = move || {
+            let (mut line, call) = (writer.live(), writer.handle());
+            while call.ended().is_none() {
+                line.push(&[1; 160]);
+                drop(writer.clear());
+            }
+        };
+        tokio::task::spawn_blocking(spin).await.unwrap();
+    })
+    .await;
+    let running = tokio::spawn(call(server.caller().hang_up_after(Duration::from_secs(20))));
+    tokio::time::sleep(millis(500)).await;
+    server.handle.calls()[0].hang_up();
+    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(server.end().await[0].reason, EndReason::HungUp);
 }

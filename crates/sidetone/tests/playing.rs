@@ -72,7 +72,7 @@ async fn what_is_queued_right_after_a_clear_is_heard() {
         for round in 0..50 {
             let mut player = call.player(8_000).unwrap();
             player.play(&second(1)).await.unwrap();
-            let _ = call.clear();
+            drop(call.clear());
             player.play(&ramp(100 + round, 0, 160)).await.unwrap();
             player.drained().await.unwrap();
         }

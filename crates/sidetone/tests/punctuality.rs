@@ -17,6 +17,9 @@ use tokio::runtime::Runtime;
 const BESIDE: u64 = 8;
 const LENGTH: Duration = Duration::from_secs(5);
 const TROUBLE: Duration = Duration::from_secs(3);
+/// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
+/// difference between two runs.
+const NOTHING: Duration = Duration::from_millis(TROUBLE.as_millis() as u64 / 10);
 /// The call that is disturbed.
 const DISTURBED: u128 = 1000;
 
@@ -82,11 +85,8 @@ fn echoed(records: &[CallRecord]) -> Vec<usize> {
 fn assert_as_punctual(records: &[CallRecord], control: &[CallRecord]) {
     let (delays, usual) = (delays(records), delays(control));
     let report = format!("{delays:?}, undisturbed {usual:?}");
-    assert!(
-        delays.p50 <= 2 * usual.p99 && delays.p99 <= 4 * usual.p99,
-        "{report}"
-    );
-    let least = echoed(control).into_iter().min().unwrap() * 95 / 100;
+    assert!(delays.p99 <= usual.p99 + NOTHING, "{report}");
+    let least = echoed(control).into_iter().min().unwrap() * 9 / 10;
     for (record, echoed) in records.iter().zip(echoed(records)) {
         assert_eq!(record.ended.why, Why::HungUp);
         assert_eq!(record.counts.in_pieces, 0);
@@ -192,6 +192,29 @@ fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale
 }
 
 #[test]
+fn a_handler_that_clears_without_end_delays_no_other_call() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let handler = |call: Call| async {
+        if call.id() == id(DISTURBED) {
+            let clears = call.handle();
+            let clear = move || {
+                while clears.ended().is_none() {
+                    drop(clears.clear());
+                }
+            };
+            let clearing = tokio::task::spawn_blocking(clear);
+            call.closed().await;
+            clearing.await.unwrap();
+        } else {
+            echo(call).await;
+        }
+    };
+    let (records, _) = run(handler, |caller| Some(caller.hang_up_after(TROUBLE)));
+    assert_as_punctual(&records, &control);
+}
+
+#[test]
 fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
     let _turn = one_at_a_time();
     let said: Arc<[i16]> = ramp(5, 0, 8_000 * 5).into();
@@ -229,9 +252,8 @@ fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
     };
     let usual = lateness(false);
     let blocked = lateness(true);
-    let slot = millis(20);
     assert!(
-        blocked.p99 <= (4 * usual.p99).max(slot),
+        blocked.p99 <= usual.p99 + NOTHING,
         "{blocked:?}, undisturbed {usual:?}"
     );
 }

@@ -215,20 +215,24 @@ impl<'a> Run<'a> {
         self.schedule.begin = begin;
         if self.load.mode == Mode::Echo {
             for call in 0..self.load.calls {
-                self.arm(call);
+                self.arm(call, begin);
             }
         }
     }
 
-    /// Sets when a call's next frame leaves.
-    fn arm(&mut self, call: usize) {
+    /// Sets when a call's next frame leaves: when it is due, but not before `earliest`.
+    fn arm(&mut self, call: usize, earliest: u64) {
+        let due = self.due_at(call).max(earliest);
+        self.due.push(Reverse((due, call as u32)));
+    }
+
+    fn due_at(&self, call: usize) -> u64 {
         let due = self.schedule.due(call, self.lines[call].frame);
-        let due = if self.load.calls >= MANY {
+        if self.load.calls >= MANY {
             due.next_multiple_of(SEND_GRID)
         } else {
             due
-        };
-        self.due.push(Reverse((due, call as u32)));
+        }
     }
 
     fn go_on_until(&mut self, end: u64) -> Result<(), LoadError> {
@@ -296,20 +300,23 @@ impl<'a> Run<'a> {
     }
 
     fn send_due(&mut self, now: u64) {
-        while let Some(Reverse((due, call))) = self.due.peek().copied() {
-            if due > now {
+        while let Some(Reverse((at, call))) = self.due.peek().copied() {
+            if at > now {
                 return;
             }
             self.due.pop();
-            self.send_frame(call as usize, due);
+            let call = call as usize;
+            if self.lines[call].stream.is_some() {
+                self.send_frame(call);
+                // If the load is behind, it reads before it sends a second one.
+                self.arm(call, now + 1);
+            }
         }
     }
 
-    fn send_frame(&mut self, call: usize, due: u64) {
+    fn send_frame(&mut self, call: usize) {
+        let due = self.due_at(call);
         let line = &mut self.lines[call];
-        if line.stream.is_none() {
-            return;
-        }
         line.frame += 1;
         let now = self.engine.now();
         self.send_lateness.saturating_record(now - due);
@@ -320,9 +327,8 @@ impl<'a> Run<'a> {
         match line.send(&self.wire) {
             Ok(true) => line.echoed.sent(now, &mut self.tally),
             Ok(false) => self.tally.frames.blocked += 1,
-            Err(_) => return self.unless_broken(call, false),
+            Err(_) => self.unless_broken(call, false),
         }
-        self.arm(call);
     }
 
     fn read(&mut self, call: usize) {

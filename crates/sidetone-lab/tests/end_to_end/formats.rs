@@ -16,8 +16,7 @@ use uuid::Uuid;
 
 use crate::alike::{alike, alike_in_pieces};
 use crate::echo::Echo;
-use crate::person::samples;
-use crate::serve::{Placed, Way, place, place_from};
+use crate::serve::{Way, place, place_from};
 use crate::wire::{FRAME, SOON};
 use crate::{Lab, scenarios};
 
@@ -64,19 +63,9 @@ async fn echoes_bit_by_bit(lab: &Lab, way: Way) -> anyhow::Result<()> {
     let echo = Echo::start(Server::builder()).await?;
     let call = place(lab, echo.served.address, way).await?;
     let said = ramp(1, 0, 100 * FRAME);
-    let heard = hears(&call, &said).await?;
+    let heard = call.hears(&said).await?;
     call.person.hang_up().await?;
     echo.is_exact(&said, &heard)
-}
-
-/// Says it, and answers what was heard from then on until its echo must have come.
-async fn hears(call: &Placed, said: &[i16]) -> anyhow::Result<Vec<i16>> {
-    let before = call.person.heard().len();
-    call.person.say(said);
-    call.person.quiet().await;
-    let messages = call.person.heard().len();
-    call.person.has_heard(messages + 15).await?;
-    Ok(samples(&call.person.heard()[before..]))
 }
 
 async fn dial_echoes_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -138,7 +127,7 @@ async fn echoed(
     let said = resample_clip(voice, Rate::Slin.hz(), caller.hz())?;
     let echo = Echo::start(Server::builder()).await?;
     let call = place_from(lab, echo.served.address, way, Leg::Slin(caller)).await?;
-    let heard = hears(&call, &said).await?;
+    let heard = call.hears(&said).await?;
     let way_back = call.person.heard();
     call.person.hang_up().await?;
     ensure!(
@@ -191,7 +180,7 @@ async fn echo_companded(
 ) -> anyhow::Result<(Echo, Vec<i16>)> {
     let echo = Echo::start(Server::builder().codec(codec)).await?;
     let call = place(lab, echo.served.address, Way::Dial(name(law))).await?;
-    let heard = hears(&call, said).await?;
+    let heard = call.hears(said).await?;
     call.person.hang_up().await?;
     Ok((echo, heard))
 }

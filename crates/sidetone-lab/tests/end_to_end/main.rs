@@ -8,6 +8,8 @@
 
 mod alike;
 mod ari;
+mod auto;
+mod binary;
 mod crowd;
 mod echo;
 mod endings;
@@ -15,11 +17,15 @@ mod far_end;
 mod formats;
 mod hearing;
 mod lab;
+mod minute;
 mod person;
 mod phones;
+mod playback;
 mod program;
 mod recipes;
+mod recording;
 mod serve;
+mod simulated;
 mod wire;
 
 use std::pin::Pin;
@@ -40,8 +46,14 @@ fn all() -> Vec<Scenario> {
         recipes::scenarios(),
         formats::scenarios(),
         endings::scenarios(),
+        playback::scenarios(),
+        recording::scenarios(),
+        binary::scenarios(),
+        minute::scenarios(),
+        simulated::scenarios(),
         phones::scenarios(),
         ari::scenarios(),
+        auto::scenarios(),
         crowd::scenarios(),
     ]
     .concat()

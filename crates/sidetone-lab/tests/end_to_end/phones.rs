@@ -225,7 +225,7 @@ fn speakable(law: Law, seed: u64, length: Duration) -> Vec<i16> {
     ramp(seed, 0, count).into_iter().map(exact).collect()
 }
 
-fn samples(packets: &[Packet], law: Law) -> Vec<i16> {
+pub(crate) fn samples(packets: &[Packet], law: Law) -> Vec<i16> {
     let mut samples = Vec::new();
     for packet in packets.iter().filter(|packet| packet.is_sound()) {
         law.decode(&packet.payload, &mut samples);

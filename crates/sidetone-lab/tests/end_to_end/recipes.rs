@@ -3,13 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use md5::{Digest, Md5};
+use sidetone::{CallHandle, Rate, Server, ServerHandle};
+use sidetone_audio::tone::caller_voice;
 use sidetone_lab::ami::Originate;
 use sidetone_lab::phone::{Phone, PhoneError, PhoneOptions};
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
-use crate::wire::{Line, Listener, SLIN, SOON};
+use crate::alike::alike;
+use crate::hearing::{self, report};
+use crate::phones::samples;
+use crate::serve::Served;
+use crate::wire::SOON;
 use crate::{Lab, scenarios};
 
 scenarios![
@@ -23,24 +31,38 @@ scenarios![
 ];
 
 async fn the_application(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let (phone, mut line) = dialled(&lab, "100").await?;
-    ensure!(line.read_kind(SLIN).await?.len() == 320);
-    line.hang_up().await?;
-    hung_up(phone).await
+    echoes(&lab, "100", Rate::Slin).await
 }
 
 async fn dial(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let (phone, mut line) = dialled(&lab, "101").await?;
-    ensure!(line.read_kind(0x12).await?.len() == 640, "16 kHz");
-    line.hang_up().await?;
-    hung_up(phone).await
+    echoes(&lab, "101", Rate::Slin16).await
 }
 
 async fn the_softphone_extension(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let (phone, mut line) = dialled(&lab, "9092").await?;
-    ensure!(line.read_kind(SLIN).await?.len() == 320);
-    line.hang_up().await?;
-    hung_up(phone).await
+    echoes(&lab, "9092", Rate::Slin).await
+}
+
+/// A phone dials a recipe's number, hears the echo of what it says, and is hung up by the server.
+async fn echoes(lab: &Lab, number: &str, rate: Rate) -> anyhow::Result<()> {
+    let server = Served::echo().await?;
+    recipes_take(lab, &server).await?;
+    let options = PhoneOptions::default();
+    let law = options.law;
+    let mut phone = Phone::call(&lab.asterisk, number, options).await?;
+    let call = next_call(&server.handle, 1).await?;
+    let said = caller_voice(8_000, Duration::from_secs(2), 1);
+    phone.say(&said);
+    phone.quiet().await;
+    sleep(Duration::from_millis(500)).await;
+    ensure!(call.stats().rate == rate, "{:?}", call.stats().rate);
+    call.hang_up();
+    let heard = samples(&phone.ended(SOON).await?, law);
+    let likeness = alike(&said, &heard, 8_000);
+    ensure!(
+        likeness > 0.95,
+        "the echo is like what was said to {likeness:.3}"
+    );
+    Ok(())
 }
 
 async fn the_softphone_account(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -91,77 +113,124 @@ fn hash(text: &str) -> String {
 }
 
 async fn the_twenty_first_call_finds_the_line_busy(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let server = server_of(&lab).await?;
-    let mut calls = Vec::new();
-    for _ in 0..20 {
-        let phone = Phone::call(&lab.asterisk, "102", PhoneOptions::default()).await?;
-        calls.push((phone, server.line().await?));
+    let server = Served::echo().await?;
+    recipes_take(&lab, &server).await?;
+    let call = || Phone::call(&lab.asterisk, "102", PhoneOptions::default());
+    let mut phones = Vec::new();
+    for number in 1..=20 {
+        phones.push(call().await?);
+        next_call(&server.handle, number).await?;
     }
-    match Phone::call(&lab.asterisk, "102", PhoneOptions::default()).await {
+    match call().await {
         Err(PhoneError::Refused { status }) => ensure!(status.starts_with("486"), "{status}"),
         other => bail!("{other:?}"),
     }
-    for (phone, line) in calls {
-        line.hang_up().await?;
-        hung_up(phone).await?;
+    let first = server.handle.calls().remove(0);
+    first.hang_up();
+    first.closed().await;
+    // Whose phone that was takes a moment to be told.
+    let another = async {
+        loop {
+            match call().await {
+                Err(PhoneError::Refused { .. }) => sleep(Duration::from_millis(50)).await,
+                taken => return taken,
+            }
+        }
+    };
+    phones.push(
+        timeout(SOON, another)
+            .await
+            .context("the line stays busy")??,
+    );
+    for phone in phones {
+        phone.hang_up().await?;
     }
     Ok(())
 }
 
 async fn an_ordinary_call_is_transcribed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let server = server_of(&lab).await?;
-    // The caller says something only now and then; the other party is a steady tone, well below.
+    let (tell, mut reports) = mpsc::unbounded_channel();
+    let handler = hearing::play(Vec::new(), tell);
+    let server = Served::start(Server::builder(), handler).await?;
+    recipes_take(&lab, &server).await?;
+    // The other party is Asterisk's steady tone of 1 kHz.
     let phone = Phone::call(&lab.asterisk, "81000", PhoneOptions::default()).await?;
-    let mut line = server.line().await?;
-    let quieter =
-        |heard: &[i16]| heard.iter().filter(|sample| sample.abs() > 1_000).count() > 4_000;
-    line.talk(&[], quieter).await?;
-    phone.say(&[30_000; 16_000]);
-    line.talk(&[], |heard| {
-        heard.iter().filter(|sample| **sample > 20_000).count() > 4_000
-    })
-    .await?;
+    next_call(&server.handle, 1).await?;
+    let said = caller_voice(8_000, Duration::from_secs(3), 1);
+    phone.say(&vec![0; 8_000]);
+    phone.say(&said);
+    phone.quiet().await;
+    sleep(Duration::from_millis(500)).await;
+    let back = phone.hang_up().await?;
     ensure!(
-        phone.heard().len() > 50,
-        "the two parties no longer talk to each other"
+        back.len() > 150,
+        "the two parties do not talk to each other: {} packets",
+        back.len()
     );
-    phone.hang_up().await?;
-    tokio::time::timeout(SOON, line.read_to_end()).await?
+    let heard = report(&mut reports).await?.samples;
+
+    let likeness = alike(&without_tone(&said), &without_tone(&heard), 8_000);
+    ensure!(
+        likeness > 0.9,
+        "what the caller says is heard as like it as {likeness:.3}"
+    );
+    let tone = heard.chunks(800).filter(|part| is_tone(part)).count();
+    ensure!(
+        tone >= 5,
+        "the other party is heard alone in {tone} of {} tenths of a second",
+        heard.len() / 800
+    );
+    Ok(())
+}
+
+/// Takes away what repeats itself every millisecond.
+fn without_tone(samples: &[i16]) -> Vec<i16> {
+    let pairs = samples.iter().zip(samples.iter().skip(8));
+    pairs.map(|(one, next)| next.wrapping_sub(*one)).collect()
+}
+
+/// Whether there is something loud that repeats itself every millisecond, and hardly anything else.
+fn is_tone(samples: &[i16]) -> bool {
+    let loudest = |samples: &[i16]| {
+        let levels = samples.iter().map(|sample| sample.unsigned_abs());
+        levels.max().unwrap_or_default()
+    };
+    loudest(samples) > 1_000 && loudest(&without_tone(samples)) < loudest(samples) / 10
 }
 
 async fn a_freepbx_destination_returns(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let server = server_of(&lab).await?;
+    let server = Served::echo().await?;
+    recipes_take(&lab, &server).await?;
     let mut events = lab.ami.events();
     let call =
         Originate::exten("Local/s@lab-freepbx/n", "caller", "tone").variable("__T", "freepbx");
     lab.ami.originate(&call).await?;
-    let mut line = server.line().await?;
-    ensure!(!line.id.is_nil());
-    line.read_kind(SLIN).await?;
-    line.hang_up().await?;
+    let call = next_call(&server.handle, 1).await?;
+    ensure!(!call.id().is_nil());
+    call.hang_up();
     events
         .wait(SOON, |event| event.is_lab("freepbx", "returned"))
         .await?;
     Ok(())
 }
 
-/// A server at the address that the recipes take.
-async fn server_of(lab: &Lab) -> anyhow::Result<Listener> {
-    let server = Listener::bind().await?;
-    lab.ami
-        .set_global("D", &server.address().to_string())
-        .await?;
-    Ok(server)
+/// From now on the recipes bring their calls to this server.
+async fn recipes_take(lab: &Lab, server: &Served) -> anyhow::Result<()> {
+    let address = server.address.to_string();
+    Ok(lab.ami.set_global("D", &address).await?)
 }
 
-/// A phone that dialled a recipe's number, and the server's end of the call.
-async fn dialled(lab: &Lab, number: &str) -> anyhow::Result<(Phone, Line)> {
-    let server = server_of(lab).await?;
-    let phone = Phone::call(&lab.asterisk, number, PhoneOptions::default()).await?;
-    Ok((phone, server.line().await?))
-}
-
-async fn hung_up(mut phone: Phone) -> anyhow::Result<()> {
-    phone.ended(Duration::from_secs(10)).await?;
-    Ok(())
+/// The latest call, once there are so many.
+async fn next_call(server: &ServerHandle, number: usize) -> anyhow::Result<CallHandle> {
+    let coming = async {
+        loop {
+            if let Some(call) = server.calls().get(number - 1) {
+                return call.clone();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, coming)
+        .await
+        .context("the call does not come to the server")
 }

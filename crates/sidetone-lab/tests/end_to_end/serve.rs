@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use sidetone::{Builder, Call, CallSummary, Event, Handler, Server, ServerHandle};
 use sidetone_caller::Codec;
-use sidetone_lab::ami::{Events, Originate};
+use sidetone_lab::ami::{Events, Message, Originate};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::Lab;
-use crate::person::Person;
+use crate::person::{Person, samples};
 use crate::wire::{Listener, SOON};
 
 /// A server of the library. Dropped, its calls are hung up.
@@ -112,11 +112,18 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
+    /// The caller says it; answers what the caller heard from then on until an echo of it must have come.
+    pub(crate) async fn hears(&self, said: &[i16]) -> anyhow::Result<Vec<i16>> {
+        let before = self.person.heard().len();
+        self.person.say(said);
+        self.person.quiet().await;
+        let messages = self.person.heard().len();
+        self.person.has_heard(messages + 15).await?;
+        Ok(samples(&self.person.heard()[before..]))
+    }
+
     /// Waits until the dialplan tells of this place.
-    pub(crate) async fn reaches(
-        &mut self,
-        place: &str,
-    ) -> anyhow::Result<sidetone_lab::ami::Message> {
+    pub(crate) async fn reaches(&mut self, place: &str) -> anyhow::Result<Message> {
         let tag = &self.tag;
         let told = self
             .events
@@ -128,9 +135,7 @@ impl Placed {
     /// Waits until the call is over and says whether the dialplan came by this place before.
     pub(crate) async fn came_by(&mut self, place: &str) -> anyhow::Result<bool> {
         let tag = &self.tag;
-        let told = |event: &sidetone_lab::ami::Message| {
-            event.is_lab(tag, place) || event.is_lab(tag, "hangup")
-        };
+        let told = |event: &Message| event.is_lab(tag, place) || event.is_lab(tag, "hangup");
         Ok(self.events.wait(SOON, told).await?.get("where") == place)
     }
 }

@@ -43,7 +43,7 @@ const PUBLISH_EVERY: u32 = 10;
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     /// The wheel entry that counts; all others of this connection are stale.
-    pub(crate) tick: u64,
+    pub(crate) tick: Option<u64>,
     pub(crate) waits_for_room: bool,
     peer: SocketAddr,
     machine: CallMachine,
@@ -115,7 +115,7 @@ impl Connection {
         socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
         let connection = Self {
             stream,
-            tick: 0,
+            tick: None,
             waits_for_room: false,
             peer,
             machine: CallMachine::new(now, shared.config.call.clone()),

@@ -2,6 +2,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -84,18 +85,33 @@ impl<E: Engine> MediaThread<E> {
     }
 
     pub(super) fn run(mut self) {
+        let turns = catch_unwind(AssertUnwindSafe(|| self.take_turns()));
+        let failure = match turns {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".into(),
+        };
+        // Nobody would ever be told anything about these calls again.
+        self.stop(clock::now());
+        self.wake_all();
+        tracing::error!(%failure, "a media thread failed; its calls are hung up");
+    }
+
+    fn take_turns(&mut self) -> io::Result<()> {
         let mut due = Vec::new();
         while !self.is_done() {
-            if let Err(error) = self.wait() {
-                tracing::error!(%error, "a media thread can't wait for its sockets; its calls end");
-                break;
-            }
+            self.wait()?;
             self.hear_all();
             self.take_orders();
             self.serve_due(&mut due);
-            for waker in self.tools.wakes.drain(..) {
-                waker.wake();
-            }
+            self.wake_all();
+        }
+        Ok(())
+    }
+
+    fn wake_all(&mut self) {
+        for waker in self.tools.wakes.drain(..) {
+            waker.wake();
         }
     }
 
@@ -216,11 +232,10 @@ impl<E: Engine> MediaThread<E> {
         let now = clock::now();
         self.wheel.turn(now, due);
         for (key, tick) in due.drain(..) {
-            if self
-                .connections
-                .get(key)
-                .is_some_and(|connection| connection.tick == tick)
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.tick == Some(tick)
             {
+                connection.tick = None;
                 self.serve(key, now);
             }
         }
@@ -238,8 +253,13 @@ impl<E: Engine> MediaThread<E> {
         if !connection.conclude(now, &mut desk) {
             return self.remove(key);
         }
-        let tick = self.wheel.schedule(key, self.connections[key].deadline());
-        self.connections[key].tick = tick;
+        let tick = self.wheel.tick(self.connections[key].deadline());
+        let connection = &mut self.connections[key];
+        // However often it is looked at between two slots, it has one entry for the next.
+        if connection.tick != Some(tick) {
+            self.wheel.schedule(key, tick);
+            connection.tick = Some(tick);
+        }
         self.follow_room(key);
     }
 
@@ -292,9 +312,8 @@ impl<E: Engine> MediaThread<E> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    if !self.dismiss_one() {
-                        return;
-                    }
+                    // The kernel says so even when nobody waits; the poller tells if there are more.
+                    return self.dismiss_one();
                 }
                 // This connection is gone already; the next one may be well.
                 Err(_) => {}
@@ -327,7 +346,7 @@ impl<E: Engine> MediaThread<E> {
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
         match self.engine.watch(key, &connection.stream) {
-            Ok(()) => connection.tick = self.wheel.schedule(key, connection.deadline()),
+            Ok(()) => self.serve(key, now),
             Err(_) => {
                 self.connections.remove(key);
                 self.lose_one();
@@ -344,23 +363,20 @@ impl<E: Engine> MediaThread<E> {
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would
     /// time out after 2 s, and what Asterisk then does can end innocent calls.
-    fn dismiss_one(&mut self) -> bool {
-        self.shared
-            .tally
-            .out_of_descriptors
-            .fetch_add(1, Ordering::Relaxed);
+    fn dismiss_one(&mut self) {
         drop(self.reserve.take());
         let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) else {
             self.reserve = reserve().ok();
-            return false;
+            return;
         };
+        let dismissed = &self.shared.tally.out_of_descriptors;
+        dismissed.fetch_add(1, Ordering::Relaxed);
         // Read what is there and don't close yet: with bytes unread, or coming, the connection would be
         // reset. It is the reserve from here on, and closes when the next one needs its descriptor.
         let _ = rustix::net::send(&stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
         self.reserve = Some(stream.into());
-        true
     }
 
     fn stop_listening(&mut self) {

@@ -43,9 +43,13 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    /// Schedules `key` at `deadline`; returns the tick that identifies the entry.
-    pub(crate) fn schedule(&mut self, key: K, deadline: Time) -> u64 {
-        let tick = tick_of(deadline).max(self.turned);
+    /// The tick at which an entry for `deadline` is due.
+    pub(crate) fn tick(&self, deadline: Time) -> u64 {
+        tick_of(deadline).max(self.turned)
+    }
+
+    /// Adds an entry for `key`; the [`tick`](Self::tick) identifies it.
+    pub(crate) fn schedule(&mut self, key: K, tick: u64) {
         let place = self.place(tick);
         let next = self.ticks[place];
         let entry = Entry { key, tick, next };
@@ -63,7 +67,6 @@ impl<K: Copy> Wheel<K> {
         };
         self.ticks[place] = Some(index);
         self.in_use += 1;
-        tick
     }
 
     /// When the next entry is due; `None` when there is none.
@@ -124,6 +127,10 @@ mod tests {
         Time::ZERO + Duration::from_millis(millis)
     }
 
+    fn schedule(wheel: &mut Wheel<u8>, key: u8, deadline: Time) {
+        wheel.schedule(key, wheel.tick(deadline));
+    }
+
     fn turned(wheel: &mut Wheel<u8>, now: Time) -> Vec<u8> {
         let mut due = Vec::new();
         wheel.turn(now, &mut due);
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn an_entry_is_due_at_the_end_of_its_tick_and_once() {
         let mut wheel = Wheel::new(at(0));
-        wheel.schedule(1, at(3));
+        schedule(&mut wheel, 1, at(3));
         assert_eq!(wheel.next(), Some(at(3) + TICK));
         assert!(turned(&mut wheel, at(3)).is_empty());
         assert_eq!(turned(&mut wheel, at(3) + TICK), [1]);
@@ -144,7 +151,7 @@ mod tests {
     #[test]
     fn what_lies_beyond_a_round_waits_for_its_time() {
         let mut wheel = Wheel::new(at(0));
-        wheel.schedule(1, at(60_000));
+        schedule(&mut wheel, 1, at(60_000));
         let mut now = at(0);
         while now < at(60_000) {
             now += Duration::from_millis(7);
@@ -156,7 +163,7 @@ mod tests {
     #[test]
     fn a_deadline_in_the_past_is_due_at_the_next_tick() {
         let mut wheel = Wheel::new(at(1000));
-        wheel.schedule(1, at(3));
+        schedule(&mut wheel, 1, at(3));
         assert_eq!(turned(&mut wheel, at(1001)), [1]);
     }
 
@@ -164,7 +171,7 @@ mod tests {
     fn a_long_stall_loses_no_entry() {
         let mut wheel = Wheel::new(at(0));
         for key in 0..100 {
-            wheel.schedule(key, at(u64::from(key) * 20));
+            schedule(&mut wheel, key, at(u64::from(key) * 20));
         }
         assert_eq!(turned(&mut wheel, at(10_000)).len(), 100);
     }

@@ -9,15 +9,16 @@ const HOLE_MS: u64 = 30;
 /// comes at once.
 const DOUBT_MS: u64 = 100;
 
-/// A hole is filled when at least so much of it is left at the end of the doubt.
-const LEAST_FILL_MS: u64 = 10;
+/// A hole is filled when at least so much of it is left at the end of the doubt; less than a frame is jitter.
+const LEAST_FILL_MS: u64 = 20;
 
 /// Late audio still finds its place if it is this late, and audio that comes faster than real time is kept
 /// up to here.
 const PATIENCE_MS: u64 = 5_000;
 
-/// A track is corrected when it is off by this much, about every 20 s at 200 ppm.
-const TOLERANCE_MS: u64 = 4;
+/// A track is corrected when it is off by this much: once a minute at 200 ppm. The grid may move by nearly as
+/// much when a call begins, which is nothing to correct.
+const TOLERANCE_MS: u64 = 12;
 
 /// How far a track is off is the least lateness of any piece in this time: jitter only ever adds to it.
 const WINDOW_MS: u64 = 1_000;
@@ -173,6 +174,11 @@ impl Track {
         let length = length.min(self.samples.len());
         self.samples.drain(..length);
         self.begin += length as u64;
+        // What a long hole on the other side has taken is given back.
+        let second = self.hz as usize;
+        if self.samples.len() < second {
+            self.samples.shrink_to(second);
+        }
     }
 
     /// The first place at which audio was put since the last time.

@@ -210,6 +210,7 @@ impl Job {
         let id = self.call.id();
         if let Some(failure) = &report.failure {
             tracing::warn!(
+                target: "sidetone::record",
                 call = %id,
                 files = ?report.files,
                 lost_frames = report.lost_frames,
@@ -217,6 +218,7 @@ impl Job {
             );
         } else if report.lost_frames > 0 || !report.surplus().is_zero() {
             tracing::warn!(
+                target: "sidetone::record",
                 call = %id,
                 files = ?report.files,
                 lost_frames = report.lost_frames,

@@ -117,7 +117,7 @@ fn off_by(heard: usize, said: usize) -> f64 {
 
 #[test]
 fn jitter_inserts_nothing_and_drops_nothing() {
-    let (film, said) = conversation(600, |_| true);
+    let (film, said) = conversation(120, |_| true);
     assert_eq!(
         film.right,
         [&said[..], &vec![0; film.right.len() - said.len()]].concat()
@@ -380,17 +380,12 @@ fn after_half_an_hour_with_drift_a_hole_and_a_clear_both_sides_are_in_place() {
                 off.abs()
             });
             let worst = off.fold(0.0, f64::max);
-            assert!(worst < 15.0, "{ppm} ppm, {name}: {worst} ms off");
-            println!("{ppm} ppm, {name}: {worst:.2} ms off at worst");
+            assert!(worst < 20.0, "{ppm} ppm, {name}: {worst} ms off");
         }
         let counts = film.caller();
         let missing = counts.missing as i64 - 80_000;
         assert!(missing.abs() < 240, "{ppm} ppm: {counts:?}");
         let corrected = (counts.added + counts.removed) as f64 / 8_000.0;
         assert!((0.30..0.42).contains(&corrected), "{ppm} ppm: {counts:?}");
-        println!(
-            "{ppm} ppm: {counts:?} {:?}",
-            film.timeline.counts(Side::Server)
-        );
     }
 }

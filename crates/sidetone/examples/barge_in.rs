@@ -1,0 +1,64 @@
+//! A prompt that stops as soon as the caller speaks or presses a key, and begins anew when they have
+//! spoken. `#` hangs up.
+//!
+//!     cargo run -p sidetone --example barge_in
+//!     cargo run --release -- call 127.0.0.1:9092 --play speech.wav --seconds 10
+#![allow(clippy::print_stdout, reason = "this is a program for a terminal")]
+
+use std::error::Error;
+
+use sidetone::{Call, Clip, Event, Server};
+use sidetone_audio::{
+    tone,
+    vad::{VoiceDetector, VoiceEvent},
+};
+
+/// Plays `prompt` until the caller has something to say.
+pub(crate) async fn prompt(
+    mut call: Call,
+    prompt: Clip,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut player = call.player(8_000)?;
+    player.play_clip(&prompt).await?;
+    // The rate of what the caller says is known with its first frame.
+    let mut listening: Option<VoiceDetector> = None;
+    while let Some(event) = call.next().await {
+        let (interrupted, mut begins_anew) = match event {
+            Event::Dtmf('#') => break,
+            Event::Dtmf(_) => (true, false),
+            Event::Audio(frame) => {
+                let detector = match &mut listening {
+                    Some(detector) => detector,
+                    None => listening.insert(VoiceDetector::new(frame.rate().hz())?),
+                };
+                let (mut started, mut ended) = (false, false);
+                for heard in detector.push(frame.samples()) {
+                    started |= matches!(heard, VoiceEvent::SpeechStarted { .. });
+                    ended |= matches!(heard, VoiceEvent::SpeechEnded { .. });
+                }
+                (started, ended)
+            }
+            _ => (false, false),
+        };
+        if interrupted && !player.buffered().is_zero() {
+            let cleared = call.clear().await?;
+            println!("{}: interrupted after {:?}", call.id(), cleared.played);
+        }
+        begins_anew &= player.buffered().is_zero();
+        if begins_anew {
+            player.play_clip(&prompt).await?;
+        }
+    }
+    // Nobody listens to the rest of a prompt that they have ended with #.
+    call.hang_up();
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let sound = tone::greeting(8_000).repeat(3);
+    let clip = Clip::from_samples(8_000, sound)?;
+    let server = Server::builder().bind("127.0.0.1:9092").await?;
+    server.serve(move |call| prompt(call, clip.clone())).await?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! One task hears, another one speaks: it answers each digit with as many beeps, however long that takes,
+//! while the first goes on hearing. `#` hangs up after the last beep.
+//!
+//!     cargo run -p sidetone --example two_tasks
+//!     cargo run --release -- call 127.0.0.1:9092 --dtmf 123#
+
+use std::error::Error;
+
+use sidetone::{Call, CallReader, CallWriter, Event, PlayError, Server};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+const HZ: u32 = 8_000;
+
+/// 100 ms of a tone of 400 Hz and as much of silence.
+pub(crate) fn beep() -> Vec<i16> {
+    let tone = (0..HZ / 10).map(|at| if at / 10 % 2 == 0 { 6_000 } else { -6_000 });
+    tone.chain(std::iter::repeat_n(0, HZ as usize / 10))
+        .collect()
+}
+
+async fn hear(mut reader: CallReader, digits: Sender<u32>) {
+    while let Some(event) = reader.next().await {
+        match event {
+            Event::Dtmf('#') => break,
+            Event::Dtmf(key) => {
+                // With more keys waiting than that, this one is passed over.
+                let _ = key.to_digit(10).map(|digit| digits.try_send(digit));
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn speak(
+    writer: CallWriter,
+    mut digits: Receiver<u32>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut player = writer.player(HZ)?;
+    while let Some(digit) = digits.recv().await {
+        for _ in 0..digit {
+            player.play(&beep()).await?;
+        }
+        player.drained().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn beeps(call: Call) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (reader, writer) = call.split();
+    let (digits, wanted) = channel(32);
+    // The call lives until both halves are gone; hearing ends first, and closes the channel.
+    let hearing = tokio::spawn(hear(reader, digits));
+    let spoken = speak(writer, wanted).await;
+    hearing.await?;
+    match spoken {
+        Err(error) if error.downcast_ref() == Some(&PlayError::Closed) => Ok(()),
+        spoken => spoken,
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), sidetone::ServeError> {
+    Server::builder()
+        .bind("127.0.0.1:9092")
+        .await?
+        .serve(beeps)
+        .await
+}

@@ -1,0 +1,267 @@
+//! Disks that are slow or full, and what that costs a call: nothing.
+#![allow(clippy::unwrap_used)]
+use std::{
+    io::{Seek, SeekFrom, Write},
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex as StdMutex, Once},
+};
+
+use sidetone_caller::{CallRecord, Caller, Spread, call_all, exact_runs, ramp};
+use tempfile::TempDir;
+use tracing::{field::Visit, span};
+
+use super::{file::Medium, *};
+use crate::{Call, Event, Server};
+
+/// A file on a disk with something wrong.
+struct Sick<W> {
+    file: Box<dyn Medium>,
+    /// Called before each write of so many bytes.
+    before: W,
+}
+
+impl<W: FnMut(usize) -> io::Result<()>> Write for Sick<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.before)(bytes.len())?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl<W> Seek for Sick<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// A disk on which each file has room for one second.
+fn open_full(path: &Path) -> io::Result<Box<dyn Medium>> {
+    let mut room = 32_000;
+    Ok(Box::new(Sick {
+        file: file::open_new(path)?,
+        before: move |bytes| {
+            // Every header is written to the same place.
+            if bytes != 44 {
+                room -= bytes as i64;
+            }
+            if room < 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        },
+    }))
+}
+
+/// Whether the disk stands still.
+static STUCK: (StdMutex<bool>, Condvar) = (StdMutex::new(true), Condvar::new());
+
+fn open_stuck(path: &Path) -> io::Result<Box<dyn Medium>> {
+    Ok(Box::new(Sick {
+        file: file::open_new(path)?,
+        before: |_| {
+            let stuck = STUCK.0.lock().unwrap();
+            // A test that fails does not hang.
+            let long = Duration::from_secs(60);
+            let stuck = STUCK.1.wait_timeout_while(stuck, long, |stuck| *stuck);
+            drop(stuck.unwrap());
+            Ok(())
+        },
+    }))
+}
+
+/// Everything that was warned of, one line each.
+static WARNINGS: StdMutex<Vec<String>> = StdMutex::new(Vec::new());
+
+struct Warnings;
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sidetone::record"
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        WARNINGS.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn warnings_about(call: Uuid) -> Vec<String> {
+    let warnings = WARNINGS.lock().unwrap();
+    let about = warnings
+        .iter()
+        .filter(|line| line.contains(&call.to_string()));
+    about.cloned().collect()
+}
+
+fn recorder(open: fn(&Path) -> io::Result<Box<dyn Medium>>) -> (TempDir, Recorder) {
+    static LISTEN: Once = Once::new();
+    LISTEN.call_once(|| tracing::subscriber::set_global_default(Warnings).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk {
+        directory: directory.path().to_owned(),
+        limit: u32::MAX,
+        open,
+    };
+    let recorder = Recorder::with_disk(disk).unwrap();
+    (directory, recorder)
+}
+
+/// Calls a server that echoes and, if there is a recorder, records.
+fn echoed(
+    recorder: Option<Arc<Recorder>>,
+    callers: impl FnOnce(SocketAddr) -> Vec<Caller>,
+) -> (Vec<CallRecord>, Vec<Recording>) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let recordings = Arc::new(StdMutex::new(Vec::new()));
+    let kept = Arc::clone(&recordings);
+    let handler = move |mut call: Call| {
+        if let Some(recorder) = &recorder {
+            let recording = recorder.record(&call.handle()).unwrap();
+            kept.lock().unwrap().push(recording);
+        }
+        async move {
+            let mut line = call.live();
+            while let Some(event) = call.next().await {
+                if let Event::Audio(frame) = event {
+                    line.push(frame.samples());
+                }
+            }
+        }
+    };
+    let server = runtime.block_on(Server::builder().bind("127.0.0.1:0"));
+    let server = server.unwrap();
+    let callers = callers(server.local_addr());
+    runtime.spawn(server.serve(handler));
+    let records = call_all(callers).into_iter().map(Result::unwrap).collect();
+    let recordings = std::mem::take(&mut *recordings.lock().unwrap());
+    (records, recordings)
+}
+
+/// One caller for each duration, with a voice of its own.
+fn callers(seconds: &[u64]) -> impl FnOnce(SocketAddr) -> Vec<Caller> {
+    move |address| {
+        let caller = |(seed, seconds): (usize, &u64)| {
+            Caller::new(address)
+                .say(sidetone_caller::Voice::Ramp(seed as u64))
+                .uuid(Uuid::from_u128(seed as u128 + 1))
+                .hang_up_after(Duration::from_secs(*seconds))
+        };
+        seconds.iter().enumerate().map(caller).collect()
+    }
+}
+
+fn left(path: &Path) -> Vec<i16> {
+    let reader = hound::WavReader::open(path).unwrap();
+    reader
+        .into_samples::<i16>()
+        .map(Result::unwrap)
+        .step_by(2)
+        .collect()
+}
+
+fn ended(recordings: &[Recording]) -> Vec<(Uuid, Report)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ended = recordings
+        .iter()
+        .map(|recording| (recording.call(), runtime.block_on(recording.ended())));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_by_key(|(call, _)| *call);
+    ended
+}
+
+#[test]
+fn a_disk_that_stands_still_costs_no_call_anything() {
+    // The last one waits longer than audio is kept.
+    let seconds = [3, 3, 3, 3, 8];
+    // At the same time, on a server of its own: what else the machine does is the same for both.
+    let control = std::thread::spawn(move || echoed(None, callers(&seconds)).0);
+    let (_directory, recorder) = recorder(open_stuck);
+    let recorder = Arc::new(recorder);
+    let (calls, recordings) = echoed(Some(Arc::clone(&recorder)), callers(&seconds));
+    let control = control.join().unwrap();
+    *STUCK.0.lock().unwrap() = false;
+    STUCK.1.notify_all();
+
+    let heard = |calls: &[CallRecord]| -> usize {
+        let runs = calls.iter().flat_map(CallRecord::echo);
+        runs.map(|run| run.length).sum()
+    };
+    let delays = |calls: &[CallRecord]| {
+        let delays = calls.iter().flat_map(CallRecord::echo_delays);
+        Spread::of(delays.map(|echo| echo.delay))
+    };
+    let (whole, with_recording) = (heard(&control), heard(&calls));
+    assert!(
+        with_recording * 10 >= whole * 8,
+        "{with_recording} samples, without recording {whole}"
+    );
+    let (punctual, recorded) = (delays(&control), delays(&calls));
+    assert!(
+        recorded.p99 <= punctual.p99.max(Duration::from_millis(20)) * 3,
+        "{recorded:?}, without recording {punctual:?}"
+    );
+
+    let ended = ended(&recordings);
+    for (seed, (call, report)) in ended.iter().enumerate() {
+        let left = left(&report.files[0]);
+        let whole = ramp(seed as u64, 0, seconds[seed] as usize * 8_000);
+        let runs = exact_runs(&whole, &left);
+        if seconds[seed] == 3 {
+            assert_eq!(report.lost_frames, 0, "{report:?}");
+            let kept: usize = runs.iter().map(|run| run.length).sum();
+            assert!(kept > 8_000 * 5 / 2, "{runs:?}");
+            assert_eq!(warnings_about(*call), Vec::<String>::new());
+        } else {
+            assert!(report.lost_frames > 0, "{report:?}");
+            let kept: usize = runs.iter().map(|run| run.length).sum();
+            assert!((4 * 8_000..6 * 8_000).contains(&kept), "{runs:?}");
+            assert_eq!(warnings_about(*call).len(), 1);
+        }
+        assert!(report.ended && report.failure.is_none());
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_call() {
+    let (directory, recorder) = recorder(open_full);
+    let uuid = Uuid::from_u128(77);
+    let (calls, recordings) = echoed(Some(Arc::new(recorder)), |address| {
+        let caller = Caller::new(address)
+            .say(sidetone_caller::Voice::Ramp(9))
+            .uuid(uuid)
+            .hang_up_after(Duration::from_secs(4));
+        vec![caller]
+    });
+    let echo: usize = calls[0].echo().iter().map(|run| run.length).sum();
+    assert!(echo > 2 * 8_000, "{echo}");
+    let ended = ended(&recordings);
+    let (_, report) = &ended[0];
+    assert!(report.failure.is_some() && report.ended, "{report:?}");
+    assert!(report.duration <= Duration::from_secs(1), "{report:?}");
+    let name = report.files[0].file_name().unwrap().to_str().unwrap();
+    assert!(name.ends_with(".wav.part"), "{name}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let runs = exact_runs(&ramp(9, 0, 4 * 8_000), &left(&report.files[0]));
+    assert!(!runs.is_empty());
+    let warnings = warnings_about(uuid);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("disk"), "{warnings:?}");
+}

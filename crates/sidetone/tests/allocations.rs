@@ -1,0 +1,105 @@
+//! Once calls run, nothing is allocated for any frame of them, in the whole process. The callers are in
+//! another one.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+use std::{
+    alloc::System,
+    env,
+    net::SocketAddr,
+    process::{Child, Command},
+    sync::{Mutex, MutexGuard},
+    thread::sleep,
+    time::Duration,
+};
+
+use sidetone::{
+    Server,
+    callback::{self, CallInfo, Input, Reply},
+};
+use sidetone_caller::{Caller, Voice, call_all};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use support::{echo, millis, serve};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CALLS: u64 = 20;
+const WARM_UP: Duration = Duration::from_secs(3);
+const MEASURED: Duration = Duration::from_secs(3);
+const ADDRESS: &str = "SIDETONE_TEST_ADDRESS";
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|failed| failed.into_inner())
+}
+
+#[test]
+#[ignore = "the other process of the tests below"]
+fn callers() {
+    let Ok(address) = env::var(ADDRESS) else {
+        return;
+    };
+    let address: SocketAddr = address.parse().unwrap();
+    let callers = (0..CALLS).map(|n| {
+        let caller = Caller::new(address).say(Voice::Ramp(n)).jitter(n);
+        let length = WARM_UP + MEASURED + millis(1_500);
+        caller.start_after(millis(3 * n)).hang_up_after(length)
+    });
+    for record in call_all(callers.collect()) {
+        assert!(!record.unwrap().echo().is_empty());
+    }
+}
+
+fn place_calls(address: SocketAddr) -> Child {
+    let mut other = Command::new(env::current_exe().unwrap());
+    let other = other.args(["--exact", "callers", "--ignored"]);
+    other.env(ADDRESS, address.to_string()).spawn().unwrap()
+}
+
+/// Counts what is allocated while calls run to this address.
+fn assert_nothing_per_frame(address: SocketAddr) {
+    let mut calls = place_calls(address);
+    sleep(WARM_UP);
+    let region = Region::new(ALLOCATOR);
+    sleep(MEASURED);
+    let change = region.change();
+    let frames = CALLS * 50 * MEASURED.as_secs();
+    println!("{frames} frames each way: {change:?}");
+    assert!(calls.wait().unwrap().success());
+    // A hiccup of the machine may make a buffer grow, but not for every hundredth frame.
+    let taken = (change.allocations + change.reallocations) as u64;
+    assert!(
+        taken < frames / 100,
+        "{taken} for {frames} frames: {change:?}"
+    );
+}
+
+#[test]
+fn an_async_echo_allocates_nothing_per_frame() {
+    let _turn = one_at_a_time();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(serve(Server::builder(), echo));
+    assert_nothing_per_frame(server.address);
+    runtime.block_on(server.end());
+}
+
+#[test]
+fn a_callback_echo_allocates_nothing_per_frame() {
+    let _turn = one_at_a_time();
+    let server = callback::start_server(
+        |_: &CallInfo| {
+            |input: Input<'_>, reply: &mut Reply| {
+                if let Input::Audio(samples) = input {
+                    reply.send(samples);
+                }
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    assert_nothing_per_frame(server.local_addr());
+}

@@ -1,0 +1,130 @@
+//! SIGKILL in the middle of many recordings.
+//!
+//! The server runs in a process of its own: this test's binary, started again for that one test.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::{
+    collections::HashMap,
+    env,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sidetone::{Call, Server, Uuid, record::Recorder};
+use sidetone_caller::{Caller, Event, Voice, call_all, exact_runs};
+
+const CALLS: u128 = 50;
+
+/// Where the server is to record. Set only in its process.
+const DIRECTORY: &str = "SIDETONE_TEST_RECORD_INTO";
+
+/// One second of 8 kHz.
+const SECOND: usize = 8_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "this is the process that is killed"]
+async fn records_until_it_is_killed() {
+    let Ok(directory) = env::var(DIRECTORY) else {
+        return;
+    };
+    let recorder = Recorder::new(directory).unwrap();
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    println!("\nlistening on {}", server.local_addr());
+    let serving = server.serve(move |call: Call| {
+        recorder.record(&call.handle()).unwrap();
+        async move {
+            call.closed().await;
+        }
+    });
+    // Whatever becomes of the test, this process ends.
+    let _ = tokio::time::timeout(Duration::from_secs(60), serving).await;
+}
+
+fn start_server(directory: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "records_until_it_is_killed"])
+        .args(["--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = lines
+        .find_map(|line| Some(line.unwrap().strip_prefix("listening on ")?.to_owned()))
+        .unwrap();
+    // Dropped, the pipe would end the process early at its next word.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address.parse().unwrap())
+}
+
+/// Every file in `directory` by the UUID in its name.
+fn files_in(directory: &Path) -> HashMap<Uuid, PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let by_uuid = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let uuid = name.split_once("Z-").unwrap().1;
+        let uuid = uuid.strip_suffix(".wav.part").unwrap().parse().unwrap();
+        (uuid, path)
+    });
+    by_uuid.collect()
+}
+
+/// Kills the server when the last caller has said `frames`, and looks at what is left.
+fn kill_after(frames: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let (child, address) = start_server(directory.path());
+    let child = Arc::new(Mutex::new(child));
+    let said = Arc::new(AtomicU64::new(0));
+    let callers = (0..CALLS).map(|number| {
+        let (child, said) = (Arc::clone(&child), Arc::clone(&said));
+        let is_last = number == CALLS - 1;
+        Caller::new(address)
+            .uuid(Uuid::from_u128(number))
+            .say(Voice::Ramp(number as u64))
+            .jitter(number as u64)
+            .start_after(Duration::from_millis(7) * number as u32)
+            .hang_up_after(Duration::from_secs(50))
+            .observe(move |event| {
+                if is_last
+                    && matches!(event, Event::Said { .. })
+                    && said.fetch_add(1, Ordering::Relaxed) + 1 == frames
+                {
+                    // SIGKILL, to this one process.
+                    child.lock().unwrap().kill().unwrap();
+                }
+            })
+    });
+    let calls = call_all(callers.collect());
+    child.lock().unwrap().wait().unwrap();
+    let files = files_in(directory.path());
+    assert_eq!(files.len() as u128, CALLS);
+    let mut worst = 0;
+    for call in calls.into_iter().map(Result::unwrap) {
+        let mut reader = hound::WavReader::open(&files[&call.uuid]).unwrap();
+        let left: Vec<i16> = reader.samples().map(Result::unwrap).step_by(2).collect();
+        let runs = exact_runs(call.sent_samples(), &left);
+        // On a machine so busy that a frame is late by more than its length there is silence within.
+        let there: usize = runs.iter().map(|run| run.length).sum();
+        let kept = runs.last().map_or(0, |last| last.said + last.length);
+        let missed = kept - there;
+        assert!(missed < SECOND / 2, "{}: {runs:?}", call.uuid);
+        worst = worst.max(call.sent_samples().len() - kept);
+    }
+    println!("killed after {frames} frames: {} ms lost", worst / 8);
+    assert!(worst <= SECOND, "{worst} samples lost");
+}
+
+#[test]
+fn sigkill_costs_no_recording_more_than_its_last_second() {
+    for frames in [75, 103, 157] {
+        kill_after(frames);
+    }
+}
