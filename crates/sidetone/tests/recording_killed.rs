@@ -125,7 +125,7 @@ fn kill_after(frames: u64) {
 
 #[test]
 fn sigkill_costs_no_recording_more_than_its_last_second() {
-    for frames in [75, 103, 157] {
+    for frames in [150, 203, 257] {
         kill_after(frames);
     }
 }
