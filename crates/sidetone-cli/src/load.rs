@@ -199,17 +199,13 @@ fn table(report: &Report) -> String {
         ),
     );
     table.times("round trip", report.round_trip_us);
-    if let Some(playout) = &report.playout {
-        table.times("lateness", Some(playout.lateness_us));
+    if let Some(pace) = &report.pace {
+        table.times("lateness", Some(pace.lateness_us));
         table.row(
             "",
             format_args!(
                 "{} underruns, {} gaps, longest {:.1} ms, drift {:.1} ppm, {} frames unverified",
-                playout.underruns,
-                playout.gaps,
-                playout.longest_gap_ms,
-                playout.drift_ppm,
-                frames.unverified
+                pace.underruns, pace.gaps, pace.longest_gap_ms, pace.drift_ppm, frames.unverified
             ),
         );
     }
