@@ -47,7 +47,7 @@ pub use {
     error::LoadError,
     frame::clip,
     phases::Phases,
-    report::{Frames, Percentiles, Playout, Progress, Report, ServerCost, SetUp},
+    report::{Frames, Pace, Percentiles, Progress, Report, ServerCost, SetUp},
 };
 
 /// What the callers ask of the server.

@@ -186,8 +186,8 @@ fn a_clip_at_a_steady_pace_has_no_underrun() {
         frames.unverified,
     ];
     assert_eq!(wrong, [0; 4]);
-    let playout = report.playout.unwrap();
-    assert!(playout.drift_ppm.abs() < 20_000.0, "{playout:?}");
+    let pace = report.pace.unwrap();
+    assert!(pace.drift_ppm.abs() < 20_000.0, "{pace:?}");
 }
 
 #[test]
@@ -195,15 +195,15 @@ fn frames_left_out_of_a_clip_are_lost_and_leave_underruns() {
     let address = player(Duration::from_millis(20), |n| n % 5 != 4);
     let report = run(&load(address, 3, Mode::Playout));
     assert!(report.frames.lost >= 3 * 3, "{report:?}");
-    assert!(report.playout.unwrap().underruns >= 3 * 3, "{report:?}");
+    assert!(report.pace.unwrap().underruns >= 3 * 3, "{report:?}");
 }
 
 #[test]
 fn a_server_that_plays_too_slowly_drifts() {
     let address = player(Duration::from_millis(25), |_| true);
-    let playout = run(&load(address, 2, Mode::Playout)).playout.unwrap();
-    assert!(playout.drift_ppm > 150_000.0, "{playout:?}");
-    assert!(playout.underruns >= 2 * 3, "{playout:?}");
+    let pace = run(&load(address, 2, Mode::Playout)).pace.unwrap();
+    assert!(pace.drift_ppm > 150_000.0, "{pace:?}");
+    assert!(pace.underruns >= 2 * 3, "{pace:?}");
 }
 
 #[test]

@@ -9,31 +9,48 @@ pub(crate) struct Found {
     pub(crate) correlation: f64,
 }
 
-/// Samples that are compared at every place, before the whole sound is at the best one.
+/// The loudest samples of a sound, so many, are looked for first, and of them one in four.
 const PROBE: usize = 500;
+const THINNED: usize = 4;
+/// The whole sound is compared at so many places on either side of where its probe lies best.
+const AROUND: usize = 8;
 
 /// Where in `heard` all of `sound` lies best. `None` if there is no room for it, or it is silence.
 pub(crate) fn find(sound: &[i16], heard: &[i16]) -> Option<Found> {
     let last = heard.len().checked_sub(sound.len())?;
     let (from, probe) = loudest(sound);
+    let probe: Vec<i16> = probe.iter().step_by(THINNED).copied().collect();
     let energies = running_energies(heard);
     let likeness = |place: usize| {
-        let (begin, end) = (place + from, place + from + probe.len());
-        let energy = (energies[end] - energies[begin]) as f64;
-        product(probe, &heard[begin..end]) / energy.sqrt().max(1.0)
+        let begin = place + from;
+        let energy = energies[begin + probe.len() * THINNED - (THINNED - 1)] - energies[begin];
+        let heard = heard[begin..].iter().step_by(THINNED);
+        product(probe.iter().zip(heard)) / (energy as f64).sqrt().max(1.0)
     };
     let likenesses = (0..=last).map(|place| (place, likeness(place)));
-    let (at, _) = likenesses.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let heard = &heard[at..][..sound.len()];
-    let scale = (product(sound, sound) * product(heard, heard)).sqrt();
-    // Pearson's, without the means: telephone sound has none.
-    let correlation = product(sound, heard) / scale.max(1.0);
-    (product(sound, sound) > 0.0).then_some(Found { at, correlation })
+    let (rough, _) = likenesses.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let around = rough.saturating_sub(AROUND)..=(rough + AROUND).min(last);
+    let found = around.map(|at| Found {
+        at,
+        correlation: correlation(sound, &heard[at..][..sound.len()]),
+    });
+    let best = found.max_by(|a, b| a.correlation.total_cmp(&b.correlation))?;
+    (energy(sound) > 0.0).then_some(best)
 }
 
-fn product(a: &[i16], b: &[i16]) -> f64 {
-    let products = a.iter().zip(b).map(|(a, b)| i64::from(*a) * i64::from(*b));
-    products.sum::<i64>() as f64
+/// Pearson's, without the means: telephone sound has none.
+fn correlation(a: &[i16], b: &[i16]) -> f64 {
+    product(a.iter().zip(b)) / (energy(a) * energy(b)).sqrt().max(1.0)
+}
+
+fn energy(samples: &[i16]) -> f64 {
+    product(samples.iter().zip(samples))
+}
+
+fn product<'a>(pairs: impl Iterator<Item = (&'a i16, &'a i16)>) -> f64 {
+    pairs
+        .map(|(a, b)| i64::from(*a) * i64::from(*b))
+        .sum::<i64>() as f64
 }
 
 /// The energy of everything before each place.
@@ -49,7 +66,7 @@ fn running_energies(samples: &[i16]) -> Vec<i64> {
 fn loudest(sound: &[i16]) -> (usize, &[i16]) {
     let length = PROBE.min(sound.len()).max(1);
     let stretches = sound.chunks_exact(length).enumerate();
-    let loudest = stretches.max_by(|(_, a), (_, b)| product(a, a).total_cmp(&product(b, b)));
+    let loudest = stretches.max_by(|(_, a), (_, b)| energy(a).total_cmp(&energy(b)));
     loudest.map_or((0, sound), |(place, stretch)| (place * length, stretch))
 }
 

@@ -199,17 +199,13 @@ fn table(report: &Report) -> String {
         ),
     );
     table.times("round trip", report.round_trip_us);
-    if let Some(playout) = &report.playout {
-        table.times("lateness", Some(playout.lateness_us));
+    if let Some(pace) = &report.pace {
+        table.times("lateness", Some(pace.lateness_us));
         table.row(
             "",
             format_args!(
                 "{} underruns, {} gaps, longest {:.1} ms, drift {:.1} ppm, {} frames unverified",
-                playout.underruns,
-                playout.gaps,
-                playout.longest_gap_ms,
-                playout.drift_ppm,
-                frames.unverified
+                pace.underruns, pace.gaps, pace.longest_gap_ms, pace.drift_ppm, frames.unverified
             ),
         );
     }
@@ -310,4 +306,86 @@ fn faults(report: &Report) -> Vec<String> {
     faults
         .map(|(count, what)| format!("{count} {what}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        io::{Read, Write},
+        net::{SocketAddr, TcpListener, TcpStream},
+        thread,
+    };
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// A server that gives back what `answer` makes of each of a call's messages.
+    fn echo(answer: fn(&mut [u8])) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                // That the load hangs up is no failure.
+                thread::spawn(move || drop(serve(stream, answer)));
+            }
+        });
+        address
+    }
+
+    fn serve(mut stream: TcpStream, answer: fn(&mut [u8])) -> io::Result<()> {
+        let (mut identity, mut message) = ([0; 19], [0; 323]);
+        stream.read_exact(&mut identity)?;
+        loop {
+            stream.read_exact(&mut message)?;
+            answer(&mut message);
+            stream.write_all(&message)?;
+        }
+    }
+
+    fn options(address: SocketAddr, words: &str) -> Options {
+        let line = format!("load {address} --calls 2 --seconds 0.3 --warm-up 0.1 {words}");
+        Line::parse_from(line.split_whitespace()).options
+    }
+
+    fn report(address: SocketAddr) -> Report {
+        let load = options(address, "").load().unwrap();
+        load.run(|_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_good_servers_figures_are_a_table_without_faults() {
+        let report = report(echo(|_| {}));
+        let table = table(&report);
+        for head in ["echo", "frames", "round trip", "lateness", "this load"] {
+            assert!(table.lines().any(|line| line.starts_with(head)), "{table}");
+        }
+        assert_eq!(faults(&report), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_fault_and_what_is_lost_is_not() {
+        let report = report(echo(|message| message[200] ^= 1));
+        assert!(report.frames.lost > 0 && report.frames.corrupt > 0);
+        let [fault] = &faults(&report)[..] else {
+            panic!("{:?}", faults(&report));
+        };
+        assert!(fault.ends_with("frames were not what was sent"), "{fault}");
+    }
+
+    #[test]
+    fn a_rate_is_for_set_up_only() {
+        let address = "127.0.0.1:9".parse().unwrap();
+        assert!(options(address, "--rate 5").load().is_err());
+        assert!(options(address, "--rate 5 --mode setup").load().is_ok());
+    }
 }

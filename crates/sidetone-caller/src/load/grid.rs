@@ -1,10 +1,9 @@
-use {
-    super::verify::{LATE, histogram},
-    hdrhistogram::Histogram,
-};
+use {super::verify::histogram, hdrhistogram::Histogram};
 
 /// Nanoseconds between the frames of a call.
 pub(super) const STEP: u64 = 20_000_000;
+/// Later than this is late: a frame lasts as long.
+const LATE: u64 = 20_000_000;
 
 /// When a frame came, and the how-manieth of its call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,23 +34,25 @@ impl Pacing {
         }
     }
 
-    /// Judges one call, whose arrivals stand in order.
+    /// Judges one call, whose arrivals stand as they came.
     ///
     /// Its grid is the line below all of them that makes the sum of their lateness least: a server can be late,
     /// but never early. The line may slope, for the server's clock may be another one; how much is its drift. A
     /// pause that is not made up for thus makes late what comes after it.
-    pub(super) fn add(&mut self, arrivals: &[Arrival]) {
-        let [first, .., _] = arrivals else {
-            return;
-        };
+    pub(super) fn add(&mut self, arrivals: &mut [Arrival]) {
         for pair in arrivals.windows(2) {
             let gap = pair[1].at - pair[0].at;
             self.gaps += u64::from(gap > 2 * STEP);
             self.longest_gap = self.longest_gap.max(gap);
         }
+        // One may have overtaken another.
+        arrivals.sort_unstable_by_key(|arrival| arrival.place);
+        let &mut [first, .., _] = arrivals else {
+            return;
+        };
         let points: Vec<_> = arrivals
             .iter()
-            .map(|arrival| arrival.offset(*first))
+            .map(|arrival| arrival.offset(first))
             .collect();
         let (height, slope) = lowest_line(&points);
         for (x, y) in points {
@@ -70,7 +71,7 @@ impl Arrival {
     /// Its place, and how much later than that it came; both counted from `first`.
     fn offset(self, first: Self) -> (f64, f64) {
         let steps = f64::from(self.place) - f64::from(first.place);
-        let time = (self.at - first.at) as f64;
+        let time = self.at as f64 - first.at as f64;
         (steps, time - steps * STEP as f64)
     }
 }
@@ -105,12 +106,12 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn judged(arrivals: impl IntoIterator<Item = (u32, u64)>) -> Pacing {
-        let arrivals: Vec<_> = arrivals
+        let mut arrivals: Vec<_> = arrivals
             .into_iter()
             .map(|(place, at)| Arrival { place, at })
             .collect();
         let mut pacing = Pacing::new();
-        pacing.add(&arrivals);
+        pacing.add(&mut arrivals);
         pacing
     }
 
@@ -170,6 +171,15 @@ mod tests {
         let pacing = judged(whole.filter(|(n, _)| *n != 100));
         assert!(pacing.lateness.max() <= 1000);
         assert_eq!(pacing.late, 0);
+    }
+
+    #[test]
+    fn a_frame_that_was_overtaken_is_late() {
+        let mut order: Vec<_> = (0..500).map(|n| (n, u64::from(n) * STEP)).collect();
+        let (place, at) = order.remove(100);
+        order.insert(102, (place, at + 2 * STEP));
+        let pacing = judged(order);
+        assert_eq!((pacing.late, pacing.longest_gap), (1, 2 * STEP));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use {
         grid::{Arrival, Pacing, STEP},
         phases::Schedule,
         process::{CpuTime, Process},
-        report::{Percentiles, Playout, Report, ServerCost},
+        report::{Pace, Percentiles, Report, ServerCost},
         socket,
         verify::{Echoed, Heard, Tally, histogram},
     },
@@ -61,10 +61,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
     let frames = after.frames - before.frames;
     let seconds = (after.at - before.at) as f64 / 1e9;
     let own = (after.own - before.own) as f64 / 1000.0;
-    let playout = match load.mode {
-        Mode::Playout => run.judge_playout(),
-        _ => None,
-    };
+    let pace = run.judge_pace();
     if load.mode == Mode::Echo {
         run.tally.frames.lost = run.tally.frames.sent - run.tally.frames.returned;
     }
@@ -75,7 +72,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         seconds,
         frames: run.tally.frames,
         round_trip_us: Percentiles::of(&run.tally.round_trips),
-        playout,
+        pace,
         setup: None,
         server: spent.map(|spent| ServerCost::of(&spent, seconds, frames, 0, load.calls)),
         load_cpu_us_per_frame: (frames > 0).then(|| own / frames as f64),
@@ -146,7 +143,7 @@ impl<'a> Run<'a> {
     fn new(load: &'a Load, progress: &'a mut dyn FnMut(&Progress)) -> Result<Self, LoadError> {
         let id = Uuid::new_v4();
         let expected = match load.mode {
-            Mode::Playout => load.seconds.as_millis() as usize / 20 + 2,
+            Mode::Echo | Mode::Playout => load.seconds.as_millis() as usize / 20 + 2,
             _ => 0,
         };
         let lines = (0..load.calls).map(|call| Line {
@@ -344,15 +341,18 @@ impl<'a> Run<'a> {
         let now = self.engine.now();
         let mut open = count > 0;
         let mut rest = &self.scratch[..count];
+        let arrivals = &mut line.arrivals;
         loop {
             let decoded = line.decoder.decode(rest);
             rest = &rest[decoded.consumed..];
             match (self.load.mode, &decoded.message) {
                 (_, None) => break,
                 (_, Some(Message::Hangup)) => open = false,
-                (Mode::Echo, Some(message)) => line.echoed.received(message, now, &mut self.tally),
+                (Mode::Echo, Some(message)) => {
+                    let arrived = |arrival| arrivals.push(arrival);
+                    line.echoed.received(message, now, &mut self.tally, arrived);
+                }
                 (Mode::Playout, Some(message)) => {
-                    let arrivals = &mut line.arrivals;
                     let arrived = |arrival| arrivals.push(arrival);
                     line.heard.received(message, now, &mut self.tally, arrived);
                 }
@@ -368,17 +368,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn judge_playout(&mut self) -> Option<Playout> {
+    fn judge_pace(&mut self) -> Option<Pace> {
         let mut pacing = Pacing::new();
         let slots = (self.tally.window.end - self.tally.window.start) / STEP;
         let mut underruns = self.tally.underruns;
-        for line in &self.lines {
-            pacing.add(&line.arrivals);
-            // One may be due just before and come just after the end.
-            underruns += slots.saturating_sub(line.arrivals.len() as u64 + 1);
+        for line in &mut self.lines {
+            pacing.add(&mut line.arrivals);
+            if self.load.mode == Mode::Playout {
+                // One may be due just before and come just after the end.
+                underruns += slots.saturating_sub(line.arrivals.len() as u64 + 1);
+            }
         }
         self.tally.frames.late = pacing.late;
-        Playout::of(&pacing, underruns)
+        Pace::of(&pacing, underruns)
     }
 }
 

@@ -36,9 +36,9 @@ pub struct Report {
     /// Microseconds from sending a frame until it was back, in [`Mode::Echo`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<Percentiles>,
-    /// In [`Mode::Playout`].
+    /// In [`Mode::Echo`] and [`Mode::Playout`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub playout: Option<Playout>,
+    pub pace: Option<Pace>,
     /// In [`Mode::Setup`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetUp>,
@@ -67,7 +67,7 @@ pub struct Frames {
     pub returned: u64,
     /// Had not come back 2 s after the end; in [`Mode::Playout`], were left out of a clip.
     pub lost: u64,
-    /// Came back more than 20 ms after they were sent; in [`Mode::Playout`], came more than 20 ms late.
+    /// Came more than 20 ms after their place on the best grid of their call ([`Pace`]).
     pub late: u64,
     /// Came more than once.
     pub duplicate: u64,
@@ -104,9 +104,9 @@ pub struct Percentiles {
 /// How the server kept its pace.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Playout {
+pub struct Pace {
     /// Microseconds after each frame's place on the best 20 ms grid of its call: the line below all its arrivals
-    /// that makes their lateness least.
+    /// that makes their lateness least. A delay that is always the same is thus no lateness.
     pub lateness_us: Percentiles,
     /// Times of more than 40 ms between a frame and the next.
     pub gaps: u64,
@@ -114,7 +114,7 @@ pub struct Playout {
     pub longest_gap_ms: f64,
     /// The largest difference of a call's pace from 20 ms, in millionths.
     pub drift_ppm: f64,
-    /// Slots without sound: silence within a clip, or nothing at all.
+    /// Slots with silence once there was sound; in [`Mode::Playout`], those with nothing, too.
     pub underruns: u64,
 }
 
@@ -169,7 +169,7 @@ impl Percentiles {
     }
 }
 
-impl Playout {
+impl Pace {
     pub(super) fn of(pacing: &Pacing, underruns: u64) -> Option<Self> {
         Some(Self {
             lateness_us: Percentiles::of(&pacing.lateness)?,

@@ -46,7 +46,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         seconds,
         frames: run.tally.frames,
         round_trip_us: Percentiles::of(&run.tally.round_trips),
-        playout: None,
+        pace: None,
         setup: Some(SetUp {
             placed: run.placed,
             answered: run.answered,
@@ -314,7 +314,7 @@ impl Call {
                 None => return end,
                 Some(Message::Hangup) => return Some(end.unwrap_or(End::Ended)),
                 Some(message) => {
-                    self.echoed.received(message, now, tally);
+                    self.echoed.received(message, now, tally, |_| {});
                     if let Message::Audio(_) = message {
                         end = Some(End::Answered);
                     }

@@ -9,15 +9,12 @@ use {
     std::ops::Range,
 };
 
-/// Later than this is late: a frame lasts as long.
-pub(super) const LATE: u64 = 20_000_000;
-
 /// What all calls have counted.
 pub(super) struct Tally {
     pub(super) frames: Frames,
     /// Frames that came back whole, whenever they were sent. Silence is none.
     pub(super) verified: u64,
-    /// Slots of a clip that had silence in them.
+    /// Slots that had silence in them once there was sound.
     pub(super) underruns: u64,
     /// Round trips of the frames that were sent in the measured time, in nanoseconds.
     pub(super) round_trips: Histogram<u64>,
@@ -114,16 +111,27 @@ impl Echoed {
         }
     }
 
-    pub(super) fn received(&mut self, message: &Message<'_>, now: u64, tally: &mut Tally) {
+    /// Judges what came, and gives each frame of the measured time that returned its place.
+    pub(super) fn received(
+        &mut self,
+        message: &Message<'_>,
+        now: u64,
+        tally: &mut Tally,
+        mut arrived: impl FnMut(Arrival),
+    ) {
         let Some((frames, whole)) = frames(message) else {
             return tally.forbidden();
         };
         for frame in frames {
             match Content::of(frame) {
-                Content::Silence => tally.frames.silence += 1,
+                Content::Silence => self.silent(now, tally),
                 Content::Other => tally.frames.corrupt += 1,
                 Content::Stamped(stamp) if stamp.line != self.line => tally.frames.foreign += 1,
-                Content::Stamped(stamp) => self.returned(stamp, now, tally),
+                Content::Stamped(stamp) => {
+                    if let Some(arrival) = self.returned(stamp, now, tally) {
+                        arrived(arrival);
+                    }
+                }
             }
         }
         if !whole {
@@ -131,23 +139,32 @@ impl Echoed {
         }
     }
 
-    fn returned(&mut self, stamp: Stamp, now: u64, tally: &mut Tally) {
+    fn silent(&self, now: u64, tally: &mut Tally) {
+        let count = u64::from(tally.window.contains(&now));
+        tally.frames.silence += count;
+        tally.underruns += count * u64::from(self.top > 0);
+    }
+
+    fn returned(&mut self, stamp: Stamp, now: u64, tally: &mut Tally) -> Option<Arrival> {
         // What was never sent can't come back.
         if stamp.sequence >= self.next || stamp.sent > now {
             tally.frames.corrupt += 1;
-            return;
+            return None;
         }
         if !self.is_new(stamp.sequence) {
             tally.frames.duplicate += 1;
-            return;
+            return None;
         }
         tally.verified += 1;
-        if tally.window.contains(&stamp.sent) {
-            let trip = now - stamp.sent;
-            tally.frames.returned += 1;
-            tally.frames.late += u64::from(trip > LATE);
-            tally.round_trips.saturating_record(trip);
+        if !tally.window.contains(&stamp.sent) {
+            return None;
         }
+        tally.frames.returned += 1;
+        tally.round_trips.saturating_record(now - stamp.sent);
+        Some(Arrival {
+            place: stamp.sequence,
+            at: now,
+        })
     }
 
     /// Whether this one comes back for the first time, as far as 64 frames tell.
@@ -292,18 +309,23 @@ mod tests {
     fn frames_that_come_back_whole_are_timed() {
         let (mut call, mut tally) = (Echoed::new(line(5)), tally());
         let sent = send(&mut call, 3, &mut tally);
+        let mut places = vec![];
         for (n, frame) in sent.iter().enumerate() {
             let trip = [2, 20, 21][n] * MS;
-            call.received(&audio(frame), n as u64 * 20 * MS + trip, &mut tally);
+            call.received(
+                &audio(frame),
+                n as u64 * 20 * MS + trip,
+                &mut tally,
+                |arrival| places.push(arrival.place),
+            );
         }
         let frames = Frames {
             sent: 3,
             returned: 3,
-            late: 1,
             ..Frames::default()
         };
         assert_eq!(tally.frames, frames);
-        assert_eq!(tally.verified, 3);
+        assert_eq!((tally.verified, places), (3, vec![0, 1, 2]));
         assert!(tally.round_trips.min().abs_diff(2 * MS) < 2000);
         assert_eq!(tally.round_trips.len(), 3);
     }
@@ -314,7 +336,7 @@ mod tests {
         tally.window = 20 * MS..40 * MS;
         let sent = send(&mut call, 3, &mut tally);
         for frame in &sent {
-            call.received(&audio(frame), 60 * MS, &mut tally);
+            call.received(&audio(frame), 60 * MS, &mut tally, |_| {});
         }
         assert_eq!((tally.frames.sent, tally.frames.returned), (1, 1));
         assert_eq!(tally.verified, 3);
@@ -325,7 +347,7 @@ mod tests {
         let (mut call, mut tally) = (Echoed::new(line(5)), tally());
         let sent = send(&mut call, 4, &mut tally);
         for n in [0, 0, 2, 1, 2, 1, 3] {
-            call.received(&audio(&sent[n]), 100 * MS, &mut tally);
+            call.received(&audio(&sent[n]), 100 * MS, &mut tally, |_| {});
         }
         assert_eq!((tally.frames.returned, tally.frames.duplicate), (4, 3));
     }
@@ -335,10 +357,10 @@ mod tests {
         let (mut call, mut tally) = (Echoed::new(line(5)), tally());
         let sent = send(&mut call, 200, &mut tally);
         for frame in &sent {
-            call.received(&audio(frame), 5000 * MS, &mut tally);
+            call.received(&audio(frame), 5000 * MS, &mut tally, |_| {});
         }
-        call.received(&audio(&sent[136]), 5000 * MS, &mut tally);
-        call.received(&audio(&sent[3]), 5000 * MS, &mut tally);
+        call.received(&audio(&sent[136]), 5000 * MS, &mut tally, |_| {});
+        call.received(&audio(&sent[3]), 5000 * MS, &mut tally, |_| {});
         assert_eq!((tally.verified, tally.frames.duplicate), (200, 2));
     }
 
@@ -348,7 +370,7 @@ mod tests {
         let sent = send(&mut call, 10, &mut tally);
         for (n, frame) in sent.iter().enumerate() {
             if n != 4 && n != 9 {
-                call.received(&audio(frame), 300 * MS, &mut tally);
+                call.received(&audio(frame), 300 * MS, &mut tally, |_| {});
             }
         }
         assert_eq!((tally.frames.sent, tally.frames.returned), (10, 8));
@@ -361,7 +383,7 @@ mod tests {
         for other in [line(6), Line::of_call(2, 5), Line::CLIP] {
             let mut frame = [0; FRAME];
             Echoed::new(other).stamp(0).write(&mut frame);
-            call.received(&audio(&frame), MS, &mut tally);
+            call.received(&audio(&frame), MS, &mut tally, |_| {});
         }
         assert_eq!((tally.frames.foreign, tally.verified), (3, 0));
     }
@@ -372,11 +394,11 @@ mod tests {
         let sent = send(&mut call, 2, &mut tally);
         let mut damaged = sent[0];
         damaged[317] ^= 0x40;
-        call.received(&audio(&damaged), 50 * MS, &mut tally);
-        call.received(&audio(&sent[0][..318]), 50 * MS, &mut tally);
+        call.received(&audio(&damaged), 50 * MS, &mut tally, |_| {});
+        call.received(&audio(&sent[0][..318]), 50 * MS, &mut tally, |_| {});
         let mut early = [0; FRAME];
         call.stamp(40 * MS).write(&mut early);
-        call.received(&audio(&early), 50 * MS, &mut tally);
+        call.received(&audio(&early), 50 * MS, &mut tally, |_| {});
         assert_eq!((tally.frames.corrupt, tally.verified), (3, 0));
     }
 
@@ -384,20 +406,31 @@ mod tests {
     fn silence_counts_as_nothing_else() {
         let (mut call, mut tally) = (Echoed::new(line(5)), tally());
         send(&mut call, 1, &mut tally);
-        call.received(&audio(&[0; FRAME]), MS, &mut tally);
+        call.received(&audio(&[0; FRAME]), MS, &mut tally, |_| {});
         let frames = Frames {
             sent: 1,
             silence: 1,
             ..Frames::default()
         };
         assert_eq!((tally.frames, tally.verified), (frames, 0));
+        assert_eq!(tally.underruns, 0);
+    }
+
+    #[test]
+    fn silence_between_frames_that_return_is_an_underrun() {
+        let (mut call, mut tally) = (Echoed::new(line(5)), tally());
+        let sent = send(&mut call, 2, &mut tally);
+        for bytes in [&sent[0], &[0; FRAME], &sent[1]] {
+            call.received(&audio(bytes), 50 * MS, &mut tally, |_| {});
+        }
+        assert_eq!((tally.underruns, tally.frames.returned), (1, 2));
     }
 
     #[test]
     fn what_asterisk_would_die_of_is_forbidden() {
         let (mut call, mut tally) = (Echoed::new(line(5)), tally());
         for message in [Message::Dtmf('1'), audio(&[])] {
-            call.received(&message, MS, &mut tally);
+            call.received(&message, MS, &mut tally, |_| {});
         }
         assert_eq!(tally.frames.forbidden, 2);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidetone_audio::tone;
+use sidetone_audio::{level::rms_dbfs, tone};
 use sidetone_caller::CallRecord;
 
 use super::{FILE, RATE, SPEAKS_AT, samples_in, voice};
@@ -14,9 +14,13 @@ use crate::{
 /// From this correlation on a sound was heard.
 const ENOUGH: f64 = 0.9;
 /// The echo is looked for in pieces of this length: a live line may drop a frame on a busy machine.
-const PIECE: Duration = Duration::from_millis(400);
-/// How much later than it was said an echo is looked for.
+const PIECE: Duration = Duration::from_millis(160);
+/// Pieces below this are pauses, in dBFS.
+const SPOKEN: f32 = -40.0;
+/// How much later than it was said an echo is looked for, and how much earlier: frames that the server
+/// skipped in a stall are missing from what was heard before.
 const LATEST: Duration = Duration::from_millis(600);
+const EARLIEST: Duration = Duration::from_millis(400);
 
 /// What the record says.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(super) struct Judgement {
 /// What came back of what was said.
 #[derive(Debug, Default)]
 struct Echo {
+    /// Half of its pieces came back at least so well.
     correlation: f64,
     delay: Duration,
 }
@@ -111,37 +116,37 @@ impl Judgement {
 }
 
 impl Echo {
-    /// Finds each piece of the voice where it should be, and weighs it by its length.
+    /// Finds each piece of the voice about where it should be. The middle one counts: a stall of a busy
+    /// machine costs some pieces, a server that does not echo all of them.
     fn of(record: &CallRecord) -> Self {
         let (voice, heard) = (voice(), record.heard_samples());
-        let start = samples_in(SPEAKS_AT);
-        let pieces = voice.chunks_exact(samples_in(PIECE)).enumerate();
-        let pieces = pieces.filter(|(_, piece)| piece.iter().any(|sample| *sample != 0));
-        let mut found = Vec::new();
-        for (place, piece) in pieces {
-            let said = start + place * samples_in(PIECE);
-            // Heard samples lie about where they were said; an echo is never early.
-            let from = said.saturating_sub(samples_in(PIECE)).min(heard.len());
-            let to = (said + piece.len() + samples_in(LATEST)).min(heard.len());
-            let Some(echo) = find(piece, &heard[from..to]) else {
-                found.push((0.0, Duration::ZERO));
+        let (mut correlations, mut delays) = (Vec::new(), Vec::new());
+        for (place, piece) in voice.chunks_exact(samples_in(PIECE)).enumerate() {
+            if rms_dbfs(piece) < SPOKEN {
                 continue;
-            };
-            let delay = heard_at(record, from + echo.at).saturating_sub(said_at(record, said));
-            found.push((echo.correlation, delay));
+            }
+            let said = samples_in(SPEAKS_AT) + place * piece.len();
+            let from = said.saturating_sub(samples_in(EARLIEST)).min(heard.len());
+            let to = (said + piece.len() + samples_in(LATEST)).min(heard.len());
+            let found = find(piece, &heard[from..to]);
+            correlations.push(found.map_or(0.0, |found| found.correlation));
+            if let Some(found) = found {
+                let came = heard_at(record, from + found.at);
+                delays.push(came.saturating_sub(said_at(record, said)));
+            }
         }
-        let mean = found
-            .iter()
-            .map(|(correlation, _)| correlation)
-            .sum::<f64>()
-            / found.len().max(1) as f64;
-        let mut delays: Vec<Duration> = found.iter().map(|(_, delay)| *delay).collect();
+        correlations.sort_unstable_by(f64::total_cmp);
         delays.sort_unstable();
         Self {
-            correlation: mean,
-            delay: delays.get(delays.len() / 2).copied().unwrap_or_default(),
+            correlation: middle(&correlations),
+            delay: middle(&delays),
         }
     }
+}
+
+/// Of values in order.
+fn middle<T: Copy + Default>(sorted: &[T]) -> T {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 /// When a sample came, on the caller's clock.

@@ -78,7 +78,7 @@ fn play_in_a_loop_goes_on_until_the_caller_hangs_up() {
         &tone::caller_voice(16_000, Duration::from_millis(300), 1),
     );
     let (mut server, address) = Running::serve(&format!("play {} --loop", sound.display()));
-    let call = run(&format!("call {address} --seconds 2"));
+    let call = run(&format!("call {address} --seconds 2 --expect-audio"));
     assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
     let ended = server.wait_for("call_ended");
     assert_eq!(ended["ended_by"], "caller");

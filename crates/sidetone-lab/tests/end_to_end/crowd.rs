@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use uuid::Uuid;
 
-use crate::far_end::{Exchange, Heard, Lateness};
+use crate::far_end::{Exchange, Heard, Lateness, Stay};
 use crate::hearing::{self, Report, report};
 use crate::serve::Served;
 use crate::wire::SOON;
@@ -80,7 +80,11 @@ impl Fixture {
         callers: &mut Callers,
     ) -> anyhow::Result<()> {
         let said = ramp(seed, 0, samples(self.sound));
-        let stay = self.sound + Duration::from_secs(2);
+        // A second more, in which what is said last arrives.
+        let stay = Stay {
+            until_heard: self.plays.len() + 8_000,
+            at_most: 5 * self.sound,
+        };
         let server = self.server.address;
         let call = crowd.place(server, APPLICATION, said.clone(), stay).await?;
         callers.insert(call.id, (call, said));
@@ -138,7 +142,11 @@ async fn calls_beyond_the_limit_are_turned_away_without_harm_to_the_others(
     for number in 0..BEYOND {
         let way = [APPLICATION, DIAL_ON][number % 2];
         let server = limited.server.address;
-        turned_away.push(crowd.place(server, way, Vec::new(), SOON).await?);
+        turned_away.push(
+            crowd
+                .place(server, way, Vec::new(), Stay::TO_THE_END)
+                .await?,
+        );
     }
     for call in turned_away {
         let place = call.place;
@@ -201,19 +209,17 @@ async fn a_listener_is_handed_over_and_no_call_is_refused(lab: Arc<Lab>) -> anyh
         long_calls.lock().unwrap().insert(id);
         long.push(
             crowd
-                .place_as(
-                    id,
-                    address,
-                    APPLICATION,
-                    Vec::new(),
-                    Duration::from_secs(60),
-                )
+                .place_as(id, address, APPLICATION, Vec::new(), Stay::TO_THE_END)
                 .await?,
         );
     }
     let mut before = Vec::new();
     for _ in 0..BEFORE {
-        before.push(crowd.place(address, APPLICATION, Vec::new(), SOON).await?);
+        before.push(
+            crowd
+                .place(address, APPLICATION, Vec::new(), Stay::TO_THE_END)
+                .await?,
+        );
     }
 
     let plays = then_plays.clone();
@@ -226,7 +232,11 @@ async fn a_listener_is_handed_over_and_no_call_is_refused(lab: Arc<Lab>) -> anyh
     first_handle.hand_over(Duration::from_secs(30));
     let mut after = Vec::new();
     for _ in 0..AFTER {
-        after.push(crowd.place(address, APPLICATION, Vec::new(), SOON).await?);
+        after.push(
+            crowd
+                .place(address, APPLICATION, Vec::new(), Stay::TO_THE_END)
+                .await?,
+        );
     }
 
     let (mut by_first, mut by_second) = (0, 0);
@@ -331,7 +341,7 @@ impl<'a> Crowd<'a> {
         server: SocketAddr,
         way: (&str, &'static str),
         said: Vec<i16>,
-        stay: Duration,
+        stay: Stay,
     ) -> anyhow::Result<Placed> {
         self.place_as(Uuid::new_v4(), server, way, said, stay).await
     }
@@ -342,7 +352,7 @@ impl<'a> Crowd<'a> {
         server: SocketAddr,
         (exten, place): (&str, &'static str),
         said: Vec<i16>,
-        stay: Duration,
+        stay: Stay,
     ) -> anyhow::Result<Placed> {
         self.clock.tick().await;
         let (channel, caller) = self.exchange.caller();

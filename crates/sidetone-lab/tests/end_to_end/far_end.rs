@@ -37,6 +37,23 @@ pub(crate) struct FarEnd {
     stream: TcpStream,
 }
 
+/// How long a caller stays.
+#[derive(Clone, Copy)]
+pub(crate) struct Stay {
+    /// Until all has been said, and so many samples have been heard from the first sound on.
+    pub(crate) until_heard: usize,
+    /// But no longer than this.
+    pub(crate) at_most: Duration,
+}
+
+impl Stay {
+    /// Until the other side ends the call.
+    pub(crate) const TO_THE_END: Self = Self {
+        until_heard: usize::MAX,
+        at_most: Duration::from_secs(60),
+    };
+}
+
 /// What a caller heard.
 #[derive(Default)]
 pub(crate) struct Heard {
@@ -104,15 +121,15 @@ impl Coming {
 }
 
 impl FarEnd {
-    /// Stays in the call until the other side ends it, or hangs up after `stay`. Says `said` from the moment the first sound is
+    /// Stays in the call until the other side ends it, or as long as `stay` says. Says `said` from the moment the first sound is
     /// heard, for what is said while the call is still being set up is heard by nobody; else says silence.
-    pub(crate) async fn talk(mut self, said: &[i16], stay: Duration) -> anyhow::Result<Heard> {
-        let mut speaks = false;
+    pub(crate) async fn talk(mut self, said: &[i16], stay: Stay) -> anyhow::Result<Heard> {
+        let mut first_sound = None;
         let (mut heard, mut bytes, mut taken) = (Heard::default(), Vec::new(), 0);
         let mut rest = said.chunks(FRAME);
         let mut clock = interval(FRAME_TIME);
         clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let leaves = Instant::now() + stay;
+        let leaves = Instant::now() + stay.at_most;
         while !heard.was_hung_up {
             tokio::select! {
                 read = self.stream.read_buf(&mut bytes) => match read {
@@ -123,14 +140,16 @@ impl FarEnd {
                         if taken > 1 << 16 {
                             bytes.drain(..std::mem::take(&mut taken));
                         }
-                        speaks |= heard.samples.iter().rev().take(FRAME).any(|sample| *sample != 0);
+                        first_sound = first_sound.or_else(|| heard.samples.iter().position(|sample| *sample != 0));
                     }
                 },
                 _ = clock.tick() => {
-                    if Instant::now() >= leaves {
+                    let has_heard = first_sound.map_or(0, |first| heard.samples.len() - first);
+                    let has_said = rest.len() == 0;
+                    if has_said && has_heard >= stay.until_heard || Instant::now() >= leaves {
                         break;
                     }
-                    let frame = if speaks { rest.next() } else { None };
+                    let frame = first_sound.and_then(|_| rest.next());
                     let mut message = vec![SLIN, 0, 0];
                     message.extend(to_bytes(frame.unwrap_or(&[0; FRAME])));
                     let length = u16::try_from(message.len() - HEADER)?.to_be_bytes();

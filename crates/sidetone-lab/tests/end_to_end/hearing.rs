@@ -73,9 +73,9 @@ async fn listen(call: &mut Call, mut hear: impl FnMut(&[i16])) -> Report {
     report
 }
 
-/// The next report.
+/// The next report, which comes when a call is over.
 pub(crate) async fn report(reports: &mut UnboundedReceiver<Report>) -> anyhow::Result<Report> {
-    let report = timeout(SOON, reports.recv())
+    let report = timeout(6 * SOON, reports.recv())
         .await
         .context("a handler does not end")?;
     report.context("the server is gone")

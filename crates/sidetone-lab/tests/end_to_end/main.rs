@@ -17,6 +17,7 @@ mod far_end;
 mod formats;
 mod hearing;
 mod lab;
+mod machine;
 mod minute;
 mod person;
 mod phones;

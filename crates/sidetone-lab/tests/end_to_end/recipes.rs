@@ -57,10 +57,14 @@ async fn echoes(lab: &Lab, number: &str, rate: Rate) -> anyhow::Result<()> {
     ensure!(call.stats().rate == rate, "{:?}", call.stats().rate);
     call.hang_up();
     let heard = samples(&phone.ended(SOON).await?, law);
-    let likeness = alike(&said, &heard, 8_000);
+    // A live echo may give up a frame to stay close, which moves all behind it.
+    let pieces = said.chunks(4_000);
+    let alike = pieces.map(|piece| alike(piece, &heard, 8_000));
+    let alike: Vec<f64> = alike.collect();
+    let good = alike.iter().filter(|likeness| **likeness > 0.95).count();
     ensure!(
-        likeness > 0.95,
-        "the echo is like what was said to {likeness:.3}"
+        good + 1 >= alike.len(),
+        "the pieces of the echo are like what was said to {alike:.3?}"
     );
     Ok(())
 }

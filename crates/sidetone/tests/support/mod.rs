@@ -9,7 +9,7 @@ use std::{
 };
 
 use sidetone::{
-    Builder, Call, CallSummary, Event, Handler, ServeError, Server, ServerHandle, Uuid,
+    Builder, Call, CallSummary, EndReason, Event, Handler, ServeError, Server, ServerHandle, Uuid,
 };
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
@@ -98,4 +98,9 @@ pub fn id(number: u128) -> Uuid {
 pub fn sound(record: &CallRecord) -> Vec<i16> {
     let heard = record.heard_samples().iter().copied();
     heard.filter(|sample| *sample != 0).collect()
+}
+
+/// Whether the caller ended it. One that hangs up with audio unread resets the connection.
+pub fn is_callers_end(reason: EndReason) -> bool {
+    matches!(reason, EndReason::CallerHungUp | EndReason::ConnectionReset)
 }
