@@ -16,9 +16,8 @@ use crate::{
     error::PlayError,
     event::{Event, Frame},
     live::LiveLine,
-    media::{Batch, EndWanted, Entry, SharedLink, clock},
+    media::{Batch, EndWanted, Entry, SharedLink, Tap, clock},
     player::{Clearing, Player, wait_for},
-    record::Tap,
     stats::{CallStats, CallSummary},
 };
 

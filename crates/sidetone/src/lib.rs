@@ -37,7 +37,6 @@
 //! A sample is an `i16`, mono. A call's [`Rate`] is 8 kHz until Asterisk sends a wideband kind; a [`Player`]
 //! takes whatever rate it was made for and resamples.
 
-
 mod admission;
 mod call;
 pub mod callback;

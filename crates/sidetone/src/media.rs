@@ -9,6 +9,7 @@ mod connection;
 mod engine;
 mod link;
 mod outbox;
+mod tap;
 mod turn;
 mod wheel;
 
@@ -36,6 +37,7 @@ use turn::MediaThread;
 pub(crate) use batch::{Batch, Entry};
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::ClipOrder;
+pub(crate) use tap::{Side, Tap, TapBuffer};
 
 slotmap::new_key_type! {
     /// A connection on its media thread. A key is never used again, so a late order for a call that is
@@ -46,14 +48,26 @@ slotmap::new_key_type! {
 /// How the media threads talk to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// io_uring if this process may use it, else epoll. It is tried out, whatever the kernel's version says:
-    /// many containers forbid it.
+    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`; without it, io_uring if
+    /// this process may use it, else epoll. It is tried out, whatever the kernel's version says: many
+    /// containers forbid it.
     #[default]
     Auto,
     /// Readiness and a system call for each read and write. Works everywhere.
     Epoll,
     /// Completions, and one system call for all writes of a turn. Starting fails where it can't be had.
     IoUring,
+}
+
+impl Engine {
+    fn resolved(self) -> Self {
+        let named = std::env::var("SIDETONE_ENGINE");
+        match (self, named.as_deref()) {
+            (Self::Auto, Ok("epoll")) => Self::Epoll,
+            (Self::Auto, Ok("io_uring")) => Self::IoUring,
+            (engine, _) => engine,
+        }
+    }
 }
 
 /// What the media threads of a server are told once.
@@ -190,7 +204,9 @@ impl Media {
             let thread = thread::Builder::new().name(format!("sidetone-media-{index}"));
             threads.push(thread.spawn(move || setup.run(&ready))?);
             // It ends without a word only if it panicked.
-            started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+            started
+                .recv()
+                .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         }
         Ok(Self {
             shared,
@@ -225,7 +241,7 @@ impl Setup {
     /// Runs a media thread to its end, and says first whether it could start.
     fn run(self, ready: &SyncSender<io::Result<()>>) {
         let bell = Arc::clone(&self.handle.0.bell);
-        let wanted = self.shared.config.engine;
+        let wanted = self.shared.config.engine.resolved();
         let ring = match wanted {
             Engine::Epoll => Err(io::ErrorKind::Unsupported.into()),
             Engine::Auto | Engine::IoUring => Uring::new(Arc::clone(&bell)),
@@ -241,7 +257,13 @@ impl Setup {
     }
 
     fn run_on(self, engine: impl engine::Engine, ready: &SyncSender<io::Result<()>>) {
-        match MediaThread::new(self.handle, self.siblings, engine, self.listener, self.shared) {
+        match MediaThread::new(
+            self.handle,
+            self.siblings,
+            engine,
+            self.listener,
+            self.shared,
+        ) {
             Ok(thread) => {
                 report(ready, Ok(()));
                 thread.run();

@@ -54,7 +54,6 @@
 //! once per call as a warning (target `sidetone::record`), and in the [`Report`].
 
 mod file;
-mod tap;
 mod timeline;
 mod track;
 mod writer;
@@ -71,8 +70,6 @@ use parking_lot::Mutex;
 use rustix::fs::{Access, access};
 use tokio::sync::watch;
 use uuid::Uuid;
-
-pub(crate) use tap::{Side, Tap, TapWriter};
 
 use crate::{call::CallHandle, error::PlayError};
 use file::Disk;

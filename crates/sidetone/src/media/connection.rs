@@ -22,12 +22,9 @@ use super::{
     codec::{InboundCodec, push_samples},
     engine::Sent,
     outbox::Destination,
+    tap::{Side, TapWriter},
 };
-use crate::{
-    error::CallError,
-    record::{Side, TapWriter},
-    stats::CallSummary,
-};
+use crate::{error::CallError, stats::CallSummary};
 
 /// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
 /// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).

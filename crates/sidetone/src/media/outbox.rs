@@ -8,7 +8,7 @@ use std::{
 
 use sidetone_proto::{CallMachine, Mark, Rate, Time};
 
-use crate::record::{Tap, TapWriter};
+use super::tap::{Tap, TapWriter};
 
 /// What a handler has queued since the media thread last looked, in order.
 #[derive(Debug, Default)]

@@ -128,14 +128,16 @@ impl<E: Engine> MediaThread<E> {
         let again = (!self.tools.again.is_empty()).then_some(AGAIN);
         let stop = self.stop_at.map(|latest| latest - now);
         let timeout = next.into_iter().chain(again).chain(stop).min();
-        let is_busy = self.connections.len() >= MANY && timeout.is_some_and(|timeout| timeout < SLOT);
+        let is_busy =
+            self.connections.len() >= MANY && timeout.is_some_and(|timeout| timeout < SLOT);
         if !is_busy {
             return self.engine.wait(timeout, Pace::AtOnce);
         }
         // Ticks of an absolute grid: a call's slots, 20 ms apart, are all as late against their deadlines.
         let tick = TICK.as_nanos() as u64;
         let rest = tick - now.as_nanos() % tick;
-        self.engine.wait(Some(Duration::from_nanos(rest)), Pace::Batched)
+        self.engine
+            .wait(Some(Duration::from_nanos(rest)), Pace::Batched)
     }
 
     fn hear_all(&mut self) {

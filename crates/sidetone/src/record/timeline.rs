@@ -2,10 +2,8 @@ use std::time::Duration;
 
 use sidetone_proto::{Rate, Time};
 
-use super::{
-    tap::Side,
-    track::{Counts, Track},
-};
+use super::track::{Counts, Track};
+use crate::media::Side;
 
 /// What is younger than this is not written yet: a little more than it takes to decide about a hole.
 const YOUNG: Duration = Duration::from_millis(250);

@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use super::{
     Report, SideReport,
     file::{self, Disk, Output},
-    tap::{Side, Tap, TapBuffer},
     timeline::Timeline,
     track::Counts,
 };
-use crate::{call::CallHandle, media::clock};
+use crate::{
+    call::CallHandle,
+    media::{Side, Tap, TapBuffer, clock},
+};
 
 /// How often every tap is emptied.
 const TURN: Duration = Duration::from_millis(100);

@@ -87,7 +87,11 @@ impl Engine for Epoll {
     }
 
     fn wait_for_room(&mut self, key: Key, stream: &TcpStream, wanted: bool) {
-        let room = if wanted { EventFlags::OUT } else { EventFlags::empty() };
+        let room = if wanted {
+            EventFlags::OUT
+        } else {
+            EventFlags::empty()
+        };
         // Were it to fail, the next slot would try to write all the same.
         let _ = epoll::modify(&self.epoll, stream, data(key), EventFlags::IN | room);
     }

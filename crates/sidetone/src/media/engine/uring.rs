@@ -161,7 +161,11 @@ impl Uring {
         self.seats.clear();
         self.seat_of.clear();
         self.unarmed.clear();
-        if arrived && ended { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+        if arrived && ended {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 
     /// Takes completions until one is as wanted; false if none is within a moment. Any buffer that comes
@@ -174,7 +178,9 @@ impl Uring {
                 if let Some(buffer) = cqueue::buffer_select(flags) {
                     self.received.give_back(buffer);
                 }
-                if Tag::unpack(completion.user_data()) == tag && is_wanted(completion.result(), flags) {
+                if Tag::unpack(completion.user_data()) == tag
+                    && is_wanted(completion.result(), flags)
+                {
                     return true;
                 }
             }
@@ -195,7 +201,9 @@ impl Engine for Uring {
 
     fn stop_listening(&mut self, _: &TcpListener) {
         self.listener = None;
-        let cancel = opcode::AsyncCancel::new(Tag::Listener.pack()).build().user_data(Tag::Nothing.pack());
+        let cancel = opcode::AsyncCancel::new(Tag::Listener.pack())
+            .build()
+            .user_data(Tag::Nothing.pack());
         // SAFETY: a cancellation refers to no memory.
         unsafe { self.push(&cancel) };
     }
@@ -206,7 +214,9 @@ impl Engine for Uring {
     }
 
     fn dismiss(&mut self, key: Key, stream: TcpStream) {
-        let Some(index) = self.seat_of.remove(key) else { return };
+        let Some(index) = self.seat_of.remove(key) else {
+            return;
+        };
         let seat = &mut self.seats[index as usize];
         seat.gone = true;
         if seat.receiving || seat.polling {
@@ -218,7 +228,9 @@ impl Engine for Uring {
     }
 
     fn send(&mut self, key: Key, _: &TcpStream, wire: &[u8]) -> Sent {
-        let Some(&index) = self.seat_of.get(key) else { return Sent::Failed(Errno::NOTCONN) };
+        let Some(&index) = self.seat_of.get(key) else {
+            return Sent::Failed(Errno::NOTCONN);
+        };
         let seat = &mut self.seats[index as usize];
         if seat.sending.is_some() {
             // Two sends in flight on one socket could interleave.
@@ -226,10 +238,14 @@ impl Engine for Uring {
         }
         let (slot, bytes) = self.sending.fill(wire);
         seat.sending = Some(slot);
-        let send = opcode::Send::new(types::Fd(seat.descriptor), bytes.as_ptr(), bytes.len() as u32)
-            .flags(SEND_FLAGS.bits() as i32)
-            .build()
-            .user_data(Tag::Send(index).pack());
+        let send = opcode::Send::new(
+            types::Fd(seat.descriptor),
+            bytes.as_ptr(),
+            bytes.len() as u32,
+        )
+        .flags(SEND_FLAGS.bits() as i32)
+        .build()
+        .user_data(Tag::Send(index).pack());
         // SAFETY: the slot's bytes are neither moved nor changed until it is released, which happens only
         // when this send's completion is seen. The descriptor stays open until then, for a dismissed
         // connection keeps its stream in its seat.
@@ -351,7 +367,9 @@ impl Uring {
             seat.receiving = false;
         }
         let arrival = match (outcome(result), cqueue::buffer_select(flags)) {
-            (Ok(length), Some(buffer)) if length > 0 && !gone => Some(Arrival::InBuffer { buffer, length }),
+            (Ok(length), Some(buffer)) if length > 0 && !gone => {
+                Some(Arrival::InBuffer { buffer, length })
+            }
             (_, Some(buffer)) => {
                 self.received.give_back(buffer);
                 None
@@ -367,7 +385,9 @@ impl Uring {
             self.unarmed.push(index);
         }
         self.free_if_idle(index);
-        arrival.filter(|_| !gone).map(|arrival| Report::Readable(key, arrival))
+        arrival
+            .filter(|_| !gone)
+            .map(|arrival| Report::Readable(key, arrival))
     }
 }
 
@@ -394,7 +414,11 @@ impl Uring {
 
     fn poll(&mut self, descriptor: RawFd, tag: Tag, multishot: bool) {
         use rustix::event::PollFlags;
-        let events = if matches!(tag, Tag::Room(_)) { PollFlags::OUT } else { PollFlags::IN };
+        let events = if matches!(tag, Tag::Room(_)) {
+            PollFlags::OUT
+        } else {
+            PollFlags::IN
+        };
         let poll = opcode::PollAdd::new(types::Fd(descriptor), u32::from(events.bits()));
         let poll = poll.multi(multishot).build().user_data(tag.pack());
         // SAFETY: a poll refers to no memory.
@@ -470,7 +494,11 @@ impl Uring {
     /// A seat is free when its connection is dismissed and no completion can name it any more.
     fn free_if_idle(&mut self, index: u32) {
         let seat = &mut self.seats[index as usize];
-        if seat.gone && !seat.receiving && seat.sending.is_none() && !seat.polling && seat.dismissed.take().is_some()
+        if seat.gone
+            && !seat.receiving
+            && seat.sending.is_none()
+            && !seat.polling
+            && seat.dismissed.take().is_some()
         {
             self.free.push(index);
         }
@@ -478,13 +506,19 @@ impl Uring {
 }
 
 fn outcome(result: i32) -> Result<usize, Errno> {
-    if result >= 0 { Ok(result as usize) } else { Err(Errno::from_raw_os_error(-result)) }
+    if result >= 0 {
+        Ok(result as usize)
+    } else {
+        Err(Errno::from_raw_os_error(-result))
+    }
 }
 
 fn is_no_failure(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     // The time is up; a signal came; completions must be seen before more can be submitted.
-    [Errno::TIME, Errno::INTR, Errno::BUSY, Errno::AGAIN].iter().any(|fine| code == Some(fine.raw_os_error()))
+    [Errno::TIME, Errno::INTR, Errno::BUSY, Errno::AGAIN]
+        .iter()
+        .any(|fine| code == Some(fine.raw_os_error()))
 }
 
 impl Drop for Uring {

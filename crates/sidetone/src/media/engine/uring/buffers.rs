@@ -29,11 +29,20 @@ unsafe impl Send for ReceiveBuffers {}
 impl ReceiveBuffers {
     /// Registers the buffers with `ring` as `group`.
     pub(super) fn new(ring: &IoUring, group: u16) -> io::Result<Self> {
-        let mut buffers = Self { memory: allocate(memory_layout())?, ring: allocate(ring_layout())?.cast(), tail: 0 };
+        let mut buffers = Self {
+            memory: allocate(memory_layout())?,
+            ring: allocate(ring_layout())?.cast(),
+            tail: 0,
+        };
         // SAFETY: the ring's memory is page-aligned, holds COUNT entries, and outlives the registration: it
         // is freed or leaked by `Uring` after the io_uring is closed.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(buffers.ring.as_ptr() as u64, COUNT, group, 0)?;
+            ring.submitter().register_buf_ring_with_flags(
+                buffers.ring.as_ptr() as u64,
+                COUNT,
+                group,
+                0,
+            )?;
         }
         for buffer in 0..COUNT {
             buffers.give_back(buffer);
