@@ -15,9 +15,8 @@ use sidetone_caller::CallRecord;
 
 use crate::failure::Failure;
 
-/// Up to this much a piece may come after the one before it is over and still join it: the receiver's
-/// jitter buffer would have covered that.
-const JITTER: Duration = Duration::from_millis(60);
+/// A pause shorter than this is jitter that nothing made up for yet.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A WAV file that was made before the call, so that nobody calls in vain.
 #[derive(Debug)]
@@ -53,18 +52,21 @@ impl TrackFile {
             ))
         };
         let rate = record.codec.rate().hz();
-        let mut said = Track::new(rate);
         let mut rest = record.sent_samples();
-        for sent in &record.sent {
-            let (samples, behind) = rest.split_at(sent.samples);
-            said.add(sent.at, rate, samples);
-            rest = behind;
-        }
-        let mut heard = Track::new(rate);
-        for (message, samples) in record.frames() {
-            heard.add(message.at, message.rate.hz(), samples);
-        }
-        let (mut left, mut right) = (said.finish(), heard.finish());
+        let said: Vec<Piece<'_>> = record
+            .sent
+            .iter()
+            .map(|sent| {
+                let (samples, behind) = rest.split_at(sent.samples);
+                rest = behind;
+                Piece::new(sent.at, rate, samples)
+            })
+            .collect();
+        let heard: Vec<Piece<'_>> = record
+            .frames()
+            .map(|(message, samples)| Piece::new(message.at, message.rate.hz(), samples))
+            .collect();
+        let (mut left, mut right) = (lay_out(&said, rate), lay_out(&heard, rate));
         let length = left.len().max(right.len());
         left.resize(length, 0);
         right.resize(length, 0);
@@ -81,54 +83,121 @@ impl TrackFile {
     }
 }
 
-/// One side, laid out in time.
-struct Track {
+/// A frame of one side.
+struct Piece<'a> {
+    at: Duration,
     rate: u32,
-    samples: Vec<i16>,
-    /// Samples of one rate that follow each other, not yet laid down.
-    run: Vec<i16>,
-    run_rate: u32,
+    samples: &'a [i16],
 }
 
-impl Track {
-    fn new(rate: u32) -> Self {
-        Self {
-            rate,
-            samples: Vec::new(),
-            run: Vec::new(),
-            run_rate: rate,
+impl<'a> Piece<'a> {
+    fn new(at: Duration, rate: u32, samples: &'a [i16]) -> Self {
+        Self { at, rate, samples }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.samples.len() as f64 / f64::from(self.rate.max(1))
+    }
+}
+
+/// Lays pieces out in time, at `rate` samples a second.
+///
+/// They lie back to back, so that jitter leaves no holes. A piece that came late leaves a pause before it
+/// only as far as the following ones did not make up for that.
+fn lay_out(pieces: &[Piece<'_>], rate: u32) -> Vec<i16> {
+    let mut track = Vec::new();
+    let mut run: Vec<i16> = Vec::new();
+    let (mut run_rate, mut shift) = (rate, f64::NEG_INFINITY);
+    for (piece, lateness) in pieces.iter().zip(lasting_lateness(pieces)) {
+        let pauses = lateness > shift + PAUSE.as_secs_f64();
+        if pauses || piece.rate != run_rate {
+            track.extend(resampled(&run, run_rate, rate));
+            run.clear();
+            run_rate = piece.rate;
         }
-    }
-
-    fn add(&mut self, at: Duration, rate: u32, samples: &[i16]) {
-        let joins = at <= self.end() + JITTER && !(self.samples.is_empty() && self.run.is_empty());
-        if rate != self.run_rate || !joins {
-            self.lay_down();
-            self.run_rate = rate;
+        if pauses {
+            let pause = if track.is_empty() {
+                lateness
+            } else {
+                lateness - shift
+            };
+            let silence = (pause.max(0.0) * f64::from(rate)).round() as usize;
+            track.resize(track.len() + silence, 0);
+            shift = lateness;
         }
-        if !joins {
-            let place = (at.as_secs_f64() * f64::from(self.rate)) as usize;
-            self.samples.resize(place.max(self.samples.len()), 0);
-        }
-        self.run.extend_from_slice(samples);
+        run.extend_from_slice(piece.samples);
+    }
+    track.extend(resampled(&run, run_rate, rate));
+    track
+}
+
+/// For each piece, how many seconds after its place in a track without any pause it lies: the least
+/// lateness of all that come from there on.
+fn lasting_lateness(pieces: &[Piece<'_>]) -> Vec<f64> {
+    let mut sounded = 0.0;
+    let mut lateness: Vec<f64> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        lateness.push(piece.at.as_secs_f64() - sounded);
+        sounded += piece.seconds();
+    }
+    let mut least = f64::INFINITY;
+    for late in lateness.iter_mut().rev() {
+        least = least.min(*late);
+        *late = least;
+    }
+    lateness
+}
+
+fn resampled(samples: &[i16], from: u32, to: u32) -> Vec<i16> {
+    // The nine rates can all be resampled into each other.
+    resample_clip(samples, from, to).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: [i16; 160] = [7; 160];
+
+    fn laid_out(at: &[u64]) -> Vec<i16> {
+        let piece = |at: &u64| Piece::new(Duration::from_millis(*at), 8000, &FRAME);
+        lay_out(&at.iter().map(piece).collect::<Vec<_>>(), 8000)
     }
 
-    fn end(&self) -> Duration {
-        let seconds = |samples: usize, rate: u32| samples as f64 / f64::from(rate.max(1));
-        Duration::from_secs_f64(
-            seconds(self.samples.len(), self.rate) + seconds(self.run.len(), self.run_rate),
-        )
+    /// Where sound begins and ends, in milliseconds.
+    fn borders(track: &[i16]) -> Vec<usize> {
+        let borders = (1..track.len()).filter(|at| (track[*at] == 0) != (track[at - 1] == 0));
+        borders.map(|at| at / 8).collect()
     }
 
-    fn lay_down(&mut self) {
-        // The nine rates can all be resampled into each other.
-        let laid = resample_clip(&self.run, self.run_rate, self.rate).unwrap_or_default();
-        self.samples.extend(laid);
-        self.run.clear();
+    #[test]
+    fn a_track_begins_when_its_first_piece_came() {
+        assert_eq!(borders(&laid_out(&[40, 60, 80])), [40]);
     }
 
-    fn finish(mut self) -> Vec<i16> {
-        self.lay_down();
-        self.samples
+    #[test]
+    fn jitter_and_a_burst_after_a_stall_leave_no_hole() {
+        assert_eq!(borders(&laid_out(&[20, 45, 60, 83, 100])), [20]);
+        assert_eq!(
+            borders(&laid_out(&[
+                20, 40, 300, 300, 300, 301, 302, 303, 304, 304, 304, 304, 305, 305, 305, 320
+            ])),
+            [20]
+        );
+    }
+
+    #[test]
+    fn what_nothing_made_up_for_is_a_pause() {
+        assert_eq!(borders(&laid_out(&[20, 40, 160, 180])), [20, 60, 160]);
+    }
+
+    #[test]
+    fn another_rate_is_resampled_in_its_place() {
+        let wide = [7; 320];
+        let pieces = [
+            Piece::new(Duration::ZERO, 8000, &FRAME),
+            Piece::new(Duration::from_millis(20), 16_000, &wide),
+        ];
+        assert_eq!(lay_out(&pieces, 16_000).len(), 640);
     }
 }

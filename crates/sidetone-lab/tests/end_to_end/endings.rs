@@ -45,6 +45,8 @@ async fn a_caller_hangs_up(lab: Arc<Lab>) -> anyhow::Result<()> {
         };
         let mut server = Served::start(Server::builder(), handler).await?;
         let call = place(&lab, server.address, way).await?;
+        // A call that is over before its handler could begin never gets one.
+        call.person.has_heard(15).await?;
         call.person.hang_up().await?;
         let ended = server.ended().await?;
         ensure!(ended.id == call.id);
@@ -184,6 +186,24 @@ async fn all_sixteen_keys_arrive(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 async fn keys_arrive(lab: &Lab, target: &str) -> anyhow::Result<()> {
+    let mut pressed = keys(lab, target).await?;
+    // On a busy machine two keys come at once, and Asterisk drops the second: that is no server's doing.
+    for _ in 1..ATTEMPTS {
+        if pressed != KEYS {
+            eprintln!("    {target}: {pressed}");
+            pressed = keys(lab, target).await?;
+        }
+    }
+    ensure!(pressed == KEYS, "{target}: {pressed}");
+    Ok(())
+}
+
+const KEYS: &str = "1234567890*#ABCD";
+
+const ATTEMPTS: usize = 3;
+
+/// The keys that the handler was told of by the end of a call whose caller pressed all of them.
+async fn keys(lab: &Lab, target: &str) -> anyhow::Result<String> {
     let (tell, mut pressed) = mpsc::unbounded_channel();
     let handler = move |mut call: Call| {
         let tell = tell.clone();
@@ -203,15 +223,11 @@ async fn keys_arrive(lab: &Lab, target: &str) -> anyhow::Result<()> {
         .variable("__C", "slin")
         .variable("__S", "0.5");
     lab.ami.originate(&call).await?;
+    let ended = server.ended().await?;
     let mut keys = String::new();
-    while keys.len() < 16 {
+    while keys.len() < usize::try_from(ended.counters.digits)? {
         keys.extend(timeout(SOON, pressed.recv()).await?);
     }
-    ensure!(keys == "1234567890*#ABCD", "{target}: {keys}");
-    let ended = server.ended().await?;
-    ensure!(
-        ended.id == id && ended.counters.digits == 16,
-        "{target}: {ended:?}"
-    );
-    Ok(())
+    ensure!(ended.id == id, "{target}: {ended:?}");
+    Ok(keys)
 }

@@ -119,7 +119,7 @@ async fn a_minute_handed_over_at_once(lab: &Lab) -> anyhow::Result<()> {
             anyhow::Ok(())
         }
     };
-    let server = Served::start(Server::builder(), handler).await?;
+    let mut server = Served::start(Server::builder(), handler).await?;
     let call = place(lab, server.address, Way::Application).await?;
     let handing_over = timeout(SOON, handed_over.recv())
         .await?
@@ -127,21 +127,26 @@ async fn a_minute_handed_over_at_once(lab: &Lab) -> anyhow::Result<()> {
     call.person.ended(MINUTE + SOON).await?;
     let heard = call.person.heard();
     let speech = is_whole(&heard, &ramp(4, 0, 60 * 8_000))?;
-    let start = speech[0].at;
-    let (mut sounded, mut ahead, mut behind) = (0.0f64, 0.0f64, 0.0f64);
+    let (start, mut sounded) = (speech[0].at, 0.0);
+    let mut astray: Vec<f64> = Vec::with_capacity(speech.len());
     for sound in speech {
-        let off = sounded - (sound.at - start).as_secs_f64();
-        (ahead, behind) = (ahead.max(off), behind.max(-off));
+        astray.push((sound.at - start).as_secs_f64() - sounded);
         sounded += sound.samples.len() as f64 / 8e3;
     }
+    astray.sort_by(f64::total_cmp);
+    let usual = astray[astray.len() / 2];
+    let (ahead, behind) = (usual - astray[0], astray[astray.len() - 1] - usual);
+    let missed = server.ended().await?.counters.slots_missed;
     let spacing = Spread::of(speech.windows(2).map(|pair| pair[1].at - pair[0].at));
     eprintln!(
-        "    a minute handed over in {handing_over:?} is heard at most {ahead:.3} s ahead and {behind:.3} s behind; {spacing:?}"
+        "    a minute handed over in {handing_over:?} is heard at most {ahead:.3} s ahead and {behind:.3} s behind, {missed} slots missed; {spacing:?}"
     );
     ensure!(handing_over < SOON, "handing over took {handing_over:?}");
+    // A stall of more than 60 ms moves all that follows.
+    let allowed = ASTRAY + missed as f64 * 0.02;
     ensure!(
-        ahead < ASTRAY && behind < ASTRAY,
-        "{ahead} s ahead, {behind} s behind"
+        ahead < allowed && behind < allowed,
+        "{ahead} s ahead, {behind} s behind, {missed} slots missed"
     );
     ensure!(
         spacing.p50.abs_diff(Duration::from_millis(20)) < Duration::from_millis(3),

@@ -104,11 +104,23 @@ async fn agrees(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<()> {
         "the dialplan went on: {goes_on}; {why}"
     );
     let line = why.asterisk_log().unwrap_or_default();
-    ensure!(
-        log.contains(line),
-        "{line:?} is not in Asterisk's log:\n{log}"
-    );
-    Ok(())
+    let logged = async {
+        // Asterisk's log is written by a thread of its own.
+        while !log_since(lab, log).contains(line) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let logged = timeout(SOON, logged).await;
+    logged.with_context(|| {
+        format!(
+            "{line:?} is not in Asterisk's log:\n{}",
+            log_since(lab, log)
+        )
+    })
+}
+
+fn log_since(lab: &Lab, before: usize) -> String {
+    lab.asterisk.log().split_off(before)
 }
 
 /// What the server saw of the other side.
@@ -121,8 +133,8 @@ enum Seen {
     Nothing,
 }
 
-/// What Asterisk makes of it: seen by the server, by the dialplan, and in its log.
-async fn real(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<(Seen, bool, String)> {
+/// What Asterisk makes of it: seen by the server and by the dialplan; and how long its log was before.
+async fn real(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<(Seen, bool, usize)> {
     let server = Listener::bind().await?;
     let (target, place) = match mode {
         Mode::Application => ("app", "after-app"),
@@ -145,8 +157,7 @@ async fn real(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<(Seen, bool, 
     lab.ami.originate(&call).await?;
     let seen = misbehave(server.connection().await?, deed).await?;
     let goes_on = came_by(&mut events, &tag, place).await?;
-    let log = lab.asterisk.log().split_off(before);
-    Ok((seen, goes_on, log))
+    Ok((seen, goes_on, before))
 }
 
 async fn came_by(events: &mut Events, tag: &str, place: &str) -> anyhow::Result<bool> {
