@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
         line.connected = true;
         self.connected += 1;
         if self.load.mode != Mode::Nameless {
-            let id = Uuid::from_u128(self.id.as_u128() ^ (call as u128) << 64);
+            let id = Uuid::from_u128(self.id.as_u128() ^ call as u128);
             let sent = line.send(&identity(id));
             self.unless_broken(call, sent.is_ok());
         }

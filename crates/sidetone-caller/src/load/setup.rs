@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         call.connected = true;
         self.reached = true;
         self.engine.watch_reading(&call.stream, token)?;
-        let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number) << 64);
+        let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number));
         if call
             .speak(id, &mut self.wire, now, &mut self.tally)
             .is_err()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
-use sidetone::{Codec, CodecNotice, Server};
+use sidetone::{Codec, CodecNotice};
 use sidetone_audio::g711::Law;
 use sidetone_audio::tone::caller_voice;
 use sidetone_caller::exact_runs;
@@ -39,7 +39,7 @@ async fn every_codec_that_a_phone_brings_is_found_out(lab: Arc<Lab>) -> anyhow::
 
 async fn is_found_out(lab: &Lab, mode: &str, law: Law, codec: Codec) -> anyhow::Result<()> {
     let (tell, mut reports) = mpsc::unbounded_channel();
-    let builder = Server::builder().codec(Codec::Auto);
+    let builder = hearing::builder().codec(Codec::Auto);
     let server = Served::start(builder, hearing::echo(tell)).await?;
     let id = Uuid::new_v4();
     let number = format!("{mode}-{}-{id}", server.address.port());

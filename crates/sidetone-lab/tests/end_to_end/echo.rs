@@ -61,22 +61,41 @@ impl Echo {
         notes.frames.iter().map(offset).filter(late).count()
     }
 
-    /// All that was said came back bit by bit in one piece, but for what the machine disturbed: each disturbance can leave a hole,
-    /// and a frame too many that is dropped later.
-    pub(crate) fn is_exact(&self, said: &[i16], heard: &[i16]) -> anyhow::Result<()> {
+    /// All that was said came back bit by bit in one piece, now that the call is over, but for what the machine disturbed: each
+    /// disturbance can leave a hole, and a frame too many that is dropped later. Whatever broke, the server has counted.
+    pub(crate) async fn is_exact(&mut self, said: &[i16], heard: &[i16]) -> anyhow::Result<()> {
+        let ended = self.served.ended().await?;
+        let counted = ended.counters;
+        // By the live source, or because the handler was late.
+        let dropped = counted.live_dropped + ended.lagged;
         let (runs, disturbances) = (exact_runs(said, heard), self.disturbances());
         let whole: usize = runs.iter().map(|run| run.length.min(said.len())).sum();
+        let (breaks, lost) = (
+            runs.len().saturating_sub(1),
+            said.len().saturating_sub(whole),
+        );
         if disturbances > 0 {
-            eprintln!("    the machine was too busy {disturbances} times");
+            eprintln!(
+                "    the machine was too busy {disturbances} times: {breaks} breaks, {lost} samples lost"
+            );
         }
+        ensure!(!runs.is_empty(), "nothing came back; {counted:?}");
         ensure!(
-            !runs.is_empty() && runs.len() <= 1 + 2 * disturbances,
-            "{disturbances} disturbances, yet {runs:?}"
+            breaks <= 2 * disturbances,
+            "{disturbances} disturbances, yet {runs:?}; {counted:?}"
         );
         ensure!(
-            whole + 2 * FRAME * disturbances >= said.len(),
-            "{disturbances} disturbances, yet {whole} of {} samples: {runs:?}",
-            said.len()
+            breaks as u64 <= counted.underruns + dropped,
+            "not all of it is counted: {runs:?}; {counted:?}"
+        );
+        // Dropped frames are lost to the caller, holes only come between.
+        let slot = self
+            .rates()
+            .first()
+            .map_or(FRAME, |rate| rate.slot_samples());
+        ensure!(
+            lost as u64 <= slot as u64 * dropped,
+            "{lost} samples are lost: {runs:?}; {counted:?}"
         );
         Ok(())
     }

@@ -60,12 +60,12 @@ async fn dial_without_a_codec_echoes_slin_bit_by_bit(lab: Arc<Lab>) -> anyhow::R
 }
 
 async fn echoes_bit_by_bit(lab: &Lab, way: Way) -> anyhow::Result<()> {
-    let echo = Echo::start(Server::builder()).await?;
+    let mut echo = Echo::start(Server::builder()).await?;
     let call = place(lab, echo.served.address, way).await?;
     let said = ramp(1, 0, 100 * FRAME);
     let heard = call.hears(&said).await?;
     call.person.hang_up().await?;
-    echo.is_exact(&said, &heard)
+    echo.is_exact(&said, &heard).await
 }
 
 async fn dial_echoes_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -143,8 +143,8 @@ async fn companded_audio_is_echoed_when_the_server_is_told(lab: Arc<Lab>) -> any
     for (law, codec) in LAWS {
         // What the law can say exactly, so that no rounding is in the way.
         let said = through(law, &ramp(2, 0, 100 * FRAME));
-        let (echo, heard) = echo_companded(&lab, law, codec, &said).await?;
-        echo.is_exact(&said, &heard)?;
+        let (mut echo, heard) = echo_companded(&lab, law, codec, &said).await?;
+        echo.is_exact(&said, &heard).await?;
         ensure!(echo.notices().is_empty(), "{law:?}: {:?}", echo.notices());
     }
     Ok(())

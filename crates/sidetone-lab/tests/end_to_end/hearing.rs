@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sidetone::{Call, CallHandle, CodecNotice, Event, Handler, PlayError, ServerHandle};
+use sidetone::{
+    Builder, Call, CallHandle, CodecNotice, Event, Handler, PlayError, Server, ServerHandle,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -20,6 +22,11 @@ pub(crate) struct Report {
     pub(crate) codec: Vec<CodecNotice>,
     /// Frames that the handler itself missed.
     pub(crate) lagged: u64,
+}
+
+/// Settings for these handlers: they share their threads with the callers, and may be late for it.
+pub(crate) fn builder() -> Builder {
+    Server::builder().receive_buffer(SOON)
 }
 
 /// Plays to the caller what the caller says, and reports it.

@@ -40,8 +40,8 @@ async fn a_minute_of_calls(lab: Arc<Lab>) -> anyhow::Result<()> {
         a_caller_that_only_waits(&lab),
     );
     let (echoes, ..) = try_join3(echoes, played, silent).await?;
-    for echo in echoes {
-        echo.judge()?;
+    for mut echo in echoes {
+        echo.judge().await?;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ async fn echo_of_a_minute(lab: &Lab, way: Way, rate: Rate) -> anyhow::Result<Ech
 }
 
 impl Echoed {
-    fn judge(&self) -> anyhow::Result<()> {
+    async fn judge(&mut self) -> anyhow::Result<()> {
         let (said, heard) = (samples(&self.said), samples(&self.heard));
         let delays = Spread::of(delays(&self.said, &self.heard, &exact_runs(&said, &heard)));
         eprintln!(
@@ -85,6 +85,7 @@ impl Echoed {
         ensure!(delays.p50 < Duration::from_millis(120), "{delays:?}");
         self.echo
             .is_exact(&self.ramp, &heard)
+            .await
             .with_context(|| format!("{:?}", self.way))
     }
 }

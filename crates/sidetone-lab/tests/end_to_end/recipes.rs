@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use md5::{Digest, Md5};
-use sidetone::{CallHandle, Rate, Server, ServerHandle};
+use sidetone::{CallHandle, Rate, ServerHandle};
 use sidetone_audio::tone::caller_voice;
 use sidetone_lab::ami::Originate;
 use sidetone_lab::phone::{Phone, PhoneError, PhoneOptions};
@@ -155,7 +155,7 @@ async fn the_twenty_first_call_finds_the_line_busy(lab: Arc<Lab>) -> anyhow::Res
 async fn an_ordinary_call_is_transcribed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (tell, mut reports) = mpsc::unbounded_channel();
     let handler = hearing::play(Vec::new(), tell);
-    let server = Served::start(Server::builder(), handler).await?;
+    let server = Served::start(hearing::builder(), handler).await?;
     recipes_take(&lab, &server).await?;
     // The other party is Asterisk's steady tone of 1 kHz.
     let phone = Phone::call(&lab.asterisk, "81000", PhoneOptions::default()).await?;
