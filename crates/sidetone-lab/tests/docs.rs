@@ -14,11 +14,18 @@ fn every_dialplan_block_is_a_tested_recipe() {
         let text = fs::read_to_string(here(document)).unwrap();
         for block in text.split("```dialplan\n").skip(1) {
             let block = block.split("```").next().unwrap();
-            assert!(recipes.iter().any(|recipe| recipe.contains(block)), "in no recipe:\n{block}");
+            assert!(
+                recipes.iter().any(|recipe| recipe.contains(block)),
+                "in no recipe:\n{block}"
+            );
             blocks += 1;
         }
     }
-    assert!(blocks >= recipes.len(), "{blocks} blocks for {} recipes: one is not documented", recipes.len());
+    assert!(
+        blocks >= recipes.len(),
+        "{blocks} blocks for {} recipes: one is not documented",
+        recipes.len()
+    );
 }
 
 fn here(path: &str) -> PathBuf {
