@@ -10,11 +10,26 @@ use std::time::Duration;
 const TOGETHER: Duration = Duration::from_millis(4);
 /// Heaps remembered.
 const HEAPS: usize = 32;
+/// The time, in seconds, and the heaps after which a rate is believed whatever it is.
+const SURE_AFTER: f64 = 0.5;
+const SURE_HEAPS: usize = 20;
 /// How far a heap may be off the usual rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
 const USUAL: f64 = 1.7;
 
+/// Measures the byte rate of a stream, for a fraction of a microsecond a message.
+///
+/// ```
+/// use std::time::Duration;
+/// use sidetone_audio::detect::RateMeter;
+///
+/// let mut meter = RateMeter::default();
+/// for frame in 0..50 {
+///     meter.push(Duration::from_millis(20) * frame, 160);
+/// }
+/// assert_eq!(meter.bytes_per_second(), Some(8000));
+/// ```
 #[derive(Debug, Clone)]
-pub(super) struct Arrivals {
+pub struct RateMeter {
     heaps: [Heap; HEAPS],
     /// Heaps ever completed.
     count: usize,
@@ -62,17 +77,20 @@ pub(super) struct ByteRate {
     pub(super) heaps: usize,
 }
 
-impl Arrivals {
-    pub(super) fn new() -> Self {
+impl Default for RateMeter {
+    fn default() -> Self {
         Self {
             heaps: [Heap::default(); HEAPS],
             count: 0,
             now: None,
         }
     }
+}
 
-    /// Takes a message, and gives the size of its heap so far.
-    pub(super) fn push(&mut self, at: Duration, bytes: usize) -> usize {
+impl RateMeter {
+    /// Takes a message of so many bytes that came at this time, on any clock of the call's; gives how many
+    /// came together with it so far.
+    pub fn push(&mut self, at: Duration, bytes: usize) -> usize {
         match &mut self.now {
             Some(now) if at.saturating_sub(now.latest) < TOGETHER => {
                 now.latest = now.latest.max(at);
@@ -93,6 +111,13 @@ impl Arrivals {
                 bytes
             }
         }
+    }
+
+    /// The rate, to the nearest 50 bytes, once twenty heaps and half a second agree on it.
+    pub fn bytes_per_second(&self) -> Option<u32> {
+        let rate = self.rate()?;
+        let is_sure = rate.seconds > SURE_AFTER && rate.heaps >= SURE_HEAPS;
+        is_sure.then(|| nominal(rate.bytes_per_second))
     }
 
     pub(super) fn rate(&self) -> Option<ByteRate> {
@@ -124,4 +149,9 @@ impl Arrivals {
             heaps: count,
         })
     }
+}
+
+/// A measured rate as it would be named.
+pub(super) fn nominal(bytes_per_second: f64) -> u32 {
+    (bytes_per_second / 50.0).round() as u32 * 50
 }

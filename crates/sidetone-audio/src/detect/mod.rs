@@ -22,7 +22,8 @@ mod law;
 
 use std::time::Duration;
 
-use self::arrivals::{Arrivals, ByteRate};
+pub use self::arrivals::RateMeter;
+use self::arrivals::{ByteRate, nominal};
 use self::law::Model;
 use crate::g711::Law;
 
@@ -65,7 +66,7 @@ pub enum Verdict {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Detector {
-    arrivals: Arrivals,
+    arrivals: RateMeter,
     ulaw: Model,
     alaw: Model,
     linear: Linear,
@@ -102,7 +103,7 @@ impl Detector {
     /// A detector that has heard nothing.
     pub fn new() -> Self {
         Self {
-            arrivals: Arrivals::new(),
+            arrivals: RateMeter::default(),
             ulaw: Model::new(Law::Ulaw),
             alaw: Model::new(Law::Alaw),
             linear: Linear::default(),
@@ -182,7 +183,7 @@ impl Detector {
             && heard >= LAW_AFTER
             && best > NEITHER_ABOVE
         {
-            unsupported((bytes_per_second / 50.0).round() as u32 * 50)
+            unsupported(nominal(bytes_per_second))
         } else {
             Verdict::Undecided
         }

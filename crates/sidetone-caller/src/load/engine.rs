@@ -3,13 +3,12 @@ use {
     rustix::{
         event::{Timespec, epoll},
         io::Errno,
-        time::{ClockId, clock_gettime},
+        time::{
+            ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime,
+            timerfd_create, timerfd_settime,
+        },
     },
-    std::{
-        net::TcpStream,
-        os::fd::OwnedFd,
-        time::{Duration, Instant},
-    },
+    std::{net::TcpStream, os::fd::OwnedFd, time::Duration},
 };
 
 /// Connections that are looked at in one turn.
@@ -18,22 +17,35 @@ const EVENTS: usize = 1024;
 pub(super) const SCRATCH: usize = 64 * 1024;
 /// Between two calls of whoever shows progress.
 const PROGRESS: u64 = 250_000_000;
+/// The timer's token; no connection has it.
+const TIMER: u64 = u64::MAX;
 
 /// The clock and the waiting of a load.
 pub(super) struct Engine {
     epoll: OwnedFd,
-    origin: Instant,
+    /// Set once for each moment that is waited for, and not again for each time that something else wakes the
+    /// load before: on a virtual machine, setting a timer can cost more than sending a frame.
+    timer: OwnedFd,
+    armed: Option<u64>,
+    /// On the system's monotonic clock.
+    origin: u64,
     events: Vec<epoll::Event>,
     next_progress: u64,
 }
 
 impl Engine {
     pub(super) fn new() -> Result<Self, LoadError> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|source| LoadError::system("wait for sockets", source))?;
+        let system = |source| LoadError::system("wait for sockets", source);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(system)?;
+        let data = epoll::EventData::new_u64(TIMER);
+        epoll::add(&epoll, &timer, data, epoll::EventFlags::IN).map_err(system)?;
         Ok(Self {
             epoll,
-            origin: Instant::now(),
+            timer,
+            armed: None,
+            origin: nanos(clock_gettime(ClockId::Monotonic)),
             events: Vec::with_capacity(EVENTS),
             next_progress: 0,
         })
@@ -41,11 +53,11 @@ impl Engine {
 
     /// Nanoseconds since the beginning of the load.
     pub(super) fn now(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
+        nanos(clock_gettime(ClockId::Monotonic)) - self.origin
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.origin.elapsed()
+        Duration::from_nanos(self.now())
     }
 
     /// Whether it is time again to show progress.
@@ -71,29 +83,53 @@ impl Engine {
             .map_err(|source| LoadError::system("watch a connection", source))
     }
 
-    /// Waits until something happens, at most until `until`. How many things did; see [`ready`](Self::ready).
+    /// Waits until something happens, at most until `until`. How many things may have happened; see
+    /// [`ready`](Self::ready).
     pub(super) fn wait(&mut self, until: u64) -> Result<usize, LoadError> {
-        let wait = until.saturating_sub(self.now());
-        let timeout = Timespec {
-            tv_sec: (wait / 1_000_000_000) as i64,
-            tv_nsec: (wait % 1_000_000_000) as i64,
-        };
+        let system = |source| LoadError::system("wait for sockets", source);
+        let passed = until <= self.now();
+        if !passed && self.armed != Some(until) {
+            self.arm(until).map_err(system)?;
+        }
+        let at_once = timespec(0);
         self.events.clear();
         let buffer = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, buffer, Some(&timeout)) {
+        match epoll::wait(&self.epoll, buffer, passed.then_some(&at_once)) {
             Ok(_) | Err(Errno::INTR) => Ok(self.events.len()),
-            Err(source) => Err(LoadError::system("wait for sockets", source)),
+            Err(source) => Err(system(source)),
         }
     }
 
-    /// The token of the `index`-th connection on which something happened.
-    pub(super) fn ready(&self, index: usize) -> u64 {
-        self.events[index].data.u64()
+    /// Setting it also takes back that it has gone off.
+    fn arm(&mut self, until: u64) -> Result<(), Errno> {
+        let at = Itimerspec {
+            it_interval: timespec(0),
+            it_value: timespec(self.origin + until),
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at)?;
+        self.armed = Some(until);
+        Ok(())
+    }
+
+    /// The token of the connection that the `index`-th thing happened on; none for the timer.
+    pub(super) fn ready(&self, index: usize) -> Option<u64> {
+        let token = self.events[index].data.u64();
+        (token != TIMER).then_some(token)
     }
 }
 
 /// CPU time of this thread, in nanoseconds.
 pub(super) fn own_cpu() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    nanos(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+fn nanos(time: Timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn timespec(nanos: u64) -> Timespec {
+    Timespec {
+        tv_sec: (nanos / 1_000_000_000) as i64,
+        tv_nsec: (nanos % 1_000_000_000) as i64,
+    }
 }

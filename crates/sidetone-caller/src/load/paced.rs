@@ -269,7 +269,10 @@ impl<'a> Run<'a> {
             });
         }
         for index in 0..self.engine.wait(until)? {
-            let call = self.engine.ready(index) as usize;
+            let Some(token) = self.engine.ready(index) else {
+                continue;
+            };
+            let call = token as usize;
             if self.lines[call].connected {
                 self.read(call);
             } else {

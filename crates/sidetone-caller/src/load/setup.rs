@@ -140,8 +140,9 @@ impl<'a> Run<'a> {
             let next = self.next_begin().unwrap_or(end);
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
             for index in 0..self.engine.wait(next.min(deadline).min(end))? {
-                let token = self.engine.ready(index);
-                self.look_at(token)?;
+                if let Some(token) = self.engine.ready(index) {
+                    self.look_at(token)?;
+                }
             }
         }
     }

@@ -69,11 +69,27 @@ async fn echoes_bit_by_bit(lab: &Lab, way: Way) -> anyhow::Result<()> {
 }
 
 async fn dial_echoes_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
-    all_alike(&lab, WIDE.map(|rate| (Way::Dial(rate.name()), rate, rate))).await
+    let calls = WIDE.map(|rate| echoes_wideband(&lab, Way::Dial(rate.name()), rate));
+    try_join_all(calls).await.map(drop)
 }
 
 async fn dial_without_a_codec_echoes_every_callers_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
-    all_alike(&lab, WIDE.map(|rate| (Way::DialPlain, rate, rate))).await
+    let calls = WIDE.map(|rate| echoes_wideband(&lab, Way::DialPlain, rate));
+    try_join_all(calls).await.map(drop)
+}
+
+/// Where both sides have the same rate Asterisk resamples nothing, so wideband is exact, too.
+async fn echoes_wideband(lab: &Lab, way: Way, rate: Rate) -> anyhow::Result<()> {
+    let said = ramp(1, 0, rate.hz() as usize * 2);
+    let (mut echo, heard) = echoed(lab, way, rate, &said).await?;
+    ensure!(
+        echo.rates() == [rate],
+        "{way:?}: the server saw {:?}",
+        echo.rates()
+    );
+    echo.is_exact(&said, &heard)
+        .await
+        .with_context(|| format!("{way:?}, {rate:?}"))
 }
 
 async fn the_application_echoes_callers_of_every_rate(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -88,25 +104,33 @@ async fn a_narrow_caller_is_echoed_through_every_rate(lab: Arc<Lab>) -> anyhow::
     .await
 }
 
-/// Callers of one rate hear their own voice from a server of another, though Asterisk may resample it twice. All at once, for
-/// their calls are long; judged afterwards, for that takes the machine.
+/// Callers of one rate hear their own voice from a server of another, though Asterisk resamples it twice. All at once, for their
+/// calls are long; judged afterwards, for that takes the machine.
 async fn all_alike(lab: &Lab, calls: [(Way, Rate, Rate); 8]) -> anyhow::Result<()> {
     let voice = voice()?;
-    let heard = calls.map(|(way, caller, server)| echoed(lab, way, caller, server, &voice));
-    for ((way, caller, server), (echo, said, heard)) in calls.iter().zip(try_join_all(heard).await?)
+    let said = |rate: Rate| resample_clip(&voice, Rate::Slin.hz(), rate.hz());
+    let heard = calls.map(async |(way, caller, _)| echoed(lab, way, caller, &said(caller)?).await);
+    for ((way, caller, server), (mut echo, mut heard)) in
+        calls.iter().zip(try_join_all(heard).await?)
     {
-        let name = format!("{way:?} from a caller of {}", caller.name());
-        let likeness = match exact_runs(&said, &heard)[..] {
-            // To the bit, so there is nothing to search for.
-            [run] if run.length >= said.len() => 1.0,
-            _ => match alike(&said, &heard, caller.hz()) {
-                broken if broken < 0.95 && echo.disturbances() > 0 => {
-                    alike_in_pieces(&said, &heard, caller.hz())
-                }
-                whole => whole,
-            },
-        };
+        let (name, said) = (
+            format!("{way:?} from a caller of {}", caller.name()),
+            said(*caller)?,
+        );
+        let mut likeness = alike(&said, &heard, caller.hz());
+        for _ in 1..ATTEMPTS {
+            if likeness < 0.95 && echo.disturbances() > 0 {
+                eprintln!("    {name}: correlates {likeness:.4} on a busy machine");
+                (echo, heard) = echoed(lab, *way, *caller, &said).await?;
+                likeness = alike(&said, &heard, caller.hz());
+            }
+        }
         eprintln!("    {name}: correlates {likeness:.4}");
+        // A hole here and there is the machine's.
+        let likeness = match echo.disturbances() {
+            0 => likeness,
+            _ => likeness.max(alike_in_pieces(&said, &heard, caller.hz())),
+        };
         ensure!(likeness >= 0.95, "{name}: correlates {likeness:.4}");
         ensure!(
             echo.rates() == [*server],
@@ -117,26 +141,26 @@ async fn all_alike(lab: &Lab, calls: [(Way, Rate, Rate); 8]) -> anyhow::Result<(
     Ok(())
 }
 
+const ATTEMPTS: usize = 3;
+
+/// What a caller of that rate hears who says this, all of it at that rate.
 async fn echoed(
     lab: &Lab,
     way: Way,
     caller: Rate,
-    server: Rate,
-    voice: &[i16],
-) -> anyhow::Result<(Echo, Vec<i16>, Vec<i16>)> {
-    let said = resample_clip(voice, Rate::Slin.hz(), caller.hz())?;
+    said: &[i16],
+) -> anyhow::Result<(Echo, Vec<i16>)> {
     let echo = Echo::start(Server::builder()).await?;
     let call = place_from(lab, echo.served.address, way, Leg::Slin(caller)).await?;
-    let heard = call.hears(&said).await?;
+    let heard = call.hears(said).await?;
     let way_back = call.person.heard();
     call.person.hang_up().await?;
     ensure!(
         way_back.iter().all(|sound| sound.kind == caller.code()),
-        "{} to {}: a frame of another kind came",
-        caller.name(),
-        server.name()
+        "{way:?}, {}: a frame of another kind came",
+        caller.name()
     );
-    Ok((echo, said, heard))
+    Ok((echo, heard))
 }
 
 async fn companded_audio_is_echoed_when_the_server_is_told(lab: Arc<Lab>) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 use std::{mem, time::Duration};
 
 use sidetone_audio::{
-    detect::{Detector, Verdict},
+    detect::{Detector, RateMeter, Verdict},
     g711::Law,
 };
 use sidetone_proto::{Rate, Time};
@@ -12,6 +12,9 @@ use crate::event::{Codec, CodecNotice};
 /// While `auto` is undecided no more than this is held back; what is older goes. Sound is decided upon
 /// after 200 ms of it, so that only silence can be lost here.
 const HELD: Duration = Duration::from_secs(1);
+
+/// The byte rates that linear samples at 8 kHz come at, whatever the jitter.
+const LINEAR: std::ops::Range<u32> = 12_800..19_600;
 
 /// Turns the payload of kind `0x10` into linear samples.
 #[derive(Debug)]
@@ -24,10 +27,11 @@ pub(crate) enum InboundCodec {
     Unsupported,
 }
 
-/// A stream taken for linear whose byte rate is not known yet.
+/// A stream taken for linear whose byte rate is not known yet. What it sounds like is not looked at: the rate
+/// alone tells linear samples from everything else, and costs next to nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    detector: Detector,
+    meter: RateMeter,
 }
 
 /// A stream that `auto` has not decided upon, and what is held back of it.
@@ -97,18 +101,13 @@ impl InboundCodec {
 impl Watch {
     /// `Some` once it is sure: of a mismatch, or that there is none.
     fn look(&mut self, age: Duration, bytes: &[u8]) -> Option<Option<CodecNotice>> {
-        let mismatch = |bytes_per_second| {
-            Some(CodecNotice::Mismatch {
-                expected: Codec::Slin,
-                bytes_per_second,
-            })
+        self.meter.push(age, bytes.len());
+        let bytes_per_second = self.meter.bytes_per_second()?;
+        let mismatch = CodecNotice::Mismatch {
+            expected: Codec::Slin,
+            bytes_per_second,
         };
-        match self.detector.push(age, bytes) {
-            Verdict::Undecided => None,
-            Verdict::Slin => Some(None),
-            Verdict::Ulaw | Verdict::Alaw => Some(mismatch(8_000)),
-            Verdict::Unsupported { bytes_per_second } => Some(mismatch(bytes_per_second)),
-        }
+        Some((!LINEAR.contains(&bytes_per_second)).then_some(mismatch))
     }
 }
 
