@@ -15,11 +15,11 @@ use support::{calls, echo, id, millis, serve};
 use tokio::runtime::Runtime;
 
 const BESIDE: u64 = 8;
-const LENGTH: Duration = Duration::from_secs(5);
-const TROUBLE: Duration = Duration::from_secs(3);
+const LENGTH: Duration = Duration::from_secs(12);
+const TROUBLE: Duration = Duration::from_secs(10);
 /// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
 /// difference between two runs.
-const NOTHING: Duration = Duration::from_millis(TROUBLE.as_millis() as u64 / 10);
+const NOTHING: Duration = Duration::from_millis(300);
 /// The call that is disturbed.
 const DISTURBED: u128 = 1000;
 
@@ -217,7 +217,7 @@ fn a_handler_that_clears_without_end_delays_no_other_call() {
 #[test]
 fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
     let _turn = one_at_a_time();
-    let said: Arc<[i16]> = ramp(5, 0, 8_000 * 5).into();
+    let said: Arc<[i16]> = ramp(5, 0, 8_000 * 12).into();
     let lateness = |blocks: bool| {
         let runtime = runtime(2);
         let clip = Clip::from_samples(8_000, Arc::clone(&said)).unwrap();
