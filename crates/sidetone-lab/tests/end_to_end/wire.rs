@@ -19,6 +19,8 @@ pub(crate) const SLIN: u8 = 0x10;
 
 /// Samples of a frame of 20 ms at 8 kHz.
 pub(crate) const FRAME: usize = 160;
+/// Frames of silence before what is said: 200 ms.
+const LEAD: usize = 10;
 
 /// Far longer than anything takes that is going to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -130,7 +132,9 @@ impl Line {
         let talking = async {
             let mut clock = interval(Duration::from_millis(20));
             clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let mut frames = samples.chunks(FRAME);
+            // What comes before both legs are bridged may be dropped: that is the dialplan's business.
+            let lead = std::iter::repeat_n(&[0; FRAME][..], LEAD);
+            let mut frames = lead.chain(samples.chunks(FRAME));
             loop {
                 let frame = match frames.next() {
                     Some(frame) => frame,
