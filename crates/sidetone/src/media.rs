@@ -48,9 +48,7 @@ slotmap::new_key_type! {
 /// How the media threads talk to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`; without it, io_uring if
-    /// this process may use it, else epoll. It is tried out, whatever the kernel's version says: many
-    /// containers forbid it.
+    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`; epoll without it.
     #[default]
     Auto,
     /// Readiness and a system call for each read and write. Works everywhere.
@@ -60,13 +58,9 @@ pub enum Engine {
 }
 
 impl Engine {
-    fn resolved(self) -> Self {
-        let named = std::env::var("SIDETONE_ENGINE");
-        match (self, named.as_deref()) {
-            (Self::Auto, Ok("epoll")) => Self::Epoll,
-            (Self::Auto, Ok("io_uring")) => Self::IoUring,
-            (engine, _) => engine,
-        }
+    fn is_io_uring(self) -> bool {
+        let is_named = || std::env::var("SIDETONE_ENGINE").is_ok_and(|name| name == "io_uring");
+        self == Self::IoUring || (self == Self::Auto && is_named())
     }
 }
 
@@ -241,18 +235,16 @@ impl Setup {
     /// Runs a media thread to its end, and says first whether it could start.
     fn run(self, ready: &SyncSender<io::Result<()>>) {
         let bell = Arc::clone(&self.handle.0.bell);
-        let wanted = self.shared.config.engine.resolved();
-        let ring = match wanted {
-            Engine::Epoll => Err(io::ErrorKind::Unsupported.into()),
-            Engine::Auto | Engine::IoUring => Uring::new(Arc::clone(&bell)),
-        };
-        match ring {
-            Ok(ring) => self.run_on(ring, ready),
-            Err(error) if wanted == Engine::IoUring => report(ready, Err(error)),
-            Err(_) => match Epoll::new(bell) {
+        if self.shared.config.engine.is_io_uring() {
+            match Uring::new(bell) {
+                Ok(ring) => self.run_on(ring, ready),
+                Err(error) => report(ready, Err(error)),
+            }
+        } else {
+            match Epoll::new(bell) {
                 Ok(epoll) => self.run_on(epoll, ready),
                 Err(error) => report(ready, Err(error)),
-            },
+            }
         }
     }
 
