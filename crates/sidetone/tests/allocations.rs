@@ -9,7 +9,6 @@ use std::{
     env,
     net::SocketAddr,
     process::{Child, Command},
-    sync::{Mutex, MutexGuard},
     thread::sleep,
     time::Duration,
 };
@@ -20,7 +19,7 @@ use sidetone::{
 };
 use sidetone_caller::{Caller, Voice, call_all};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-use support::{echo, millis, serve};
+use support::{echo, millis, runtime, serve};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -31,18 +30,24 @@ const WINDOW: Duration = Duration::from_secs(1);
 const WINDOWS: u32 = 5;
 const ADDRESS: &str = "SIDETONE_TEST_ADDRESS";
 
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(|failed| failed.into_inner())
+fn main() {
+    if let Ok(address) = env::var(ADDRESS) {
+        return call(address.parse().unwrap());
+    }
+    support::run_tests(&[
+        (
+            "an_async_echo_allocates_nothing_per_frame",
+            an_async_echo_allocates_nothing_per_frame,
+        ),
+        (
+            "a_callback_echo_allocates_nothing_per_frame",
+            a_callback_echo_allocates_nothing_per_frame,
+        ),
+    ]);
 }
 
-#[test]
-#[ignore = "the other process of the tests below"]
-fn callers() {
-    let Ok(address) = env::var(ADDRESS) else {
-        return;
-    };
-    let address: SocketAddr = address.parse().unwrap();
+/// What the other process does.
+fn call(address: SocketAddr) {
     let callers = (0..CALLS).map(|n| {
         let caller = Caller::new(address).say(Voice::Ramp(n)).jitter(n);
         let length = WARM_UP + WINDOWS * WINDOW + millis(1_500);
@@ -55,7 +60,6 @@ fn callers() {
 
 fn place_calls(address: SocketAddr) -> Child {
     let mut other = Command::new(env::current_exe().unwrap());
-    let other = other.args(["--exact", "callers", "--ignored"]);
     other.env(ADDRESS, address.to_string()).spawn().unwrap()
 }
 
@@ -77,19 +81,14 @@ fn assert_nothing_per_frame(address: SocketAddr) {
     assert!(taken(&least) < frames / 100, "{frames} frames: {least:?}");
 }
 
-#[test]
 fn an_async_echo_allocates_nothing_per_frame() {
-    let _turn = one_at_a_time();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime(2);
     let server = runtime.block_on(serve(Server::builder(), echo));
     assert_nothing_per_frame(server.address);
     runtime.block_on(server.end());
 }
 
-#[test]
 fn a_callback_echo_allocates_nothing_per_frame() {
-    let _turn = one_at_a_time();
     let server = callback::start_server(
         |_: &CallInfo| {
             |input: Input<'_>, reply: &mut Reply| {

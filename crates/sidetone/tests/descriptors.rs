@@ -14,17 +14,23 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sidetone::Server;
 use sidetone_caller::{Caller, Voice, Why, call_all};
-use support::{echo, millis, serve};
+use support::{echo, millis, runtime, serve};
 
 const CHILD: &str = "SIDETONE_TEST_CHILD";
 const LIMIT: u64 = 64;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-#[ignore = "the other process of the test below"]
-async fn server_without_descriptors() {
-    if env::var_os(CHILD).is_none() {
-        return;
+fn main() {
+    if env::var_os(CHILD).is_some() {
+        return runtime(1).block_on(serve_without_descriptors());
     }
+    support::run_tests(&[(
+        "callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served",
+        callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served,
+    )]);
+}
+
+/// What the other process does.
+async fn serve_without_descriptors() {
     let server = serve(Server::builder(), echo).await;
     let limit = Rlimit {
         current: Some(LIMIT),
@@ -43,15 +49,8 @@ async fn server_without_descriptors() {
     server.end().await;
 }
 
-#[test]
 fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served() {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "server_without_descriptors",
-            "--ignored",
-            "--nocapture",
-        ])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

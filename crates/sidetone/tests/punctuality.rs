@@ -11,8 +11,7 @@ use std::{
 
 use sidetone::{Call, Clip, Event, Handler, Server};
 use sidetone_caller::{CallRecord, Caller, Spread, Voice, Why, ramp};
-use support::{calls, echo, id, millis, serve};
-use tokio::runtime::Runtime;
+use support::{calls, echo, id, millis, runtime, serve};
 
 const BESIDE: u64 = 8;
 const LENGTH: Duration = Duration::from_secs(12);
@@ -26,15 +25,6 @@ const DISTURBED: u128 = 1000;
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(|failed| failed.into_inner())
-}
-
-fn runtime(workers: usize) -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 /// Places calls that say something of their own each, and one more, to a server with this handler.

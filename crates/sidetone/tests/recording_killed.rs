@@ -3,6 +3,8 @@
 //! The server runs in a process of its own: this test's binary, started again for that one test.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod support;
+
 use std::{
     collections::HashMap,
     env,
@@ -19,6 +21,7 @@ use std::{
 
 use sidetone::{Call, Server, Uuid, record::Recorder};
 use sidetone_caller::{Caller, Event, Voice, call_all, exact_runs};
+use support::runtime;
 
 const CALLS: u128 = 50;
 
@@ -28,12 +31,18 @@ const DIRECTORY: &str = "SIDETONE_TEST_RECORD_INTO";
 /// One second of 8 kHz.
 const SECOND: usize = 8_000;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-#[ignore = "this is the process that is killed"]
-async fn records_until_it_is_killed() {
-    let Ok(directory) = env::var(DIRECTORY) else {
-        return;
-    };
+fn main() {
+    if let Ok(directory) = env::var(DIRECTORY) {
+        return runtime(1).block_on(record_until_killed(directory));
+    }
+    support::run_tests(&[(
+        "sigkill_costs_no_recording_more_than_its_last_second",
+        sigkill_costs_no_recording_more_than_its_last_second,
+    )]);
+}
+
+/// What the other process does.
+async fn record_until_killed(directory: String) {
     let recorder = Recorder::new(directory).unwrap();
     let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
     println!("\nlistening on {}", server.local_addr());
@@ -49,8 +58,6 @@ async fn records_until_it_is_killed() {
 
 fn start_server(directory: &Path) -> (Child, SocketAddr) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "records_until_it_is_killed"])
-        .args(["--ignored", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -133,7 +140,6 @@ fn kill_after(frames: u64) {
     assert!(worst <= SECOND, "{worst} samples lost");
 }
 
-#[test]
 fn sigkill_costs_no_recording_more_than_its_last_second() {
     for frames in [150, 203, 257] {
         kill_after(frames);

@@ -14,6 +14,26 @@ use sidetone::{
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
 
+/// Runs these tests, one at a time; the main of a test binary that also is the other process of its tests.
+pub fn run_tests(tests: &[(&'static str, fn())]) {
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let trials = tests.iter().map(|&(name, test)| {
+        libtest_mimic::Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// A runtime with so many workers.
+pub fn runtime(workers: usize) -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(workers);
+    builder.enable_all().build().unwrap()
+}
+
 pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
