@@ -9,6 +9,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         "sidetone-cli",
         &[
             "sidetone",
+            "sidetone-speech",
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
@@ -18,11 +19,14 @@ const HOUSE: &[(&str, &[&str])] = &[
         "sidetone-lab",
         &[
             "sidetone",
+            "sidetone-speech",
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
         ],
     ),
+    ("sidetone-speech", &["sidetone-audio"]),
+    ("sidetone-services", &[]),
     ("sidetone-caller", &["sidetone-audio", "sidetone-proto"]),
     ("sidetone", &["sidetone-audio", "sidetone-proto"]),
     ("sidetone-audio", &[]),

@@ -1,0 +1,20 @@
+//! Streaming speech recognisers behind one trait, for live calls.
+//!
+//! [`transcribe`] takes the audio of a call and a [`Recognizer`], and gives [`Transcript`]s with times on the
+//! call's own clock. Each service is an engine behind a cargo feature of its name; none is on by default.
+
+mod audio;
+mod error;
+mod recognizer;
+mod session;
+mod tape;
+mod timeline;
+mod transcript;
+
+pub use audio::Audio;
+pub use error::SpeechError;
+pub use recognizer::{Format, Recognizer};
+pub use session::{SpeechEvent, SpeechEvents, SpeechInput, Transcripts, transcribe};
+pub use transcript::{Transcript, Word};
+
+pub use sidetone_audio::g711::Law;

@@ -1,0 +1,264 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{Audio, Format, Recognizer, SpeechError, Transcript, tape::Tape};
+
+/// Events that wait for a slow reader; after that the recogniser is read no further.
+const WAITING: usize = 64;
+/// The pause before a second try, and the longest.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// A connection that held for so long was a good one: the next trouble is a new one.
+const GOOD: Duration = Duration::from_secs(10);
+/// How long after the end of the call transcripts may still come.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
+/// Starts to transcribe one call: samples go into the first half, transcripts come out of the second.
+///
+/// It runs as a task of its own on the tokio runtime it is called on, and ends when both the audio is finished
+/// and the last transcript is read, or when the [`SpeechEvents`] are dropped. A recogniser that is slow, away or broken costs
+/// transcripts, which is said, and never anything else: the last 30 s of audio are kept for it, and what
+/// it had not given a final transcript for is sent again to the next connection.
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_util::future::BoxFuture;
+/// use sidetone_speech::{Audio, Format, Recognizer, SpeechError, SpeechEvent, Transcript, Transcripts, transcribe};
+///
+/// /// Tells how long a call was.
+/// struct Clock;
+///
+/// impl Recognizer for Clock {
+///     fn destination(&self) -> String {
+///         "this process".into()
+///     }
+///
+///     fn run<'a>(&'a self, mut audio: Audio, mut transcripts: Transcripts) -> BoxFuture<'a, Result<(), SpeechError>> {
+///         Box::pin(async move {
+///             let mut samples = Vec::new();
+///             while audio.read(Duration::ZERO, Duration::MAX, &mut samples).await {}
+///             let end = audio.on_call(audio.taken());
+///             transcripts.tell(Transcript::new(format!("{end:?}"), true, Duration::ZERO, end)).await;
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let (mut input, mut events) = transcribe(Clock, Format::linear(8000));
+/// for frame in 0..50 {
+///     input.push(Duration::from_millis(20) * frame, &[0; 160]);
+/// }
+/// input.finish();
+/// let Some(SpeechEvent::Transcript(transcript)) = events.next().await else { panic!() };
+/// assert_eq!(transcript.text, "1s");
+/// assert!(events.next().await.is_none());
+/// # });
+/// ```
+pub fn transcribe(recognizer: impl Recognizer, format: Format) -> (SpeechInput, SpeechEvents) {
+    let tape = Arc::new(Tape::new(format));
+    let (events, receiver) = mpsc::channel(WAITING);
+    let session = Session {
+        recognizer,
+        tape: Arc::clone(&tape),
+        events,
+    };
+    tokio::spawn(session.run());
+    (SpeechInput { tape }, SpeechEvents { receiver })
+}
+
+/// Where the audio of a call goes in. Dropping it is its end.
+#[derive(Debug)]
+pub struct SpeechInput {
+    tape: Arc<Tape>,
+}
+
+impl SpeechInput {
+    /// Adds samples whose first is at `at` on the call's clock. Never waits and never fails: see [`transcribe`].
+    ///
+    /// Where audio is missing before them, the recogniser hears a short silence, and its times are right
+    /// again after it.
+    pub fn push(&mut self, at: Duration, samples: &[i16]) {
+        self.tape.write(at, samples);
+    }
+
+    /// The call is over: the last transcripts come, for at most 10 s.
+    pub fn finish(self) {}
+}
+
+impl Drop for SpeechInput {
+    fn drop(&mut self) {
+        self.tape.end();
+    }
+}
+
+/// What comes of the audio of a call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SpeechEvent {
+    /// Somebody said something.
+    Transcript(Transcript),
+    /// The recogniser is away.
+    Trouble {
+        /// Why.
+        error: SpeechError,
+        /// When it will be tried again.
+        retry_in: Duration,
+    },
+    /// It is back.
+    Recovered,
+    /// This part of the call is not transcribed.
+    Lost {
+        /// Where it begins on the call's clock.
+        from: Duration,
+        /// Where it ends.
+        to: Duration,
+    },
+    /// The recogniser refuses for good. No more transcripts will come.
+    Failed(SpeechError),
+}
+
+/// Where the transcripts of a call come out.
+#[derive(Debug)]
+pub struct SpeechEvents {
+    receiver: mpsc::Receiver<SpeechEvent>,
+}
+
+impl SpeechEvents {
+    /// Waits for the next one; `None` when the call is over and everything is said. Cancel safe.
+    pub async fn next(&mut self) -> Option<SpeechEvent> {
+        self.receiver.recv().await
+    }
+}
+
+/// Where a recogniser's connection tells what it understood.
+#[derive(Clone, Debug)]
+pub struct Transcripts {
+    tape: Arc<Tape>,
+    events: mpsc::Sender<SpeechEvent>,
+}
+
+impl Transcripts {
+    /// Tells one. A final transcript settles everything up to its end: that will not be asked for again.
+    /// One without any text only does that.
+    ///
+    /// Waits while the application has not read those before it. Cancel safe if it was interim.
+    pub async fn tell(&mut self, transcript: Transcript) {
+        match transcript.is_final {
+            true => self.tape.settle(transcript.end),
+            false => self.tape.note_speech(),
+        }
+        if !transcript.text.is_empty() {
+            // Nobody listens any more: the session is about to end.
+            let _ = self.events.send(SpeechEvent::Transcript(transcript)).await;
+        }
+    }
+
+    /// Up to here, on the call's clock, everything has its final transcript.
+    pub fn settled(&self) -> Duration {
+        self.tape.settled()
+    }
+}
+
+struct Session<R> {
+    recognizer: R,
+    tape: Arc<Tape>,
+    events: mpsc::Sender<SpeechEvent>,
+}
+
+impl<R: Recognizer> Session<R> {
+    async fn run(self) {
+        let listened_to = self.events.clone();
+        tokio::select! {
+            () = self.transcribe() => {}
+            () = listened_to.closed() => {}
+        }
+    }
+
+    async fn transcribe(&self) {
+        let mut deadline = std::pin::pin!(self.deadline());
+        let mut pause = BACK_OFF.0;
+        let mut away = false;
+        while self.tape.has_more().await {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.connection(&mut away) => ended,
+                () = &mut deadline => break,
+            };
+            let Err(error) = ended else {
+                self.tape.settle_read();
+                continue;
+            };
+            tracing::debug!(%error, "speech recognition");
+            if error.is_final() {
+                self.tell(SpeechEvent::Failed(error)).await;
+                break;
+            }
+            if began.elapsed() > GOOD {
+                pause = BACK_OFF.0;
+            }
+            away = true;
+            // Many calls lose the same recogniser at once and should not come back all at once.
+            let retry_in = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            self.tell(SpeechEvent::Trouble { error, retry_in }).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+            tokio::select! {
+                () = sleep(retry_in) => {}
+                () = &mut deadline => break,
+            }
+        }
+        self.tape.abandon();
+        while let Some(lost) = self.tape.take_loss() {
+            self.tell_loss(lost).await;
+        }
+    }
+
+    /// Runs one connection, and tells meanwhile what is lost.
+    async fn connection(&self, away: &mut bool) -> Result<(), SpeechError> {
+        let (events, mut told) = mpsc::channel(1);
+        let transcripts = Transcripts {
+            tape: Arc::clone(&self.tape),
+            events,
+        };
+        let audio = Audio::resume(Arc::clone(&self.tape));
+        let mut running = self.recognizer.run(audio, transcripts);
+        let mut result = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = told.recv() => {
+                    if std::mem::take(away) {
+                        self.tell(SpeechEvent::Recovered).await;
+                    }
+                    self.tell(event).await;
+                }
+                lost = self.tape.next_loss() => self.tell_loss(lost).await,
+                ended = &mut running, if result.is_none() => result = Some(ended),
+                else => {}
+            }
+            if let Some(ended) = &result
+                && told.is_empty()
+            {
+                return ended.clone();
+            }
+        }
+    }
+
+    /// The time when the audio has been over for too long.
+    async fn deadline(&self) {
+        self.tape.ended().await;
+        sleep_until(Instant::now() + AFTERWARDS).await;
+    }
+
+    async fn tell(&self, event: SpeechEvent) {
+        // Nobody listens any more: the session is about to end.
+        let _ = self.events.send(event).await;
+    }
+
+    async fn tell_loss(&self, (from, to): (Duration, Duration)) {
+        self.tell(SpeechEvent::Lost { from, to }).await;
+    }
+}

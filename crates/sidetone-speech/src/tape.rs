@@ -1,0 +1,271 @@
+use std::{collections::VecDeque, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{Format, timeline::Timeline};
+
+/// How much audio is kept for a recogniser that is slow, away, or has to hear a piece again.
+const KEPT: Duration = Duration::from_secs(30);
+/// A pause in the audio is heard as so much silence, enough to end what was being said.
+const PAUSE: Duration = Duration::from_millis(600);
+/// Audio that is out of place by less follows on: clocks drift.
+const TOLERANCE: Duration = Duration::from_millis(60);
+/// A recogniser may not yet have said anything of what came last.
+const UNHEARD: Duration = Duration::from_secs(2);
+
+/// The latest audio of a call, written by it and read by a recogniser, which may ask for a part again.
+///
+/// Positions count the samples written. The oldest go when there is no room; whoever had not read them yet
+/// jumps over them, and that is noted as a loss.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    format: Format,
+    inner: Mutex<Inner>,
+    written: Notify,
+    lost: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    samples: VecDeque<i16>,
+    /// The position of the oldest sample.
+    start: u64,
+    /// From positions to samples on the call's clock.
+    places: Timeline,
+    /// Before this position everything has its final transcript.
+    settled: u64,
+    /// Whether an interim transcript tells of speech after that.
+    unfinished: bool,
+    /// Up to here somebody has read.
+    read: u64,
+    lost: Vec<Lost>,
+    ended: bool,
+}
+
+/// A part of the call that no recogniser got, on the call's clock.
+pub(crate) type Lost = (Duration, Duration);
+
+impl Tape {
+    pub(crate) fn new(format: Format) -> Self {
+        Self {
+            format,
+            inner: Mutex::new(Inner {
+                samples: VecDeque::new(),
+                start: 0,
+                places: Timeline::new(0, 0),
+                settled: 0,
+                unfinished: false,
+                read: 0,
+                lost: Vec::new(),
+                ended: false,
+            }),
+            written: Notify::new(),
+            lost: Notify::new(),
+        }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Adds samples whose first belongs at `at` on the call's clock.
+    pub(crate) fn write(&self, at: Duration, samples: &[i16]) {
+        let mut inner = self.inner.lock();
+        if inner.ended || samples.is_empty() {
+            return;
+        }
+        let (due, at) = (inner.places.map(inner.end()), self.samples_in(at));
+        let gap = at.saturating_sub(due);
+        if gap > self.samples_in(TOLERANCE) {
+            let heard = gap.min(self.samples_in(PAUSE));
+            inner.samples.extend(std::iter::repeat_n(0, heard as usize));
+            let end = inner.end();
+            if heard < gap {
+                inner.places.jump(end, at);
+            }
+        }
+        inner.samples.extend(samples);
+        let surplus = inner
+            .samples
+            .len()
+            .saturating_sub(self.samples_in(KEPT) as usize);
+        inner.samples.drain(..surplus);
+        inner.start += surplus as u64;
+        let known = inner.start.min(inner.settled);
+        inner.places.forget(known);
+        drop(inner);
+        self.written.notify_waiters();
+    }
+
+    /// No more will be written.
+    pub(crate) fn end(&self) {
+        self.inner.lock().ended = true;
+        self.written.notify_waiters();
+    }
+
+    /// Appends the samples from `position` on, at most `most`, once there are `least` of them or no more will
+    /// come. Answers where they began, and nothing at the end. Cancel safe.
+    pub(crate) async fn read(
+        &self,
+        position: u64,
+        least: usize,
+        most: usize,
+        into: &mut Vec<i16>,
+    ) -> Option<u64> {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            {
+                let mut inner = self.inner.lock();
+                let from = position.max(inner.start);
+                let there = (inner.end() - from.min(inner.end())) as usize;
+                if there >= least.max(1) || inner.ended {
+                    if from > position {
+                        self.lose(&mut inner, position, from);
+                    }
+                    let take = there.min(most);
+                    let skip = (from - inner.start) as usize;
+                    into.extend(inner.samples.range(skip..skip + take));
+                    inner.read = inner.read.max(from + take as u64);
+                    return (take > 0).then_some(from);
+                }
+            }
+            written.await;
+        }
+    }
+
+    /// How many samples there are from `position` on.
+    pub(crate) fn waiting(&self, position: u64) -> u64 {
+        self.inner.lock().end().saturating_sub(position)
+    }
+
+    /// Waits until there is something to read from where the next reader begins; false if nothing will come.
+    pub(crate) async fn has_more(&self) -> bool {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            {
+                let inner = self.inner.lock();
+                let fresh = inner.end() > inner.read || inner.unfinished;
+                if fresh || inner.ended {
+                    return fresh;
+                }
+            }
+            written.await;
+        }
+    }
+
+    /// Waits until no more will be written.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            if self.inner.lock().ended {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// Where a new reader begins, so that nothing is missed that has no final transcript.
+    pub(crate) fn resume(&self) -> u64 {
+        let inner = self.inner.lock();
+        match inner.unfinished {
+            true => inner.settled,
+            false => inner
+                .settled
+                .max(inner.read.saturating_sub(self.samples_in(UNHEARD))),
+        }
+    }
+
+    /// Everything before `until` has its final transcript.
+    pub(crate) fn settle(&self, until: Duration) {
+        let mut inner = self.inner.lock();
+        let position = inner.places.unmap(self.samples_in(until)).min(inner.end());
+        inner.settled = inner.settled.max(position);
+        inner.unfinished = false;
+    }
+
+    /// What was read is dealt with, whether there was speech in it or not.
+    pub(crate) fn settle_read(&self) {
+        let mut inner = self.inner.lock();
+        inner.settled = inner.settled.max(inner.read);
+        inner.unfinished = false;
+    }
+
+    /// There is speech that has no final transcript yet.
+    pub(crate) fn note_speech(&self) {
+        self.inner.lock().unfinished = true;
+    }
+
+    /// What is before this has its final transcript.
+    pub(crate) fn settled(&self) -> Duration {
+        let inner = self.inner.lock();
+        self.duration(inner.places.map(inner.settled))
+    }
+
+    /// Gives up what is left of it.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.inner.lock();
+        let (from, end) = (inner.settled.max(inner.read), inner.end());
+        let from = if inner.unfinished {
+            inner.settled
+        } else {
+            from
+        };
+        if from < end {
+            self.lose(&mut inner, from, end);
+        }
+        inner.ended = true;
+        inner.settled = end;
+        inner.read = end;
+        inner.unfinished = false;
+    }
+
+    /// Waits for the next part that is lost.
+    pub(crate) async fn next_loss(&self) -> Lost {
+        loop {
+            if let Some(lost) = self.take_loss() {
+                return lost;
+            }
+            self.lost.notified().await;
+        }
+    }
+
+    pub(crate) fn take_loss(&self) -> Option<Lost> {
+        let mut inner = self.inner.lock();
+        (!inner.lost.is_empty()).then(|| inner.lost.remove(0))
+    }
+
+    fn lose(&self, inner: &mut Inner, from: u64, to: u64) {
+        let place = |position| self.duration(inner.places.map(position));
+        let lost = (place(from), place(to));
+        match inner.lost.last_mut() {
+            Some(last) if last.1 >= lost.0 => last.1 = last.1.max(lost.1),
+            _ => inner.lost.push(lost),
+        }
+        self.lost.notify_one();
+    }
+
+    /// Where a position is on the call's clock.
+    pub(crate) fn place(&self, position: u64) -> Duration {
+        self.duration(self.inner.lock().places.map(position))
+    }
+
+    pub(crate) fn samples_in(&self, duration: Duration) -> u64 {
+        (duration.as_nanos() * u128::from(self.format.hz) / 1_000_000_000) as u64
+    }
+
+    pub(crate) fn duration(&self, samples: u64) -> Duration {
+        let hz = u64::from(self.format.hz);
+        let rest = (samples % hz) * 1_000_000_000;
+        Duration::from_secs(samples / hz) + Duration::from_nanos(rest.div_ceil(hz))
+    }
+}
+
+impl Inner {
+    fn end(&self) -> u64 {
+        self.start + self.samples.len() as u64
+    }
+}

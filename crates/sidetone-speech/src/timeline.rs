@@ -1,0 +1,68 @@
+/// Two ways of counting the same samples, which part where samples are missing from one of them.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    /// From this sample here on, counted from that sample there on; ascending in both, never empty.
+    points: Vec<(u64, u64)>,
+}
+
+impl Timeline {
+    pub(crate) fn new(here: u64, there: u64) -> Self {
+        Self {
+            points: vec![(here, there)],
+        }
+    }
+
+    pub(crate) fn map(&self, here: u64) -> u64 {
+        let next = self.points.partition_point(|(from, _)| *from <= here);
+        let (from, to) = self.points[next.saturating_sub(1)];
+        to + here.saturating_sub(from)
+    }
+
+    /// The other way round. What is missing here is where it would be.
+    pub(crate) fn unmap(&self, there: u64) -> u64 {
+        let next = self.points.partition_point(|(_, to)| *to <= there);
+        let (from, to) = self.points[next.saturating_sub(1)];
+        let here = from + there.saturating_sub(to);
+        match self.points.get(next) {
+            Some((limit, _)) => here.min(*limit),
+            None => here,
+        }
+    }
+
+    /// From `here` on it is counted from `there` on.
+    pub(crate) fn jump(&mut self, here: u64, there: u64) {
+        self.points.push((here, there));
+    }
+
+    /// What lies before `here` will not be asked for again.
+    pub(crate) fn forget(&mut self, here: u64) {
+        let next = self.points.partition_point(|(from, _)| *from <= here);
+        self.points.drain(..next.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_agree_around_a_gap() {
+        let mut line = Timeline::new(0, 100);
+        line.jump(50, 1000);
+        assert_eq!(
+            [0, 49, 50, 60].map(|here| line.map(here)),
+            [100, 149, 1000, 1010]
+        );
+        assert_eq!(
+            [100, 149, 500, 1000, 1010].map(|there| line.unmap(there)),
+            [0, 49, 50, 50, 60]
+        );
+        line.forget(55);
+        assert_eq!(line.map(60), 1010);
+        assert_eq!(
+            line.unmap(0),
+            50,
+            "before what is remembered there is nothing"
+        );
+    }
+}
