@@ -5,11 +5,19 @@
 
 mod audio;
 mod error;
+#[cfg(feature = "openai")]
+pub mod openai;
 mod recognizer;
 mod session;
 mod tape;
 mod timeline;
+#[cfg(any(feature = "_websocket", feature = "openai"))]
+mod tls;
 mod transcript;
+#[cfg(feature = "vosk")]
+pub mod vosk;
+#[cfg(feature = "_websocket")]
+mod websocket;
 
 pub use audio::Audio;
 pub use error::SpeechError;

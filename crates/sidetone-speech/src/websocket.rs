@@ -1,0 +1,201 @@
+use std::{fmt, io, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderName, HeaderValue, Uri};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_websockets::{
+    ClientBuilder, CloseCode, Connector, Error, Limits, MaybeTlsStream, Message, Payload,
+    WebSocketStream, upgrade,
+};
+
+use crate::{SpeechError, tls};
+
+/// Name look-up, connection, TLS and handshake have to be done by then.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Whoever does not take a piece of audio for so long does not listen.
+const SEND: Duration = Duration::from_secs(10);
+/// No service has that much to say at once.
+const LONGEST_MESSAGE: usize = 1 << 20;
+
+/// Where a service is reached by WebSocket.
+pub(crate) struct Endpoint {
+    service: &'static str,
+    uri: Uri,
+    host: String,
+    port: u16,
+    connector: Connector,
+}
+
+impl Endpoint {
+    /// `address` as `ws://host:port/path` or with `wss`.
+    pub(crate) fn new(service: &'static str, address: &str) -> Result<Self, SpeechError> {
+        let wrong = |why: &str| {
+            SpeechError::Settings(format!("{address:?} is no address of {service}: {why}"))
+        };
+        let uri: Uri = address
+            .parse()
+            .map_err(|_| wrong("write ws://HOST:PORT or wss://HOST"))?;
+        let (connector, usual) = match uri.scheme_str() {
+            Some("ws") => (Connector::Plain, 80),
+            Some("wss") => (Connector::Rustls(tls::client_config()?.into()), 443),
+            _ => return Err(wrong("write ws://HOST:PORT or wss://HOST")),
+        };
+        // They would not be sent, and must not be shown.
+        if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+            return Err(SpeechError::Settings(format!(
+                "the address of {service} can't hold a user name"
+            )));
+        }
+        let host = uri.host().unwrap_or_default();
+        Ok(Self {
+            service,
+            // Only the URI has them in brackets.
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(usual),
+            connector,
+            uri,
+        })
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Connection, SpeechError> {
+        match timeout(CONNECT, self.open(headers)).await {
+            Ok(Ok(socket)) => Ok(Connection {
+                service: self.service,
+                socket,
+            }),
+            Ok(Err(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)))) => {
+                Err(self.refused(status))
+            }
+            Ok(Err(error)) => Err(self.unavailable(error.to_string())),
+            Err(_) => Err(self.unavailable("no answer within 10 s".into())),
+        }
+    }
+
+    async fn open(
+        &self,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Error> {
+        let mut builder = ClientBuilder::from_uri(self.uri.clone())
+            .limits(Limits::default().max_payload_len(Some(LONGEST_MESSAGE)));
+        for (name, value) in headers {
+            builder = builder.add_header(name.clone(), value.clone())?;
+        }
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.connector.wrap(&self.host, stream).await?;
+        Ok(builder.connect_on(stream).await?.0)
+    }
+
+    fn refused(&self, status: u16) -> SpeechError {
+        let reason = match status {
+            401 | 403 => format!("status {status}: are the credentials right?"),
+            402 => format!("status {status}: the account has nothing left to pay with"),
+            404 => format!("status {status}: is the address right?"),
+            429 => format!("status {status}: too many requests"),
+            _ => format!("status {status}"),
+        };
+        match status {
+            408 | 429 | 500.. => self.unavailable(reason),
+            _ => SpeechError::Refused {
+                service: self.service,
+                reason,
+            },
+        }
+    }
+
+    fn unavailable(&self, reason: String) -> SpeechError {
+        SpeechError::Unavailable {
+            service: self.service,
+            reason,
+        }
+    }
+}
+
+/// Without the query, which says nothing about where it goes.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self.uri.authority().map_or("", |it| it.as_str());
+        write!(f, "{scheme}://{authority}{}", self.uri.path())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+/// What a service sent.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Text(String),
+    /// It closed the connection: a code as in RFC 6455, and its reason.
+    Closed(u16, String),
+}
+
+pub(crate) struct Connection {
+    service: &'static str,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Connection {
+    pub(crate) async fn send_text(&mut self, text: impl Into<Payload>) -> Result<(), SpeechError> {
+        self.send(Message::text(text)).await
+    }
+
+    pub(crate) async fn send_binary(&mut self, bytes: Vec<u8>) -> Result<(), SpeechError> {
+        self.send(Message::binary(bytes)).await
+    }
+
+    /// Ends it without waiting for the other side to agree.
+    pub(crate) async fn close(mut self) {
+        // Everything is said: whether it hears of the end changes nothing.
+        let _ = self
+            .send(Message::close(Some(CloseCode::NORMAL_CLOSURE), ""))
+            .await;
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), SpeechError> {
+        match timeout(SEND, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.broken(error.to_string())),
+            Err(_) => Err(self.broken("it takes no more audio".into())),
+        }
+    }
+
+    /// Waits for what the service says next. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Said, SpeechError> {
+        loop {
+            let message = match self.socket.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(Error::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(self.broken("it was cut".into()));
+                }
+                Some(Err(error)) => return Err(self.broken(error.to_string())),
+                None => return Err(self.broken("it was cut".into())),
+            };
+            if let Some(text) = message.as_text() {
+                return Ok(Said::Text(text.to_owned()));
+            }
+            if let Some((code, reason)) = message.as_close() {
+                return Ok(Said::Closed(code.into(), reason.to_owned()));
+            }
+        }
+    }
+
+    pub(crate) fn broken(&self, reason: String) -> SpeechError {
+        SpeechError::Broken {
+            service: self.service,
+            reason,
+        }
+    }
+}
+
+/// Samples as linear 16-bit PCM, little endian.
+pub(crate) fn linear16(samples: &[i16]) -> Vec<u8> {
+    samples.iter().flat_map(|it| it.to_le_bytes()).collect()
+}
