@@ -2,7 +2,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{Rate, Time, playout::move_front};
 
-/// The stated ceiling: no more than this is ever buffered.
+/// The stated ceiling: no more than this and twice the cushion is ever buffered.
 const CEILING: Duration = Duration::from_millis(80);
 /// How much arrival jitter a start covers before any was measured, and at most. What Asterisk's frames
 /// have (measured: 14.5 to 25.5 ms from one to the next) and 1 ms for whoever passes them on.
@@ -28,9 +28,9 @@ const SETTLING: u32 = 500;
 /// Audio that is made while it plays: an echo, a relay, whatever a callback answers.
 ///
 /// It starts after a small prefill, never pushes back and re-centres itself, so that its delay never
-/// ratchets up: it never holds more than 80 ms, whatever the drift between the source's clock and the
-/// call's. A source that is fast costs a dropped frame now and then, one that is slow an underrun, each
-/// counted.
+/// ratchets up: it never holds more than 80 ms and twice its cushion, whatever the drift between the source's
+/// clock and the call's. A source that is fast costs a dropped frame now and then, one that is slow an
+/// underrun, each counted.
 ///
 /// ```
 /// use {sidetone_proto::{Live, Pulled, Rate, Time}, std::time::Duration};
@@ -48,6 +48,9 @@ pub struct Live {
     rate: Rate,
     samples: VecDeque<i16>,
     state: State,
+    /// What is asked for, and what the audio that plays was begun with.
+    wanted_cushion: Duration,
+    cushion: Duration,
     /// When sample 0 was pushed.
     origin: Time,
     /// The number of the next sample to be taken.
@@ -101,6 +104,7 @@ impl Live {
             self.origin = now;
             self.pulled = 0;
             self.lateness = Extremes::default();
+            self.cushion = self.wanted_cushion;
             self.state = State::Filling {
                 until: now + self.prefill() + rate.duration(missing as u64),
             };
@@ -108,7 +112,7 @@ impl Live {
         if let State::Running { starved, .. } = &mut self.state {
             *starved = None;
         }
-        let ceiling = rate.samples_in(CEILING) as usize;
+        let ceiling = rate.samples_in(CEILING + 2 * self.cushion) as usize;
         let surplus = (self.samples.len() + samples.len()).saturating_sub(ceiling);
         if surplus == 0 {
             self.note_lateness(now, samples.len());
@@ -166,6 +170,13 @@ impl Live {
         Pulled::Underrun(self.rate)
     }
 
+    /// Lets audio wait so much longer than its jitter asks for, so that a source which is that late now and
+    /// then leaves no hole; and so much longer again where slots were missed, before sound is dropped for it.
+    /// It holds from the next start on, at the latest after the source paused.
+    pub fn set_cushion(&mut self, cushion: Duration) {
+        self.wanted_cushion = cushion;
+    }
+
     /// Throws away what is buffered; the next push is a new start.
     pub fn clear(&mut self) {
         self.stop();
@@ -182,7 +193,9 @@ impl Live {
         else {
             return None;
         };
-        let shift = MARGIN - self.slack(slot)?;
+        let slack = self.slack(slot)?;
+        // A cushion is there to be used: what it holds against asks for no shift.
+        let shift = slack.clamp(MARGIN, self.margin()) - slack;
         let knows_enough = shift > 0 || slot - since >= LEARNING;
         (self.is_settling() && knows_enough).then_some(shift)
     }
@@ -228,7 +241,13 @@ impl Live {
 
     fn prefill(&self) -> Duration {
         let (least, most) = PREFILL;
-        self.jitter.clamp(least, most)
+        self.jitter.clamp(least, most) + self.cushion
+    }
+
+    /// How long audio may lie here before its slot even if it comes as late as the latest lately, in
+    /// nanoseconds.
+    fn margin(&self) -> i64 {
+        MARGIN + self.cushion.as_nanos() as i64
     }
 
     fn is_settling(&self) -> bool {
@@ -257,13 +276,14 @@ impl Live {
     fn recentre(&mut self, now: Time) {
         let slot = self.rate.slot_samples();
         let Some(slack) = self.slack(now) else { return };
-        let spare = slack - self.rate.slot().as_nanos() as i64 - MARGIN - HYSTERESIS;
+        let spare = slack - self.rate.slot().as_nanos() as i64 - self.margin() - HYSTERESIS;
         if spare < 0 || self.samples.len() < 2 * slot {
             return;
         }
         let is_heard = |sample: &i16| sample.unsigned_abs() >= QUIET;
         let is_loud = self.is_settling() || self.samples.iter().take(slot).any(is_heard);
-        if !is_loud || spare >= LOUD_EXTRA {
+        let loud_extra = LOUD_EXTRA + self.cushion.as_nanos() as i64;
+        if !is_loud || spare >= loud_extra {
             self.samples.drain(..slot);
             self.pulled += slot as u64;
             self.dropped += 1;

@@ -54,7 +54,17 @@ impl Outcome {
 /// Runs a call that gets frames at the times `inbound` and whose program pushes frames at `pushes`. What
 /// a frame holds says which it is.
 fn run(inbound: &[Time], pushes: &[Time], is_loud: impl Fn(usize) -> bool) -> Outcome {
+    run_with(Duration::ZERO, inbound, pushes, is_loud)
+}
+
+fn run_with(
+    cushion: Duration,
+    inbound: &[Time],
+    pushes: &[Time],
+    is_loud: impl Fn(usize) -> bool,
+) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
+    call.live().set_cushion(cushion);
     call.receive(Time::ZERO, &uuid_message(), &mut |_| {});
     let silence = frame(&[0; 160]);
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
@@ -256,6 +266,65 @@ fn a_burst_after_a_stall_is_bounded_by_the_ceiling_and_re_centred() {
             last.iter().max()
         );
     }
+}
+
+/// Pushes of which, about twice in a second, those of up to `stall` come at once at its end.
+fn stalled(pushes: &[Time], stall: Duration, seed: u64) -> Vec<Time> {
+    let mut random = Random(seed);
+    let mut until = Time::ZERO;
+    pushes
+        .iter()
+        .map(|&push| {
+            if push > until && random.below(25) == 0 {
+                until = push + Duration::from_nanos(random.below(stall.as_nanos() as u64));
+            }
+            push.max(until)
+        })
+        .collect()
+}
+
+#[test]
+fn a_cushion_keeps_an_echo_whole_while_its_program_is_late_now_and_then() {
+    let cushion = ms(100);
+    for seed in 60..66 {
+        let jitter = us(5_500);
+        let inbound = Source { ppm: 0, jitter }.arrivals(seed, ms(600_000));
+        let pushes = stalled(&echo_of(&inbound, seed), cushion, seed);
+        let outcome = run_with(cushion, &inbound, &pushes, loud);
+        assert_eq!(outcome.corrections(), 0, "{seed}: {:?}", outcome.counters);
+        assert!(outcome.left.iter().enumerate().all(|(n, &left)| n == left));
+        assert!(outcome.worst_delay() <= 2 * cushion + CEILING);
+        let without = run(&inbound, &pushes, loud);
+        assert!(without.corrections() > 20, "{:?}", without.counters);
+    }
+}
+
+#[test]
+fn a_cushion_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once() {
+    // Nobody reads, echoes or writes for that long: when it goes on, the frames come at once.
+    let stand_still = |cushion| {
+        let mut world = World::new();
+        world.call.live().set_cushion(cushion);
+        for n in 0..2000 {
+            let due = at(20 * n + 7);
+            if n == 1000 {
+                world.stall(ms(100));
+                world.turn();
+            }
+            if due > world.now {
+                world.run_to(due);
+            }
+            let sound = ramp(n as usize * 160, 160);
+            world.call.live().push(world.now, Rate::Slin, &sound);
+        }
+        world.run(ms(300));
+        (world.sound() == ramp(0, 2000 * 160), world.call.counters())
+    };
+    let (whole, counters) = stand_still(ms(100));
+    assert!(whole, "{counters:?}");
+    assert!(counters.slots_missed > 0);
+    let (whole, counters) = stand_still(Duration::ZERO);
+    assert!(!whole, "{counters:?}");
 }
 
 #[test]

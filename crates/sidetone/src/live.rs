@@ -8,7 +8,8 @@ use crate::media::{SharedLink, clock};
 /// Audio that is made while it plays: an echo, a relay from another call, a voice that is being generated.
 ///
 /// It starts after about 10 ms, enough to cover the jitter with which it is pushed, and never holds more
-/// than 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped.
+/// than 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped. Where
+/// holes are worse than delay, give it a [cushion](Self::set_cushion).
 ///
 /// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
 pub struct LiveLine {
@@ -36,6 +37,35 @@ impl LiveLine {
             Some(hz) if hz != rate.hz() => self.push_resampled(hz, rate, samples),
             _ => push(&self.link, rate, samples),
         }
+    }
+
+    /// Lets audio wait longer, by `cushion`, than its jitter asks for: whoever pushes may then be late by
+    /// that much, once in a while, without a hole, and sound that is there because slots were missed is only
+    /// dropped above that much again. Up to 80 ms and twice the cushion are held. None unless set.
+    ///
+    /// It holds from the beginning of live audio, so set it before the first [`push`](Self::push); else
+    /// from the next beginning on, after a pause of 100 ms.
+    ///
+    /// ```
+    /// use {sidetone::{Call, Event}, std::time::Duration};
+    ///
+    /// /// An echo that is whole even where the machine is busy elsewhere for 100 ms.
+    /// async fn echo(mut call: Call) {
+    ///     let mut line = call.live();
+    ///     line.set_cushion(Duration::from_millis(100));
+    ///     while let Some(event) = call.next().await {
+    ///         if let Event::Audio(frame) = event {
+    ///             line.push(frame.samples());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn set_cushion(&self, cushion: Duration) {
+        let _ = self
+            .link
+            .submit(self.link.generation(), Duration::ZERO, |outbox| {
+                outbox.live_cushion(cushion)
+            });
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {

@@ -16,6 +16,8 @@ const COVERED: Duration = Duration::from_millis(12);
 /// An echo for one call.
 pub(crate) struct Echo {
     pub(crate) served: Served,
+    /// How much longer than its jitter asks for, each frame waits.
+    cushion: Duration,
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -30,10 +32,19 @@ struct Notes {
 
 impl Echo {
     pub(crate) async fn start(builder: Builder) -> anyhow::Result<Self> {
+        Self::cushioned(builder, Duration::ZERO).await
+    }
+
+    pub(crate) async fn cushioned(builder: Builder, cushion: Duration) -> anyhow::Result<Self> {
         let notes = Arc::<Mutex<Notes>>::default();
         let noted = Arc::clone(&notes);
-        let served = Served::start(builder, move |call| echo(call, Arc::clone(&noted))).await?;
-        Ok(Self { served, notes })
+        let handler = move |call| echo(call, cushion, Arc::clone(&noted));
+        let served = Served::start(builder, handler).await?;
+        Ok(Self {
+            served,
+            cushion,
+            notes,
+        })
     }
 
     /// The rates at which audio came in, each time it changed.
@@ -57,7 +68,8 @@ impl Echo {
             (*at - *start).as_nanos() as i64 - sounded.as_nanos() as i64
         };
         let earliest = notes.frames.iter().map(offset).min().unwrap_or_default();
-        let late = |offset: &i64| offset - earliest > COVERED.as_nanos() as i64;
+        let covered = (COVERED + self.cushion).as_nanos() as i64;
+        let late = |offset: &i64| offset - earliest > covered;
         notes.frames.iter().map(offset).filter(late).count()
     }
 
@@ -101,8 +113,9 @@ impl Echo {
     }
 }
 
-async fn echo(mut call: Call, notes: Arc<Mutex<Notes>>) {
+async fn echo(mut call: Call, cushion: Duration, notes: Arc<Mutex<Notes>>) {
     let mut line = call.live();
+    line.set_cushion(cushion);
     while let Some(event) = call.next().await {
         match event {
             Event::Audio(frame) => {

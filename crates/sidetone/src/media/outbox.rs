@@ -54,6 +54,7 @@ enum Order {
     Mark(Mark),
     Remove(Mark),
     Cushion(Duration),
+    LiveCushion(Duration),
     Live {
         rate: Rate,
         at: Time,
@@ -115,6 +116,10 @@ impl Outbox {
         self.orders.push(Order::Cushion(cushion));
     }
 
+    pub(crate) fn live_cushion(&mut self, cushion: Duration) {
+        self.orders.push(Order::LiveCushion(cushion));
+    }
+
     pub(crate) fn tap(&mut self, tap: Arc<Tap>) {
         self.orders.push(Order::Tap(tap));
     }
@@ -163,6 +168,7 @@ impl Outbox {
                 Order::Mark(mark) => call.machine.playout().push_mark(mark),
                 Order::Remove(end) => call.machine.playout().remove(end),
                 Order::Cushion(cushion) => call.machine.playout().set_cushion(cushion),
+                Order::LiveCushion(cushion) => call.machine.live().set_cushion(cushion),
                 Order::Live { rate, at, length } => {
                     call.machine
                         .live()
@@ -196,7 +202,7 @@ impl Outbox {
                     *voided += clip.rate.duration(clip.samples.len() as u64);
                     clip.done.store(true, Ordering::Release);
                 }
-                Order::Tap(_) | Order::Cushion(_) => return true,
+                Order::Tap(_) | Order::Cushion(_) | Order::LiveCushion(_) => return true,
                 Order::Mark(_) | Order::Remove(_) | Order::Live { .. } => {}
             }
             false
