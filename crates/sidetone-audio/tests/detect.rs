@@ -188,6 +188,15 @@ fn a_melody_is_as_good_as_speech() {
 }
 
 #[test]
+fn sixteen_kilobytes_a_second_are_slin_whatever_they_sound_like() {
+    for ptime in [10, 20, 60] {
+        let hiss = noise(32_767.0, 20_000, 4);
+        let messages = Line::new(ptime, 5).deliver(&Codec::Slin.encode(&hiss), 16);
+        assert_eq!(decide(&messages, 16).0, Verdict::Slin, "{ptime}");
+    }
+}
+
+#[test]
 fn other_rates_are_unsupported_with_their_number() {
     // G.729, GSM and a 32 kbit/s ADPCM all look like chance.
     for (len, rate) in [(20, 1000), (33, 1650), (80, 4000)] {

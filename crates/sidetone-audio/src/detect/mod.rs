@@ -154,16 +154,12 @@ impl Detector {
         if seconds < KNOWN_RATE_AFTER {
             Verdict::Undecided
         } else if SLIN_RATE.contains(&bytes_per_second) {
-            match self.linear.bits_per_byte() {
-                Some(linear) if heard == 0 || linear < best => Verdict::Slin,
-                Some(_)
-                    if heard >= NEITHER_AFTER
-                        && best > NEITHER_ABOVE
-                        && heaps > OTHER_RATE_HEAPS =>
-                {
-                    unsupported(16_000)
-                }
-                _ => Verdict::Undecided,
+            // A burst of G.711 can feign the rate, but not for long.
+            let is_linear = |linear| heard == 0 || linear < best;
+            let is_lasting = seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS;
+            match is_lasting || self.linear.bits_per_byte().is_some_and(is_linear) {
+                true => Verdict::Slin,
+                false => Verdict::Undecided,
             }
         } else if COMPANDED_RATE.contains(&bytes_per_second) {
             let linear = self.linear.bits_per_byte().unwrap_or(8.0);
