@@ -7,6 +7,8 @@ mod audio;
 mod error;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "google")]
+pub mod google;
 mod recognizer;
 mod session;
 mod tape;
