@@ -1,2 +1,9 @@
 //! Stand-ins for speech services, for tests: each speaks its service's protocol and refuses what the real
 //! one refuses. Behind a feature each, as their protocols' crates are big.
+//!
+//! None of them recognises speech. What [`speak`] says, an [`Ear`] understands exactly, letter by letter and
+//! with its times, so a test can judge what was lost, came twice or was put in the wrong place.
+
+mod heard;
+
+pub use heard::{Ear, Heard, Word, speak, spoken, text};
