@@ -5,5 +5,7 @@
 //! with its times, so a test can judge what was lost, came twice or was put in the wrong place.
 
 mod heard;
+#[cfg(feature = "openai")]
+pub mod openai;
 
 pub use heard::{Ear, Heard, Word, speak, spoken, text};

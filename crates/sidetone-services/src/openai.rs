@@ -1,0 +1,286 @@
+//! A service with OpenAI's `POST /v1/audio/transcriptions`, which refuses what the real one refuses.
+
+mod upload;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
+
+use crate::{Ear, Heard, Word, text};
+pub use upload::Upload;
+use upload::read;
+
+/// The real service takes no more.
+const LARGEST: usize = 25 * 1024 * 1024;
+/// Nor anything shorter.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// How the service is to behave.
+#[derive(Clone)]
+pub struct Rules {
+    /// The key it wants. None unless set.
+    pub key: Option<String>,
+    /// The one model it has: `whisper-1` unless set.
+    pub model: String,
+    /// Whether its model knows more than the text, as `whisper-1` does and `gpt-4o-transcribe` does not.
+    pub verbose: bool,
+    /// How long the answer to each request takes; the first has number 0.
+    pub delay: fn(usize) -> Duration,
+    /// The status with which it answers some requests in place of a transcript.
+    pub fault: fn(usize) -> Option<u16>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            key: None,
+            model: "whisper-1".into(),
+            verbose: true,
+            delay: |_| Duration::ZERO,
+            fault: |_| None,
+        }
+    }
+}
+
+/// A service that runs until it is dropped.
+pub struct Service {
+    address: SocketAddr,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+struct State {
+    rules: Rules,
+    requests: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    uploads: Mutex<Vec<Upload>>,
+}
+
+impl Service {
+    /// Serves on a free port of the loopback interface.
+    pub async fn start(rules: Rules) -> std::io::Result<Self> {
+        Self::on(TcpListener::bind("127.0.0.1:0").await?, rules)
+    }
+
+    /// Serves on this listener.
+    pub fn on(listener: TcpListener, rules: Rules) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let state = Arc::new(State {
+            rules,
+            requests: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+            uploads: Mutex::default(),
+        });
+        let task = tokio::spawn(serve(listener, Arc::clone(&state))).abort_handle();
+        Ok(Self {
+            address,
+            state,
+            task,
+        })
+    }
+
+    /// Its address up to the version: `http://127.0.0.1:PORT/v1`.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// What was uploaded and understood, in the order in which it came.
+    pub fn uploads(&self) -> Vec<Upload> {
+        self.state.uploads.lock().clone()
+    }
+
+    /// How many requests came, those that were refused included.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::Acquire)
+    }
+
+    /// How many requests it had at a time, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most_at_once.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((socket, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(|request| state.handle(request));
+            // A client that goes away is its own business.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+/// A status and what the body says.
+type Refusal = (StatusCode, String);
+
+impl State {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let number = self.requests.fetch_add(1, Ordering::AcqRel);
+        let at_once = self.at_once.fetch_add(1, Ordering::AcqRel) + 1;
+        self.most_at_once.fetch_max(at_once, Ordering::AcqRel);
+        let answer = self.answer(number, request).await;
+        self.at_once.fetch_sub(1, Ordering::AcqRel);
+        let (status, body) = match answer {
+            Ok(body) => (StatusCode::OK, body),
+            Err((status, message)) => (status, json!({ "error": { "message": message } })),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        *response.status_mut() = status;
+        let json = header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        Ok(response)
+    }
+
+    async fn answer(&self, number: usize, request: Request<Incoming>) -> Result<Value, Refusal> {
+        if request.uri().path() != "/v1/audio/transcriptions" {
+            return Err((StatusCode::NOT_FOUND, "Invalid URL".into()));
+        }
+        if request.method() != Method::POST {
+            return Err((
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Only POST is allowed".into(),
+            ));
+        }
+        self.check_key(&request)?;
+        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+        let body = Limited::new(request.into_body(), LARGEST).collect().await;
+        let body = body.map_err(|_| {
+            (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("Maximum content size limit ({LARGEST}) exceeded"),
+            )
+        })?;
+        let upload = read(content_type.as_ref(), body.to_bytes()).await?;
+        sleep((self.rules.delay)(number)).await;
+        if let Some(status) = (self.rules.fault)(number) {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
+            return Err((status, "The server had an error".into()));
+        }
+        let answer = self.transcribe(&upload)?;
+        self.uploads.lock().push(upload);
+        Ok(answer)
+    }
+
+    fn check_key(&self, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let Some(key) = &self.rules.key else {
+            return Ok(());
+        };
+        let given = request.headers().get(header::AUTHORIZATION);
+        let given = given.and_then(|it| it.to_str().ok()).unwrap_or_default();
+        match given.strip_prefix("Bearer ") {
+            Some(given) if given == key => Ok(()),
+            // As some do, it repeats the key.
+            Some(given) => Err((
+                StatusCode::UNAUTHORIZED,
+                format!("Incorrect API key provided: {given}."),
+            )),
+            None => Err((
+                StatusCode::UNAUTHORIZED,
+                "You didn't provide an API key.".into(),
+            )),
+        }
+    }
+
+    fn transcribe(&self, upload: &Upload) -> Result<Value, Refusal> {
+        if upload.model != self.rules.model {
+            return Err((
+                StatusCode::NOT_FOUND,
+                format!("The model `{}` does not exist", upload.model),
+            ));
+        }
+        if upload.duration() < SHORTEST {
+            return Err(bad(
+                "Audio file is too short. Minimum audio length is 0.1 seconds.",
+            ));
+        }
+        let words = listen(upload);
+        match upload.response_format.as_str() {
+            "verbose_json" if self.rules.verbose => Ok(verbose(upload, &words)),
+            "verbose_json" => Err(bad(
+                "response_format 'verbose_json' is not compatible with this model. Use 'json' instead.",
+            )),
+            "json" => Ok(json!({ "text": text(&words) })),
+            _ => Err(bad("Invalid value for 'response_format'")),
+        }
+    }
+}
+
+fn listen(upload: &Upload) -> Vec<Word> {
+    let mut ear = Ear::new(upload.hz);
+    let mut words: Vec<Word> = Vec::new();
+    for heard in ear.hear(&upload.samples) {
+        if let Heard::Final(more) = heard {
+            words.extend(more);
+        }
+    }
+    words.extend(ear.end().unwrap_or_default());
+    words
+}
+
+fn verbose(upload: &Upload, words: &[Word]) -> Value {
+    let duration = upload.duration().as_secs_f64();
+    let mut answer = json!({
+        "task": "transcribe",
+        // The real one writes the language out.
+        "language": "english",
+        "duration": duration,
+        // Whisper begins every segment with a space.
+        "text": format!(" {}", text(words)),
+        "segments": [{
+            "id": 0,
+            "start": 0.0,
+            "end": duration,
+            "text": text(words),
+            "avg_logprob": -0.25,
+            "no_speech_prob": 0.01,
+        }],
+    });
+    if upload.granularities.iter().any(|it| it == "word") {
+        let timed = words.iter().map(|word| {
+            json!({
+                "word": word.text,
+                "start": word.start.as_secs_f64(),
+                "end": word.end.as_secs_f64(),
+            })
+        });
+        answer["words"] = timed.collect();
+    }
+    answer
+}
+
+fn bad(message: &str) -> Refusal {
+    (StatusCode::BAD_REQUEST, message.into())
+}
