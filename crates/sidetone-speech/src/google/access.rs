@@ -1,0 +1,222 @@
+use std::{env, error::Error, sync::Arc, time::Duration};
+
+use gcp_auth::{ConfigDefaultCredentials, TokenProvider};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tonic::{
+    metadata::{Ascii, MetadataMap, MetadataValue},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+
+use super::SERVICE;
+use crate::SpeechError;
+
+const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
+const CONNECT: Duration = Duration::from_secs(10);
+/// A connection that is dead without having said so is found out by then.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// The service takes 100 streams on a connection; further ones would wait for one to end.
+const STREAMS: usize = 50;
+
+/// How the service is reached, and as whom.
+#[derive(Default)]
+pub(super) struct Access {
+    pub(super) endpoint: Option<String>,
+    given: Option<Channel>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    identity: OnceCell<Identity>,
+}
+
+/// One connection. Whoever has a stream on it holds it.
+pub(super) struct Lane(pub(super) Channel);
+
+/// Application Default Credentials.
+struct Identity {
+    tokens: Arc<dyn TokenProvider>,
+    /// Credentials of a person belong to no project: the bill needs one.
+    personal: bool,
+}
+
+/// What a request says of its sender.
+pub(super) struct Sender {
+    pub(super) project: String,
+    authorization: Option<MetadataValue<Ascii>>,
+    quota_project: Option<String>,
+}
+
+impl Sender {
+    /// Signs a request for a recogniser, by whose name it also finds its way to the right region.
+    pub(super) fn sign(&self, name: &str, to: &mut MetadataMap) -> Result<(), SpeechError> {
+        to.insert(
+            "x-goog-request-params",
+            header(&format!("recognizer={name}"))?,
+        );
+        if let Some(authorization) = &self.authorization {
+            to.insert("authorization", authorization.clone());
+        }
+        if let Some(project) = &self.quota_project {
+            to.insert("x-goog-user-project", header(project)?);
+        }
+        Ok(())
+    }
+}
+
+fn header(value: &str) -> Result<MetadataValue<Ascii>, SpeechError> {
+    value.parse().map_err(|_| {
+        SpeechError::Settings(format!(
+            "{SERVICE}: {value} has letters that no project, region or recogniser has"
+        ))
+    })
+}
+
+impl Access {
+    pub(super) fn over(channel: Channel) -> Self {
+        Self {
+            given: Some(channel),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn address(&self, region: &str) -> String {
+        match (&self.endpoint, &self.given) {
+            (_, Some(_)) => "an address of your own".into(),
+            (Some(address), None) => address.clone(),
+            (None, None) if region == "global" => "https://speech.googleapis.com".into(),
+            (None, None) => format!("https://{region}-speech.googleapis.com"),
+        }
+    }
+
+    /// A connection with room for a stream. It is made when it is first used.
+    pub(super) fn lane(&self, region: &str) -> Result<Arc<Lane>, SpeechError> {
+        if let Some(channel) = &self.given {
+            return Ok(Arc::new(Lane(channel.clone())));
+        }
+        let mut lanes = self.lanes.lock();
+        let mut kept = false;
+        lanes.retain(|lane| Arc::strong_count(lane) > 1 || !std::mem::replace(&mut kept, true));
+        if let Some(lane) = lanes.iter().find(|it| Arc::strong_count(it) <= STREAMS) {
+            return Ok(Arc::clone(lane));
+        }
+        let lane = Arc::new(Lane(self.connect(region)?));
+        lanes.push(Arc::clone(&lane));
+        Ok(lane)
+    }
+
+    fn connect(&self, region: &str) -> Result<Channel, SpeechError> {
+        let address = self.address(region);
+        let settings = |error: tonic::transport::Error| {
+            let reason = error
+                .source()
+                .map_or(error.to_string(), |it| it.to_string());
+            SpeechError::Settings(format!("{SERVICE} at {address}: {reason}"))
+        };
+        let mut endpoint = Endpoint::from_shared(address.clone())
+            .map_err(settings)?
+            .user_agent(concat!("sidetone/", env!("CARGO_PKG_VERSION")))
+            .map_err(settings)?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .tcp_nodelay(true);
+        if address.starts_with("https:") {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            endpoint = endpoint.tls_config(tls).map_err(settings)?;
+        }
+        Ok(endpoint.connect_lazy())
+    }
+
+    pub(super) async fn sender(&self, project: Option<&String>) -> Result<Sender, SpeechError> {
+        let variable = |name| env::var(name).ok().filter(|it: &String| !it.is_empty());
+        let project = project
+            .cloned()
+            .or_else(|| variable("GOOGLE_CLOUD_PROJECT"));
+        if !self.needs_credentials() {
+            return Ok(Sender {
+                project: project.ok_or_else(unknown_project)?,
+                authorization: None,
+                quota_project: None,
+            });
+        }
+        let identity = self.identity.get_or_try_init(Identity::find).await?;
+        let token = identity.tokens.token(SCOPES).await.map_err(no_token)?;
+        let mut authorization = MetadataValue::try_from(format!("Bearer {}", token.as_str()))
+            .map_err(|_| SpeechError::Settings(format!("{SERVICE}: the token is none")))?;
+        authorization.set_sensitive(true);
+        let project = match project {
+            Some(project) => project,
+            None => {
+                let known = identity.tokens.project_id().await;
+                known.map_err(|_| unknown_project())?.as_ref().into()
+            }
+        };
+        let quota_project = variable("GOOGLE_CLOUD_QUOTA_PROJECT")
+            .or_else(|| identity.personal.then(|| project.clone()));
+        Ok(Sender {
+            project,
+            authorization: Some(authorization),
+            quota_project,
+        })
+    }
+
+    fn needs_credentials(&self) -> bool {
+        let plain = |it: &String| it.starts_with("http:");
+        self.given.is_none() && !self.endpoint.as_ref().is_some_and(plain)
+    }
+}
+
+impl Identity {
+    async fn find() -> Result<Self, SpeechError> {
+        let personal = match env::var_os("GOOGLE_APPLICATION_CREDENTIALS") {
+            Some(_) => None,
+            None => ConfigDefaultCredentials::new().await.ok(),
+        };
+        Ok(match personal {
+            Some(tokens) => Self {
+                tokens: Arc::new(tokens),
+                personal: true,
+            },
+            None => Self {
+                tokens: gcp_auth::provider().await.map_err(no_credentials)?,
+                personal: false,
+            },
+        })
+    }
+}
+
+fn unknown_project() -> SpeechError {
+    SpeechError::Settings(format!(
+        "{SERVICE}: which project? Name it in GOOGLE_CLOUD_PROJECT or in the settings"
+    ))
+}
+
+fn no_credentials(error: gcp_auth::Error) -> SpeechError {
+    match error {
+        // They are there, but could not be exchanged for a token.
+        gcp_auth::Error::NoAuthMethod(_, _, personal)
+            if !matches!(*personal, gcp_auth::Error::Io(..)) =>
+        {
+            no_token(*personal)
+        }
+        gcp_auth::Error::NoAuthMethod(..) => SpeechError::Settings(format!(
+            "{SERVICE}: no credentials on this machine: name the file of a service account in \
+             GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login"
+        )),
+        error => {
+            SpeechError::Settings(format!("{SERVICE}: the credentials can't be used: {error}"))
+        }
+    }
+}
+
+fn no_token(error: gcp_auth::Error) -> SpeechError {
+    let reason = format!("no token for the credentials: {error}");
+    match error {
+        gcp_auth::Error::Str(_) => SpeechError::Refused {
+            service: SERVICE,
+            reason,
+        },
+        _ => SpeechError::Unavailable {
+            service: SERVICE,
+            reason,
+        },
+    }
+}
