@@ -9,14 +9,15 @@ use std::{
 };
 
 use sidetone_audio::resample::UnsupportedRate;
-use sidetone_proto::{EndReason, Rate};
+use sidetone_proto::{EndReason, Rate, Time};
 use uuid::Uuid;
 
 use crate::{
     error::PlayError,
     event::{Event, Frame},
     live::LiveLine,
-    media::{Batch, EndWanted, Entry, SharedLink, Tap, clock},
+    media::{Batch, EndWanted, Entry, Purpose, SharedLink, Tap, clock},
+    monitor::Monitor,
     player::{Clearing, Player, wait_for},
     stats::{CallStats, CallSummary},
 };
@@ -385,14 +386,37 @@ impl CallHandle {
         self.link.end(wanted);
     }
 
-    pub(crate) fn tap(&self) -> Result<Arc<Tap>, PlayError> {
+    /// Listens in on what this call's other side hears, for whoever wants to transcribe or measure that.
+    ///
+    /// A call has one monitor at a time: a second one ends the first. Recording goes on beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] if the call is over.
+    pub fn monitor(&self) -> Result<Monitor, PlayError> {
+        Ok(Monitor::new(self.tap(Purpose::Monitor)?, self.clone()))
+    }
+
+    pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
         let tap = Arc::new(Tap::default());
-        let shared = Arc::clone(&tap);
-        self.link
-            .submit(self.link.generation(), Duration::ZERO, |outbox| {
-                outbox.tap(shared)
-            })?;
-        Ok(tap)
+        loop {
+            let shared = Arc::clone(&tap);
+            let submitted = self
+                .link
+                .submit(self.link.generation(), Duration::ZERO, |outbox| {
+                    outbox.tap(purpose, shared)
+                });
+            match submitted.map_err(PlayError::from) {
+                Ok(()) => return Ok(tap),
+                // Somebody cleared at this moment.
+                Err(PlayError::Cleared) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn began(&self) -> Time {
+        self.link.began
     }
 
     pub(crate) fn summary(&self, reason: EndReason) -> CallSummary {

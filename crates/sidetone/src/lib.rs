@@ -31,6 +31,7 @@
 //!   many calls, a [`LiveLine`] for audio that is made while it plays.
 //! - [`callback`]: the same with two callbacks and without tokio.
 //! - [`record`]: both sides of a call in a WAV file.
+//! - [`Monitor`]: what a call's other side hears, frame by frame.
 //!
 //! # Samples
 //!
@@ -46,6 +47,7 @@ mod event;
 mod handler;
 mod live;
 mod media;
+mod monitor;
 mod player;
 pub mod record;
 mod server;
@@ -59,6 +61,7 @@ pub use event::{Codec, CodecNotice, Event, Frame, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use live::LiveLine;
 pub use media::Engine;
+pub use monitor::Monitor;
 pub use player::{Clearing, Playback, Player};
 pub use server::{Builder, Server, ServerHandle};
 pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};

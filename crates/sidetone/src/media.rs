@@ -37,7 +37,7 @@ use turn::MediaThread;
 pub(crate) use batch::{Batch, Entry};
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::ClipOrder;
-pub(crate) use tap::{Side, Tap, TapBuffer};
+pub(crate) use tap::{Purpose, Side, Tap, TapBuffer};
 
 slotmap::new_key_type! {
     /// A connection on its media thread. A key is never used again, so a late order for a call that is

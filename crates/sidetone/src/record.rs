@@ -71,7 +71,7 @@ use rustix::fs::{Access, access};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{call::CallHandle, error::PlayError};
+use crate::{call::CallHandle, media::Purpose};
 use file::Disk;
 use writer::{Job, Order};
 
@@ -189,14 +189,9 @@ impl Recorder {
     /// A call that is over, or a recorder that has finished. What the disk says later is in the
     /// [`Report`].
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
-        let tap = loop {
-            match call.tap() {
-                Ok(tap) => break tap,
-                // Somebody cleared at this moment.
-                Err(PlayError::Cleared) => {}
-                Err(_) => return Err(RecordError::CallOver),
-            }
-        };
+        let tap = call
+            .tap(Purpose::Recording)
+            .map_err(|_| RecordError::CallOver)?;
         let (report, receiver) = watch::channel(Report::default());
         let job = Job::new(call.clone(), tap, report);
         self.orders

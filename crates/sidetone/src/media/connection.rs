@@ -22,7 +22,7 @@ use super::{
     codec::{InboundCodec, push_samples},
     engine::Sent,
     outbox::Destination,
-    tap::{Side, TapWriter},
+    tap::{Side, Taps},
 };
 use crate::{error::CallError, stats::CallSummary};
 
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     generation: u64,
     clearing: Option<Cleared>,
     clips: Vec<(Mark, Arc<AtomicBool>)>,
-    tap: Option<TapWriter>,
+    taps: Taps,
     slots_unpublished: u32,
     /// Something happened that those who wait for progress have not been told.
     progress: bool,
@@ -123,7 +123,7 @@ impl Connection {
             generation: 0,
             clearing: None,
             clips: Vec::new(),
-            tap: None,
+            taps: Taps::default(),
             slots_unpublished: 0,
             progress: false,
             kernel_rate: Rate::default(),
@@ -157,8 +157,12 @@ impl Connection {
         self.obey(now, desk);
         let tools = &mut *desk.tools;
         tools.wire.clear();
-        let (link, clips, tap, batch) =
-            (&self.link, &mut self.clips, &mut self.tap, &mut tools.batch);
+        let (link, clips, taps, batch) = (
+            &self.link,
+            &mut self.clips,
+            &mut self.taps,
+            &mut tools.batch,
+        );
         let was_queued = !self.machine.playout().is_empty();
         let (mut slots, mut progress) = (0, false);
         self.machine.poll_slot(
@@ -168,9 +172,7 @@ impl Connection {
             &mut |notice| match notice {
                 Notice::Slot { rate, samples } => {
                     slots += 1;
-                    if let Some(tap) = tap {
-                        tap.put(Side::Server, rate, now, samples);
-                    }
+                    taps.put(Side::Server, rate, now, samples);
                 }
                 Notice::Reached(mark) => {
                     progress = true;
@@ -247,7 +249,7 @@ impl Connection {
 
     fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
         let began = self.link.as_ref().map(|link| link.began);
-        let (inbound, tap, batch) = (&mut self.inbound, &mut self.tap, &mut desk.tools.batch);
+        let (inbound, taps, batch) = (&mut self.inbound, &mut self.taps, &mut desk.tools.batch);
         let mut identified = None;
         self.machine
             .receive(now, bytes, &mut |received| match received {
@@ -264,9 +266,7 @@ impl Connection {
                         }
                         wideband => push_samples(wideband, bytes, offset, now, batch),
                     }
-                    if let Some(tap) = tap {
-                        tap.put(Side::Caller, rate, now, batch.samples_from(before));
-                    }
+                    taps.put(Side::Caller, rate, now, batch.samples_from(before));
                 }
                 Received::Dtmf { digit, .. } => batch.push(Entry::Dtmf(digit)),
                 Received::PeerErrors(errors) => push_trouble(errors, batch),
@@ -366,7 +366,7 @@ impl Connection {
             let mut destination = Destination {
                 machine: &mut self.machine,
                 clips: &mut self.clips,
-                tap: &mut self.tap,
+                taps: &mut self.taps,
             };
             let emptied = outbox.empty_into(now, generation, &mut destination);
             link.set_queued(emptied.audio, self.machine.playout().queued());
@@ -478,8 +478,7 @@ impl Connection {
             return true;
         };
         if self.farewell == Farewell::Unsaid {
-            let told = link.try_set_counters(self.machine.counters())
-                && self.tap.as_mut().is_none_or(TapWriter::try_end);
+            let told = link.try_set_counters(self.machine.counters()) && self.taps.try_end();
             if !told {
                 desk.look_again();
                 return false;

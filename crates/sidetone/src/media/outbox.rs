@@ -8,7 +8,7 @@ use std::{
 
 use sidetone_proto::{CallMachine, Mark, Rate, Time};
 
-use super::tap::{Tap, TapWriter};
+use super::tap::{Purpose, Tap, Taps};
 
 /// What a handler has queued since the media thread last looked, in order.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Destination<'a> {
     pub(crate) machine: &'a mut CallMachine,
     /// The clips that somebody may be waiting for the end of.
     pub(crate) clips: &'a mut Vec<(Mark, Arc<AtomicBool>)>,
-    pub(crate) tap: &'a mut Option<TapWriter>,
+    pub(crate) taps: &'a mut Taps,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ enum Order {
         at: Time,
         length: usize,
     },
-    Tap(Arc<Tap>),
+    Tap(Purpose, Arc<Tap>),
 }
 
 /// A clip to be played.
@@ -120,8 +120,8 @@ impl Outbox {
         self.orders.push(Order::LiveCushion(cushion));
     }
 
-    pub(crate) fn tap(&mut self, tap: Arc<Tap>) {
-        self.orders.push(Order::Tap(tap));
+    pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>) {
+        self.orders.push(Order::Tap(purpose, tap));
     }
 
     /// Adds live audio, unless so much lies here that it would never be heard.
@@ -175,7 +175,7 @@ impl Outbox {
                         .push(at, rate, &self.samples[begin..begin + length]);
                     begin += length;
                 }
-                Order::Tap(tap) => *call.tap = Some(TapWriter::new(tap)),
+                Order::Tap(purpose, tap) => call.taps.set(purpose, tap),
             }
         }
         self.samples.clear();
@@ -202,7 +202,7 @@ impl Outbox {
                     *voided += clip.rate.duration(clip.samples.len() as u64);
                     clip.done.store(true, Ordering::Release);
                 }
-                Order::Tap(_) | Order::Cushion(_) | Order::LiveCushion(_) => return true,
+                Order::Tap(..) | Order::Cushion(_) | Order::LiveCushion(_) => return true,
                 Order::Mark(_) | Order::Remove(_) | Order::Live { .. } => {}
             }
             false

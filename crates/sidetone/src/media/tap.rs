@@ -34,6 +34,13 @@ pub(crate) struct Tap {
     closed: AtomicBool,
 }
 
+/// What somebody listens in for. A call has one listener of each kind at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Recording,
+    Monitor,
+}
+
 /// Audio of both sides in the order in which it passed.
 #[derive(Debug, Default)]
 pub(crate) struct TapBuffer {
@@ -128,6 +135,39 @@ impl TapWriter {
         shared.append(&mut self.backlog);
         self.tap.closed.store(true, Ordering::Release);
         true
+    }
+}
+
+/// All who listen in on one call.
+#[derive(Debug, Default)]
+pub(crate) struct Taps {
+    recording: Option<TapWriter>,
+    monitor: Option<TapWriter>,
+}
+
+impl Taps {
+    /// From now on this one listens, in place of the one of its kind.
+    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>) {
+        let place = match purpose {
+            Purpose::Recording => &mut self.recording,
+            Purpose::Monitor => &mut self.monitor,
+        };
+        *place = Some(TapWriter::new(tap));
+    }
+
+    pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+        for tap in self.all() {
+            tap.put(side, rate, at, samples);
+        }
+    }
+
+    /// Says that nothing more comes; false if that has to be said again.
+    pub(crate) fn try_end(&mut self) -> bool {
+        self.all().fold(true, |told, tap| tap.try_end() && told)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut TapWriter> {
+        self.recording.iter_mut().chain(&mut self.monitor)
     }
 }
 
