@@ -5,10 +5,11 @@
 
 mod audio;
 mod error;
-#[cfg(feature = "openai")]
-pub mod openai;
 #[cfg(feature = "google")]
 pub mod google;
+mod losses;
+#[cfg(feature = "openai")]
+pub mod openai;
 mod recognizer;
 mod session;
 mod tape;

@@ -1,7 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -138,23 +139,32 @@ impl SpeechEvents {
 #[derive(Clone, Debug)]
 pub struct Transcripts {
     tape: Arc<Tape>,
-    events: mpsc::Sender<SpeechEvent>,
+    events: mpsc::Sender<Transcript>,
+    alive: Arc<Notify>,
 }
 
 impl Transcripts {
     /// Tells one. A final transcript settles everything up to its end: that will not be asked for again.
     /// One without any text only does that.
     ///
-    /// Waits while the application has not read those before it. Cancel safe if it was interim.
+    /// Waits while the application has not read those before it. Cancel safe: one that is dropped was not
+    /// told, and has settled nothing.
     pub async fn tell(&mut self, transcript: Transcript) {
-        match transcript.is_final {
-            true => self.tape.settle(transcript.end),
-            false => self.tape.note_speech(),
-        }
+        self.alive();
+        let (is_final, end) = (transcript.is_final, transcript.end);
         if !transcript.text.is_empty() {
             // Nobody listens any more: the session is about to end.
-            let _ = self.events.send(SpeechEvent::Transcript(transcript)).await;
+            let _ = self.events.send(transcript).await;
         }
+        match is_final {
+            true => self.tape.settle(end),
+            false => self.tape.note_speech(end),
+        }
+    }
+
+    /// Says that the service listens, though there may be nothing to tell: after trouble it is back.
+    pub fn alive(&self) {
+        self.alive.notify_one();
     }
 
     /// Up to here, on the call's clock, everything has its final transcript.
@@ -184,29 +194,35 @@ impl<R: Recognizer> Session<R> {
         let mut away = false;
         while self.tape.has_more().await {
             let began = Instant::now();
-            let ended = tokio::select! {
-                ended = self.connection(&mut away) => ended,
-                () = &mut deadline => break,
+            let wait = match self.connection(&mut away, deadline.as_mut()).await {
+                Ended::Late => break,
+                Ended::Orderly => {
+                    self.tape.settle_read();
+                    if self.tape.is_over() {
+                        break;
+                    }
+                    // A service that takes nothing is not asked again and again.
+                    BACK_OFF.0.saturating_sub(began.elapsed())
+                }
+                Ended::Trouble(error) if error.is_final() => {
+                    self.tell(SpeechEvent::Failed(error)).await;
+                    break;
+                }
+                Ended::Trouble(error) => {
+                    tracing::debug!(%error, "speech recognition");
+                    away = true;
+                    if began.elapsed() > GOOD {
+                        pause = BACK_OFF.0;
+                    }
+                    // Many calls lose the same recogniser at once and should not come back all at once.
+                    let retry_in = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    pause = (pause * 2).min(BACK_OFF.1);
+                    self.tell(SpeechEvent::Trouble { error, retry_in }).await;
+                    retry_in
+                }
             };
-            let Err(error) = ended else {
-                self.tape.settle_read();
-                continue;
-            };
-            tracing::debug!(%error, "speech recognition");
-            if error.is_final() {
-                self.tell(SpeechEvent::Failed(error)).await;
-                break;
-            }
-            if began.elapsed() > GOOD {
-                pause = BACK_OFF.0;
-            }
-            away = true;
-            // Many calls lose the same recogniser at once and should not come back all at once.
-            let retry_in = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            self.tell(SpeechEvent::Trouble { error, retry_in }).await;
-            pause = (pause * 2).min(BACK_OFF.1);
             tokio::select! {
-                () = sleep(retry_in) => {}
+                () = sleep(wait) => {}
                 () = &mut deadline => break,
             }
         }
@@ -217,34 +233,46 @@ impl<R: Recognizer> Session<R> {
     }
 
     /// Runs one connection, and tells meanwhile what is lost.
-    async fn connection(&self, away: &mut bool) -> Result<(), SpeechError> {
+    async fn connection(
+        &self,
+        away: &mut bool,
+        mut deadline: Pin<&mut impl Future<Output = ()>>,
+    ) -> Ended {
         let (events, mut told) = mpsc::channel(1);
+        let alive = Arc::new(Notify::new());
         let transcripts = Transcripts {
             tape: Arc::clone(&self.tape),
             events,
+            alive: Arc::clone(&alive),
         };
         let audio = Audio::resume(Arc::clone(&self.tape));
         let mut running = self.recognizer.run(audio, transcripts);
-        let mut result = None;
-        loop {
+        let ended = loop {
             tokio::select! {
                 biased;
-                Some(event) = told.recv() => {
-                    if std::mem::take(away) {
-                        self.tell(SpeechEvent::Recovered).await;
-                    }
-                    self.tell(event).await;
+                () = alive.notified(), if *away => {
+                    *away = false;
+                    self.tell(SpeechEvent::Recovered).await;
                 }
+                Some(transcript) = told.recv() => self.tell_transcript(transcript).await,
                 lost = self.tape.next_loss() => self.tell_loss(lost).await,
-                ended = &mut running, if result.is_none() => result = Some(ended),
-                else => {}
+                ended = &mut running => break match ended {
+                    Ok(()) => Ended::Orderly,
+                    Err(error) => Ended::Trouble(error),
+                },
+                () = deadline.as_mut() => break Ended::Late,
             }
-            if let Some(ended) = &result
-                && told.is_empty()
-            {
-                return ended.clone();
-            }
+        };
+        let answered = alive.notified().now_or_never().is_some();
+        if *away && (answered || matches!(ended, Ended::Orderly)) {
+            *away = false;
+            self.tell(SpeechEvent::Recovered).await;
         }
+        // What was told has settled its audio, so it has to be said.
+        while let Ok(transcript) = told.try_recv() {
+            self.tell_transcript(transcript).await;
+        }
+        ended
     }
 
     /// The time when the audio has been over for too long.
@@ -258,7 +286,20 @@ impl<R: Recognizer> Session<R> {
         let _ = self.events.send(event).await;
     }
 
+    async fn tell_transcript(&self, transcript: Transcript) {
+        self.tell(SpeechEvent::Transcript(transcript)).await;
+    }
+
     async fn tell_loss(&self, (from, to): (Duration, Duration)) {
         self.tell(SpeechEvent::Lost { from, to }).await;
     }
+}
+
+/// How a connection ended.
+enum Ended {
+    /// Everything it has read is dealt with.
+    Orderly,
+    Trouble(SpeechError),
+    /// The call is over, and it had time enough.
+    Late,
 }

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Format, timeline::Timeline};
+use crate::{Format, losses::Losses, timeline::Timeline};
 
 /// How much audio is kept for a recogniser that is slow, away, or has to hear a piece again.
 const KEPT: Duration = Duration::from_secs(30);
@@ -13,6 +13,8 @@ const PAUSE: Duration = Duration::from_millis(600);
 const TOLERANCE: Duration = Duration::from_millis(60);
 /// A recogniser may not yet have said anything of what came last.
 const UNHEARD: Duration = Duration::from_secs(2);
+/// A final transcript may end so much before the interim one that it replaces.
+const TRIMMED: Duration = Duration::from_millis(500);
 
 /// The latest audio of a call, written by it and read by a recogniser, which may ask for a part again.
 ///
@@ -35,11 +37,11 @@ struct Inner {
     places: Timeline,
     /// Before this position everything has its final transcript.
     settled: u64,
-    /// Whether an interim transcript tells of speech after that.
-    unfinished: bool,
+    /// Up to where an interim transcript tells of speech after that.
+    unfinished: Option<u64>,
     /// Up to here somebody has read.
     read: u64,
-    lost: Vec<Lost>,
+    losses: Losses,
     ended: bool,
 }
 
@@ -55,9 +57,9 @@ impl Tape {
                 start: 0,
                 places: Timeline::new(0, 0),
                 settled: 0,
-                unfinished: false,
+                unfinished: None,
                 read: 0,
-                lost: Vec::new(),
+                losses: Losses::default(),
                 ended: false,
             }),
             written: Notify::new(),
@@ -92,8 +94,11 @@ impl Tape {
             .saturating_sub(self.samples_in(KEPT) as usize);
         inner.samples.drain(..surplus);
         inner.start += surplus as u64;
-        let known = inner.start.min(inner.settled);
+        let settled = inner.settled;
+        // A connection may still tell of what it read, though it is no longer here.
+        let known = inner.start.min(settled);
         inner.places.forget(known);
+        inner.losses.forget(settled);
         drop(inner);
         self.written.notify_waiters();
     }
@@ -147,13 +152,19 @@ impl Tape {
             written.as_mut().enable();
             {
                 let inner = self.inner.lock();
-                let fresh = inner.end() > inner.read || inner.unfinished;
+                let fresh = inner.end() > self.next(&inner);
                 if fresh || inner.ended {
                     return fresh;
                 }
             }
             written.await;
         }
+    }
+
+    /// Whether nothing is left to be read, and nothing will come.
+    pub(crate) fn is_over(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.ended && self.next(&inner) >= inner.end()
     }
 
     /// Waits until no more will be written.
@@ -170,10 +181,13 @@ impl Tape {
 
     /// Where a new reader begins, so that nothing is missed that has no final transcript.
     pub(crate) fn resume(&self) -> u64 {
-        let inner = self.inner.lock();
+        self.next(&self.inner.lock())
+    }
+
+    fn next(&self, inner: &Inner) -> u64 {
         match inner.unfinished {
-            true => inner.settled,
-            false => inner
+            Some(_) => inner.settled,
+            None => inner
                 .settled
                 .max(inner.read.saturating_sub(self.samples_in(UNHEARD))),
         }
@@ -182,21 +196,31 @@ impl Tape {
     /// Everything before `until` has its final transcript.
     pub(crate) fn settle(&self, until: Duration) {
         let mut inner = self.inner.lock();
-        let position = inner.places.unmap(self.samples_in(until)).min(inner.end());
+        let position = self.position(&inner, until);
         inner.settled = inner.settled.max(position);
-        inner.unfinished = false;
+        let reached = inner.settled + self.samples_in(TRIMMED);
+        // Where two connections overlap, the speech of the interim transcript may be a later one.
+        inner.unfinished = inner.unfinished.filter(|until| *until > reached);
+    }
+
+    /// The position that belongs at `place` on the call's clock, among what was read.
+    fn position(&self, inner: &Inner, place: Duration) -> u64 {
+        let position = inner.places.unmap(self.samples_in(place));
+        position.min(inner.read)
     }
 
     /// What was read is dealt with, whether there was speech in it or not.
     pub(crate) fn settle_read(&self) {
         let mut inner = self.inner.lock();
         inner.settled = inner.settled.max(inner.read);
-        inner.unfinished = false;
+        inner.unfinished = None;
     }
 
-    /// There is speech that has no final transcript yet.
-    pub(crate) fn note_speech(&self) {
-        self.inner.lock().unfinished = true;
+    /// There is speech before `until` that has no final transcript yet.
+    pub(crate) fn note_speech(&self, until: Duration) {
+        let mut inner = self.inner.lock();
+        let position = self.position(&inner, until);
+        inner.unfinished = inner.unfinished.max(Some(position));
     }
 
     /// What is before this has its final transcript.
@@ -208,19 +232,14 @@ impl Tape {
     /// Gives up what is left of it.
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner.lock();
-        let (from, end) = (inner.settled.max(inner.read), inner.end());
-        let from = if inner.unfinished {
-            inner.settled
-        } else {
-            from
-        };
+        let (from, end) = (self.next(&inner), inner.end());
         if from < end {
             self.lose(&mut inner, from, end);
         }
         inner.ended = true;
         inner.settled = end;
         inner.read = end;
-        inner.unfinished = false;
+        inner.unfinished = None;
     }
 
     /// Waits for the next part that is lost.
@@ -235,16 +254,13 @@ impl Tape {
 
     pub(crate) fn take_loss(&self) -> Option<Lost> {
         let mut inner = self.inner.lock();
-        (!inner.lost.is_empty()).then(|| inner.lost.remove(0))
+        let lost = inner.losses.take()?;
+        let place = |position| self.duration(inner.places.map(position));
+        Some((place(lost.start), place(lost.end)))
     }
 
     fn lose(&self, inner: &mut Inner, from: u64, to: u64) {
-        let place = |position| self.duration(inner.places.map(position));
-        let lost = (place(from), place(to));
-        match inner.lost.last_mut() {
-            Some(last) if last.1 >= lost.0 => last.1 = last.1.max(lost.1),
-            _ => inner.lost.push(lost),
-        }
+        inner.losses.add(from..to);
         self.lost.notify_one();
     }
 
@@ -254,7 +270,8 @@ impl Tape {
     }
 
     pub(crate) fn samples_in(&self, duration: Duration) -> u64 {
-        (duration.as_nanos() * u128::from(self.format.hz) / 1_000_000_000) as u64
+        let samples = duration.as_nanos() * u128::from(self.format.hz) / 1_000_000_000;
+        u64::try_from(samples).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn duration(&self, samples: u64) -> Duration {
@@ -267,5 +284,27 @@ impl Tape {
 impl Inner {
     fn end(&self) -> u64 {
         self.start + self.samples.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_that_nobody_reads_takes_no_more_room_than_half_a_minute() {
+        let tape = Tape::new(Format::linear(8000));
+        for second in 0..3600 {
+            // With a hole after each half second.
+            tape.write(Duration::from_secs(second), &[1; 4000]);
+        }
+        let inner = tape.inner.lock();
+        assert_eq!(inner.samples.len(), 30 * 8000);
+        assert!(inner.samples.capacity() <= 2 * 30 * 8000 + 8000);
+        assert!(inner.places.len() <= 1001);
+        drop(inner);
+        tape.abandon();
+        let lost = (Duration::ZERO, Duration::from_millis(3_599_500));
+        assert_eq!(tape.take_loss(), Some(lost));
     }
 }

@@ -1,9 +1,13 @@
 /// Two ways of counting the same samples, which part where samples are missing from one of them.
+///
+/// The first and the latest thousand such places are remembered, as nothing else bounds them.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     /// From this sample here on, counted from that sample there on; ascending in both, never empty.
     points: Vec<(u64, u64)>,
 }
+
+const REMEMBERED: usize = 1000;
 
 impl Timeline {
     pub(crate) fn new(here: u64, there: u64) -> Self {
@@ -32,6 +36,13 @@ impl Timeline {
     /// From `here` on it is counted from `there` on.
     pub(crate) fn jump(&mut self, here: u64, there: u64) {
         self.points.push((here, there));
+        let surplus = self.points.len().saturating_sub(1 + REMEMBERED);
+        self.points.drain(1..1 + surplus);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.points.len()
     }
 
     /// What lies before `here` will not be asked for again.

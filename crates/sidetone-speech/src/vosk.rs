@@ -160,6 +160,7 @@ impl Dialog {
         let Some(sent) = self.unanswered.pop_front() else {
             return Err(self.connection.broken("a reply to nothing".into()));
         };
+        self.transcripts.alive();
         let until = self.audio.on_call(sent);
         match reply {
             Reply::Partial { partial } if partial.is_empty() => {}

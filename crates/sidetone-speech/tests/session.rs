@@ -1,0 +1,495 @@
+//! The session around a recogniser, in virtual time, with one that breaks as it is told to.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use sidetone_services::{Ear, Heard, speak, spoken, text};
+use sidetone_speech::{
+    Audio, Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript,
+    Transcripts, Word, transcribe,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+const HZ: u32 = 8000;
+const FRAME: Duration = Duration::from_millis(20);
+
+#[tokio::test(start_paused = true)]
+async fn wherever_a_connection_is_cut_no_word_is_lost_or_comes_twice() {
+    let call = Call::of(8);
+    for cut in (100..6000).step_by(90) {
+        let cuts = [
+            Plan::CutAfter(ms(cut)),
+            Plan::CutAfter(ms(cut / 2)),
+            Plan::CutAfter(ms(700)),
+        ];
+        let told = call.run(Fake::new(cuts)).await;
+        assert_same(&told.words(), &call.words, &format!("cut after {cut} ms"));
+        assert_eq!(told.lost(), [], "cut after {cut} ms");
+        assert_eq!(
+            told.recovered(),
+            told.trouble().min(1).max(told.recovered())
+        );
+        assert!(told.trouble() > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_seconds_without_the_recogniser_cost_nothing() {
+    let call = Call::of(20);
+    let back = Instant::now() + ms(21_000);
+    let cut = Plan::CutAfter(ms(1000));
+    let told = call.run(Fake::new([cut]).away_until(back)).await;
+    assert_same(&told.words(), &call.words, "after 20 s");
+    assert_eq!(told.lost(), []);
+    assert_eq!(told.recovered(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_minute_without_the_recogniser_costs_is_said() {
+    let call = Call::of(60);
+    let (from, back) = (ms(5000), ms(65_000));
+    let fake = Fake::new([Plan::CutAfter(from)]).away_until(Instant::now() + back);
+    let told = call.run(fake).await;
+    let lost = told.lost();
+    let [(lost_from, lost_to)] = lost[..] else {
+        panic!("{lost:?}")
+    };
+    assert!(lost_from <= from && lost_from > ms(2000), "{lost_from:?}");
+    // The last 30 s were kept, and the longest pause between two tries is 10 s.
+    assert!(
+        lost_to >= back - ms(30_000) && lost_to <= back - ms(19_000),
+        "{lost_to:?}"
+    );
+    // One that the edge of the loss goes through is damaged, and its rest is not heard right.
+    let outside = |it: &&Word| it.end <= lost_from + ms(5) || it.start >= lost_to;
+    let expected: Vec<Word> = call.words.iter().filter(outside).cloned().collect();
+    let words = told.words();
+    let told: Vec<Word> = words
+        .iter()
+        .filter(outside)
+        .filter(|it| !it.text.contains('?'))
+        .cloned()
+        .collect();
+    assert_same(&told, &expected, "outside of what is lost");
+    assert!(words.len() <= expected.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_final_and_what_was_not_heard_is_lost() {
+    let call = Call::of(5);
+    let fake = Fake::new([Plan::CutAfter(ms(3000)), Plan::Refuse]);
+    let connections = Arc::clone(&fake.connections);
+    let told = call.run(fake).await;
+    assert_eq!(*connections.lock().unwrap(), 2, "it is not asked again");
+    let failed = told
+        .0
+        .iter()
+        .position(|it| matches!(it, SpeechEvent::Failed(_)));
+    assert!(
+        told.0[failed.unwrap()..]
+            .iter()
+            .skip(1)
+            .all(|it| matches!(it, SpeechEvent::Lost { .. }))
+    );
+    let heard = told.words().last().unwrap().end;
+    let lost = told.lost();
+    assert_eq!(lost.len(), 1);
+    assert!(
+        lost[0].0 >= heard && lost[0].0 <= ms(3000),
+        "{lost:?} after {heard:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_waits_ten_seconds_for_a_recogniser_that_is_away() {
+    let call = Call::of(3);
+    let fake = Fake::new([]).away_until(Instant::now() + ms(3_600_000));
+    let (mut input, events) = transcribe(fake, Format::linear(HZ));
+    input.push(ms(0), &call.samples);
+    input.finish();
+    let over = Instant::now();
+    let told = Told::all(events).await;
+    assert_eq!(over.elapsed().as_secs(), 10);
+    assert_eq!(told.words(), []);
+    assert_eq!(told.lost(), [(ms(0), call.length())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_waits_ten_seconds_for_a_recogniser_that_hangs() {
+    let call = Call::of(3);
+    let (mut input, events) =
+        transcribe(Fake::new([Plan::HangAfter(ms(2500))]), Format::linear(HZ));
+    input.push(ms(0), &call.samples);
+    input.finish();
+    let over = Instant::now();
+    let told = Told::all(events).await;
+    assert_eq!(over.elapsed().as_secs(), 10);
+    let heard = told.words().last().unwrap().end;
+    assert_eq!(
+        told.lost(),
+        [(heard, call.length())],
+        "what it has not finished is lost"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_after_a_break_at_the_very_end_still_come() {
+    let call = Call::of(3);
+    let almost = call.length() - ms(10);
+    let told = call.run(Fake::new([Plan::CutAfter(almost)])).await;
+    assert_same(&told.words(), &call.words, "cut at the end");
+    assert_eq!(told.lost(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_never_reads_gets_what_fits_and_is_told_of_the_rest() {
+    let call = Call::of(600);
+    let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
+    call.push(&mut input, ms(0)).await;
+    input.finish();
+    sleep(ms(60_000)).await;
+    let told = Told::all(events).await;
+    // Those that wait, and what the last 30 s of audio then give, of three for each utterance.
+    assert!(told.0.len() < 64 + 100, "{} events were kept", told.0.len());
+    let (words, lost) = (told.words(), told.lost());
+    let heard = words.iter().filter(|it| !it.text.contains('?')).count();
+    let missed = |it: &&Word| {
+        lost.iter()
+            .any(|(from, to)| it.end > *from && it.start < *to)
+    };
+    let missed = call.words.iter().filter(missed).count();
+    assert_eq!(
+        heard + missed,
+        call.words.len(),
+        "each is heard or told to be lost"
+    );
+    assert!(missed > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_after_a_hole_in_the_audio_are_where_they_were_said() {
+    for hole in [ms(50), ms(100), ms(599), ms(601), ms(5000), ms(600_000)] {
+        let call = Call::of(4);
+        let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
+        input.push(ms(0), &call.samples);
+        let second = call.length() + hole;
+        input.push(second, &call.samples);
+        input.finish();
+        let told = Told::all(events).await;
+        // What is missing is too little to be noticed.
+        let shift = if hole < ms(60) { call.length() } else { second };
+        let again = call.words.iter().map(|it| moved(it, shift));
+        let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
+        assert_same(&told.words(), &expected, &format!("a hole of {hole:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_next_to_a_hole_loses_nothing() {
+    for cut in (5000..9000).step_by(170) {
+        let call = Call::of(3);
+        let (mut input, events) =
+            transcribe(Fake::new([Plan::CutAfter(ms(cut))]), Format::linear(HZ));
+        let second = call.length() + ms(3000);
+        let feed = async {
+            call.push(&mut input, ms(0)).await;
+            sleep(ms(3000)).await;
+            call.push(&mut input, second).await;
+            input.finish();
+        };
+        let ((), told) = tokio::join!(feed, Told::all(events));
+        let again = call.words.iter().map(|it| moved(it, second));
+        let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
+        assert_same(&told.words(), &expected, &format!("cut after {cut} ms"));
+        assert_eq!(told.lost(), [], "cut after {cut} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_may_end_its_connections_in_an_orderly_way() {
+    let call = Call::of(9);
+    let told = call
+        .run(Fake::new([Plan::EndAfterFinal, Plan::EndAfterFinal]))
+        .await;
+    assert_same(&told.words(), &call.words, "three connections");
+    assert_eq!((told.trouble(), told.recovered()), (0, 0));
+    assert_eq!(told.lost(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_takes_nothing_is_not_asked_without_end() {
+    let call = Call::of(5);
+    let fake = Fake::new(std::iter::repeat_n(Plan::EndAtOnce, 10_000));
+    let connections = Arc::clone(&fake.connections);
+    call.run(fake).await;
+    let connections = *connections.lock().unwrap();
+    let seconds = call.length().as_secs() as usize + 11;
+    assert!(connections <= 4 * seconds, "{connections} in {seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recogniser_that_hears_silence_is_known_to_be_back() {
+    let fake = Fake::new([Plan::CutAfter(ms(1000))]);
+    let (mut input, events) = transcribe(fake, Format::linear(HZ));
+    for frame in 0..200 {
+        input.push(FRAME * frame, &[0; 160]);
+        sleep(FRAME).await;
+    }
+    input.finish();
+    let told = Told::all(events).await;
+    assert_eq!((told.trouble(), told.recovered()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_listens_any_more_the_recogniser_is_let_go() {
+    let fake = Fake::new([]);
+    let connections = Arc::downgrade(&fake.connections);
+    let call = Call::of(1);
+    let (mut input, mut events) = transcribe(fake, Format::linear(HZ));
+    call.push(&mut input, ms(0)).await;
+    assert!(events.next().await.is_some());
+    assert!(connections.upgrade().is_some());
+    drop(events);
+    sleep(ms(1)).await;
+    assert!(connections.upgrade().is_none());
+    input.push(call.length(), &[0; 160]);
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn moved(word: &Word, by: Duration) -> Word {
+    Word {
+        start: word.start + by,
+        end: word.end + by,
+        ..word.clone()
+    }
+}
+
+/// The same words, each within 5 ms of its place.
+fn assert_same(told: &[Word], said: &[Word], context: &str) {
+    let texts = |words: &[Word]| words.iter().map(|it| it.text.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(told), texts(said), "{context}");
+    for (told, said) in told.iter().zip(said) {
+        let off = told
+            .start
+            .abs_diff(said.start)
+            .max(told.end.abs_diff(said.end));
+        assert!(off < ms(5), "{context}: {told:?} was said as {said:?}");
+    }
+}
+
+/// A call in which utterances of two words are said, each word once.
+struct Call {
+    samples: Vec<i16>,
+    words: Vec<Word>,
+}
+
+impl Call {
+    fn of(utterances: usize) -> Self {
+        let (mut samples, mut words) = (Vec::new(), Vec::new());
+        for number in 0..utterances {
+            let pair = [format!("a{number}"), format!("word{number}")];
+            let pair = pair.each_ref().map(String::as_str);
+            let start = Duration::from_micros(samples.len() as u64 * 125);
+            words.extend(spoken(&pair, start).into_iter().map(|it| Word {
+                text: it.text,
+                start: it.start,
+                end: it.end,
+                confidence: None,
+            }));
+            samples.extend(speak(&pair, HZ));
+        }
+        Self { samples, words }
+    }
+
+    fn length(&self) -> Duration {
+        Duration::from_micros(self.samples.len() as u64 * 125)
+    }
+
+    /// As a call brings it: a frame every 20 ms.
+    async fn push(&self, input: &mut SpeechInput, at: Duration) {
+        let began = Instant::now();
+        for (frame, samples) in self.samples.chunks(160).enumerate() {
+            let offset = FRAME * frame as u32;
+            sleep_until(began + offset).await;
+            input.push(at + offset, samples);
+        }
+    }
+
+    async fn run(&self, fake: Fake) -> Told {
+        let (mut input, events) = transcribe(fake, Format::linear(HZ));
+        let feed = async {
+            self.push(&mut input, ms(0)).await;
+            input.finish();
+        };
+        let ((), told) = tokio::join!(feed, Told::all(events));
+        told
+    }
+}
+
+struct Told(Vec<SpeechEvent>);
+
+impl Told {
+    async fn all(mut events: SpeechEvents) -> Self {
+        let mut told = Vec::new();
+        while let Some(event) = events.next().await {
+            told.push(event);
+        }
+        Self(told)
+    }
+
+    fn words(&self) -> Vec<Word> {
+        let finals = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Transcript(it) if it.is_final => Some(it.words.clone()),
+            _ => None,
+        });
+        finals.flatten().collect()
+    }
+
+    fn lost(&self) -> Vec<(Duration, Duration)> {
+        let lost = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Lost { from, to } => Some((*from, *to)),
+            _ => None,
+        });
+        lost.collect()
+    }
+
+    fn trouble(&self) -> usize {
+        let trouble = |it: &&SpeechEvent| matches!(it, SpeechEvent::Trouble { .. });
+        self.0.iter().filter(trouble).count()
+    }
+
+    fn recovered(&self) -> usize {
+        let recovered = |it: &&SpeechEvent| matches!(it, SpeechEvent::Recovered);
+        self.0.iter().filter(recovered).count()
+    }
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    Work,
+    /// After so much audio.
+    CutAfter(Duration),
+    HangAfter(Duration),
+    EndAfterFinal,
+    EndAtOnce,
+    Refuse,
+}
+
+struct Fake {
+    plans: Mutex<VecDeque<Plan>>,
+    away_until: Instant,
+    connections: Arc<Mutex<usize>>,
+}
+
+impl Fake {
+    fn new(plans: impl IntoIterator<Item = Plan>) -> Self {
+        Self {
+            plans: Mutex::new(plans.into_iter().collect()),
+            away_until: Instant::now(),
+            connections: Arc::default(),
+        }
+    }
+
+    /// After its first connection, if it has a plan for one.
+    fn away_until(mut self, back: Instant) -> Self {
+        self.away_until = back;
+        self
+    }
+
+    async fn work(
+        &self,
+        mut audio: Audio,
+        mut transcripts: Transcripts,
+    ) -> Result<(), SpeechError> {
+        *self.connections.lock().unwrap() += 1;
+        let planned = self.plans.lock().unwrap().pop_front();
+        if planned.is_none() && Instant::now() < self.away_until {
+            return Err(unavailable());
+        }
+        let plan = planned.unwrap_or(Plan::Work);
+        match plan {
+            Plan::EndAtOnce => return Ok(()),
+            Plan::Refuse => return Err(refused()),
+            _ => {}
+        }
+        let mut ear = Ear::new(audio.format().hz);
+        let mut samples = Vec::new();
+        while audio.read(ms(100), ms(200), &mut samples).await {
+            match plan {
+                Plan::CutAfter(limit) if audio.taken() >= limit => return Err(unavailable()),
+                Plan::HangAfter(limit) if audio.taken() >= limit => std::future::pending().await,
+                _ => {}
+            }
+            transcripts.alive();
+            for heard in ear.hear(&samples) {
+                let ends = plan == Plan::EndAfterFinal && matches!(heard, Heard::Final(_));
+                transcripts.tell(transcript(&audio, heard)).await;
+                if ends {
+                    return Ok(());
+                }
+            }
+            samples.clear();
+        }
+        if let Some(words) = ear.end() {
+            transcripts
+                .tell(transcript(&audio, Heard::Final(words)))
+                .await;
+        }
+        Ok(())
+    }
+}
+
+fn transcript(audio: &Audio, heard: Heard) -> Transcript {
+    let (is_final, heard) = match heard {
+        Heard::Interim(words) => (false, words),
+        Heard::Final(words) => (true, words),
+    };
+    let words = heard.iter().map(|it| Word {
+        text: it.text.clone(),
+        start: audio.on_call(it.start),
+        end: audio.on_call(it.end),
+        confidence: None,
+    });
+    let words: Vec<Word> = words.collect();
+    let (start, end) = (words[0].start, words[words.len() - 1].end);
+    let mut transcript = Transcript::new(text(&heard), is_final, start, end);
+    transcript.words = words;
+    transcript
+}
+
+impl Recognizer for Fake {
+    fn destination(&self) -> String {
+        "nowhere".into()
+    }
+
+    fn run<'a>(
+        &'a self,
+        audio: Audio,
+        transcripts: Transcripts,
+    ) -> BoxFuture<'a, Result<(), SpeechError>> {
+        Box::pin(self.work(audio, transcripts))
+    }
+}
+
+fn unavailable() -> SpeechError {
+    SpeechError::Unavailable {
+        service: "the fake",
+        reason: "it was told so".into(),
+    }
+}
+
+fn refused() -> SpeechError {
+    SpeechError::Refused {
+        service: "the fake",
+        reason: "it was told so".into(),
+    }
+}
