@@ -7,6 +7,9 @@ const CUT: Duration = Duration::from_millis(500);
 /// So much audio can be heard again. It comes back at twice its speed.
 const AGAIN: Duration = Duration::from_secs(20);
 
+/// So far back it is looked for a pause to part the streams in.
+const LOOK_BACK: Duration = Duration::from_secs(3);
+
 /// Of the last words on a stream that ends while somebody speaks, those that are whole. The rest is for the
 /// next stream, which is to begin where these end. `begin` is where this one's other results ended.
 pub(super) fn whole(settled: Settled, begin: Duration, sent: Duration) -> Option<Settled> {
@@ -16,24 +19,25 @@ pub(super) fn whole(settled: Settled, begin: Duration, sent: Duration) -> Option
         until,
     } = settled;
     if transcript.end <= safe {
-        return Some(Settled {
-            transcript,
-            until: until.min(safe),
-        });
+        // The beginning of another word may have been taken for noise.
+        let until = until.min(safe.max(transcript.end));
+        return Some(Settled { transcript, until });
     }
     if transcript.words.is_empty() {
-        // No telling which part is whole. Better twice than half, unless that is too much.
+        // No telling which part is whole. Better late than half, unless that is too much.
         let too_long = sent.saturating_sub(begin) > AGAIN;
         return too_long.then_some(Settled { transcript, until });
     }
-    let kept = transcript.words.partition_point(|it| it.end <= safe);
-    let cut = transcript.words.split_off(kept);
-    let last = transcript.words.last()?;
+    let words = &transcript.words;
+    let whole = words.partition_point(|it| it.end <= safe);
+    let near = words.partition_point(|it| it.end + LOOK_BACK <= safe);
+    // The times of words are coarse: in the middle of the widest pause they do no harm.
+    let pause = |count: &usize| words[*count].start.saturating_sub(words[count - 1].end);
+    let kept = (near.max(1)..=whole).max_by_key(pause)?;
+    let until = words[kept - 1].end + pause(&kept) / 2;
+    transcript.words.truncate(kept);
     transcript.text = before(&transcript.text, &transcript.words);
-    transcript.end = last.end;
-    // In the middle of the pause, as the times of words are not exact.
-    let next = cut.first().map_or(last.end, |it| it.start.max(last.end));
-    let until = last.end + (next - last.end) / 2;
+    transcript.end = transcript.words.last()?.end;
     Some(Settled { transcript, until })
 }
 
@@ -90,6 +94,15 @@ mod tests {
         assert_eq!(kept.transcript.text, "One, two three;");
         assert_eq!(kept.transcript.end, ms(1400));
         assert_eq!(kept.until, ms(1450), "between two words");
+    }
+
+    #[test]
+    fn streams_part_in_the_widest_pause() {
+        let mut said = said("One two three four", &["One", "two", "three", "four"]);
+        said.transcript.words[1].end = ms(700);
+        let kept = whole(said, ms(0), ms(2000));
+        let kept = kept.map(|it| (it.transcript.text, it.until));
+        assert_eq!(kept, Some(("One two".into(), ms(850))));
     }
 
     #[test]

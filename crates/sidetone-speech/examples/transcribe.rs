@@ -1,0 +1,82 @@
+//! Writes down live what a caller says, with Google's recogniser. One call at a time; it ends when they say
+//! "stop", or after 30 seconds.
+//!
+//!     gcloud auth application-default login
+//!     GOOGLE_CLOUD_PROJECT=… cargo run -p sidetone-speech --features google --example transcribe
+//!
+//! It takes calls from `Dial(AudioSocket/127.0.0.1:9092/${UUID()}/c(slin))`.
+#![allow(clippy::print_stdout, reason = "this is a program for a terminal")]
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use sidetone::{Call, Event, Server};
+use sidetone_speech::{Format, SpeechEvent, google::Google, transcribe};
+
+const STOP_WORD: &str = "stop";
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+async fn write_down(mut call: Call, google: Arc<Google>) {
+    println!("{}: say \"{STOP_WORD}\", or hang up", call.id());
+    // The rate of what the caller says is known with its first frame.
+    let Some(first) = call.audio(Duration::ZERO).await else {
+        return;
+    };
+    let (mut input, mut events) = transcribe(google, Format::linear(first.rate.hz()));
+    input.push(first.offset, &first.samples);
+    loop {
+        tokio::select! {
+            event = call.next() => match event {
+                Some(Event::Audio(frame)) => input.push(frame.offset(), frame.samples()),
+                Some(_) => {}
+                None => break,
+            },
+            event = events.next() => match event {
+                Some(event) if tell(&event) => {}
+                _ => break,
+            },
+        }
+    }
+    call.hang_up();
+    input.finish();
+    while let Some(event) = events.next().await {
+        tell(&event);
+    }
+}
+
+/// Prints it; false if the call is to end.
+fn tell(event: &SpeechEvent) -> bool {
+    match event {
+        SpeechEvent::Transcript(transcript) => {
+            let mark = if transcript.is_final { '.' } else { '…' };
+            println!("{:>6.1?} {}{mark}", transcript.start, transcript.text);
+            !(transcript.is_final && has_stop_word(&transcript.text))
+        }
+        SpeechEvent::Failed(error) => {
+            println!("{error}");
+            false
+        }
+        other => {
+            println!("{other:?}");
+            true
+        }
+    }
+}
+
+fn has_stop_word(text: &str) -> bool {
+    let mut words = text.split(|letter: char| !letter.is_alphanumeric());
+    words.any(|word| word.eq_ignore_ascii_case(STOP_WORD))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let google = Arc::new(Google::new(["en-US"]));
+    let server = Server::builder()
+        .max_calls(1)
+        .max_duration(TIME_LIMIT)
+        .bind("127.0.0.1:9092")
+        .await?;
+    server
+        .serve(move |call| write_down(call, Arc::clone(&google)))
+        .await?;
+    Ok(())
+}
