@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Play(Play),
     /// Record every call, and play nothing
     Record(Record),
+    /// Transcribe every call while it goes on, by a recogniser of your choice
+    Transcribe(Box<crate::transcribe::options::Options>),
     /// Place a call as Asterisk would, and say how it went
     Call(Box<Call>),
     /// Place many calls at a time, verify every byte, and say what that cost the server

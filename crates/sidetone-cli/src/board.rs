@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sidetone::{Call, CallHandle, CallSummary, Event as CallEvent};
 use sidetone_audio::level::{FLOOR_DBFS, Meter};
 use uuid::Uuid;
 
-use crate::{events::Event, report::Teller};
+use crate::{events::Event, report::Teller, transcribe::captions::Captions};
 
 /// How long the last words about calls may take when the server is done.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -36,6 +36,7 @@ pub(crate) struct Row {
     handle: OnceLock<CallHandle>,
     /// In dBFS, as the bits of an `f32`.
     level: AtomicU32,
+    captions: Mutex<Captions>,
     summary: Mutex<Option<CallSummary>>,
     teller: Teller,
 }
@@ -65,6 +66,7 @@ impl Board {
             peer,
             handle: OnceLock::new(),
             level: AtomicU32::new(FLOOR_DBFS.to_bits()),
+            captions: Mutex::default(),
             summary: Mutex::default(),
             teller: self.teller.clone(),
         }));
@@ -119,6 +121,11 @@ impl Row {
     pub(crate) fn level(&self) -> f32 {
         f32::from_bits(self.level.load(Ordering::Relaxed))
     }
+
+    /// What was said, if somebody takes it down.
+    pub(crate) fn captions(&self) -> MutexGuard<'_, Captions> {
+        self.captions.lock()
+    }
 }
 
 impl Drop for Row {
@@ -130,6 +137,11 @@ impl Drop for Row {
 }
 
 impl Watch {
+    /// The call as it is shown. Whoever keeps this delays the telling of its end.
+    pub(crate) fn row(&self) -> Arc<Row> {
+        Arc::clone(&self.row)
+    }
+
     /// As [`Call::next`], and as cancel safe.
     pub(crate) async fn next<'call>(&mut self, call: &'call mut Call) -> Option<CallEvent<'call>> {
         let event = call.next().await?;

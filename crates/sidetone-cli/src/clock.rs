@@ -26,6 +26,13 @@ pub(crate) fn utc() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }
 
+/// The time in UTC as names of files have it: `20261122T084030Z`.
+pub(crate) fn compact_utc() -> String {
+    let text = rfc3339(OffsetDateTime::now_utc());
+    let seconds = text.split('.').next().unwrap_or_default();
+    seconds.replace(['-', ':'], "") + "Z"
+}
+
 fn rfc3339(time: OffsetDateTime) -> String {
     let (year, month, day) = time.to_calendar_date();
     let (hour, minute, second, milli) = time.to_hms_milli();

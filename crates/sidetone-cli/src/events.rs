@@ -27,7 +27,13 @@ use serde::Serialize;
 use sidetone::{CallSummary, Rate};
 use uuid::Uuid;
 
-use crate::clock;
+use crate::{
+    clock,
+    transcribe::{
+        line::{Line, Side},
+        tally::Transcribed,
+    },
+};
 
 /// Something that is told.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +43,11 @@ pub(crate) enum Event {
     Listening {
         address: SocketAddr,
         dialplan: Vec<String>,
+    },
+    /// `sidetone transcribe`: where the callers' voices go.
+    Destination {
+        engine: &'static str,
+        destination: String,
     },
     CallStarted {
         id: Uuid,
@@ -72,6 +83,40 @@ pub(crate) enum Event {
         lost_frames: u64,
         failure: Option<String>,
     },
+    /// `sidetone transcribe --json`: what somebody said.
+    Transcript(Line),
+    /// The recogniser can't be had; it is tried again until it can.
+    RecogniserAway {
+        id: Uuid,
+        side: Side,
+        text: String,
+    },
+    RecogniserBack {
+        id: Uuid,
+        side: Side,
+    },
+    /// The recogniser says no for good: of this call comes no more text.
+    RecogniserRefused {
+        id: Uuid,
+        side: Side,
+        text: String,
+    },
+    /// A part of the call, on its own clock, that no recogniser got.
+    NotTranscribed {
+        id: Uuid,
+        side: Side,
+        from_ms: u64,
+        to_ms: u64,
+    },
+    /// The call is ended from here: `stop_word` or `time_limit`.
+    HangingUp {
+        id: Uuid,
+        reason: &'static str,
+        #[serde(skip)]
+        text: &'static str,
+    },
+    /// All that comes of a call has come, usually just before its end is told.
+    Transcribed(Transcribed),
     CallEnded(CallEnded),
     /// A call that no handler ever saw.
     TurnedAway {
@@ -192,17 +237,25 @@ impl Event {
     pub(crate) fn call(&self) -> Option<Uuid> {
         match self {
             Self::Listening { .. }
+            | Self::Destination { .. }
             | Self::Notice { .. }
             | Self::ShuttingDown { .. }
             | Self::Stopped => None,
             Self::CallEnded(call) => Some(call.id),
             Self::CallFinished(call) => Some(call.id),
+            Self::Transcript(line) => Some(line.id),
+            Self::Transcribed(call) => Some(call.id),
             Self::CallStarted { id, .. }
             | Self::Dtmf { id, .. }
             | Self::Codec { id, .. }
             | Self::Trouble { id, .. }
             | Self::Lagged { id, .. }
             | Self::Recorded { id, .. }
+            | Self::RecogniserAway { id, .. }
+            | Self::RecogniserBack { id, .. }
+            | Self::RecogniserRefused { id, .. }
+            | Self::NotTranscribed { id, .. }
+            | Self::HangingUp { id, .. }
             | Self::CallPlaced { id, .. }
             | Self::AudioHeard { id, .. }
             | Self::DigitSent { id, .. }

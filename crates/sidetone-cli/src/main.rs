@@ -6,12 +6,14 @@
 //! | `service` | what all serving commands share: listening, calls, shutting down |
 //! | `recordings` | what `--record` does |
 //! | `notices` | what goes wrong before there is a call |
-//! | `demo`, `echo`, `play`, `record`, `call`, `load` | one command each |
+//! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each |
+//! | `afterwards` | what goes on when its call is over |
 //! | `board`, `events`, `report`, `prose`, `terminal`, `clock` | what is said about calls, and how |
 //! | `tracks`, `correlate` | a call's two sides in a file, and what can be found in them |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
 
+mod afterwards;
 mod args;
 mod board;
 mod call;
@@ -32,6 +34,7 @@ mod report;
 mod service;
 mod terminal;
 mod tracks;
+mod transcribe;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,7 @@ fn run(command: Command) -> Result<Verdict, Failure> {
             Command::Echo(echo) => echo::run(echo).await,
             Command::Play(play) => play::run(play).await,
             Command::Record(record) => record::run(record).await,
+            Command::Transcribe(transcribe) => transcribe::run(*transcribe).await,
             Command::Call(call) => call::run(*call).await,
             Command::Load(load) => load::run(load).await,
         }

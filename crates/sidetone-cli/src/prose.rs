@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use uuid::Uuid;
 
-use crate::events::{CallEnded, Event, Placed};
+use crate::{
+    events::{CallEnded, Event, Placed},
+    transcribe::tally::Transcribed,
+};
 
 /// The lines for one event, without the time.
 pub(crate) fn lines(event: &Event) -> Vec<String> {
@@ -34,6 +37,9 @@ fn listening(address: &str, dialplan: &[String]) -> Vec<String> {
 fn sentence(event: &Event) -> String {
     match event {
         Event::Listening { address, .. } => format!("listening on {address}"),
+        Event::Destination { destination, .. } => {
+            format!("what callers say goes to {destination}")
+        }
         Event::CallStarted { peer, .. } => format!("call from {peer}"),
         Event::Dtmf { digit, .. } => format!("pressed {digit}"),
         Event::Codec { text, .. } | Event::Trouble { text, .. } => text.clone(),
@@ -54,6 +60,28 @@ fn sentence(event: &Event) -> String {
             failure: Some(failure),
             ..
         } => format!("recorded in part: {failure}"),
+        Event::Transcript(line) => format!("{}: {}", line.side.name(), line.text),
+        Event::RecogniserAway { side, text, .. } => format!(
+            "{}: {text}; it is tried again, and told when it is back",
+            side.name()
+        ),
+        Event::RecogniserBack { side, .. } => format!("{}: transcribed again", side.name()),
+        Event::RecogniserRefused { side, text, .. } => {
+            format!("{}: not transcribed any more: {text}", side.name())
+        }
+        Event::NotTranscribed {
+            side,
+            from_ms,
+            to_ms,
+            ..
+        } => format!(
+            "{}: not transcribed from {} to {}",
+            side.name(),
+            clock(Duration::from_millis(*from_ms)),
+            clock(Duration::from_millis(*to_ms))
+        ),
+        Event::HangingUp { text, .. } => format!("hanging up: {text}"),
+        Event::Transcribed(call) => transcribed(call),
         Event::CallEnded(call) => ended(call),
         Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
         Event::Notice { text } => (*text).into(),
@@ -95,6 +123,30 @@ fn ended(call: &CallEnded) -> String {
             1 => text.push_str(&format!(", 1 {one}")),
             _ => text.push_str(&format!(", {count} {many}")),
         }
+    }
+    text
+}
+
+fn transcribed(call: &Transcribed) -> String {
+    let words = match call.words {
+        1 => "1 word".to_owned(),
+        words => format!("{words} words"),
+    };
+    let mut text = format!(
+        "transcribed {}, {words}",
+        clock(Duration::from_millis(call.duration_ms))
+    );
+    if let Some(delay) = call.delay_ms {
+        text.push_str(&format!(", {delay} ms after they were said"));
+    }
+    if call.lost_ms > 0 {
+        let lost = call.lost_ms as f64 / 1000.0;
+        text.push_str(&format!("; {lost:.1} s are missing"));
+    }
+    match (&call.failure, call.files.is_empty()) {
+        (Some(failure), _) => text.push_str(&format!("; written in part: {failure}")),
+        (None, false) => text.push_str(&format!("; in {}", list(&call.files))),
+        (None, true) => {}
     }
     text
 }

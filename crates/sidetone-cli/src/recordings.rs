@@ -2,21 +2,19 @@
 
 use std::{path::Path, sync::Arc};
 
-use parking_lot::Mutex;
 use sidetone::{
     Call,
     record::{Recorder, Recording},
 };
-use tokio::task::JoinSet;
 
-use crate::{events::Event, failure::Failure, report::Teller};
+use crate::{afterwards::Afterwards, events::Event, failure::Failure, report::Teller};
 
 /// The recordings of a server.
 pub(crate) struct Recordings {
     recorder: Arc<Recorder>,
     teller: Teller,
     /// Each waits for the end of one.
-    tellers: Mutex<JoinSet<()>>,
+    tellers: Afterwards,
 }
 
 impl Recordings {
@@ -29,7 +27,7 @@ impl Recordings {
         Self {
             recorder: Arc::new(recorder),
             teller,
-            tellers: Mutex::default(),
+            tellers: Afterwards::default(),
         }
     }
 
@@ -37,9 +35,7 @@ impl Recordings {
     pub(crate) fn begin(&self, call: &Call) {
         // It fails only if the call is over, and then there is nothing to record.
         if let Ok(recording) = self.recorder.record(&call.handle()) {
-            let mut tellers = self.tellers.lock();
-            while tellers.try_join_next().is_some() {}
-            tellers.spawn(tell(recording, self.teller.clone()));
+            self.tellers.spawn(tell(recording, self.teller.clone()));
         }
     }
 
@@ -48,8 +44,7 @@ impl Recordings {
         let recorder = Arc::clone(&self.recorder);
         // If it panicked, the files stay .part, which their tellers say.
         let _ = tokio::task::spawn_blocking(move || recorder.finish()).await;
-        let tellers = std::mem::take(&mut *self.tellers.lock());
-        tellers.join_all().await;
+        self.tellers.finish().await;
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
 use crate::{
+    afterwards::Afterwards,
     args::Serving,
     board::{Board, Watch},
     dialplan,
@@ -31,6 +32,7 @@ pub(crate) struct Service {
     board: Arc<Board>,
     reporter: Reporter,
     recordings: Option<Arc<Recordings>>,
+    afterwards: Afterwards,
     grace: Duration,
     /// The listener came from systemd, which keeps it open.
     inherited: bool,
@@ -86,6 +88,7 @@ impl Service {
         let recordings = recorder.map(|recorder| Recordings::new(recorder, reporter.teller()));
         Ok(Self {
             recordings: recordings.map(Arc::new),
+            afterwards: Afterwards::default(),
             server,
             board,
             reporter,
@@ -104,6 +107,11 @@ impl Service {
 
     pub(crate) fn teller(&self) -> Teller {
         self.reporter.teller()
+    }
+
+    /// For what a handler leaves to be done after its call.
+    pub(crate) fn afterwards(&self) -> Afterwards {
+        self.afterwards.clone()
     }
 
     /// Says where it listens and how Asterisk gets there.
@@ -145,6 +153,7 @@ impl Service {
             }
         });
         serving.await.map_err(Failure::new)?;
+        self.afterwards.finish().await;
         ending.abort();
         noticing.abort();
         self.board.settled().await;

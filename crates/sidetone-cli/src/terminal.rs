@@ -7,6 +7,7 @@ use sidetone_audio::level::FLOOR_DBFS;
 use crate::{
     board::Row,
     prose::{clock, short},
+    transcribe::captions::Drawn,
 };
 
 /// Of a terminal that does not say.
@@ -26,16 +27,23 @@ impl Table {
     /// What to write so that `text` scrolls by above the calls.
     pub(crate) fn redraw(&mut self, text: &str, rows: &[Arc<Row>]) -> String {
         let (width, height) = size();
-        let calls: Vec<Shown> = rows.iter().filter_map(|row| Shown::of(row)).collect();
+        let calls: Vec<Shown> = rows
+            .iter()
+            .filter_map(|row| Shown::of(row, width))
+            .collect();
+        self.paint(text, &render(&calls, width, height))
+    }
+
+    fn paint(&mut self, text: &str, lines: &[Line]) -> String {
         let mut out = self.erase();
         out.push_str(text);
-        let lines = render(&calls, width, height);
-        for (place, line) in lines.iter().enumerate() {
-            self.drawn.push(line.chars().count());
-            // The heads of the columns step back behind what changes.
-            let _ = match place {
-                1 => writeln!(out, "\x1b[2m{line}\x1b[0m"),
-                _ => writeln!(out, "{line}"),
+        for Line { text, faint } in lines {
+            self.drawn
+                .push(text.chars().count() + faint.chars().count());
+            // Writing into a string can't fail.
+            let _ = match faint.is_empty() {
+                true => writeln!(out, "{text}"),
+                false => writeln!(out, "{text}\x1b[2m{faint}\x1b[0m"),
             };
         }
         out
@@ -66,10 +74,19 @@ struct Shown {
     frames_in: u64,
     frames_out: u64,
     late: Duration,
+    /// What was said.
+    captions: Vec<Drawn>,
+}
+
+/// One line: the heads of the columns, and words that may still change, step back behind the rest.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Line {
+    text: String,
+    faint: String,
 }
 
 impl Shown {
-    fn of(row: &Row) -> Option<Self> {
+    fn of(row: &Row, width: usize) -> Option<Self> {
         let stats = row.call()?.stats();
         Some(Self {
             id: short(row.id),
@@ -79,25 +96,50 @@ impl Shown {
             frames_in: stats.counters.frames_in,
             frames_out: stats.counters.frames_out,
             late: stats.counters.worst_lateness,
+            captions: row.captions().lines(width.saturating_sub(1)),
         })
     }
 }
 
 /// The lines, none longer than `width`, all together lower than `height`. An empty line sets them off from what
 /// scrolls above.
-fn render(calls: &[Shown], width: usize, height: usize) -> Vec<String> {
+fn render(calls: &[Shown], width: usize, height: usize) -> Vec<Line> {
     if calls.is_empty() {
         return Vec::new();
     }
-    let columns = Columns::fitting(width.saturating_sub(1));
-    let mut lines = vec![String::new(), columns.head()];
+    let width = width.saturating_sub(1);
+    let columns = Columns::fitting(width);
+    let fitting = |text: String| text.chars().take(width).collect();
+    let plain = |text: String| Line {
+        text: fitting(text),
+        ..Line::default()
+    };
+    let head = Line {
+        faint: fitting(columns.head()),
+        ..Line::default()
+    };
+    let mut lines = vec![Line::default(), head];
     let room = height.saturating_sub(4).max(1);
-    lines.extend(calls.iter().take(room).map(|call| columns.row(call)));
-    if calls.len() > room {
-        lines.push(format!("and {} more", calls.len() - room));
+    let mut shown = 0;
+    for call in calls {
+        let captions = if shown == 0 {
+            // One call is shown in any case, if need be without its words.
+            call.captions.len().min(room - 1)
+        } else {
+            call.captions.len()
+        };
+        if lines.len() - 2 + 1 + captions > room {
+            break;
+        }
+        lines.push(plain(columns.row(call)));
+        lines.extend(call.captions.iter().take(captions).map(|caption| Line {
+            text: fitting(caption.sure.clone()),
+            faint: caption.interim.clone(),
+        }));
+        shown += 1;
     }
-    for line in &mut lines {
-        *line = line.chars().take(width.saturating_sub(1)).collect();
+    if calls.len() > shown {
+        lines.push(plain(format!("and {} more", calls.len() - shown)));
     }
     lines
 }
@@ -206,6 +248,43 @@ mod tests {
             frames_in: 186_150,
             frames_out: 186_151,
             late: Duration::from_micros(1240),
+            captions: Vec::new(),
+        }
+    }
+
+    fn columns_in(line: &Line) -> usize {
+        line.text.chars().count() + line.faint.chars().count()
+    }
+
+    fn speaking(sure: &str, interim: &str) -> Shown {
+        Shown {
+            captions: vec![Drawn {
+                sure: sure.into(),
+                interim: interim.into(),
+            }],
+            ..call(-20.0)
+        }
+    }
+
+    #[test]
+    fn words_stand_below_their_call_and_those_that_may_change_are_faint() {
+        let calls = [speaking("  caller: hello ", "wor"), call(-20.0)];
+        let lines = render(&calls, 100, 24);
+        assert_eq!(lines.len(), 5);
+        assert_eq!(
+            (lines[3].text.as_str(), lines[3].faint.as_str()),
+            ("  caller: hello ", "wor")
+        );
+        let out = Table::default().paint("", &lines);
+        assert!(out.contains("  caller: hello \x1b[2mwor\x1b[0m\n"), "{out}");
+    }
+
+    #[test]
+    fn calls_with_words_are_not_higher_than_the_terminal_either() {
+        let calls: Vec<Shown> = (0..100).map(|_| speaking("  caller: a", "b")).collect();
+        for height in 1..40 {
+            let lines = render(&calls, 80, height);
+            assert!(lines.len() <= height.max(4), "{} in {height}", lines.len());
         }
     }
 
@@ -215,7 +294,7 @@ mod tests {
         for width in 1..150 {
             for height in [1, 5, 24] {
                 let lines = render(&calls, width, height);
-                assert!(lines.iter().all(|line| line.chars().count() < width.max(2)));
+                assert!(lines.iter().all(|line| columns_in(line) < width.max(2)));
                 assert!(lines.len() <= height.max(4), "{} in {height}", lines.len());
             }
         }
@@ -234,25 +313,21 @@ mod tests {
             "186151",
             "1.2 ms",
         ] {
-            assert!(lines[2].contains(text), "{text} is not in {lines:#?}");
+            assert!(lines[2].text.contains(text), "{text} is not in {lines:#?}");
         }
     }
 
     #[test]
     fn a_narrow_one_keeps_what_says_most() {
         let lines = render(&[call(-20.0)], 30, 24);
-        assert_eq!(lines[2], "40325ec2  1:02:03  -20 dBFS");
+        assert_eq!(lines[2].text, "40325ec2  1:02:03  -20 dBFS");
     }
 
     #[test]
     fn heads_stand_above_their_columns() {
         for width in [30, 45, 60, 80, 120] {
             let lines = render(&[call(-7.5)], width, 24);
-            assert_eq!(
-                lines[1].chars().count(),
-                lines[2].chars().count(),
-                "{lines:#?}"
-            );
+            assert_eq!(columns_in(&lines[1]), columns_in(&lines[2]), "{lines:#?}");
         }
     }
 

@@ -7,3 +7,4 @@ mod errors;
 mod kit;
 mod schema;
 mod shutdown;
+mod transcribe;

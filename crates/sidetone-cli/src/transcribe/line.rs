@@ -1,0 +1,102 @@
+//! A transcript as it is told and written.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use sidetone_speech::Transcript;
+use uuid::Uuid;
+
+/// Who was transcribed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Side {
+    Caller,
+    /// What the caller hears.
+    Heard,
+}
+
+impl Side {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Heard => "heard",
+        }
+    }
+}
+
+impl Serialize for Side {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// A transcript of one call. Times are on the call's clock, which begins with the UUID.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) id: Uuid,
+    pub(crate) side: Side,
+    pub(crate) text: String,
+    /// Whether it stays.
+    #[serde(rename = "final")]
+    pub(crate) is_final: bool,
+    pub(crate) start_ms: u64,
+    pub(crate) end_ms: u64,
+    /// From 0 to 1, if the service tells.
+    confidence: Option<f32>,
+    stability: Option<f32>,
+    language: Option<String>,
+    words: Vec<TimedWord>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct TimedWord {
+    text: String,
+    start_ms: u64,
+    end_ms: u64,
+    confidence: Option<f32>,
+}
+
+impl Line {
+    pub(crate) fn new(id: Uuid, side: Side, transcript: Transcript) -> Self {
+        let words = transcript.words.into_iter().map(|word| TimedWord {
+            text: word.text,
+            start_ms: word.start.as_millis() as u64,
+            end_ms: word.end.as_millis() as u64,
+            confidence: word.confidence,
+        });
+        Self {
+            id,
+            side,
+            text: one_line(&transcript.text),
+            is_final: transcript.is_final,
+            start_ms: transcript.start.as_millis() as u64,
+            end_ms: transcript.end.as_millis() as u64,
+            confidence: transcript.confidence,
+            stability: transcript.stability,
+            language: transcript.language,
+            words: words.collect(),
+        }
+    }
+
+    pub(crate) fn start(&self) -> Duration {
+        Duration::from_millis(self.start_ms)
+    }
+
+    pub(crate) fn end(&self) -> Duration {
+        Duration::from_millis(self.end_ms)
+    }
+
+    /// Where the last word ended, as nearly as that is known.
+    pub(crate) fn speech_end(&self) -> Duration {
+        let last = self.words.last().map(|word| word.end_ms);
+        Duration::from_millis(last.unwrap_or(self.end_ms))
+    }
+}
+
+/// Text from outside without what would move a terminal's cursor or begin another line of a file.
+fn one_line(text: &str) -> String {
+    let cleaned: String = text
+        .chars()
+        .filter(|it| it.is_whitespace() || !it.is_control())
+        .collect();
+    cleaned.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,351 @@
+//! Calls that become text, by a service that is as strict as the real one.
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use sidetone_caller::{CallRecord, Caller};
+use sidetone_services::{
+    openai::{Rules, Service},
+    speak,
+};
+use tokio::runtime::Runtime;
+
+use crate::kit::{Running, run, sidetone, stderr, write_mono};
+
+const HZ: u32 = 8000;
+
+/// A recogniser's service, and the runtime that it lives on.
+struct House {
+    service: Service,
+    _runtime: Runtime,
+}
+
+impl House {
+    fn open(rules: Rules) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let service = runtime.block_on(Service::start(rules)).unwrap();
+        Self {
+            service,
+            _runtime: runtime,
+        }
+    }
+
+    fn transcribe(&self, options: &str) -> (Running, SocketAddr) {
+        let line = format!(
+            "transcribe --engine openai --endpoint {} {options}",
+            self.service.url()
+        );
+        let (server, address) = Running::serve(&line);
+        (server, address.parse().unwrap())
+    }
+}
+
+/// What is said in a call: after `silence`, one utterance after the other.
+fn voice(silence: Duration, utterances: &[&[&str]]) -> Vec<i16> {
+    let mut samples = vec![0; silence.as_millis() as usize * 8];
+    for words in utterances {
+        samples.extend(speak(words, HZ));
+    }
+    samples
+}
+
+/// Calls, says that, and stays on the line for so long.
+fn call(address: SocketAddr, voice: Vec<i16>, seconds: u64) -> CallRecord {
+    let caller = Caller::new(address).say(voice);
+    let caller = caller.hang_up_after(Duration::from_secs(seconds));
+    caller.call().unwrap()
+}
+
+fn soon() -> Duration {
+    Duration::from_millis(500)
+}
+
+fn find<'a>(events: &'a [Value], name: &str) -> &'a Value {
+    let found = events.iter().find(|event| event["event"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {events:#?}"))
+}
+
+fn file(transcribed: &Value, extension: &str) -> (PathBuf, String) {
+    let files = transcribed["files"].as_array().unwrap();
+    let paths = files
+        .iter()
+        .map(|path| PathBuf::from(path.as_str().unwrap()));
+    let path = paths
+        .into_iter()
+        .find(|path| path.extension().unwrap() == extension)
+        .unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    (path, text)
+}
+
+fn count_files(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+#[test]
+fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
+    let house = House::open(Rules::default());
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) = house.transcribe(&format!(
+        "--output {} --format json,text,vtt,srt",
+        directory.path().display()
+    ));
+    let destination = find(&server.seen, "destination")["destination"].to_string();
+    assert!(destination.contains(&house.service.url()), "{destination}");
+    let said = voice(soon(), &[&["hello", "world"], &["goodbye"]]);
+    call(address, said, 6);
+    server.wait_for("call_ended");
+    let events = server.stop();
+
+    let transcribed = find(&events, "transcribed");
+    assert_eq!(transcribed["words"], 3, "{events:#?}");
+    assert_eq!(transcribed["transcripts"], 2);
+    assert_eq!(transcribed["lost_ms"], 0);
+    assert!(
+        transcribed["delay_ms"].as_u64().unwrap() >= 300,
+        "the pause at least"
+    );
+    assert!(transcribed["duration_ms"].as_u64().unwrap() >= 6000);
+    assert!(transcribed["failure"].is_null());
+    let place = |name: &str| events.iter().position(|event| event["event"] == name);
+    assert!(place("transcribed") < place("call_ended"));
+
+    let (_, text) = file(transcribed, "txt");
+    assert_eq!(text, "[0:00] hello world\n[0:01] goodbye\n");
+    let (_, vtt) = file(transcribed, "vtt");
+    assert!(vtt.starts_with("WEBVTT\n\n00:00:00."), "{vtt}");
+    assert!(vtt.ends_with("\ngoodbye\n\n"), "{vtt}");
+    let (_, srt) = file(transcribed, "srt");
+    assert!(srt.starts_with("1\n00:00:00,"), "{srt}");
+    assert!(srt.contains("\n\n2\n00:00:01,"), "{srt}");
+    let (path, json) = file(transcribed, "jsonl");
+    let lines: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["text"], "hello world");
+    assert_eq!(lines[0]["side"], "caller");
+    assert_eq!(lines[0]["final"], true);
+    assert_eq!(lines[0]["words"][1]["text"], "world");
+    assert_eq!(lines[0]["id"], transcribed["id"]);
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let id = transcribed["id"].as_str().unwrap();
+    assert!(
+        !name.contains(':') && name.ends_with(&format!("Z-{id}.jsonl")),
+        "{name}"
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(count_files(directory.path()), 4);
+
+    let printed = format!("{events:?}");
+    assert!(
+        !printed.contains("hello") && !printed.contains("goodbye"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn json_prints_the_text() {
+    let house = House::open(Rules::default());
+    let (mut server, address) = house.transcribe("--json");
+    let said = voice(soon(), &[&["hello", "world"]]);
+    let calling = thread::spawn(move || call(address, said, 4));
+    // While the call goes on.
+    assert_eq!(server.wait_for("transcript")["text"], "hello world");
+    assert_eq!(server.count("call_ended"), 0);
+    calling.join().unwrap();
+    let ended = server.wait_for("call_ended");
+    assert_eq!(ended["ended_by"], "caller");
+}
+
+#[test]
+fn the_stop_word_hangs_up_when_it_is_a_word_of_its_own() {
+    let house = House::open(Rules::default());
+    let (mut server, address) = house.transcribe("--stop-word STOP --json");
+    let said = voice(
+        soon(),
+        &[&["nonstop"], &["please", "stop", "here"], &["more"]],
+    );
+    call(address, said, 60);
+    let hanging_up = server.wait_for("hanging_up");
+    assert_eq!(hanging_up["reason"], "stop_word");
+    assert_eq!(server.wait_for("call_ended")["ended_by"], "server");
+    let texts: Vec<&Value> = server
+        .seen
+        .iter()
+        .filter(|event| event["event"] == "transcript")
+        .map(|event| &event["text"])
+        .collect();
+    assert_eq!(texts[..2], ["nonstop", "please stop here"]);
+}
+
+#[test]
+fn the_time_limit_hangs_up() {
+    let house = House::open(Rules::default());
+    let (mut server, address) = house.transcribe("--time-limit 1s");
+    call(address, Vec::new(), 60);
+    assert_eq!(server.wait_for("hanging_up")["reason"], "time_limit");
+    let ended = server.wait_for("call_ended");
+    assert_eq!(ended["ended_by"], "server");
+    assert!(ended["duration_ms"].as_u64().unwrap() >= 1000);
+}
+
+#[test]
+fn one_call_at_a_time_turns_the_next_one_away() {
+    let house = House::open(Rules::default());
+    let (mut server, address) = house.transcribe("--max-calls 1 --time-limit 4s");
+    let first = thread::spawn(move || call(address, Vec::new(), 60));
+    server.wait_for("call_started");
+    call(address, Vec::new(), 60);
+    assert_eq!(server.wait_for("turned_away")["reason"], "full");
+    assert_eq!(server.wait_for("hanging_up")["reason"], "time_limit");
+    first.join().unwrap();
+}
+
+#[test]
+fn a_service_that_is_not_there_costs_text_and_never_the_call() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = free.local_addr().unwrap();
+    drop(free);
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) = Running::serve(&format!(
+        "transcribe --engine openai --endpoint http://{nobody} --output {} --format text",
+        directory.path().display()
+    ));
+    let said = voice(soon(), &[&["hello"]]);
+    let record = call(address.parse().unwrap(), said, 3);
+    let away = server.wait_for("recogniser_away");
+    assert_eq!(away["side"], "caller");
+    let lost = server.wait_for("not_transcribed");
+    assert!(lost["from_ms"].as_u64() < lost["to_ms"].as_u64(), "{lost}");
+    let transcribed = server.wait_for("transcribed");
+    assert!(
+        transcribed["lost_ms"].as_u64().unwrap() > 500,
+        "{transcribed}"
+    );
+    assert_eq!(server.wait_for("call_ended")["ended_by"], "caller");
+    assert_eq!(server.count("recogniser_away"), 1, "said once");
+    // Both ways to the end.
+    assert!(record.heard_samples().len() >= 2 * HZ as usize);
+    let (_, text) = file(&transcribed, "txt");
+    assert!(text.contains("(not transcribed up to "), "{text}");
+}
+
+#[test]
+fn both_sides_have_their_names() {
+    let house = House::open(Rules::default());
+    let directory = tempfile::tempdir().unwrap();
+    let greeting = directory.path().join("greeting.wav");
+    write_mono(&greeting, HZ, &speak(&["welcome"], HZ));
+    let transcripts = directory.path().join("transcripts");
+    let (mut server, address) = house.transcribe(&format!(
+        "--both --greeting {} --output {} --format text",
+        greeting.display(),
+        transcripts.display()
+    ));
+    call(address, voice(Duration::from_secs(2), &[&["thanks"]]), 5);
+    let transcribed = server.wait_for("transcribed");
+    let (_, text) = file(&transcribed, "txt");
+    let mut lines: Vec<&str> = text.lines().map(|line| &line[7..]).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["caller: thanks", "heard: welcome"], "{text}");
+}
+
+#[test]
+fn nothing_is_transcribed_before_the_announcement_is_over() {
+    let house = House::open(Rules::default());
+    let directory = tempfile::tempdir().unwrap();
+    let notice = directory.path().join("notice.wav");
+    write_mono(&notice, HZ, &vec![2000; 2 * HZ as usize]);
+    let (mut server, address) =
+        house.transcribe(&format!("--json --announce={}", notice.display()));
+    let mut said = voice(Duration::from_millis(200), &[&["before"]]);
+    said.resize(4 * HZ as usize, 0);
+    said.extend(speak(&["after"], HZ));
+    call(address, said, 7);
+    assert_eq!(server.wait_for("transcript")["text"], "after");
+    assert_eq!(server.wait_for("transcribed")["transcripts"], 1);
+    let sent: Duration = house.service.uploads().iter().map(|it| it.duration()).sum();
+    assert!(sent < Duration::from_secs(2), "{sent:?}");
+}
+
+#[test]
+fn a_key_is_used_and_never_shown() {
+    let rules = Rules {
+        key: Some("sk-topsecret".into()),
+        ..Rules::default()
+    };
+    let house = House::open(rules);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "sk-topsecret\n").unwrap();
+    let said = || voice(soon(), &[&["hello"]]);
+
+    let (mut server, address) = house.transcribe(&format!("--credentials {}", file.display()));
+    call(address, said(), 3);
+    assert_eq!(server.wait_for("transcribed")["words"], 1);
+    assert!(!format!("{:?}", server.stop()).contains("topsecret"));
+
+    std::fs::write(&file, "sk-topsecret-of-somebody-else").unwrap();
+    let (mut server, address) = house.transcribe(&format!("--credentials {}", file.display()));
+    let record = call(address, said(), 3);
+    let refused = server.wait_for("recogniser_refused");
+    assert!(
+        refused["text"].as_str().unwrap().contains("key"),
+        "{refused}"
+    );
+    assert_eq!(server.wait_for("transcribed")["words"], 0);
+    assert!(!format!("{:?}", server.stop()).contains("topsecret"));
+    assert!(record.heard_samples().len() >= 2 * HZ as usize);
+}
+
+#[test]
+fn what_cant_be_is_told_in_one_line_before_it_listens() {
+    let refusal = |line: &str| {
+        let output = run(&format!("transcribe {line}"));
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{line}: {text}");
+        assert_eq!(text.lines().count(), 1, "{line}: {text}");
+        assert!(output.stdout.is_empty(), "{line}: it began");
+        text
+    };
+    let choices = refusal("");
+    for engine in ["google", "vosk", "openai", "deepgram"] {
+        assert!(choices.contains(engine), "{choices}");
+    }
+    assert!(refusal("--engine siri").contains("--help"));
+    assert!(refusal("--engine openai --credentials no-such-file").contains("no-such-file"));
+    assert!(refusal("--engine vosk --model small").contains("leave --model out"));
+    assert!(refusal("--engine vosk --project p").contains("--engine google"));
+    assert!(refusal("--engine vosk --phrases no-such-file").contains("no-such-file"));
+    assert!(refusal("--engine vosk --endpoint nonsense").contains("ws://"));
+    let local = "--engine openai --endpoint http://127.0.0.1:1";
+    assert!(refusal(&format!("{local} --time-limit 30")).contains("30s"));
+    assert!(refusal(&format!("{local} --stop-word two,words")).contains("one word"));
+    assert!(refusal(&format!("{local} --language de --language en")).contains("--language"));
+    assert!(refusal(&format!("{local} --greeting no-such-file.wav")).contains("no such file"));
+    assert!(refusal(&format!("{local} --output /proc/none")).contains("choose a directory"));
+    if cfg!(not(feature = "google")) {
+        assert!(refusal("--engine google --language en-US").contains("--features google"));
+    }
+}
+
+#[test]
+fn openai_itself_wants_a_key_before_anybody_calls() {
+    let output = sidetone(["transcribe", "--engine", "openai"])
+        .env_remove("OPENAI_API_KEY")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(
+        text.contains("OPENAI_API_KEY") && text.contains("--credentials"),
+        "{text}"
+    );
+}
