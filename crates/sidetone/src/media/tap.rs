@@ -163,7 +163,7 @@ impl Taps {
 
     /// Says that nothing more comes; false if that has to be said again.
     pub(crate) fn try_end(&mut self) -> bool {
-        self.all().fold(true, |told, tap| tap.try_end() && told)
+        self.all().all(TapWriter::try_end)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut TapWriter> {
