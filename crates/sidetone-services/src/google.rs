@@ -3,22 +3,26 @@
 //! The texts of its refusals are the service's own where these are known. What it does not publish is how fast
 //! audio may come; this one takes a little more than twice the speed of speech.
 
+mod cable;
 mod dialog;
 mod server;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, copy_bidirectional, duplex},
     net::TcpListener,
-    sync::mpsc,
+    select,
+    sync::{Notify, mpsc},
     task::{AbortHandle, JoinSet},
 };
 use tonic::transport::{Channel, Endpoint};
 
 /// On a connection in memory.
 const BUFFER: usize = 64 * 1024;
+/// So long a client's system waits for a sign of the other end: `TCP_USER_TIMEOUT`.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the service allows. Times can be made shorter, for a test that has to run in real time.
 #[derive(Clone, Debug)]
@@ -108,6 +112,7 @@ struct State {
     rules: Mutex<Rules>,
     calls: Mutex<Vec<Call>>,
     connections: Mutex<Vec<AbortHandle>>,
+    frozen: Arc<Notify>,
 }
 
 impl Service {
@@ -118,6 +123,7 @@ impl Service {
             rules: Mutex::new(rules),
             calls: Mutex::default(),
             connections: Mutex::default(),
+            frozen: Arc::default(),
         });
         let (incoming, connections) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
@@ -164,6 +170,12 @@ impl Service {
         }
     }
 
+    /// Lets all connections die without a sign, as when a cable is pulled. Through [`channel`](Self::channel)
+    /// it is noticed after 10 s.
+    pub fn freeze(&self) {
+        self.state.frozen.notify_waiters();
+    }
+
     /// All streams until now.
     pub fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().clone()
@@ -183,8 +195,12 @@ impl State {
         A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let frozen = Arc::clone(&self.frozen);
         let joined = tokio::spawn(async move {
-            let _ = copy_bidirectional(&mut a, &mut b).await;
+            select! {
+                _ = copy_bidirectional(&mut a, &mut b) => {}
+                () = frozen.notified() => pending().await,
+            }
         });
         self.connections.lock().push(joined.abort_handle());
     }

@@ -9,13 +9,14 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use sidetone::{Call, Event, Server};
+use sidetone::{Builder, Call, Event, Server};
 use sidetone_speech::{Format, SpeechEvent, google::Google, transcribe};
 
 const STOP_WORD: &str = "stop";
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-async fn write_down(mut call: Call, google: Arc<Google>) {
+/// Transcribes a call until it ends, or the stop word ends it.
+pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
     println!("{}: say \"{STOP_WORD}\", or hang up", call.id());
     // The rate of what the caller says is known with its first frame.
     let Some(first) = call.audio(Duration::ZERO).await else {
@@ -67,15 +68,16 @@ fn has_stop_word(text: &str) -> bool {
     words.any(|word| word.eq_ignore_ascii_case(STOP_WORD))
 }
 
+pub(crate) fn settings() -> Builder {
+    Server::builder().max_calls(1).max_duration(TIME_LIMIT)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let google = Arc::new(Google::new(["en-US"]));
-    let server = Server::builder()
-        .max_calls(1)
-        .max_duration(TIME_LIMIT)
+    settings()
         .bind("127.0.0.1:9092")
-        .await?;
-    server
+        .await?
         .serve(move |call| write_down(call, Arc::clone(&google)))
         .await?;
     Ok(())

@@ -31,6 +31,7 @@ use tonic_prost::ProstCodec;
 
 use super::{
     BUFFER, State,
+    cable::Cable,
     dialog::{Dialog, Reply},
 };
 
@@ -53,7 +54,7 @@ pub(super) struct Connector {
 }
 
 impl Service<http::Uri> for Connector {
-    type Response = TokioIo<DuplexStream>;
+    type Response = TokioIo<Cable>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
 
@@ -65,6 +66,7 @@ impl Service<http::Uri> for Connector {
         let (client, near) = duplex(BUFFER);
         let (far, server) = duplex(BUFFER);
         self.state.join(near, far);
+        let client = Cable::new(client, &self.state.frozen);
         let sent = self.incoming.send(server);
         ready(match sent {
             Ok(()) => Ok(TokioIo::new(client)),

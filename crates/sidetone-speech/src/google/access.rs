@@ -1,6 +1,7 @@
 use std::{env, error::Error, sync::Arc, time::Duration};
 
 use gcp_auth::{ConfigDefaultCredentials, TokenProvider};
+use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tonic::{
@@ -13,7 +14,10 @@ use crate::SpeechError;
 
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that is dead without having said so is found out by then.
+/// After so long without a sign of the other end a connection is dead.
+#[cfg(target_os = "linux")]
+const DEAD: Duration = Duration::from_secs(10);
+/// The same where only a question and no answer shows it. Google takes it amiss if asked too often.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// The service takes 100 streams on a connection; further ones would wait for one to end.
 const STREAMS: usize = 50;
@@ -116,13 +120,17 @@ impl Access {
             .map_err(settings)?
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1)
-            .tcp_nodelay(true);
+            .keep_alive_timeout(PING.1);
         if address.starts_with("https:") {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(settings)?;
         }
-        Ok(endpoint.connect_lazy())
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(DEAD));
+        Ok(endpoint.connect_with_connector_lazy(tcp))
     }
 
     pub(super) async fn sender(&self, project: Option<&String>) -> Result<Sender, SpeechError> {

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt, TryFutureExt,
@@ -33,6 +33,8 @@ const WAITING: usize = 4;
 const QUIET: Duration = Duration::from_secs(3);
 /// How long the last results of a stream may take.
 const LAST_RESULTS: Duration = Duration::from_secs(5);
+/// For so long a connection may have been dead when it is found out.
+const UNNOTICED: Duration = Duration::from_secs(15);
 /// A stream that took so much audio was a good one, however it ended.
 const GOOD: Duration = Duration::from_secs(5);
 
@@ -102,7 +104,12 @@ impl<'a> Stream<'a> {
                 biased;
                 reply = self.replies.next() => match reply {
                     Some(Ok(reply)) => self.hear(reply, transcripts).await,
-                    Some(Err(status)) => return self.ended(&status),
+                    Some(Err(status)) => {
+                        if died_unnoticed(&status) {
+                            self.doubt(transcripts).await;
+                        }
+                        return self.ended(&status);
+                    }
                     None => return self.ended(&Status::aborted("it ended the stream at once")),
                 },
                 Some(more) = next_piece(&self.requests, due, &mut self.audio, &mut samples) => {
@@ -164,6 +171,20 @@ impl<'a> Stream<'a> {
         transcripts.tell(transcript).await;
         transcripts
             .tell(Transcript::new("", true, until, until))
+            .await;
+    }
+
+    /// Has the latest audio heard again, although nothing told of speech in it.
+    async fn doubt(&mut self, transcripts: &mut Transcripts) {
+        let sent = self.audio.on_call(self.audio.taken());
+        let from = sent.saturating_sub(UNNOTICED);
+        if !self.speech && from > self.settled {
+            transcripts
+                .tell(Transcript::new("", true, from, from))
+                .await;
+        }
+        transcripts
+            .tell(Transcript::new("", false, from, sent))
             .await;
     }
 
@@ -246,6 +267,18 @@ async fn next_piece(
         samples.clear();
     }
     Some(more)
+}
+
+/// Whether a connection had been dead for a while when it was found out.
+fn died_unnoticed(status: &Status) -> bool {
+    let mut error: Option<&(dyn Error + 'static)> = Some(status);
+    while let Some(it) = error {
+        if it.to_string().contains("timed out") {
+            return true;
+        }
+        error = it.source();
+    }
+    false
 }
 
 fn error(status: &Status) -> SpeechError {

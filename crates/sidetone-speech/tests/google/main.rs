@@ -2,6 +2,7 @@
 //! connections in memory, so twelve minutes are twelve minutes.
 #![allow(clippy::unwrap_used)]
 
+mod example;
 mod kit;
 mod limits;
 mod settings;

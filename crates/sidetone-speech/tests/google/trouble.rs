@@ -30,6 +30,26 @@ async fn a_cut_in_the_middle_of_a_word_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_died_unnoticed_costs_nothing() {
+    let service = service();
+    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    caller.say(&["before", "it"]).await;
+    // So that nothing is known to be said when it dies.
+    caller.send(&[0; 8000]).await;
+    service.freeze();
+    for word in ["into", "the", "void", "of", "it"] {
+        caller.say(&[word]).await;
+    }
+    caller.send(&[0; 8 * 8000]).await;
+    caller.say(&["after", "it"]).await;
+    let heard = caller.hang_up().await;
+    heard.assert_complete();
+    let [SpeechEvent::Trouble { .. }, SpeechEvent::Recovered] = heard.incidents()[..] else {
+        panic!("{:?}", heard.incidents())
+    };
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quota_that_is_used_up_costs_nothing_if_it_is_soon_filled() {
     let service = Service::new(Rules {
         streams: 0,
