@@ -147,11 +147,11 @@ impl Recognizer for OpenAi {
                     else => return Ok(()),
                 }
                 // What nobody has spoken in need not be heard again; what is on its way must be.
-                let nothing_open = asked.is_empty() && waiting.is_empty();
-                let settled = audio.on_call(cutter.settled());
-                transcripts
-                    .tell(Transcript::new("", nothing_open, settled, settled))
-                    .await;
+                let cut = audio.on_call(cutter.settled());
+                match asked.is_empty() && waiting.is_empty() {
+                    true => transcripts.settle(cut),
+                    false => transcripts.expect(cut),
+                }
             }
         })
     }

@@ -150,9 +150,9 @@ impl Transcripts {
     /// Waits while the application has not read those before it. Cancel safe: one that is dropped was not
     /// told, and has settled nothing.
     pub async fn tell(&mut self, transcript: Transcript) {
-        self.alive();
         let (is_final, end) = (transcript.is_final, transcript.end);
         if !transcript.text.is_empty() {
+            self.alive();
             // Nobody listens any more: the session is about to end.
             let _ = self.events.send(transcript).await;
         }
@@ -165,6 +165,18 @@ impl Transcripts {
     /// Says that the service listens, though there may be nothing to tell: after trouble it is back.
     pub fn alive(&self) {
         self.alive.notify_one();
+    }
+
+    /// Settles everything up to here, on the call's clock, where an engine knows without its service that
+    /// there is nothing more to come.
+    pub fn settle(&self, until: Duration) {
+        self.tape.settle(until);
+    }
+
+    /// Says that final transcripts of speech up to here are still to come, where an engine knows that without
+    /// its service.
+    pub fn expect(&self, until: Duration) {
+        self.tape.note_speech(until);
     }
 
     /// Up to here, on the call's clock, everything has its final transcript.
@@ -263,6 +275,7 @@ impl<R: Recognizer> Session<R> {
                 () = deadline.as_mut() => break Ended::Late,
             }
         };
+        self.tape.resume();
         let answered = alive.notified().now_or_never().is_some();
         if *away && (answered || matches!(ended, Ended::Orderly)) {
             *away = false;

@@ -190,6 +190,26 @@ async fn a_service_that_comes_later_gets_everything() {
 }
 
 #[tokio::test]
+async fn a_service_is_not_said_to_be_back_before_it_has_answered() {
+    let rules = Rules {
+        fault: |number| (number < 2).then_some(503),
+        ..Rules::default()
+    };
+    let service = Service::start(rules).await.unwrap();
+    let events = run(engine(&service), &call(&[&["patience"]])).await;
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| match event {
+            SpeechEvent::Trouble { .. } => "trouble",
+            SpeechEvent::Recovered => "recovered",
+            SpeechEvent::Transcript(_) => "transcript",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["trouble", "trouble", "recovered", "transcript"]);
+}
+
+#[tokio::test]
 async fn a_model_that_knows_no_more_than_the_text_is_asked_for_that() {
     let rules = Rules {
         verbose: false,
