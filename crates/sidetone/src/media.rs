@@ -21,6 +21,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, SyncSender},
     },
+    task::Waker,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -83,6 +84,9 @@ pub(crate) trait Arrivals: Send + Sync {
 
     /// A call was turned away.
     fn turned_away(&self, summary: CallSummary);
+
+    /// A turn is over: these handlers have news, and are to be woken. Leaves none.
+    fn wake(&self, wakes: &mut Vec<Waker>);
 }
 
 /// What all media threads of a server share.

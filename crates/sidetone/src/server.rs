@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -27,7 +28,9 @@ use crate::{
 };
 
 mod builder;
+mod relay;
 pub use builder::Builder;
+use relay::Relay;
 
 /// How long handlers may go on after their calls were ended by a shutdown.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
@@ -114,6 +117,7 @@ impl Drop for Unclaimed {
 struct ToServer {
     sender: mpsc::UnboundedSender<Arrival>,
     unclaimed: Arc<AtomicUsize>,
+    relay: Relay,
 }
 
 impl Arrivals for ToServer {
@@ -126,6 +130,10 @@ impl Arrivals for ToServer {
 
     fn turned_away(&self, summary: CallSummary) {
         let _ = self.sender.send(Arrival::TurnedAway(Box::new(summary)));
+    }
+
+    fn wake(&self, wakes: &mut Vec<Waker>) {
+        self.relay.wake(wakes);
     }
 }
 
@@ -142,6 +150,7 @@ impl Server {
         let announce = Box::new(ToServer {
             sender,
             unclaimed: Arc::clone(&unclaimed),
+            relay: Relay::start(),
         });
         let media = Media::start(listener, builder.media, announce, builder.media_threads)
             .map_err(ServeError::Media)?;

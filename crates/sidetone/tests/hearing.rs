@@ -11,7 +11,9 @@ use tokio::sync::mpsc::unbounded_channel;
 /// A handler under `codec` hears, bit by bit, what a caller that sends `sends` said.
 async fn hears(codec: Codec, sends: Sends) {
     let (told, mut heard) = unbounded_channel();
-    let server = serve(Server::builder().codec(codec), move |mut call: Call| {
+    // Whatever else the machine does, nothing is dropped because this handler comes to it late.
+    let settings = Server::builder().codec(codec).receive_buffer(millis(5000));
+    let server = serve(settings, move |mut call: Call| {
         let told = told.clone();
         async move {
             let mut all = Vec::new();

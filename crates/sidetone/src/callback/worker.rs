@@ -173,9 +173,21 @@ impl Arrivals for ToWorkers {
     }
 
     fn turned_away(&self, _: CallSummary) {}
+
+    /// First all of them are put into their queues, then each worker is woken once: one that runs as soon as
+    /// there is one call for it would take the processor from the media thread for each.
+    fn wake(&self, wakes: &mut Vec<Waker>) {
+        wakes.drain(..).for_each(Waker::wake);
+        for ready in &self.0.ready {
+            if !ready.is_empty() {
+                ready.unpark();
+            }
+        }
+    }
 }
 
 impl Wake for CallbackCall {
+    /// Only media threads call it, and [`ToWorkers::wake`] at the end of the turn.
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let workers = Arc::clone(&self.workers);
@@ -198,7 +210,10 @@ impl Ready {
         if let Err(call) = self.calls.push(call) {
             self.overflow.push(call);
         }
-        self.unpark();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.overflow.is_empty()
     }
 
     fn pop(&self) -> Option<Arc<CallbackCall>> {

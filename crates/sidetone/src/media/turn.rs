@@ -110,9 +110,7 @@ impl<E: Engine> MediaThread<E> {
     }
 
     fn wake_all(&mut self) {
-        for waker in self.tools.wakes.drain(..) {
-            waker.wake();
-        }
+        self.shared.arrivals.wake(&mut self.tools.wakes);
     }
 
     /// Stopped, it goes on for a moment: closed with audio unread, a connection would be reset, and the

@@ -96,8 +96,10 @@ pub async fn calls(callers: Vec<Caller>) -> Vec<CallRecord> {
     records.map(|record| record.unwrap()).collect()
 }
 
+/// An echo that is whole even if it comes to its work late, once in a while.
 pub async fn echo(mut call: Call) {
     let mut line = call.live();
+    line.set_cushion(millis(100));
     while let Some(event) = call.next().await {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());
