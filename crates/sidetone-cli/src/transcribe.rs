@@ -37,7 +37,7 @@ use crate::{
     service::{Manner, Service},
 };
 use line::Side;
-use options::Options;
+use options::{EngineName, Options};
 use scribe::{Scribe, hang_up};
 use track::Track;
 
@@ -66,6 +66,11 @@ struct Plan {
 
 pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
     let (engine, recogniser) = engine::build(&options.recogniser)?;
+    if engine == EngineName::Openai && options.result.interim {
+        return Err(Failure::new(
+            "leave --interim out: OpenAI's protocol has no transcripts that may still change",
+        ));
+    }
     let destination = recogniser.destination();
     let plan = Arc::new(Plan::new(&options, recogniser).await?);
     let manner = Manner {

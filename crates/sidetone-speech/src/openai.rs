@@ -180,8 +180,8 @@ impl Heard {
             ..Transcript::new(
                 self.reply.said(),
                 true,
-                audio.on_call(start),
-                audio.on_call(end),
+                audio.on_call(self.utterance.speech_start(hz)),
+                audio.on_call(self.utterance.speech_end(hz)),
             )
         }
     }

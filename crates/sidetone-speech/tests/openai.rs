@@ -61,7 +61,14 @@ async fn an_utterance_comes_whole_with_its_words_where_they_were_said() {
     let heard = transcripts(&events);
     assert_eq!(heard.len(), 1, "{events:?}");
     assert_eq!(heard[0].text, "first words");
-    assert!(heard[0].is_final && heard[0].start < LEAD);
+    assert!(heard[0].is_final);
+    // Five letters twice, 40 ms each, with 80 ms between the words.
+    for (time, said) in [
+        (heard[0].start, LEAD),
+        (heard[0].end, LEAD + Duration::from_millis(480)),
+    ] {
+        assert!(time.abs_diff(said) < Duration::from_millis(150), "{time:?}");
+    }
     assert!((0.77..0.79).contains(&heard[0].confidence.unwrap()));
     assert_eq!(
         heard[0].language, None,

@@ -326,6 +326,7 @@ fn what_cant_be_is_told_in_one_line_before_it_listens() {
     assert!(refusal("--engine vosk --phrases no-such-file").contains("no-such-file"));
     assert!(refusal("--engine vosk --endpoint nonsense").contains("ws://"));
     let local = "--engine openai --endpoint http://127.0.0.1:1";
+    assert!(refusal(&format!("{local} --interim")).contains("leave --interim out"));
     assert!(refusal(&format!("{local} --time-limit 30")).contains("30s"));
     assert!(refusal(&format!("{local} --stop-word two,words")).contains("one word"));
     assert!(refusal(&format!("{local} --language de --language en")).contains("--language"));

@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use sidetone_audio::vad::{Timing, VoiceDetector, VoiceEvent};
 
@@ -21,6 +21,8 @@ pub(super) struct Utterance {
     /// The place of the first one among all that were pushed.
     first: usize,
     pub(super) samples: Vec<i16>,
+    /// Where the speech in it begins and ends, without what was kept before and after it.
+    speech: Range<usize>,
 }
 
 impl Utterance {
@@ -32,6 +34,16 @@ impl Utterance {
     /// Where it ends.
     pub(super) fn end(&self, hz: u32) -> Duration {
         duration(self.first + self.samples.len(), hz)
+    }
+
+    /// Where somebody begins to speak.
+    pub(super) fn speech_start(&self, hz: u32) -> Duration {
+        duration(self.speech.start, hz)
+    }
+
+    /// Where they cease to.
+    pub(super) fn speech_end(&self, hz: u32) -> Duration {
+        duration(self.speech.end, hz)
     }
 }
 
@@ -46,6 +58,8 @@ pub(super) struct Cutter {
     first: usize,
     /// Where the utterance that goes on begins.
     speaking: Option<usize>,
+    /// Where its speech does, a little later.
+    speech: usize,
     /// Where the last one ended.
     end: usize,
 }
@@ -62,6 +76,7 @@ impl Cutter {
             kept: Vec::new(),
             first: 0,
             speaking: None,
+            speech: 0,
             end: 0,
         })
     }
@@ -74,18 +89,21 @@ impl Cutter {
             match event {
                 VoiceEvent::SpeechStarted { at } => {
                     let start = self.samples_in(at.saturating_sub(self.timing.pre_roll));
-                    self.speaking = Some(start.max(self.end).max(self.first));
+                    let start = start.max(self.end).max(self.first);
+                    self.speaking = Some(start);
+                    self.speech = self.samples_in(at).max(start);
                 }
                 VoiceEvent::SpeechEnded { at } => {
-                    over.extend(self.cut(self.samples_in(at + TAIL)));
+                    over.extend(self.cut(self.samples_in(at + TAIL), self.samples_in(at)));
                     self.speaking = None;
                 }
             }
         }
         match self.speaking {
             Some(start) if self.place() - start >= self.samples_in(LONGEST) => {
-                over.extend(self.cut(self.weakest()));
-                self.speaking = Some(self.end);
+                let weakest = self.weakest();
+                over.extend(self.cut(weakest, weakest));
+                (self.speaking, self.speech) = (Some(self.end), self.end);
             }
             Some(_) => {}
             None => self.forget(),
@@ -94,7 +112,7 @@ impl Cutter {
 
     /// Nothing more will come: what goes on is over.
     pub(super) fn finish(&mut self, over: &mut VecDeque<Utterance>) {
-        over.extend(self.cut(self.place()));
+        over.extend(self.cut(self.place(), self.place()));
         self.speaking = None;
     }
 
@@ -103,14 +121,19 @@ impl Cutter {
         duration(self.speaking.unwrap_or(self.first), self.hz)
     }
 
-    /// The utterance that goes on, up to `end`.
-    fn cut(&mut self, end: usize) -> Option<Utterance> {
+    /// The utterance that goes on, up to `end`, and its speech, up to `silence`.
+    fn cut(&mut self, end: usize, silence: usize) -> Option<Utterance> {
         let first = self.speaking?;
         self.end = end.clamp(first, self.place());
         let samples = self.kept[first - self.first..self.end - self.first].to_vec();
         self.kept.drain(..self.end - self.first);
         self.first = self.end;
-        (!samples.is_empty()).then_some(Utterance { first, samples })
+        let speech = self.speech..silence.clamp(self.speech, self.end.max(self.speech));
+        (!samples.is_empty()).then_some(Utterance {
+            first,
+            samples,
+            speech,
+        })
     }
 
     /// The middle of the weakest moment at the end of what is kept.
@@ -198,6 +221,12 @@ mod tests {
         let start = first.start(HZ).as_millis();
         assert!((600..=900).contains(&start), "begins at {start} ms");
         assert!(last.end(HZ) >= Duration::from_millis(2900), "{last:?}");
+        let speech = first.speech_start(HZ).as_millis();
+        assert!(
+            (900..=1100).contains(&speech),
+            "speech begins at {speech} ms"
+        );
+        assert!(last.speech_end(HZ) <= last.end(HZ), "{last:?}");
         for utterance in &utterances {
             let place = utterance.first;
             assert_eq!(
