@@ -6,8 +6,16 @@
 
 #[cfg(feature = "google")]
 pub mod google;
+#[cfg(feature = "deepgram")]
+pub mod deepgram;
 mod heard;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "vosk")]
+pub mod vosk;
+#[cfg(feature = "_websocket")]
+mod websocket;
 
 pub use heard::{Ear, Heard, Word, speak, spoken, text};
+#[cfg(feature = "_websocket")]
+pub use websocket::Trouble;

@@ -4,6 +4,8 @@
 //! call's own clock. Each service is an engine behind a cargo feature of its name; none is on by default.
 
 mod audio;
+#[cfg(feature = "deepgram")]
+pub mod deepgram;
 mod error;
 #[cfg(feature = "google")]
 pub mod google;

@@ -89,7 +89,7 @@ impl Recognizer for Vosk {
         transcripts: Transcripts,
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(async move {
-            let mut connection = self.endpoint.connect(&[]).await?;
+            let mut connection = self.endpoint.connect("", &[]).await?;
             connection.send_text(self.config(audio.format().hz)).await?;
             let dialog = Dialog {
                 connection,

@@ -57,11 +57,13 @@ impl Endpoint {
         })
     }
 
+    /// `query` is added to the address.
     pub(crate) async fn connect(
         &self,
+        query: &str,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Connection, SpeechError> {
-        match timeout(CONNECT, self.open(headers)).await {
+        match timeout(CONNECT, self.open(query, headers)).await {
             Ok(Ok(socket)) => Ok(Connection {
                 service: self.service,
                 socket,
@@ -76,9 +78,10 @@ impl Endpoint {
 
     async fn open(
         &self,
+        query: &str,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Error> {
-        let mut builder = ClientBuilder::from_uri(self.uri.clone())
+        let mut builder = ClientBuilder::from_uri(self.asking(query))
             .limits(Limits::default().max_payload_len(Some(LONGEST_MESSAGE)));
         for (name, value) in headers {
             builder = builder.add_header(name.clone(), value.clone())?;
@@ -87,6 +90,17 @@ impl Endpoint {
         stream.set_nodelay(true)?;
         let stream = self.connector.wrap(&self.host, stream).await?;
         Ok(builder.connect_on(stream).await?.0)
+    }
+
+    fn asking(&self, query: &str) -> Uri {
+        if query.is_empty() {
+            return self.uri.clone();
+        }
+        let known = self.uri.query().filter(|it| !it.is_empty());
+        let separator = if known.is_some() { "&" } else { "?" };
+        let uri = format!("{}{separator}{query}", self.uri);
+        // What is added is encoded, so it can't spoil an address.
+        uri.parse().unwrap_or_else(|_| self.uri.clone())
     }
 
     fn refused(&self, status: u16) -> SpeechError {

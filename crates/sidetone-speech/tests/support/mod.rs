@@ -1,0 +1,116 @@
+//! Calls with words whose times are known, for tests against stand-ins.
+#![allow(dead_code, reason = "each test binary uses what it needs")]
+
+use std::time::Duration;
+
+use sidetone_services::{speak, spoken};
+use sidetone_speech::{
+    Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript, Word,
+    transcribe,
+};
+
+/// Utterances of two words, each word once.
+pub(crate) struct Call {
+    pub(crate) format: Format,
+    pub(crate) samples: Vec<i16>,
+    pub(crate) words: Vec<Word>,
+}
+
+impl Call {
+    /// At most 24 utterances, which fit what a session keeps.
+    pub(crate) fn of(utterances: usize, format: Format) -> Self {
+        let mut call = Self {
+            format,
+            samples: Vec::new(),
+            words: Vec::new(),
+        };
+        for number in 0..utterances {
+            let pair = [format!("a{number}"), format!("word{number}")];
+            let pair = pair.each_ref().map(String::as_str);
+            let start = call.length();
+            call.words
+                .extend(spoken(&pair, start).into_iter().map(|it| Word {
+                    text: it.text,
+                    start: it.start,
+                    end: it.end,
+                    confidence: None,
+                }));
+            call.samples.extend(speak(&pair, format.hz));
+        }
+        call
+    }
+
+    pub(crate) fn length(&self) -> Duration {
+        Duration::from_micros(self.samples.len() as u64 * 1_000_000 / u64::from(self.format.hz))
+    }
+
+    pub(crate) fn start(&self, recognizer: impl Recognizer) -> (SpeechInput, SpeechEvents) {
+        let (mut input, events) = transcribe(recognizer, self.format);
+        input.push(Duration::ZERO, &self.samples);
+        (input, events)
+    }
+
+    pub(crate) async fn run(&self, recognizer: impl Recognizer) -> Told {
+        let (input, mut events) = self.start(recognizer);
+        input.finish();
+        Told::all(&mut events).await
+    }
+}
+
+pub(crate) struct Told(pub(crate) Vec<SpeechEvent>);
+
+impl Told {
+    pub(crate) async fn all(events: &mut SpeechEvents) -> Self {
+        let mut told = Vec::new();
+        while let Some(event) = events.next().await {
+            told.push(event);
+        }
+        Self(told)
+    }
+
+    pub(crate) fn finals(&self) -> impl Iterator<Item = &Transcript> {
+        self.transcripts().filter(|it| it.is_final)
+    }
+
+    pub(crate) fn transcripts(&self) -> impl Iterator<Item = &Transcript> {
+        self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Transcript(transcript) => Some(transcript),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn trouble(&self) -> Vec<&SpeechError> {
+        let trouble = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Trouble { error, .. } => Some(error),
+            _ => None,
+        });
+        trouble.collect()
+    }
+
+    pub(crate) fn failure(&self) -> Option<&SpeechError> {
+        self.0.iter().find_map(|it| match it {
+            SpeechEvent::Failed(error) => Some(error),
+            _ => None,
+        })
+    }
+
+    /// Every word once, within 5 ms of its place, and nothing lost.
+    pub(crate) fn assert_words(&self, said: &[Word]) {
+        let lost = |it: &&SpeechEvent| matches!(it, SpeechEvent::Lost { .. });
+        assert_eq!(self.0.iter().find(lost), None);
+        let told: Vec<&Word> = self.finals().flat_map(|it| &it.words).collect();
+        let texts: Vec<&str> = told.iter().map(|it| it.text.as_str()).collect();
+        let expected: Vec<&str> = said.iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(texts, expected);
+        for (told, said) in told.iter().zip(said) {
+            let off = told
+                .start
+                .abs_diff(said.start)
+                .max(told.end.abs_diff(said.end));
+            assert!(
+                off < Duration::from_millis(5),
+                "{told:?} was said as {said:?}"
+            );
+        }
+    }
+}
