@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{Format, losses::Losses, timeline::Timeline};
 
@@ -11,8 +11,10 @@ const KEPT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(600);
 /// Audio that is out of place by less follows on: clocks drift.
 const TOLERANCE: Duration = Duration::from_millis(60);
-/// A recogniser may not yet have said anything of what came last.
+/// A recogniser may not yet have said anything of what came last, or what it was sent last.
 const UNHEARD: Duration = Duration::from_secs(2);
+/// How exactly it is remembered when it was sent what.
+const MARKED: Duration = Duration::from_millis(100);
 /// A final transcript may end so much before the interim one that it replaces.
 const TRIMMED: Duration = Duration::from_millis(500);
 
@@ -41,6 +43,10 @@ struct Inner {
     unfinished: Option<u64>,
     /// Up to here somebody has read.
     read: u64,
+    /// Where the connection began that reads now, or the next one will.
+    begin: u64,
+    /// Since then: up to where it had read, and when.
+    marks: VecDeque<(Instant, u64)>,
     losses: Losses,
     ended: bool,
 }
@@ -59,6 +65,8 @@ impl Tape {
                 settled: 0,
                 unfinished: None,
                 read: 0,
+                begin: 0,
+                marks: VecDeque::new(),
                 losses: Losses::default(),
                 ended: false,
             }),
@@ -133,6 +141,7 @@ impl Tape {
                     let skip = (from - inner.start) as usize;
                     into.extend(inner.samples.range(skip..skip + take));
                     inner.read = inner.read.max(from + take as u64);
+                    inner.mark();
                     return (take > 0).then_some(from);
                 }
             }
@@ -180,16 +189,23 @@ impl Tape {
     }
 
     /// Where a new reader begins, so that nothing is missed that has no final transcript.
+    ///
+    /// To be called when a connection has ended, too: it hears no more of what it was sent last.
     pub(crate) fn resume(&self) -> u64 {
-        self.next(&self.inner.lock())
+        let mut inner = self.inner.lock();
+        inner.begin = self.next(&inner);
+        inner.marks.clear();
+        inner.begin
     }
 
     fn next(&self, inner: &Inner) -> u64 {
         match inner.unfinished {
             Some(_) => inner.settled,
-            None => inner
-                .settled
-                .max(inner.read.saturating_sub(self.samples_in(UNHEARD))),
+            None => {
+                let latest = inner.read.saturating_sub(self.samples_in(UNHEARD));
+                let heard = inner.sent_before(UNHEARD).map(|it| it.min(latest));
+                inner.settled.max(heard.unwrap_or(inner.begin))
+            }
         }
     }
 
@@ -284,6 +300,23 @@ impl Tape {
 impl Inner {
     fn end(&self) -> u64 {
         self.start + self.samples.len() as u64
+    }
+
+    fn mark(&mut self) {
+        let now = Instant::now();
+        let last = self.marks.back().map(|it| it.0);
+        if last.is_none_or(|it| now - it >= MARKED) {
+            self.marks.push_back((now, self.read));
+        }
+        while self.marks.get(1).is_some_and(|it| now - it.0 >= UNHEARD) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Up to where the connection had read so long ago.
+    fn sent_before(&self, age: Duration) -> Option<u64> {
+        let old = |it: &&(Instant, u64)| it.0.elapsed() >= age;
+        self.marks.iter().rfind(old).map(|it| it.1)
     }
 }
 

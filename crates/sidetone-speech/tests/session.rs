@@ -211,6 +211,18 @@ async fn a_cut_next_to_a_hole_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_sent_at_once_and_not_heard_comes_again() {
+    let call = Call::of(20);
+    let fake = Fake::new([Plan::Gulp, Plan::Gulp]).away_until(Instant::now() + ms(3000));
+    let (mut input, events) = transcribe(fake, Format::linear(HZ));
+    input.push(ms(0), &call.samples);
+    input.finish();
+    let told = Told::all(events).await;
+    assert_same(&told.words(), &call.words, "after two gulps");
+    assert_eq!(told.lost(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_may_end_its_connections_in_an_orderly_way() {
     let call = Call::of(9);
     let told = call
@@ -379,6 +391,8 @@ enum Plan {
     /// After so much audio.
     CutAfter(Duration),
     HangAfter(Duration),
+    /// Takes all there is, and is cut.
+    Gulp,
     EndAfterFinal,
     EndAtOnce,
     Refuse,
@@ -419,6 +433,10 @@ impl Fake {
         match plan {
             Plan::EndAtOnce => return Ok(()),
             Plan::Refuse => return Err(refused()),
+            Plan::Gulp => {
+                audio.read(ms(0), Duration::MAX, &mut Vec::new()).await;
+                return Err(unavailable());
+            }
             _ => {}
         }
         let mut ear = Ear::new(audio.format().hz);
