@@ -352,7 +352,7 @@ fn decode(audio: &[u8], encoding: AudioEncoding) -> Result<Vec<i16>, Status> {
     match encoding {
         AudioEncoding::Mulaw => samples.extend(audio.iter().map(|it| decode_ulaw(*it))),
         AudioEncoding::Alaw => samples.extend(audio.iter().map(|it| decode_alaw(*it))),
-        _ if audio.len() % 2 != 0 => {
+        _ if !audio.len().is_multiple_of(2) => {
             return Err(Status::invalid_argument(
                 "Half a sample at the end of the audio.",
             ));

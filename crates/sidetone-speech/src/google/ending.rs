@@ -6,7 +6,6 @@ use super::reply::Settled;
 const CUT: Duration = Duration::from_millis(500);
 /// So much audio can be heard again. It comes back at twice its speed.
 const AGAIN: Duration = Duration::from_secs(20);
-
 /// So far back it is looked for a pause to part the streams in.
 const LOOK_BACK: Duration = Duration::from_secs(3);
 
@@ -32,9 +31,12 @@ pub(super) fn whole(settled: Settled, begin: Duration, sent: Duration) -> Option
     let whole = words.partition_point(|it| it.end <= safe);
     let near = words.partition_point(|it| it.end + LOOK_BACK <= safe);
     // The times of words are coarse: in the middle of the widest pause they do no harm.
-    let pause = |count: &usize| words[*count].start.saturating_sub(words[count - 1].end);
-    let kept = (near.max(1)..=whole).max_by_key(pause)?;
-    let until = words[kept - 1].end + pause(&kept) / 2;
+    let pauses = words
+        .windows(2)
+        .map(|it| (it[0].end, it[1].start.saturating_sub(it[0].end)));
+    let parts = (1..).zip(pauses).take(whole).skip(near.saturating_sub(1));
+    let (kept, (end, pause)) = parts.max_by_key(|(_, (_, pause))| *pause)?;
+    let until = end + pause / 2;
     transcript.words.truncate(kept);
     transcript.text = before(&transcript.text, &transcript.words);
     transcript.end = transcript.words.last()?.end;
