@@ -173,7 +173,7 @@ impl Asterisk {
     }
 }
 
-/// Why Asterisk didn't start.
+/// Why Asterisk, or the recogniser, didn't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -186,8 +186,14 @@ pub enum StartError {
         /// The last 20 lines it printed or logged.
         log: String,
     },
+    /// The recogniser was started and died, or didn't load its model within 60 s.
+    #[error("the recogniser did not start; it printed:\n{printed}")]
+    Recogniser {
+        /// All that it printed.
+        printed: String,
+    },
     /// Its folder could not be made, or its process not be started.
-    #[error("could not start Asterisk: {0}")]
+    #[error("could not start it: {0}")]
     Io(#[from] std::io::Error),
 }
 

@@ -20,6 +20,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         &[
             "sidetone",
             "sidetone-speech",
+            "sidetone-services",
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",

@@ -133,7 +133,7 @@ APT::Update::Error-Mode "any";
 }
 
 /// A tool that can't be started at all is missing.
-fn need(tool: &'static str, package: &'static str) -> Result<(), FetchError> {
+pub(super) fn need(tool: &'static str, package: &'static str) -> Result<(), FetchError> {
     match Command::new(tool).arg("--version").output() {
         Ok(_) => Ok(()),
         Err(_) => Err(FetchError::MissingTool { tool, package }),

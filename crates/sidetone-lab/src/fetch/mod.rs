@@ -1,4 +1,4 @@
-//! Fetches packages of Debian, Asterisk above all, into a cache under `target/`.
+//! Fetches packages of Debian, Asterisk above all, and a speech recogniser of Python's, into a cache under `target/`.
 //!
 //! Nothing of this machine is changed: apt runs with a state of its own, downloads only, and the packages are unpacked into a
 //! folder; no maintainer script runs. What apt downloads is checked against the signatures in the machine's own
@@ -7,12 +7,14 @@
 mod apt;
 mod cache;
 mod packages;
+mod python;
 mod sources;
 mod unpack;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::folder;
+pub(crate) use python::recogniser;
 
 use apt::Apt;
 use cache::Cache;
@@ -53,7 +55,7 @@ pub fn asterisk() -> Result<Tree, FetchError> {
         let apt = Apt::new(SUITE, layout.debian_name)?;
         let mut names = packages::closure(&apt.available()?, "asterisk", &NOT_NEEDED)?;
         names.push("asterisk-modules".to_owned());
-        unpack::all(&apt.download(&names)?, target)
+        unpack::all(&apt.download(&names)?, target, &unpack::NOT_RUN)
     })?;
     Ok(Tree {
         libraries: root.join(layout.libraries),
@@ -78,7 +80,7 @@ pub fn package(name: &str) -> Result<PathBuf, FetchError> {
                 name: name.to_owned(),
             });
         }
-        unpack::all(&apt.download(&[name.to_owned()])?, target)
+        unpack::all(&apt.download(&[name.to_owned()])?, target, &[])
     })
 }
 
@@ -114,7 +116,7 @@ impl Tree {
 pub enum FetchError {
     /// A program the fetching needs is not installed.
     #[error(
-        "`{tool}` is not installed; the lab fetches Asterisk with it: on Debian or Ubuntu install the package `{package}`"
+        "`{tool}` is not installed, and the lab can't fetch without it: on Debian or Ubuntu install the package `{package}`"
     )]
     MissingTool {
         /// The program.
@@ -157,6 +159,16 @@ pub enum FetchError {
         /// The package's file.
         package: String,
         /// What the unpacking programs said.
+        output: String,
+    },
+    /// pip could not install the recogniser.
+    #[error(
+        "`{command}` failed; is the package index that pip is set up for reachable? It said:\n{output}"
+    )]
+    Pip {
+        /// What was run.
+        command: String,
+        /// The end of what it printed.
         output: String,
     },
     /// This processor has no place in the lab.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::{FetchError, at};
 
 /// What nobody here reads, and what would be configuration or state of an installed Asterisk.
-const LEFT_OUT: [&str; 5] = [
+pub(super) const NOT_RUN: [&str; 5] = [
     "./usr/share/doc*",
     "./usr/share/man*",
     "./usr/share/locale*",
@@ -15,8 +15,8 @@ const LEFT_OUT: [&str; 5] = [
     "./var*",
 ];
 
-/// Unpacks every package file into `root`.
-pub(super) fn all(packages: &[PathBuf], root: &Path) -> Result<(), FetchError> {
+/// Unpacks every package file into `root`, but for what matches one of the patterns `left_out`.
+pub(super) fn all(packages: &[PathBuf], root: &Path, left_out: &[&str]) -> Result<(), FetchError> {
     // Debian's own layout: a package that still says /lib means /usr/lib.
     for name in ["bin", "sbin", "lib", "lib64"] {
         let folder = root.join("usr").join(name);
@@ -24,10 +24,12 @@ pub(super) fn all(packages: &[PathBuf], root: &Path) -> Result<(), FetchError> {
         let link = root.join(name);
         symlink(format!("usr/{name}"), &link).map_err(at(link))?;
     }
-    packages.iter().try_for_each(|package| one(package, root))
+    packages
+        .iter()
+        .try_for_each(|package| one(package, root, left_out))
 }
 
-fn one(package: &Path, root: &Path) -> Result<(), FetchError> {
+fn one(package: &Path, root: &Path, left_out: &[&str]) -> Result<(), FetchError> {
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)
@@ -39,7 +41,11 @@ fn one(package: &Path, root: &Path) -> Result<(), FetchError> {
     let mut tar = Command::new("tar");
     tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"])
         .arg(root);
-    tar.args(LEFT_OUT.map(|pattern| format!("--exclude={pattern}")));
+    tar.args(
+        left_out
+            .iter()
+            .map(|pattern| format!("--exclude={pattern}")),
+    );
     tar.stdin(archive.stdout.take().map_or_else(Stdio::null, Stdio::from));
     let unpacked = tar.output().map_err(at(package))?;
     let read = archive.wait().map_err(at(package))?;

@@ -137,14 +137,14 @@ async fn demo_greets_and_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 /// The command at work.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    async fn serve(folder: &Path, words: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) async fn serve(folder: &Path, words: &[&str]) -> anyhow::Result<Self> {
         let words = [words, &["--listen", "127.0.0.1:0"]].concat();
         let (child, lines) = start(folder, &words).await?;
         let mut running = Self {
@@ -161,13 +161,13 @@ impl Running {
     }
 
     /// The next event of this name.
-    async fn event(&mut self, name: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn event(&mut self, name: &str) -> anyhow::Result<Value> {
         let mark = format!("\"event\":\"{name}\"");
         Ok(serde_json::from_str(&line(&mut self.lines, &mark).await?)?)
     }
 
     /// Ends it as a service manager does.
-    async fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         let pid = self
             .child
             .id()

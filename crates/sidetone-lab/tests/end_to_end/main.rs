@@ -11,6 +11,7 @@ mod ari;
 mod auto;
 mod binary;
 mod crowd;
+mod dictation;
 mod echo;
 mod endings;
 mod far_end;
@@ -18,16 +19,22 @@ mod formats;
 mod hearing;
 mod lab;
 mod machine;
+mod many;
 mod minute;
 mod person;
 mod phones;
 mod playback;
 mod program;
+mod prompts;
 mod recipes;
 mod recording;
+mod scribe;
 mod serve;
 mod simulated;
+mod speech;
+mod transcribe;
 mod wire;
+mod words;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -56,6 +63,9 @@ fn all() -> Vec<Scenario> {
         ari::scenarios(),
         auto::scenarios(),
         crowd::scenarios(),
+        speech::scenarios(),
+        transcribe::scenarios(),
+        many::scenarios(),
     ]
     .concat()
 }

@@ -1,0 +1,330 @@
+//! A human voice, played by Asterisk into calls and written down by a real recogniser.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use sidetone::{Call, Handler, Server};
+use sidetone_caller::exact_runs;
+use sidetone_lab::ami::Originate;
+use sidetone_lab::{Recogniser, StartError};
+use sidetone_speech::SpeechEvent;
+use sidetone_speech::vosk::Vosk;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::dictation::{Heard, dictate};
+use crate::prompts::{Prompt, Prompts};
+use crate::scribe::write_down;
+use crate::serve::Served;
+use crate::words::align;
+use crate::{Lab, scenarios};
+
+scenarios![a_thousand_words_of_calls_are_understood_as_well_as_the_files];
+
+/// Words to be recognised, at least.
+const WORDS: usize = 1_000;
+/// What all the prompts take one after the other, so many calls do in a minute.
+const CALLS: usize = 8;
+/// Between two prompts, and after the last one.
+const PAUSE: usize = 8_000;
+/// No part of the prompts takes longer.
+const LONGEST: Duration = Duration::from_secs(180);
+
+async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    let recogniser = match Recogniser::start(CALLS).await {
+        Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {
+            eprintln!("\n*** SKIPPED: the recogniser can't be had here. ***\n*** {error} ***");
+            return Ok(());
+        }
+        started => started?,
+    };
+    let prompts = tokio::task::spawn_blocking(|| Prompts::fetch(WORDS)).await??;
+    let phrases = prompts.phrases.clone();
+    let parts = prompts.dealt(CALLS);
+
+    let began = Instant::now();
+    let calls = call_all(&lab, &parts, recogniser.address(), &phrases).await?;
+    let called = began.elapsed();
+    let files: Vec<Vec<i16>> = parts.iter().map(|part| end_to_end(part).0).collect();
+    let dictated = files
+        .iter()
+        .map(|file| dictate(recogniser.address(), &phrases, file));
+    let dictated = try_join_all(dictated).await?;
+    eprintln!(
+        "    {CALLS} calls took {called:.1?}, their files {:.1?}",
+        began.elapsed() - called
+    );
+
+    let mut totals = Totals::default();
+    for ((part, report), direct) in parts.iter().zip(&calls).zip(&dictated) {
+        totals.add(part, report, direct)?;
+    }
+    totals.judge()
+}
+
+/// What a handler learned of its call.
+struct Report {
+    id: Uuid,
+    samples: Vec<i16>,
+    /// Of each frame: its first sample's place in `samples` and on the call's clock, and when it came.
+    frames: Vec<(usize, Duration, Instant)>,
+    events: Vec<(Instant, SpeechEvent)>,
+}
+
+/// Has Asterisk play each part into a call of its own, all at once.
+async fn call_all(
+    lab: &Lab,
+    parts: &[Vec<Prompt>],
+    recogniser: SocketAddr,
+    phrases: &[String],
+) -> anyhow::Result<Vec<Report>> {
+    // A short path: all of a call's files are named in one line.
+    let folder = tempfile::tempdir()?;
+    let pause = folder.path().join("_.sln");
+    std::fs::write(&pause, vec![0; 2 * PAUSE])?;
+    let (tell, mut reports) = mpsc::unbounded_channel();
+    let server = Served::start(
+        Server::builder(),
+        listen(recogniser, phrases.to_vec(), tell),
+    )
+    .await?;
+    let mut ids = Vec::new();
+    let mut number = 0;
+    for part in parts {
+        let mut files = Vec::new();
+        for prompt in part {
+            let name = folder.path().join(number.to_string());
+            std::os::unix::fs::symlink(&prompt.path, name.with_extension("wav"))?;
+            files.push(name.display().to_string());
+            number += 1;
+        }
+        let between = format!("&{}&", pause.with_extension("").display());
+        let id = Uuid::new_v4();
+        let call = Originate::exten("Local/app@target/n", "caller", "prompts")
+            .variable("__U", &id.to_string())
+            .variable("__D", &server.address.to_string())
+            .variable("__T", &id.to_string())
+            .variable("__W", &files.join(&between))
+            .variable("__S", "1");
+        lab.ami.originate(&call).await?;
+        ids.push(id);
+    }
+    let mut by_id = HashMap::new();
+    for _ in parts {
+        let report: Report = timeout(LONGEST, reports.recv())
+            .await
+            .context("a call does not end")?
+            .context("the server is gone")?;
+        by_id.insert(report.id, report);
+    }
+    let reports = ids.iter().map(|id| by_id.remove(id));
+    reports
+        .collect::<Option<_>>()
+        .context("a call without a report")
+}
+
+fn listen(
+    recogniser: SocketAddr,
+    phrases: Vec<String>,
+    tell: UnboundedSender<Report>,
+) -> impl Handler {
+    move |mut call: Call| {
+        let (phrases, tell) = (phrases.clone(), tell.clone());
+        async move {
+            let vosk = Vosk::new(&format!("ws://{recogniser}"))?.phrases(phrases);
+            let (id, mut samples, mut frames) = (call.id(), Vec::new(), Vec::new());
+            let events = write_down(&mut call, vosk, |frame| {
+                frames.push((samples.len(), frame.offset(), Instant::now()));
+                samples.extend_from_slice(frame.samples());
+            })
+            .await;
+            let report = Report {
+                id,
+                samples,
+                frames,
+                events,
+            };
+            // The scenario may have failed already.
+            let _ = tell.send(report);
+            anyhow::Ok(())
+        }
+    }
+}
+
+impl Report {
+    /// The words of all final transcripts.
+    fn words(&self) -> anyhow::Result<Vec<Heard>> {
+        let mut words = Vec::new();
+        for (_, event) in &self.events {
+            match event {
+                SpeechEvent::Transcript(transcript) if transcript.is_final => {
+                    words.extend(transcript.words.iter().map(|word| Heard {
+                        text: word.text.clone(),
+                        start: word.start.as_secs_f64(),
+                        end: word.end.as_secs_f64(),
+                    }));
+                }
+                SpeechEvent::Transcript(_) => {}
+                other => anyhow::bail!("{other:?}"),
+            }
+        }
+        Ok(words)
+    }
+
+    /// The place in `samples` of the prompt's first sample; it came through whole.
+    fn find(&self, prompt: &Prompt) -> anyhow::Result<usize> {
+        let runs = exact_runs(&prompt.samples, &self.samples);
+        let longest = runs.iter().max_by_key(|run| run.length);
+        let run = longest.context("a prompt did not come through")?;
+        ensure!(
+            run.length >= prompt.samples.len() * 9 / 10,
+            "of {:?} came only {runs:?}",
+            prompt.path
+        );
+        Ok(run.heard.saturating_sub(run.said))
+    }
+
+    /// Where on the call's clock a sample is, in seconds, and when it came.
+    fn came(&self, sample: usize) -> (f64, Instant) {
+        let next = self.frames.partition_point(|(from, ..)| *from <= sample);
+        let (from, offset, at) = self.frames[next.max(1) - 1];
+        (offset.as_secs_f64() + (sample - from) as f64 / 8e3, at)
+    }
+
+    fn has_interim_between(&self, began: Instant, ended: Instant) -> bool {
+        self.events.iter().any(|(at, event)| {
+            let interim = matches!(event, SpeechEvent::Transcript(it) if !it.is_final);
+            interim && began < *at && *at < ended
+        })
+    }
+}
+
+/// The prompts as one sound, and where each begins, in seconds.
+fn end_to_end(part: &[Prompt]) -> (Vec<i16>, Vec<f64>) {
+    let mut sound = vec![0; PAUSE];
+    let mut places = Vec::new();
+    for prompt in part {
+        places.push(sound.len() as f64 / 8e3);
+        sound.extend(&prompt.samples);
+        sound.extend([0; PAUSE]);
+    }
+    (sound, places)
+}
+
+#[derive(Default)]
+struct Totals {
+    reference: usize,
+    wrong_in_files: usize,
+    wrong_in_calls: usize,
+    prompts: usize,
+    with_interim: usize,
+    /// How far the times of the words that both heard are apart, in milliseconds.
+    apart: Vec<f64>,
+    words_in_files: usize,
+}
+
+impl Totals {
+    fn add(&mut self, part: &[Prompt], report: &Report, direct: &[Heard]) -> anyhow::Result<()> {
+        let reference: Vec<&String> = part.iter().flat_map(|prompt| &prompt.words).collect();
+        let called = report.words()?;
+        for pair in report.frames.windows(2) {
+            let step = (pair[1].1.as_secs_f64() - pair[0].1.as_secs_f64())
+                - (pair[1].0 - pair[0].0) as f64 / 8e3;
+            if step.abs() > 0.03 {
+                eprintln!(
+                    "DEBUG jump {step:.3} at {:?}, sample {} prompts at {:?}",
+                    pair[1].1,
+                    pair[1].0,
+                    part.iter()
+                        .map(|p| report.find(p).unwrap())
+                        .collect::<Vec<_>>()
+                );
+            }
+        }
+        self.reference += reference.len();
+        self.wrong_in_files += align(&reference, direct).edits;
+        self.wrong_in_calls += align(&reference, &called).edits;
+        self.words_in_files += direct.len();
+
+        let in_file = end_to_end(part).1;
+        let mut in_call = Vec::new();
+        for prompt in part {
+            let first = report.find(prompt)?;
+            in_call.push(first);
+            self.prompts += 1;
+            let (_, began) = report.came(first);
+            let (_, ended) = report.came(first + prompt.samples.len());
+            self.with_interim += usize::from(report.has_interim_between(began, ended));
+        }
+        for (file, call) in align(direct, &called).same {
+            let (file, call) = (&direct[file], &called[call]);
+            // The prompt it belongs to; recognisers say a little too early that a word begins.
+            let prompt = in_file.partition_point(|place| place - 0.3 <= file.start);
+            let prompt = prompt.max(1) - 1;
+            // Where the call's clock has the sample that the file has there.
+            let expected = |seconds: f64| {
+                let sample = in_call[prompt] as f64 + (seconds - in_file[prompt]) * 8e3;
+                report.came(sample.max(0.0) as usize).0
+            };
+            for (file, call) in [(file.start, call.start), (file.end, call.end)] {
+                self.apart.push((call - expected(file)).abs() * 1e3);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(mut self) -> anyhow::Result<()> {
+        let rate = |wrong: usize| 100.0 * wrong as f64 / self.reference as f64;
+        let (files, calls) = (rate(self.wrong_in_files), rate(self.wrong_in_calls));
+        eprintln!(
+            "    {} words: {files:.1} % wrong from the files, {calls:.1} % through calls",
+            self.reference
+        );
+        eprintln!(
+            "    {} of {} prompts had an interim transcript while they played",
+            self.with_interim, self.prompts
+        );
+        self.apart.sort_by(f64::total_cmp);
+        let compared = self.apart.len() / 2;
+        let at = |thousandths: usize| self.apart[(self.apart.len() - 1) * thousandths / 1000];
+        let within = self.apart.partition_point(|apart| *apart <= 150.0);
+        eprintln!(
+            "    times of {compared} words out of {} compared: half are within {:.0} ms, 95 % within {:.0}, 99 % within {:.0}, all within {:.0}; {:.1} % of the times within 150",
+            self.words_in_files,
+            at(500),
+            at(950),
+            at(990),
+            at(1000),
+            100.0 * within as f64 / self.apart.len() as f64
+        );
+        ensure!(self.reference >= WORDS, "only {} words", self.reference);
+        // Otherwise the recogniser itself is out of order, and nothing is compared.
+        ensure!(files < 40.0, "of the files {files:.1} % is wrong");
+        ensure!(
+            calls <= files + 2.0,
+            "{calls:.1} % is wrong, {files:.1} % from the files"
+        );
+        ensure!(
+            self.with_interim == self.prompts,
+            "{} prompts were over before the first interim transcript",
+            self.prompts - self.with_interim
+        );
+        ensure!(
+            compared >= self.words_in_files * 9 / 10,
+            "only {compared} words are the same"
+        );
+        ensure!(
+            within * 1000 >= self.apart.len() * 995,
+            "{} times are more than 150 ms apart",
+            self.apart.len() - within
+        );
+        Ok(())
+    }
+}
