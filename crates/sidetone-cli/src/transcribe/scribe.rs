@@ -50,12 +50,10 @@ impl Scribe {
                     tally.lose(to.saturating_sub(from));
                     self.say_lost(side, from, to, &mut files).await;
                 }
-                SpeechEvent::Trouble { error, .. } => {
-                    // That the next try fails, too, is no news.
-                    if away.insert(side) {
-                        let (id, text) = (self.id(), error.to_string());
-                        self.teller.tell(Event::RecogniserAway { id, side, text });
-                    }
+                // That the next try fails, too, is no news.
+                SpeechEvent::Trouble { error, .. } if away.insert(side) => {
+                    let (id, text) = (self.id(), error.to_string());
+                    self.teller.tell(Event::RecogniserAway { id, side, text });
                 }
                 SpeechEvent::Recovered => {
                     away.remove(&side);
