@@ -4,10 +4,10 @@
 //! None of them recognises speech. What [`speak`] says, an [`Ear`] understands exactly, letter by letter and
 //! with its times, so a test can judge what was lost, came twice or was put in the wrong place.
 
-#[cfg(feature = "google")]
-pub mod google;
 #[cfg(feature = "deepgram")]
 pub mod deepgram;
+#[cfg(feature = "google")]
+pub mod google;
 mod heard;
 #[cfg(feature = "openai")]
 pub mod openai;
