@@ -122,13 +122,17 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
             "{:?}: nothing is said to be lost",
             report.id
         );
-        let mut heard = report.words()?.into_iter().peekable();
-        for turn in 0..utterances(TALK) as u64 {
-            let (from, to) = (spoken_at(turn), spoken_at(turn) + LENGTH);
-            let word = report.word(turn);
-            // In this order, none twice.
-            let is_heard = heard.next_if(|it| it.0 == word).is_some();
-            let is_lost = told.lost.iter().any(|(a, b)| *a < to && from < *b);
+        let said: Vec<String> = (0..utterances(TALK) as u64)
+            .map(|turn| report.word(turn))
+            .collect();
+        let is_said = |heard: &(String, Duration)| said.contains(&heard.0);
+        let (whole, cut): (Vec<_>, Vec<_>) = report.words()?.into_iter().partition(is_said);
+        // In this order, none twice.
+        let mut heard = whole.iter().map(|it| &it.0).peekable();
+        for (turn, word) in said.iter().enumerate() {
+            let from = spoken_at(turn as u64);
+            let is_heard = heard.next_if(|it| *it == word).is_some();
+            let is_lost = told.touches(from, from + LENGTH);
             ensure!(
                 is_heard || is_lost,
                 "{word} is not heard, and not said to be lost: {:?}",
@@ -137,14 +141,15 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
             right += usize::from(is_heard);
             lost += usize::from(!is_heard);
         }
-        // A word that was cut in two is heard as another one, at the edge of what is lost.
-        for (word, from) in heard {
-            let at_edge = told
-                .lost
-                .iter()
-                .any(|(a, b)| *a < from + LENGTH && from < *b + LENGTH);
+        ensure!(
+            heard.next().is_none(),
+            "a word came twice: {:?}",
+            report.told()
+        );
+        // Cut in two at the edge of what is lost, a word is another one.
+        for (word, from) in cut {
             ensure!(
-                at_edge,
+                told.touches(from.saturating_sub(LENGTH), from + LENGTH),
                 "{word} at {from:?} is nothing that was said: {:?}",
                 report.told()
             );
@@ -316,6 +321,15 @@ struct Told {
     away: bool,
     back: bool,
     lost: Vec<(Duration, Duration)>,
+}
+
+impl Told {
+    /// Whether something of this part of the call is said to be lost.
+    fn touches(&self, from: Duration, to: Duration) -> bool {
+        self.lost
+            .iter()
+            .any(|(begin, end)| *begin < to && from <= *end)
+    }
 }
 
 impl Scribes {
