@@ -9,15 +9,19 @@ use crate::{events::Event, report::Teller};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-type Count = fn(&ServerStats) -> usize;
+type Sign = fn(&ServerStats) -> bool;
 
-const NOTICES: [(Count, &str); 2] = [
+const NOTICES: [(Sign, &str); 3] = [
     (
-        |stats| stats.without_identity,
+        |stats| !stats.prioritised,
+        "the system does not let the media threads go before others, so frames are later where it is busy: allow it with LimitNICE=-11 in systemd, or CAP_SYS_NICE",
+    ),
+    (
+        |stats| stats.without_identity > 0,
         "a connection ended without a UUID: a health check, or Answer() is missing before AudioSocket(); further ones are not told",
     ),
     (
-        |stats| stats.out_of_descriptors,
+        |stats| stats.out_of_descriptors > 0,
         "a call was lost because the process has no descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not told",
     ),
 ];
@@ -29,8 +33,8 @@ pub(crate) async fn tell(server: ServerHandle, teller: Teller) {
     while !untold.is_empty() {
         looks.tick().await;
         let stats = server.stats();
-        untold.retain(|(count, text)| {
-            let happened = count(&stats) > 0;
+        untold.retain(|(sign, text)| {
+            let happened = sign(&stats);
             if happened {
                 teller.tell(Event::Notice { text });
             }

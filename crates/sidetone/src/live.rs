@@ -16,7 +16,7 @@ pub struct LiveLine {
     link: SharedLink,
     /// The rate of what is pushed; the call's own, unless given.
     hz: Option<u32>,
-    resampler: Option<(Rate, Resampler)>,
+    resampler: Option<Box<(Rate, Resampler)>>,
     resampled: Vec<i16>,
 }
 
@@ -69,14 +69,14 @@ impl LiveLine {
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
-        if self.resampler.as_ref().is_none_or(|(to, _)| *to != rate) {
+        if self.resampler.as_ref().is_none_or(|made| made.0 != rate) {
             self.resampler = Resampler::new(hz, rate.hz())
                 .ok()
-                .map(|resampler| (rate, resampler));
+                .map(|resampler| Box::new((rate, resampler)));
         }
-        if let Some((_, resampler)) = &mut self.resampler {
+        if let Some(made) = &mut self.resampler {
             self.resampled.clear();
-            resampler.process(samples, &mut self.resampled);
+            made.1.process(samples, &mut self.resampled);
             push(&self.link, rate, &self.resampled);
         }
     }

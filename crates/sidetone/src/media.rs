@@ -6,6 +6,7 @@ mod bell;
 pub(crate) mod clock;
 mod codec;
 mod connection;
+mod door;
 mod engine;
 mod link;
 mod outbox;
@@ -28,6 +29,7 @@ use std::{
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
+use rustix::process::setpriority_process;
 use sidetone_proto::CallConfig;
 
 use crate::{admission::Networks, event::Codec, stats::CallSummary};
@@ -101,6 +103,8 @@ pub(crate) struct MediaShared {
     pub(crate) listening: AtomicBool,
     /// Connections that have said their UUID and are not closed, though the call may be over.
     pub(crate) answered: AtomicUsize,
+    /// The system lets the media threads go before others.
+    pub(crate) prioritised: AtomicBool,
     pub(crate) tally: Tally,
 }
 
@@ -184,6 +188,7 @@ impl Media {
             draining: AtomicBool::new(false),
             listening: AtomicBool::new(true),
             answered: AtomicUsize::new(0),
+            prioritised: AtomicBool::new(true),
             tally: Tally::default(),
         });
         let handles = (0..count.max(1))
@@ -227,6 +232,10 @@ impl Media {
     }
 }
 
+/// Of a media thread: it goes before whatever else wants its processor, and is soon done. Not a real-time
+/// priority, under which a fault of ours could lock the machine up.
+const NICENESS: i32 = -11;
+
 /// What a media thread begins with. The rest it makes itself: a ring belongs to the thread that made it.
 struct Setup {
     handle: MediaHandle,
@@ -238,6 +247,10 @@ struct Setup {
 impl Setup {
     /// Runs a media thread to its end, and says first whether it could start.
     fn run(self, ready: &SyncSender<io::Result<()>>) {
+        if let Err(error) = setpriority_process(None, NICENESS) {
+            self.shared.prioritised.store(false, Ordering::Release);
+            tracing::info!(%error, "media threads run at ordinary priority");
+        }
         let bell = Arc::clone(&self.handle.0.bell);
         if self.shared.config.engine.is_io_uring() {
             match Uring::new(bell) {

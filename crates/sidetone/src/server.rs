@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     net::{SocketAddr, TcpListener},
+    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -215,7 +216,18 @@ impl Server {
     ///
     /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
     /// this returns. All calls of [`Builder::on_call_end`] are over by then.
-    pub async fn serve(mut self, handler: impl Handler) -> Result<(), ServeError> {
+    pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
+        // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
+        // go from one thread to the other and back. The set ends it if this is dropped.
+        let mut serving = JoinSet::new();
+        serving.spawn(self.serve_all(handler));
+        match serving.join_next().await {
+            Some(Err(failed)) if failed.is_panic() => resume_unwind(failed.into_panic()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn serve_all(mut self, handler: impl Handler) {
         self.at_drop = EndWanted::Finish;
         let handler = Arc::new(handler);
         let mut handling = JoinSet::new();
@@ -234,7 +246,6 @@ impl Server {
         handling.abort_all();
         settle(&mut handling).await;
         settle(&mut self.telling).await;
-        Ok(())
     }
 
     /// The next call past the admission hook. `None` when the media threads are gone.
@@ -466,6 +477,7 @@ impl ServerHandle {
             turned_away: read(&tally.turned_away),
             without_identity: read(&tally.without_identity),
             out_of_descriptors: read(&tally.out_of_descriptors),
+            prioritised: self.media.prioritised.load(Ordering::Acquire),
         }
     }
 }

@@ -77,4 +77,7 @@ pub struct ServerStats {
     /// Connections ended at once because the process had no descriptors left: raise the limit
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).
     pub out_of_descriptors: usize,
+    /// Whether the system lets the media threads go before others, as they ask for when they start. If not,
+    /// frames are later where the machine is busy: allow it with `LimitNICE=-11` in systemd, or `CAP_SYS_NICE`.
+    pub prioritised: bool,
 }

@@ -19,8 +19,11 @@ const LINEAR: std::ops::Range<u32> = 12_800..19_600;
 /// Turns the payload of kind `0x10` into linear samples.
 #[derive(Debug)]
 pub(crate) enum InboundCodec {
-    /// Linear, and looked at until it is sure that it is.
-    Slin(Option<Box<Watch>>),
+    /// Linear, as far as anybody knows before the first frame.
+    Expected,
+    /// Taken for linear, and looked at until that is sure.
+    Watched(Box<Watch>),
+    Linear,
     Companded(Law),
     Undecided(Box<Undecided>),
     /// Compressed: nothing that an application could hear.
@@ -45,7 +48,7 @@ pub(crate) struct Undecided {
 impl InboundCodec {
     pub(crate) fn new(codec: Codec) -> Self {
         match codec {
-            Codec::Slin => Self::Slin(Some(Box::default())),
+            Codec::Slin => Self::Expected,
             Codec::Ulaw => Self::Companded(Law::Ulaw),
             Codec::Alaw => Self::Companded(Law::Alaw),
             Codec::Auto => Self::Undecided(Box::default()),
@@ -59,7 +62,7 @@ impl InboundCodec {
     /// What this call's codec is, as far as it is known.
     pub(crate) fn codec(&self) -> Codec {
         match self {
-            Self::Slin(_) => Codec::Slin,
+            Self::Expected | Self::Watched(_) | Self::Linear => Codec::Slin,
             Self::Companded(Law::Ulaw) => Codec::Ulaw,
             Self::Companded(Law::Alaw) => Codec::Alaw,
             Self::Undecided(_) | Self::Unsupported => Codec::Auto,
@@ -76,17 +79,20 @@ impl InboundCodec {
         batch: &mut Batch,
     ) {
         match self {
-            Self::Slin(watch) => {
-                if let Some(watching) = watch
-                    && let Some(notice) = watching.look(age, bytes)
-                {
-                    *watch = None;
+            Self::Expected => {
+                *self = Self::Watched(Box::default());
+                self.receive(age, now, offset, bytes, batch);
+            }
+            Self::Watched(watch) => {
+                if let Some(notice) = watch.look(age, bytes) {
                     if let Some(mismatch) = notice {
                         batch.push(Entry::Codec(mismatch));
                     }
+                    *self = Self::Linear;
                 }
                 push_linear(bytes, offset, now, batch);
             }
+            Self::Linear => push_linear(bytes, offset, now, batch),
             Self::Companded(law) => push_companded(*law, bytes, offset, now, batch),
             Self::Undecided(undecided) => {
                 if let Some(decided) = undecided.receive(age, now, offset, bytes, batch) {
@@ -123,7 +129,7 @@ impl Undecided {
         self.hold(offset, now, bytes);
         let (notice, decided) = match self.detector.push(age, bytes) {
             Verdict::Undecided => return None,
-            Verdict::Slin => (CodecNotice::Decided(Codec::Slin), InboundCodec::Slin(None)),
+            Verdict::Slin => (CodecNotice::Decided(Codec::Slin), InboundCodec::Linear),
             Verdict::Ulaw => (
                 CodecNotice::Decided(Codec::Ulaw),
                 InboundCodec::Companded(Law::Ulaw),
@@ -144,8 +150,8 @@ impl Undecided {
             begin += length;
             match &decided {
                 InboundCodec::Companded(law) => push_companded(*law, bytes, offset, arrived, batch),
-                InboundCodec::Slin(_) => push_linear(bytes, offset, arrived, batch),
-                InboundCodec::Undecided(_) | InboundCodec::Unsupported => {}
+                InboundCodec::Linear => push_linear(bytes, offset, arrived, batch),
+                _ => {}
             }
         }
         Some(decided)

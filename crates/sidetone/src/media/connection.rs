@@ -13,25 +13,18 @@ use rustix::io::Errno;
 use sidetone_proto::{
     CallMachine, Cleared, EndReason, Io, Mark, Notice, PeerErrors, Phase, Rate, Received, Time,
 };
-use socket2::SockRef;
 use uuid::Uuid;
 
 use super::{
     EndWanted, Key, Link, MediaHandle, MediaShared, SharedLink,
     batch::{Batch, Entry},
     codec::{InboundCodec, push_samples},
+    door,
     engine::Sent,
     outbox::Destination,
     tap::{Side, Taps},
 };
 use crate::{error::CallError, stats::CallSummary};
-
-/// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
-/// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).
-const KERNEL_BUFFER: Duration = Duration::from_millis(100);
-
-/// We write every 20 ms, so a peer that acknowledges nothing for so long is gone.
-const PEER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The handler sees its call's counters this fresh.
 const PUBLISH_EVERY: u32 = 10;
@@ -105,12 +98,8 @@ impl Connection {
         peer: SocketAddr,
         now: Time,
         shared: &MediaShared,
-    ) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
-        let connection = Self {
+    ) -> Self {
+        Self {
             stream,
             tick: None,
             waits_for_room: false,
@@ -128,9 +117,7 @@ impl Connection {
             progress: false,
             kernel_rate: Rate::default(),
             farewell: Farewell::Unsaid,
-        };
-        connection.limit_kernel_buffer();
-        Ok(connection)
+        }
     }
 
     pub(crate) fn deadline(&self) -> Time {
@@ -287,7 +274,7 @@ impl Connection {
         }
         if self.machine.rate() != self.kernel_rate {
             self.kernel_rate = self.machine.rate();
-            self.limit_kernel_buffer();
+            door::limit_kernel_buffer(&self.stream, self.kernel_rate);
             if let Some(link) = &self.link {
                 link.set_rate(self.kernel_rate);
             }
@@ -514,13 +501,6 @@ impl Connection {
                     .fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    fn limit_kernel_buffer(&self) {
-        let rate = self.kernel_rate;
-        let bytes = rate.samples_in(KERNEL_BUFFER) * 2;
-        // Without it only a peer that stops reading hears older audio than it should.
-        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes as u32);
     }
 }
 

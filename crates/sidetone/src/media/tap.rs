@@ -141,8 +141,8 @@ impl TapWriter {
 /// All who listen in on one call.
 #[derive(Debug, Default)]
 pub(crate) struct Taps {
-    recording: Option<TapWriter>,
-    monitor: Option<TapWriter>,
+    recording: Option<Box<TapWriter>>,
+    monitor: Option<Box<TapWriter>>,
 }
 
 impl Taps {
@@ -152,7 +152,7 @@ impl Taps {
             Purpose::Recording => &mut self.recording,
             Purpose::Monitor => &mut self.monitor,
         };
-        *place = Some(TapWriter::new(tap));
+        *place = Some(Box::new(TapWriter::new(tap)));
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
@@ -163,11 +163,12 @@ impl Taps {
 
     /// Says that nothing more comes; false if that has to be said again.
     pub(crate) fn try_end(&mut self) -> bool {
-        self.all().all(TapWriter::try_end)
+        self.all().all(|tap| tap.try_end())
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut TapWriter> {
-        self.recording.iter_mut().chain(&mut self.monitor)
+        let taps = self.recording.iter_mut().chain(&mut self.monitor);
+        taps.map(Box::as_mut)
     }
 }
 

@@ -14,6 +14,7 @@ use slotmap::SlotMap;
 use super::{
     Key, MediaHandle, MediaShared, Order, clock,
     connection::{Connection, Desk, Tools},
+    door,
     engine::{Engine, Pace, Report},
     wheel::Wheel,
 };
@@ -66,7 +67,7 @@ impl<E: Engine> MediaThread<E> {
         shared: Arc<MediaShared>,
     ) -> io::Result<Self> {
         if let Some(listener) = &listener {
-            listener.set_nonblocking(true)?;
+            door::prepare(listener)?;
             engine.listen(listener)?;
         }
         Ok(Self {
@@ -302,7 +303,7 @@ impl<E: Engine> MediaThread<E> {
             let Some(listener) = &self.listener else {
                 return;
             };
-            match listener.accept() {
+            match door::accept(listener) {
                 Ok((stream, peer)) => {
                     self.shared
                         .tally
@@ -338,27 +339,19 @@ impl<E: Engine> MediaThread<E> {
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        // Nothing is logged here: whoever takes log lines may block.
-        let Ok(connection) = Connection::new(stream, peer, now, &self.shared) else {
-            self.lose_one();
-            return;
-        };
+        let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
         match self.engine.watch(key, &connection.stream) {
             Ok(()) => self.serve(key, now),
+            // It was gone before it could be set up. Nothing is logged here: whoever takes log lines may block.
             Err(_) => {
                 self.connections.remove(key);
-                self.lose_one();
+                self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
+                let lost = &self.shared.tally.without_identity;
+                lost.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    /// A connection was gone before it could be set up.
-    fn lose_one(&self) {
-        self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
-        let lost = &self.shared.tally.without_identity;
-        lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would
