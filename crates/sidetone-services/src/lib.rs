@@ -14,6 +14,10 @@ pub mod openai;
 #[cfg(feature = "vosk")]
 pub mod vosk;
 #[cfg(feature = "_websocket")]
+#[cfg_attr(
+    not(feature = "deepgram"),
+    allow(dead_code, reason = "only Deepgram is told anything in the request")
+)]
 mod websocket;
 
 pub use heard::{Ear, Heard, Word, speak, spoken, text};
