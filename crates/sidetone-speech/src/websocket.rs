@@ -4,8 +4,8 @@ use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Uri};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_websockets::{
-    ClientBuilder, CloseCode, Connector, Error, Limits, MaybeTlsStream, Message, Payload,
-    WebSocketStream, upgrade,
+    ClientBuilder, Connector, Error, Limits, MaybeTlsStream, Message, Payload, WebSocketStream,
+    upgrade,
 };
 
 use crate::{SpeechError, tls};
@@ -166,10 +166,14 @@ impl Connection {
     }
 
     /// Ends it without waiting for the other side to agree.
+    #[cfg(feature = "vosk")]
     pub(crate) async fn close(mut self) {
         // Everything is said: whether it hears of the end changes nothing.
         let _ = self
-            .send(Message::close(Some(CloseCode::NORMAL_CLOSURE), ""))
+            .send(Message::close(
+                Some(tokio_websockets::CloseCode::NORMAL_CLOSURE),
+                "",
+            ))
             .await;
     }
 
