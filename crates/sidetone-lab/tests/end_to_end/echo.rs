@@ -76,11 +76,22 @@ impl Echo {
     /// All that was said came back bit by bit in one piece, now that the call is over, but for what the machine disturbed: each
     /// disturbance can leave a hole, and a frame too many that is dropped later. Whatever broke, the server has counted.
     pub(crate) async fn is_exact(&mut self, said: &[i16], heard: &[i16]) -> anyhow::Result<()> {
+        self.is_exact_but_for(0, said, heard).await
+    }
+
+    /// The same, with so many stalls more that only the caller noticed.
+    pub(crate) async fn is_exact_but_for(
+        &mut self,
+        stalls: usize,
+        said: &[i16],
+        heard: &[i16],
+    ) -> anyhow::Result<()> {
         let ended = self.served.ended().await?;
         let counted = ended.counters;
         // By the live source, or because the handler was late.
         let dropped = counted.live_dropped + ended.lagged;
-        let (runs, disturbances) = (exact_runs(said, heard), self.disturbances());
+        let runs = exact_runs(said, heard);
+        let disturbances = self.disturbances() + stalls;
         let whole: usize = runs.iter().map(|run| run.length.min(said.len())).sum();
         let (breaks, lost) = (
             runs.len().saturating_sub(1),
