@@ -198,6 +198,21 @@ impl Report {
         (offset.as_secs_f64() + (sample - from) as f64 / 8e3, at)
     }
 
+    /// For each final transcript: how long after the end of its last word was heard, it was there.
+    fn delays(&self) -> impl Iterator<Item = f64> {
+        self.events.iter().filter_map(|(at, event)| {
+            let SpeechEvent::Transcript(transcript) = event else {
+                return None;
+            };
+            let last = transcript.words.last().filter(|_| transcript.is_final)?;
+            let next = self
+                .frames
+                .partition_point(|(_, offset, _)| *offset <= last.end);
+            let (.., heard) = self.frames[next.max(1) - 1];
+            Some((*at - heard).as_secs_f64() * 1e3)
+        })
+    }
+
     fn has_interim_between(&self, began: Instant, ended: Instant) -> bool {
         self.events.iter().any(|(at, event)| {
             let interim = matches!(event, SpeechEvent::Transcript(it) if !it.is_final);
@@ -228,6 +243,8 @@ struct Totals {
     /// How far the times of the words that both heard are apart, in milliseconds.
     apart: Vec<f64>,
     words_in_files: usize,
+    /// From the end of speech to the final transcript, in milliseconds.
+    delays: Vec<f64>,
 }
 
 impl Totals {
@@ -238,6 +255,7 @@ impl Totals {
         self.wrong_in_files += align(&reference, direct).edits;
         self.wrong_in_calls += align(&reference, &called).edits;
         self.words_in_files += direct.len();
+        self.delays.extend(report.delays());
 
         let in_file = end_to_end(part).1;
         let mut in_call = Vec::new();
@@ -276,6 +294,13 @@ impl Totals {
         eprintln!(
             "    {} of {} prompts had an interim transcript while they played",
             self.with_interim, self.prompts
+        );
+        self.delays.sort_by(f64::total_cmp);
+        let delay = |hundredths: usize| self.delays[(self.delays.len() - 1) * hundredths / 100];
+        eprintln!(
+            "    from the end of speech to its final transcript: {:.0} ms in the median, {:.0} ms for 95 %",
+            delay(50),
+            delay(95)
         );
         self.apart.sort_by(f64::total_cmp);
         let compared = self.apart.len() / 2;
