@@ -244,15 +244,16 @@ struct Ending {
 impl Ending {
     async fn on(self, mut signals: Signals) {
         signals.next().await;
-        self.teller.tell(Event::ShuttingDown {
-            running: self.handle.calls().len(),
-            grace_ms: self.grace.as_millis() as u64,
-        });
         match self.inherited {
             // systemd keeps the socket: new calls wait there for the next process.
             true => self.handle.hand_over(self.grace),
             false => self.handle.shutdown(self.grace),
         }
+        // Not before it is so: who reads this may place a call at once.
+        self.teller.tell(Event::ShuttingDown {
+            running: self.handle.calls().len(),
+            grace_ms: self.grace.as_millis() as u64,
+        });
         let second = signals.next().await;
         std::process::exit(128 + second);
     }
