@@ -585,7 +585,8 @@ impl CallMachine {
                 self.live.clear();
                 rate
             }
-            None => match self.live.pull(now, pcm) {
+            // By the slot's own time: one that is written late does not make its audio early.
+            None => match self.live.pull(self.pacer.next().min(now), pcm) {
                 Pulled::Audio(rate) => rate,
                 Pulled::Underrun(rate) => {
                     notices(Notice::Underrun);

@@ -214,6 +214,25 @@ fn ten_minutes_of_echo_with_asterisks_jitter_are_bit_exact_from_the_first_frame(
 }
 
 #[test]
+fn a_slot_that_is_late_makes_no_frame_look_like_one_too_many() {
+    for phase in 0..20 {
+        let mut world = World::new();
+        for n in 0..200 {
+            world.run_to(at(20 * n + phase));
+            let sound = ramp(n as usize * 160, 160);
+            world.call.live().push(world.now, Rate::Slin, &sound);
+            if n == 100 {
+                world.stall(ms(19));
+                world.turn();
+            }
+        }
+        world.run(ms(100));
+        assert_eq!(world.call.counters().live_dropped, 0, "{phase}");
+        assert!(world.sound() == ramp(0, 200 * 160), "{phase}");
+    }
+}
+
+#[test]
 fn a_settled_echo_turns_round_in_5_ms_and_within_3_ms_of_the_jitter() {
     for seed in 40..50 {
         let settled = |outcome: &Outcome| {
