@@ -399,20 +399,9 @@ impl CallHandle {
 
     pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
         let tap = Arc::new(Tap::default());
-        loop {
-            let shared = Arc::clone(&tap);
-            let submitted = self
-                .link
-                .submit(self.link.generation(), Duration::ZERO, |outbox| {
-                    outbox.tap(purpose, shared)
-                });
-            match submitted.map_err(PlayError::from) {
-                Ok(()) => return Ok(tap),
-                // Somebody cleared at this moment.
-                Err(PlayError::Cleared) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let shared = Arc::clone(&tap);
+        self.link.order(|outbox| outbox.tap(purpose, shared))?;
+        Ok(tap)
     }
 
     pub(crate) fn began(&self) -> Time {

@@ -61,11 +61,8 @@ impl LiveLine {
     /// }
     /// ```
     pub fn set_cushion(&self, cushion: Duration) {
-        let _ = self
-            .link
-            .submit(self.link.generation(), Duration::ZERO, |outbox| {
-                outbox.live_cushion(cushion)
-            });
+        // After the end of the call there is nothing that could wait.
+        let _ = self.link.order(|outbox| outbox.live_cushion(cushion));
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {

@@ -130,11 +130,7 @@ impl Player {
     /// or nothing more came for as long as the cushion is. It keeps speech whole that is synthesised in
     /// uneven pieces, at the price of starting that much later. It holds for the whole call.
     pub fn set_cushion(&mut self, cushion: Duration) -> Result<(), PlayError> {
-        Ok(self
-            .link
-            .submit(self.link.generation(), Duration::ZERO, |outbox| {
-                outbox.cushion(cushion)
-            })?)
+        Ok(self.link.order(|outbox| outbox.cushion(cushion))?)
     }
 
     /// Waits until nothing is queued on this call any more: it was played, or cleared.

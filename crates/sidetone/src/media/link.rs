@@ -151,6 +151,16 @@ impl Link {
         Ok(())
     }
 
+    /// Orders something that no clearing concerns, unless the call is over.
+    pub(crate) fn order(&self, fill: impl FnOnce(&mut Outbox)) -> Result<(), NotSubmitted> {
+        if self.ended().is_some() {
+            return Err(NotSubmitted::Closed);
+        }
+        fill(&mut self.outbox.lock());
+        self.outbox_filled.store(true, Ordering::Release);
+        Ok(())
+    }
+
     /// Voids everything queued so far and returns the number of this clearing.
     pub(crate) fn clear(&self) -> u64 {
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
