@@ -202,7 +202,7 @@ impl Dialog {
                 said = self.connection.next() => match said? {
                     Said::Text(text) => self.hear(&text).await?,
                     Said::Closed(1000, _) if ended => return Ok(()),
-                    Said::Closed(code, reason) => return Err(self.closed(code, &reason)),
+                    Said::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
                 }
             }
         }
@@ -229,15 +229,8 @@ impl Dialog {
         self.connection.send_binary(bytes).await?;
         // It gives final results for silence, too: without one this was not heard.
         let sent = self.audio.on_call(self.audio.taken());
-        self.transcripts
-            .tell(Transcript::new("", false, sent, sent))
-            .await;
+        self.transcripts.expect(sent);
         Ok(())
-    }
-
-    fn closed(&self, code: u16, reason: &str) -> SpeechError {
-        let reason = format!("the service closed it: {code} {reason}");
-        self.connection.broken(reason.trim_end().into())
     }
 
     async fn hear(&mut self, text: &str) -> Result<(), SpeechError> {
@@ -258,8 +251,7 @@ impl Dialog {
         }
         if is_final {
             // What comes after its last word up to here was heard as silence.
-            let settled = Transcript::new("", true, until, until);
-            self.transcripts.tell(settled).await;
+            self.transcripts.settle(until);
         }
         Ok(())
     }

@@ -148,10 +148,7 @@ impl Dialog {
     async fn hear(&mut self, said: Said) -> Result<(), SpeechError> {
         let text = match said {
             Said::Text(text) => text,
-            Said::Closed(code, reason) => {
-                let reason = format!("the server closed it: {code} {reason}");
-                return Err(self.connection.broken(reason.trim_end().into()));
-            }
+            Said::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
         };
         let reply: Reply = serde_json::from_str(&text).map_err(|error| {
             self.connection
@@ -174,8 +171,7 @@ impl Dialog {
                     .tell(self.final_transcript(text, &result, until))
                     .await;
                 // What comes after its last word up to here was heard as silence.
-                let settled = Transcript::new("", true, until, until);
-                self.transcripts.tell(settled).await;
+                self.transcripts.settle(until);
                 self.spoken = until;
             }
         }

@@ -205,6 +205,12 @@ impl Connection {
         }
     }
 
+    /// It closed the connection before everything was said.
+    pub(crate) fn closed(&self, code: u16, reason: &str) -> SpeechError {
+        let reason = format!("the service closed it: {code} {reason}");
+        self.broken(reason.trim_end().into())
+    }
+
     pub(crate) fn broken(&self, reason: String) -> SpeechError {
         SpeechError::Broken {
             service: self.service,

@@ -21,7 +21,7 @@ use super::{
     reply::{self, Settled},
     request,
 };
-use crate::{Audio, SpeechError, Transcript, Transcripts};
+use crate::{Audio, SpeechError, Transcripts};
 
 /// As long as Google advises; at 48 kHz it is 9600 bytes of the 15 kB that a request may have.
 const PIECE: Duration = Duration::from_millis(100);
@@ -106,7 +106,7 @@ impl<'a> Stream<'a> {
                     Some(Ok(reply)) => self.hear(reply, transcripts).await,
                     Some(Err(status)) => {
                         if died_unnoticed(&status) {
-                            self.doubt(transcripts).await;
+                            self.doubt(transcripts);
                         }
                         return self.ended(&status);
                     }
@@ -169,23 +169,17 @@ impl<'a> Stream<'a> {
         self.settled = until;
         self.speech = false;
         transcripts.tell(transcript).await;
-        transcripts
-            .tell(Transcript::new("", true, until, until))
-            .await;
+        transcripts.settle(until);
     }
 
     /// Has the latest audio heard again, although nothing told of speech in it.
-    async fn doubt(&mut self, transcripts: &mut Transcripts) {
+    fn doubt(&self, transcripts: &Transcripts) {
         let sent = self.audio.on_call(self.audio.taken());
         let from = sent.saturating_sub(UNNOTICED);
         if !self.speech && from > self.settled {
-            transcripts
-                .tell(Transcript::new("", true, from, from))
-                .await;
+            transcripts.settle(from);
         }
-        transcripts
-            .tell(Transcript::new("", false, from, sent))
-            .await;
+        transcripts.expect(sent);
     }
 
     /// Ends the stream where nothing follows, and tells its last results.
@@ -224,8 +218,7 @@ impl<'a> Stream<'a> {
         }
         if cut {
             // There is speech behind that.
-            let rest = Transcript::new("", false, self.settled, sent);
-            transcripts.tell(rest).await;
+            transcripts.expect(sent);
         }
         tracing::debug!(at = ?sent, again = ?transcripts.settled(), "the next stream");
         self.audio
