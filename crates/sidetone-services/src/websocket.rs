@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
+use percent_encoding::percent_decode_str;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -174,7 +175,10 @@ impl Request {
         Self {
             path: path.into(),
             parameters: parameters
-                .map(|(name, value)| (name.into(), decoded(value)))
+                .map(|(name, value)| {
+                    let value = percent_decode_str(value).decode_utf8_lossy();
+                    (name.into(), value.into_owned())
+                })
                 .collect(),
             headers: headers
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.into()))
@@ -186,25 +190,6 @@ impl Request {
         let found = self.parameters.iter().find(|(it, _)| it == name);
         found.map(|(_, value)| value.as_str())
     }
-}
-
-/// Undoes percent encoding.
-fn decoded(value: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = value.as_bytes();
-    while let [first, others @ ..] = rest {
-        let code = others.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        let code = code.and_then(|it| u8::from_str_radix(it, 16).ok());
-        rest = others;
-        match (first, code) {
-            (b'%', Some(code)) => {
-                bytes.push(code);
-                rest = &others[2..];
-            }
-            (first, _) => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn serve(rules: Arc<impl Rules>, stream: TcpStream, mut trouble: watch::Receiver<Trouble>) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::{
     select,
@@ -17,6 +18,12 @@ use crate::{
 
 const ADDRESS: &str = "wss://api.deepgram.com/v1/listen";
 const MODEL: &str = "nova-3";
+/// What a value in an address can't hold as it is (RFC 3986).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// A piece of audio.
 const PIECE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// A connection is closed when nothing was sent for 10 s; the service wants to be told every 3 to 5 s.
@@ -124,7 +131,7 @@ impl Deepgram {
         let language = self.language.iter().map(|it| ("language", it));
         let phrases = self.phrases.iter().map(|it| (phrase, it));
         for (name, value) in model.chain(language).chain(phrases) {
-            query = format!("{query}&{name}={}", encoded(value));
+            query = format!("{query}&{name}={}", utf8_percent_encode(value, ENCODED));
         }
         query
     }
@@ -132,20 +139,6 @@ impl Deepgram {
     fn headers(&self) -> [(HeaderName, HeaderValue); 1] {
         [(AUTHORIZATION, self.authorization.clone())]
     }
-}
-
-/// In percent encoding.
-fn encoded(value: &str) -> String {
-    let mut encoded = String::new();
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 impl Recognizer for Deepgram {
