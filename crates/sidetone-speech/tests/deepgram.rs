@@ -31,12 +31,7 @@ async fn words_come_with_their_times_in_every_encoding() {
         let call = Call::of(12, format);
         let told = call.run(deepgram(&server)).await;
         told.assert_words(&call.words);
-        let first = told.finals().next().unwrap();
-        assert_eq!(
-            (first.text.as_str(), first.confidence),
-            ("a0 word0", Some(0.875))
-        );
-        assert!(told.transcripts().any(|it| !it.is_final && it.text == "a3"));
+        told.assert_text_and_interims(0.875);
     }
     assert_eq!(server.connections(), 4);
 }

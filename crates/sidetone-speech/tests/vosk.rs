@@ -16,12 +16,7 @@ async fn words_come_with_their_times_at_every_rate() {
         let call = Call::of(12, Format::linear(hz));
         let told = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
         told.assert_words(&call.words);
-        let first = told.finals().next().unwrap();
-        assert_eq!(
-            (first.text.as_str(), first.confidence),
-            ("a0 word0", Some(1.0))
-        );
-        assert!(told.transcripts().any(|it| !it.is_final && it.text == "a3"));
+        told.assert_text_and_interims(1.0);
     }
     assert_eq!(server.connections(), 3);
 }

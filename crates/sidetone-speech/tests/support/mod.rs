@@ -94,6 +94,16 @@ impl Told {
         })
     }
 
+    /// The first utterance is one text with this confidence, and of the fourth one its first word came alone.
+    pub(crate) fn assert_text_and_interims(&self, confidence: f32) {
+        let first = self
+            .finals()
+            .next()
+            .map(|it| (it.text.as_str(), it.confidence));
+        assert_eq!(first, Some(("a0 word0", Some(confidence))));
+        assert!(self.transcripts().any(|it| !it.is_final && it.text == "a3"));
+    }
+
     /// Every word once, within 5 ms of its place, and nothing lost.
     pub(crate) fn assert_words(&self, said: &[Word]) {
         let lost = |it: &&SpeechEvent| matches!(it, SpeechEvent::Lost { .. });
