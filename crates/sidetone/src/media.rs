@@ -10,6 +10,7 @@ mod door;
 mod engine;
 mod link;
 mod outbox;
+mod rush;
 mod tap;
 mod turn;
 mod wheel;

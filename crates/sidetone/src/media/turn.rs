@@ -16,21 +16,17 @@ use super::{
     connection::{Connection, Desk, Tools},
     door,
     engine::{Engine, Pace, Report},
+    rush::Rush,
     wheel::Wheel,
 };
 
 /// Connections accepted in one turn at most, so that a rush of new calls does not make the others late.
 const ACCEPTS_A_TURN: usize = 64;
 
-/// From so many connections on, what happens within a tick is one turn.
-const MANY: usize = 50;
-
-/// The tick. Answering at once costs a wake-up and a system call or two a frame; a tick shares them among all
-/// that happens in it, for a delay that is small against the 20 ms of a frame.
+/// In a rush, what happens within a tick is one turn. Answering at once costs a wake-up and a system call or
+/// two a frame; a tick shares them among all that happens in it, for a delay that is small against the 20 ms
+/// of a frame.
 const TICK: Duration = Duration::from_millis(2);
-
-/// The rhythm in which a busy connection is served.
-const SLOT: Duration = Duration::from_millis(20);
 
 /// How soon a lock that was taken is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -51,6 +47,7 @@ pub(super) struct MediaThread<E> {
     reserve: Option<OwnedFd>,
     connections: SlotMap<Key, Box<Connection>>,
     wheel: Wheel<Key>,
+    rush: Rush,
     tools: Tools,
     /// The emptied other half of the list of connections to look at again.
     again: Vec<Key>,
@@ -70,6 +67,7 @@ impl<E: Engine> MediaThread<E> {
             door::prepare(listener)?;
             engine.listen(listener)?;
         }
+        let now = clock::now();
         Ok(Self {
             reserve: listener.is_some().then(reserve).transpose()?,
             handle,
@@ -78,7 +76,8 @@ impl<E: Engine> MediaThread<E> {
             engine,
             listener,
             connections: SlotMap::with_key(),
-            wheel: Wheel::new(clock::now()),
+            wheel: Wheel::new(now),
+            rush: Rush::new(now),
             tools: Tools::default(),
             again: Vec::new(),
             stop_at: None,
@@ -123,13 +122,11 @@ impl<E: Engine> MediaThread<E> {
 
     fn wait(&mut self) -> io::Result<()> {
         let now = clock::now();
-        let next = self.wheel.next().map(|next| next - now);
-        let again = (!self.tools.again.is_empty()).then_some(AGAIN);
-        let stop = self.stop_at.map(|latest| latest - now);
-        let timeout = next.into_iter().chain(again).chain(stop).min();
-        let is_busy =
-            self.connections.len() >= MANY && timeout.is_some_and(|timeout| timeout < SLOT);
-        if !is_busy {
+        if !self.rush.is_on(now) {
+            let next = self.wheel.next().map(|next| next - now);
+            let again = (!self.tools.again.is_empty()).then_some(AGAIN);
+            let stop = self.stop_at.map(|latest| latest - now);
+            let timeout = next.into_iter().chain(again).chain(stop).min();
             return self.engine.wait(timeout, Pace::AtOnce);
         }
         // Ticks of an absolute grid: a call's slots, 20 ms apart, are all as late against their deadlines.
@@ -142,6 +139,7 @@ impl<E: Engine> MediaThread<E> {
     fn hear_all(&mut self) {
         let now = clock::now();
         while let Some(report) = self.engine.next() {
+            self.rush.note();
             match report {
                 // What it was rung for is looked at in every turn.
                 Report::Bell => {}
@@ -237,6 +235,7 @@ impl<E: Engine> MediaThread<E> {
                 && connection.tick == Some(tick)
             {
                 connection.tick = None;
+                self.rush.note();
                 self.serve(key, now);
             }
         }
