@@ -107,7 +107,8 @@ impl Batch {
             dropped += 1;
             self.mark_lagged(index);
         }
-        if self.start > self.samples.len() / 2 {
+        // Every few frames: a call whose handler never reads holds little more than its limit.
+        if self.start > self.samples.len() / 8 {
             self.samples.drain(..self.start);
             self.start = 0;
         }
@@ -251,7 +252,7 @@ mod tests {
         });
         assert_eq!(lagged.sum::<u64>(), 99_990);
         assert!(
-            batch.samples.capacity() < 10_000,
+            batch.samples.capacity() < 2 * 1600,
             "{}",
             batch.samples.capacity()
         );
