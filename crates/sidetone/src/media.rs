@@ -52,7 +52,8 @@ slotmap::new_key_type! {
 /// How the media threads talk to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`; epoll without it.
+    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`. Without it, io_uring where
+    /// a trial of it works, else epoll: many containers refuse it, whatever the kernel's version says.
     #[default]
     Auto,
     /// Readiness and a system call for each read and write. Works everywhere.
@@ -61,10 +62,26 @@ pub enum Engine {
     IoUring,
 }
 
+/// Names the engine of a server that names none itself.
+const ENGINE: &str = "SIDETONE_ENGINE";
+
 impl Engine {
-    fn is_io_uring(self) -> bool {
-        let is_named = || std::env::var("SIDETONE_ENGINE").is_ok_and(|name| name == "io_uring");
-        self == Self::IoUring || (self == Self::Auto && is_named())
+    /// The engine that was named, by the program or in the environment; `Auto` if none was.
+    fn named(self) -> io::Result<Self> {
+        if self != Self::Auto {
+            return Ok(self);
+        }
+        match std::env::var_os(ENGINE) {
+            None => Ok(Self::Auto),
+            Some(name) if name == "epoll" => Ok(Self::Epoll),
+            Some(name) if name == "io_uring" => Ok(Self::IoUring),
+            Some(name) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "{ENGINE} is {name:?}: set it to `epoll` or `io_uring`, or unset it to have io_uring where it works"
+                ),
+            )),
+        }
     }
 }
 
@@ -106,6 +123,8 @@ pub(crate) struct MediaShared {
     pub(crate) answered: AtomicUsize,
     /// The system lets the media threads go before others.
     pub(crate) prioritised: AtomicBool,
+    /// All media threads run over io_uring.
+    pub(crate) io_uring: AtomicBool,
     pub(crate) tally: Tally,
 }
 
@@ -182,6 +201,7 @@ impl Media {
         arrivals: Box<dyn Arrivals>,
         count: usize,
     ) -> io::Result<Self> {
+        let engine = config.engine.named()?;
         let shared = Arc::new(MediaShared {
             config,
             arrivals,
@@ -190,6 +210,7 @@ impl Media {
             listening: AtomicBool::new(true),
             answered: AtomicUsize::new(0),
             prioritised: AtomicBool::new(true),
+            io_uring: AtomicBool::new(true),
             tally: Tally::default(),
         });
         let handles = (0..count.max(1))
@@ -202,6 +223,7 @@ impl Media {
                 handle: handle.clone(),
                 siblings: handles.clone(),
                 listener: listener.take(),
+                engine,
                 shared: Arc::clone(&shared),
             };
             let (ready, started) = mpsc::sync_channel(1);
@@ -242,6 +264,7 @@ struct Setup {
     handle: MediaHandle,
     siblings: Vec<MediaHandle>,
     listener: Option<TcpListener>,
+    engine: Engine,
     shared: Arc<MediaShared>,
 }
 
@@ -252,18 +275,29 @@ impl Setup {
             self.shared.prioritised.store(false, Ordering::Release);
             tracing::info!(%error, "media threads run at ordinary priority");
         }
-        let bell = Arc::clone(&self.handle.0.bell);
-        if self.shared.config.engine.is_io_uring() {
-            match Uring::new(bell) {
-                Ok(ring) => self.run_on(ring, ready),
-                Err(error) => report(ready, Err(error)),
+        let ring = match self.engine {
+            Engine::Epoll => None,
+            Engine::IoUring | Engine::Auto => Some(Uring::new(self.bell())),
+        };
+        match ring {
+            Some(Ok(ring)) => return self.run_on(ring, ready),
+            Some(Err(error)) if self.engine == Engine::IoUring => {
+                return report(ready, Err(error));
             }
-        } else {
-            match Epoll::new(bell) {
-                Ok(epoll) => self.run_on(epoll, ready),
-                Err(error) => report(ready, Err(error)),
+            Some(Err(error)) => {
+                tracing::info!(%error, "io_uring can't be had; media threads run over epoll");
             }
+            None => {}
         }
+        self.shared.io_uring.store(false, Ordering::Release);
+        match Epoll::new(self.bell()) {
+            Ok(epoll) => self.run_on(epoll, ready),
+            Err(error) => report(ready, Err(error)),
+        }
+    }
+
+    fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.handle.0.bell)
     }
 
     fn run_on(self, engine: impl engine::Engine, ready: &SyncSender<io::Result<()>>) {

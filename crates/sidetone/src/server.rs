@@ -478,6 +478,7 @@ impl ServerHandle {
             without_identity: read(&tally.without_identity),
             out_of_descriptors: read(&tally.out_of_descriptors),
             prioritised: self.media.prioritised.load(Ordering::Acquire),
+            io_uring: self.media.io_uring.load(Ordering::Acquire),
         }
     }
 }

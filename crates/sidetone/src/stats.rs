@@ -80,4 +80,6 @@ pub struct ServerStats {
     /// Whether the system lets the media threads go before others, as they ask for when they start. If not,
     /// frames are later where the machine is busy: allow it with `LimitNICE=-11` in systemd, or `CAP_SYS_NICE`.
     pub prioritised: bool,
+    /// Whether the media threads run over io_uring; else they run over epoll. See [`Engine`](crate::Engine).
+    pub io_uring: bool,
 }

@@ -121,3 +121,15 @@ fn a_word_too_few_or_too_many_is_told_in_one_line() {
         assert!(refusal(line).contains("--help"), "{line}");
     }
 }
+
+#[test]
+fn an_engine_that_nobody_knows_is_told_with_those_that_are_known() {
+    let output = sidetone(["echo", "--listen", "127.0.0.1:0"])
+        .env("SIDETONE_ENGINE", "iouring")
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("`epoll` or `io_uring`"), "{text}");
+}
