@@ -34,7 +34,7 @@ impl Rush {
         }
     }
 
-    /// Something happened: it was read, sent, asked for or due.
+    /// Something happened: a call began or ended, something was read or sent, a slot was due.
     pub(super) fn note(&mut self) {
         self.events = self.events.saturating_add(1);
     }

@@ -289,6 +289,7 @@ impl<E: Engine> MediaThread<E> {
 
     fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
+            self.rush.note();
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
@@ -338,6 +339,7 @@ impl<E: Engine> MediaThread<E> {
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
+        self.rush.note();
         let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
