@@ -23,11 +23,6 @@ use super::{
 /// Connections accepted in one turn at most, so that a rush of new calls does not make the others late.
 const ACCEPTS_A_TURN: usize = 64;
 
-/// In a rush, what happens within a tick is one turn. Answering at once costs a wake-up and a system call or
-/// two a frame; a tick shares them among all that happens in it, for a delay that is small against the 20 ms
-/// of a frame.
-const TICK: Duration = Duration::from_millis(2);
-
 /// How soon a lock that was taken is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
 
@@ -122,15 +117,14 @@ impl<E: Engine> MediaThread<E> {
 
     fn wait(&mut self) -> io::Result<()> {
         let now = clock::now();
-        if !self.rush.is_on(now) {
+        let Some(tick) = self.rush.tick(now) else {
             let next = self.wheel.next().map(|next| next - now);
             let again = (!self.tools.again.is_empty()).then_some(AGAIN);
             let stop = self.stop_at.map(|latest| latest - now);
             let timeout = next.into_iter().chain(again).chain(stop).min();
             return self.engine.wait(timeout, Pace::AtOnce);
-        }
-        // Ticks of an absolute grid: a call's slots, 20 ms apart, are all as late against their deadlines.
-        let tick = TICK.as_nanos() as u64;
+        };
+        let tick = tick.as_nanos() as u64;
         let rest = tick - now.as_nanos() % tick;
         self.engine
             .wait(Some(Duration::from_nanos(rest)), Pace::Batched)
