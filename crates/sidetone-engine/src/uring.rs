@@ -24,8 +24,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use slotmap::SecondaryMap;
 
-use super::{Arrival, Engine, Pace, Report, SEND_FLAGS, Sent};
-use crate::media::{Key, bell::Bell};
+use crate::{Arrival, Bell, Engine, Key, Pace, Report, SEND_FLAGS, Sent};
 use buffers::{ReceiveBuffers, SendBuffers};
 
 /// Requests that can wait to be submitted; a full queue is submitted early.
@@ -42,7 +41,7 @@ const GROUP: u16 = 0;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Completions over a ring, instead of readiness.
-pub(in crate::media) struct Uring {
+pub struct Uring {
     ring: IoUring,
     received: ManuallyDrop<ReceiveBuffers>,
     sending: ManuallyDrop<SendBuffers>,
@@ -119,7 +118,10 @@ impl Tag {
 impl Uring {
     /// A ring that has carried a message there and back: what a kernel, a container or a policy refuses
     /// shows here, whatever the kernel's version says.
-    pub(in crate::media) fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the system refuses any of that.
+    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
             .setup_clamp()

@@ -1,6 +1,10 @@
-//! The ways to talk to the kernel. A media thread does the same with either: wait, hear what happened, read
-//! what came, send what is due.
+//! The two ways to talk to the kernel about many connections, readiness ([`Epoll`]) and completions ([`Uring`]),
+//! behind one trait.
+//!
+//! A thread does the same with either: wait, hear what happened, read what came, send what is due. An engine
+//! belongs to the thread that made it; only its [`Bell`] is rung from elsewhere.
 
+mod bell;
 mod epoll;
 mod uring;
 
@@ -12,10 +16,15 @@ use std::{
 
 use rustix::{io::Errno, net::SendFlags};
 
-use super::Key;
+pub use bell::Bell;
+pub use epoll::Epoll;
+pub use uring::Uring;
 
-pub(super) use epoll::Epoll;
-pub(super) use uring::Uring;
+slotmap::new_key_type! {
+    /// A connection, as its owner names it. No key is given to a second one, so what is late for one that is gone
+    /// reaches nobody.
+    pub struct Key;
+}
 
 /// The end of record keeps the kernel from adding a message to one that it still holds, so that the limit on
 /// what it holds acts, message by message.
@@ -24,7 +33,7 @@ const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
     .union(SendFlags::EOR);
 
 /// One way to talk to the kernel, for one thread.
-pub(super) trait Engine {
+pub trait Engine {
     /// Reports from now on when there are connections to accept.
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
 
@@ -56,7 +65,7 @@ pub(super) trait Engine {
 
 /// How to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub enum Pace {
     /// Return as soon as anything happens.
     AtOnce,
     /// Let everything that happens before the time is up be one turn.
@@ -65,7 +74,7 @@ pub(super) enum Pace {
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Report {
+pub enum Report {
     /// Somebody rang the bell.
     Bell,
     /// There are connections to accept.
@@ -84,18 +93,23 @@ pub(super) enum Report {
 
 /// Where the bytes that came are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Arrival {
+pub enum Arrival {
     /// Still in the socket.
     InSocket,
     /// In a buffer of the engine's, until the next report is asked for.
-    InBuffer { buffer: u16, length: usize },
+    InBuffer {
+        /// Which one.
+        buffer: u16,
+        /// How many bytes of it.
+        length: usize,
+    },
     /// Nowhere: the stream is at its end, or broken.
     End(Option<Errno>),
 }
 
 /// What became of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub enum Sent {
     /// So many bytes are on their way.
     Now(usize),
     /// That will be reported.
