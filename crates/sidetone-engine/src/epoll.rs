@@ -16,7 +16,7 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use crate::{Arrival, Bell, Engine, Key, Pace, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 
 /// How many descriptors one wait reports at most; the others follow in the next turn.
 const EVENTS: usize = 1024;
@@ -59,6 +59,10 @@ impl Epoll {
 }
 
 impl Engine for Epoll {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
         Ok(epoll::add(
             &self.epoll,
@@ -135,7 +139,7 @@ impl Engine for Epoll {
                     return Some(Report::Writable(key));
                 }
                 self.writable = is_writable.then_some(key);
-                Report::Readable(key, Arrival::InSocket)
+                Report::Readable(key, Arrival(Place::InSocket))
             }
         })
     }

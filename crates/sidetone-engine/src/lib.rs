@@ -11,6 +11,7 @@ mod uring;
 use std::{
     io,
     net::{TcpListener, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,15 +33,43 @@ const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
     .union(SendFlags::NOSIGNAL)
     .union(SendFlags::EOR);
 
+/// The engine that the environment variable `SIDETONE_ENGINE` names, `epoll` or `io_uring`. Without it, completions
+/// where a trial of them works, and readiness elsewhere.
+///
+/// # Errors
+/// When the system refuses the engine that was named, or both.
+pub fn open(bell: Arc<Bell>) -> io::Result<Box<dyn Engine>> {
+    let named = std::env::var("SIDETONE_ENGINE").ok();
+    choose(named.as_deref(), bell, Uring::new)
+}
+
+fn choose<R: Engine + 'static>(
+    named: Option<&str>,
+    bell: Arc<Bell>,
+    try_ring: impl Fn(Arc<Bell>) -> io::Result<R>,
+) -> io::Result<Box<dyn Engine>> {
+    if named != Some("epoll") {
+        match try_ring(Arc::clone(&bell)) {
+            Ok(ring) => return Ok(Box::new(ring)),
+            Err(error) if named == Some("io_uring") => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(Box::new(Epoll::new(bell)?))
+}
+
 /// One way to talk to the kernel, for one thread.
 pub trait Engine {
+    /// What the environment variable `SIDETONE_ENGINE` calls it.
+    fn name(&self) -> &'static str;
+
     /// Reports from now on when there are connections to accept.
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
 
     /// Reports no more of these.
     fn stop_listening(&mut self, listener: &TcpListener);
 
-    /// Reports from now on what happens on a connection.
+    /// Reports from now on what happens on a connection, which may still be in the making.
     fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()>;
 
     /// Reports no more of a connection, and closes it.
@@ -91,18 +120,17 @@ pub enum Report {
     Broken(Key, Errno),
 }
 
+/// Something that came, to be read before the next report is asked for.
+#[derive(Debug)]
+pub struct Arrival(Place);
+
 /// Where the bytes that came are.
-#[derive(Clone, Copy, Debug)]
-pub enum Arrival {
+#[derive(Debug)]
+enum Place {
     /// Still in the socket.
     InSocket,
     /// In a buffer of the engine's, until the next report is asked for.
-    InBuffer {
-        /// Which one.
-        buffer: u16,
-        /// How many bytes of it.
-        length: usize,
-    },
+    InBuffer { buffer: u16, length: usize },
     /// Nowhere: the stream is at its end, or broken.
     End(Option<Errno>),
 }

@@ -24,7 +24,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use slotmap::SecondaryMap;
 
-use crate::{Arrival, Bell, Engine, Key, Pace, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 use buffers::{ReceiveBuffers, SendBuffers};
 
 /// Requests that can wait to be submitted; a full queue is submitted early.
@@ -52,7 +52,7 @@ pub struct Uring {
     unarmed: Vec<u32>,
     /// Requests that have not had their last completion.
     outstanding: usize,
-    /// The buffer that was lent by the last read.
+    /// The buffer of the last report.
     lent: Option<u16>,
     bell: Arc<Bell>,
     /// The descriptor of the listener while it is watched.
@@ -195,6 +195,10 @@ impl Uring {
 }
 
 impl Engine for Uring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
         self.listener = Some(listener.as_raw_fd());
         self.watch_listener();
@@ -302,14 +306,14 @@ impl Engine for Uring {
     }
 
     fn read(&mut self, arrival: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
-        match arrival {
-            Arrival::InBuffer { buffer, length } => {
-                self.lent = Some(buffer);
+        match arrival.0 {
+            Place::InBuffer { buffer, length } if self.lent == Some(buffer) => {
                 Ok(self.received.bytes(buffer, length))
             }
-            Arrival::End(None) => Ok(&[]),
-            Arrival::End(Some(error)) => Err(error),
-            Arrival::InSocket => Err(Errno::AGAIN),
+            Place::End(None) => Ok(&[]),
+            Place::End(Some(error)) => Err(error),
+            // Too late: the buffer has been given back.
+            Place::InBuffer { .. } | Place::InSocket => Err(Errno::AGAIN),
         }
     }
 }
@@ -368,9 +372,10 @@ impl Uring {
         if ended {
             seat.receiving = false;
         }
-        let arrival = match (outcome(result), cqueue::buffer_select(flags)) {
+        let place = match (outcome(result), cqueue::buffer_select(flags)) {
             (Ok(length), Some(buffer)) if length > 0 && !gone => {
-                Some(Arrival::InBuffer { buffer, length })
+                self.lent = Some(buffer);
+                Some(Place::InBuffer { buffer, length })
             }
             (_, Some(buffer)) => {
                 self.received.give_back(buffer);
@@ -379,17 +384,17 @@ impl Uring {
             // All buffers were taken, by a peer that floods or a turn that was long: nothing is lost, for
             // what has come is still in the socket.
             (Err(Errno::NOBUFS | Errno::CANCELED), None) => None,
-            (Ok(_), None) => Some(Arrival::End(None)),
-            (Err(error), None) => Some(Arrival::End(Some(error))),
+            (Ok(_), None) => Some(Place::End(None)),
+            (Err(error), None) => Some(Place::End(Some(error))),
         };
-        let over = matches!(arrival, Some(Arrival::End(_)));
+        let over = matches!(place, Some(Place::End(_)));
         if ended && !gone && !over {
             self.unarmed.push(index);
         }
         self.free_if_idle(index);
-        arrival
+        place
             .filter(|_| !gone)
-            .map(|arrival| Report::Readable(key, arrival))
+            .map(|place| Report::Readable(key, Arrival(place)))
     }
 }
 
