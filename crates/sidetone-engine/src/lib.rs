@@ -72,7 +72,7 @@ pub trait Engine {
     /// Reports from now on what happens on a connection, which may still be in the making.
     fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()>;
 
-    /// Reports no more of a connection, and closes it.
+    /// Reports no more of a connection, and closes it when what was taken over to be sent has been.
     fn dismiss(&mut self, key: Key, stream: TcpStream);
 
     /// Sends whole messages, or takes them over to be sent. Until that is reported, nothing else may be sent
@@ -144,4 +144,60 @@ pub enum Sent {
     Later,
     /// The connection is broken.
     Failed(Errno),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::thread;
+
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    use super::*;
+
+    fn bell() -> Arc<Bell> {
+        Arc::new(Bell::new().unwrap())
+    }
+
+    fn chosen(named: Option<&str>) -> io::Result<&'static str> {
+        choose(named, bell(), Uring::new).map(|engine| engine.name())
+    }
+
+    /// What becomes of a trial where a container's filter refuses a system call.
+    fn refusing(call: i64, test: impl FnOnce() + Send + 'static) {
+        let filter = SeccompFilter::new(
+            [(call, vec![])].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(Errno::PERM.raw_os_error() as u32),
+            std::env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        // It holds for one thread, to its end.
+        let thread = thread::spawn(move || {
+            apply_filter(&program).unwrap();
+            test();
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn where_a_ring_is_refused_there_is_epoll_unless_a_ring_was_asked_for() {
+        // io_uring_setup, io_uring_enter, io_uring_register: the same numbers on all architectures.
+        for call in 425..=427 {
+            refusing(call, || {
+                assert_eq!(chosen(None).unwrap(), "epoll");
+                assert!(chosen(Some("io_uring")).is_err());
+            });
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_named_is_taken() {
+        assert_eq!(chosen(Some("epoll")).unwrap(), "epoll");
+        if Uring::new(bell()).is_ok() {
+            assert_eq!(chosen(Some("io_uring")).unwrap(), "io_uring");
+            assert_eq!(chosen(None).unwrap(), "io_uring");
+        }
+    }
 }
