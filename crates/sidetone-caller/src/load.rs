@@ -19,20 +19,26 @@
 //!
 //! # How it sends
 //!
-//! Each call sends 20 ms of 8 kHz audio every 20 ms, on a grid of its own ([`Phases`]). From 1000 calls on,
-//! frames leave on a grid of 500 µs, so that one wake-up sends several; `send_lateness_us` in the report says how
-//! late the load itself was, and thereby whether its figures can be believed.
+//! Each call sends 20 ms of 8 kHz audio every 20 ms, on a grid of its own ([`Phases`]). Over io_uring where a trial
+//! of it works, all that is sent at a time is one system call; elsewhere, or where the environment variable
+//! `SIDETONE_ENGINE` says `epoll`, each frame is one. The report says which it was.
+//!
+//! With fewer than 200 calls, a frame leaves when it is due and is read when it comes; most of what such a load costs is
+//! waking up. From there on, it wakes up every 500 µs only, sends what has become due and reads what has come. So a frame
+//! can have come up to 500 µs before it counts as returned, and round trips and lateness are exact to that (`grid_us` in
+//! the report). `send_lateness_us` says how late the load itself was, and thereby whether its figures can be believed.
 //!
 //! # How a server's time is read
 //!
 //! From the run times that the scheduler keeps for each of its threads, in nanoseconds, at the beginning and
 //! the end of the measured time; over loopback, that includes the kernel's work of delivering what it sends.
 
-mod engine;
 mod error;
+mod exchange;
 mod frame;
 mod grid;
 mod limits;
+mod mouth;
 mod paced;
 mod phases;
 mod process;
@@ -142,10 +148,18 @@ impl Load {
     /// watch can't be read. What goes wrong with calls later is in the report.
     pub fn run(&self, mut progress: impl FnMut(&Progress)) -> Result<Report, LoadError> {
         self.check()?;
-        limits::raise_descriptors(self.calls)?;
+        limits::raise_descriptors(self.calls, self.descriptors_a_call())?;
         match self.mode {
             Mode::Setup => setup::run(self, &mut progress),
             _ => paced::run(self, &mut progress),
+        }
+    }
+
+    fn descriptors_a_call(&self) -> u64 {
+        match self.mode {
+            // The one before it may not be closed yet.
+            Mode::Setup => 2,
+            _ => 1,
         }
     }
 

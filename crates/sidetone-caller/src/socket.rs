@@ -51,7 +51,8 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-fn failure(source: io::Error, address: SocketAddr) -> CallerError {
+/// Why connecting failed.
+pub(crate) fn failure(source: io::Error, address: SocketAddr) -> CallerError {
     match source.kind() {
         io::ErrorKind::ConnectionRefused => CallerError::Refused(address),
         io::ErrorKind::TimedOut => CallerError::NotAccepted(address),

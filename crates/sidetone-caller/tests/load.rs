@@ -82,6 +82,19 @@ fn an_echo_gives_every_frame_back() {
 }
 
 #[test]
+fn many_calls_share_a_grid_and_the_report_says_so() {
+    let address = echo(|_, message| message.to_vec());
+    for phases in [Phases::Spread, Phases::Together] {
+        let report = run(&load(address, 200, Mode::Echo).phases(phases));
+        let frames = report.frames;
+        assert!(frames.sent >= 200 * 20, "{frames:?}");
+        assert_eq!((frames.returned, frames.lost), (frames.sent, 0));
+        assert_eq!(report.grid_us, Some(500.0));
+    }
+    assert_eq!(run(&load(address, 8, Mode::Echo)).grid_us, None);
+}
+
+#[test]
 fn what_an_echo_loses_doubles_and_damages_is_told_apart() {
     // Of ten frames it forgets one, doubles one, damages one, and puts silence beside one.
     let address = echo(|n, message| match n % 10 {

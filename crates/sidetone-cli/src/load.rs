@@ -244,8 +244,15 @@ fn table(report: &Report) -> String {
     let own = own.map_or(String::new(), |cost| format!("{cost:.2} µs CPU a frame, "));
     table.row(
         "this load",
-        format_args!("{own}{:.1} % of a core", report.load_cpu_percent),
+        format_args!(
+            "{own}{:.1} % of a core, over {}",
+            report.load_cpu_percent, report.engine
+        ),
     );
+    if let Some(grid) = report.grid_us {
+        let text = format_args!("times are exact to {grid:.0} µs, on which grid frames leave");
+        table.row("", text);
+    }
     table.times("sent late", report.send_lateness_us);
     table.0
 }

@@ -13,6 +13,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
+            "sidetone-engine",
         ],
     ),
     (
@@ -24,14 +25,22 @@ const HOUSE: &[(&str, &[&str])] = &[
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
+            "sidetone-engine",
         ],
     ),
     ("sidetone-speech", &["sidetone-audio"]),
     ("sidetone-services", &[]),
-    ("sidetone-caller", &["sidetone-audio", "sidetone-proto"]),
-    ("sidetone", &["sidetone-audio", "sidetone-proto"]),
+    (
+        "sidetone-caller",
+        &["sidetone-audio", "sidetone-proto", "sidetone-engine"],
+    ),
+    (
+        "sidetone",
+        &["sidetone-audio", "sidetone-proto", "sidetone-engine"],
+    ),
     ("sidetone-audio", &[]),
     ("sidetone-proto", &[]),
+    ("sidetone-engine", &[]),
 ];
 
 /// Crates that must not be below the ones named: what a library's user should not have to build.

@@ -2,12 +2,10 @@
 //! code runs here, and nothing here waits for any.
 
 mod batch;
-mod bell;
 pub(crate) mod clock;
 mod codec;
 mod connection;
 mod door;
-mod engine;
 mod link;
 mod outbox;
 mod rush;
@@ -31,23 +29,17 @@ use std::{
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
+use sidetone_engine::{Bell, Epoll, Uring};
 use sidetone_proto::CallConfig;
 
 use crate::{admission::Networks, event::Codec, stats::CallSummary};
-use bell::Bell;
-use engine::{Epoll, Uring};
 use turn::MediaThread;
 
 pub(crate) use batch::{Batch, Entry};
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::ClipOrder;
+pub(crate) use sidetone_engine::Key;
 pub(crate) use tap::{Purpose, Side, Tap, TapBuffer};
-
-slotmap::new_key_type! {
-    /// A connection on its media thread. A key is never used again, so a late order for a call that is
-    /// gone reaches nobody.
-    pub(crate) struct Key;
-}
 
 /// How the media threads talk to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -300,7 +292,7 @@ impl Setup {
         Arc::clone(&self.handle.0.bell)
     }
 
-    fn run_on(self, engine: impl engine::Engine, ready: &SyncSender<io::Result<()>>) {
+    fn run_on(self, engine: impl sidetone_engine::Engine, ready: &SyncSender<io::Result<()>>) {
         match MediaThread::new(
             self.handle,
             self.siblings,

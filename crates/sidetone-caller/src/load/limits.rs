@@ -6,10 +6,10 @@ use {
 /// For what this program has open beside its calls.
 const SPARE: u64 = 32;
 
-/// Raises the soft limit of descriptors as far as so many calls need.
-pub(super) fn raise_descriptors(calls: usize) -> Result<(), LoadError> {
+/// Raises the soft limit of descriptors as far as so many calls need, each of them so many.
+pub(super) fn raise_descriptors(calls: usize, each: u64) -> Result<(), LoadError> {
     let limits = getrlimit(Resource::Nofile);
-    let Some(current) = missing(limits, calls)? else {
+    let Some(current) = missing(limits, calls, each)? else {
         return Ok(());
     };
     let raised = Rlimit {
@@ -21,8 +21,8 @@ pub(super) fn raise_descriptors(calls: usize) -> Result<(), LoadError> {
 }
 
 /// What to raise it to, if anything.
-fn missing(limits: Rlimit, calls: usize) -> Result<Option<u64>, LoadError> {
-    let needed = calls as u64 + SPARE;
+fn missing(limits: Rlimit, calls: usize, each: u64) -> Result<Option<u64>, LoadError> {
+    let needed = calls as u64 * each + SPARE;
     match limits.maximum {
         Some(limit) if limit < needed => Err(LoadError::Descriptors {
             calls,
@@ -47,15 +47,16 @@ mod tests {
     #[test]
     fn the_limit_is_raised_only_when_it_is_too_low() {
         let low = limits(Some(1024), Some(20_000));
-        assert_eq!(missing(low, 100).unwrap(), None);
-        assert_eq!(missing(low, 1000).unwrap(), Some(1032));
-        assert_eq!(missing(limits(None, None), 60_000).unwrap(), None);
-        assert_eq!(missing(limits(Some(10), None), 100).unwrap(), Some(132));
+        assert_eq!(missing(low, 100, 1).unwrap(), None);
+        assert_eq!(missing(low, 1000, 1).unwrap(), Some(1032));
+        assert_eq!(missing(low, 1000, 2).unwrap(), Some(2032));
+        assert_eq!(missing(limits(None, None), 60_000, 1).unwrap(), None);
+        assert_eq!(missing(limits(Some(10), None), 100, 1).unwrap(), Some(132));
     }
 
     #[test]
     fn a_hard_limit_that_is_too_low_is_said() {
-        let error = missing(limits(Some(1024), Some(4096)), 5000).unwrap_err();
+        let error = missing(limits(Some(1024), Some(4096)), 5000, 1).unwrap_err();
         assert!(error.to_string().contains("4096"), "{error}");
     }
 }

@@ -1,9 +1,10 @@
 use {
     super::{
         Load, LoadError, Mode, Progress,
-        engine::{Engine, SCRATCH, own_cpu},
+        exchange::{Exchange, own_cpu},
         frame::{FRAME, Line as LineName},
         grid::{Arrival, Pacing, STEP},
+        mouth::Mouth,
         phases::Schedule,
         process::{CpuTime, Process},
         report::{Pace, Percentiles, Report, ServerCost},
@@ -12,11 +13,13 @@ use {
     },
     crate::{
         CallerError,
-        socket::{CONNECT_LIMIT, outcome},
+        socket::{CONNECT_LIMIT, failure, outcome},
     },
     hdrhistogram::Histogram,
-    rustix::{io::Errno, net::SendFlags},
+    rustix::io::Errno,
+    sidetone_engine::{self as engine, Key, Report as Happened},
     sidetone_proto::{Decoder, Message, Outbound, Rate},
+    slotmap::SlotMap,
     std::{cmp::Reverse, collections::BinaryHeap, net::TcpStream},
     uuid::Uuid,
 };
@@ -24,9 +27,11 @@ use {
 /// Between one call's connecting and the next one's, so that a server's queue of new connections doesn't
 /// overflow.
 const CONNECT_STEP: u64 = 250_000;
-/// From so many calls on, frames leave on the grid below.
-const MANY: usize = 1000;
-const SEND_GRID: u64 = 500_000;
+/// From so many calls on, the load wakes up on this grid only, sends what has become due and reads what has come:
+/// five frames a time, and more. Before that it would also spare the server wake-ups that real callers cause.
+const MANY: usize = 200;
+/// It divides a step, so that each call's frames keep their distance.
+const GRID: u64 = 500_000;
 /// How long frames may take that are still out at the end.
 const DRAIN: u64 = 2_000_000_000;
 /// A message's header.
@@ -37,7 +42,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
     let server = load.pid.map(Process::new).transpose()?;
     let mut run = Run::new(load, progress)?;
     run.connect()?;
-    let begin = run.engine.now() + STEP;
+    let begin = run.exchange.now() + STEP;
     run.begin_sending(begin);
     let from = begin + load.warm_up.as_nanos() as u64;
     let to = from + load.seconds.as_nanos() as u64;
@@ -78,36 +83,40 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: (frames > 0).then(|| own / frames as f64),
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: Percentiles::of(&run.send_lateness),
+        engine: run.exchange.engine.name(),
+        grid_us: run.grid.map(|grid| grid as f64 / 1000.0),
     })
 }
 
 struct Run<'a> {
     load: &'a Load,
     progress: &'a mut dyn FnMut(&Progress),
-    engine: Engine,
+    exchange: Exchange,
+    /// On which the load wakes up, with many calls that talk or listen.
+    grid: Option<u64>,
     /// UUIDs and stamps of this run are not another's.
     id: Uuid,
-    lines: Vec<Line>,
+    lines: SlotMap<Key, Line>,
     connected: usize,
     ended_early: usize,
     schedule: Schedule,
     /// When which call sends its next frame.
-    due: BinaryHeap<Reverse<(u64, u32)>>,
+    due: BinaryHeap<Reverse<(u64, Key)>>,
     send_lateness: Histogram<u64>,
     tally: Tally,
     /// A message of audio, whose payload is stamped anew for each frame.
     wire: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 /// One call.
 struct Line {
-    /// None before it is placed and after it has ended.
+    /// The how-manieth.
+    call: usize,
+    /// None after it has ended.
     stream: Option<TcpStream>,
     connected: bool,
     decoder: Decoder,
-    /// What the kernel has not taken of the last message. Nothing else is sent before it.
-    rest: Vec<u8>,
+    mouth: Mouth,
     /// How many frames were due.
     frame: u32,
     echoed: Echoed,
@@ -132,7 +141,7 @@ impl Moment {
         };
         Ok(Self {
             server: server.map(Process::cpu).transpose()?,
-            at: run.engine.now(),
+            at: run.exchange.now(),
             own: own_cpu(),
             frames,
         })
@@ -141,27 +150,14 @@ impl Moment {
 
 impl<'a> Run<'a> {
     fn new(load: &'a Load, progress: &'a mut dyn FnMut(&Progress)) -> Result<Self, LoadError> {
-        let id = Uuid::new_v4();
-        let expected = match load.mode {
-            Mode::Echo | Mode::Playout => load.seconds.as_millis() as usize / 20 + 2,
-            _ => 0,
-        };
-        let lines = (0..load.calls).map(|call| Line {
-            stream: None,
-            connected: false,
-            decoder: Decoder::new(),
-            rest: Vec::new(),
-            frame: 0,
-            echoed: Echoed::new(LineName::of_call(id.as_u128() as u16, call)),
-            heard: Heard::new(),
-            arrivals: Vec::with_capacity(expected),
-        });
+        let is_audible = matches!(load.mode, Mode::Echo | Mode::Playout);
         Ok(Self {
             load,
             progress,
-            engine: Engine::new()?,
-            id,
-            lines: lines.collect(),
+            exchange: Exchange::new()?,
+            grid: (is_audible && load.calls >= MANY).then_some(GRID),
+            id: Uuid::new_v4(),
+            lines: SlotMap::with_capacity_and_key(load.calls),
             connected: 0,
             ended_early: 0,
             schedule: Schedule {
@@ -173,200 +169,249 @@ impl<'a> Run<'a> {
             send_lateness: histogram(),
             tally: Tally::new(),
             wire: message(),
-            scratch: vec![0; SCRATCH],
         })
     }
 
     /// Places all calls.
     fn connect(&mut self) -> Result<(), LoadError> {
         let address = self.load.address;
-        let begin = self.engine.now();
-        let mut placed = 0;
+        let begin = self.exchange.now();
         let (mut connected, mut last) = (0, begin);
         while self.connected < self.load.calls {
-            let now = self.engine.now();
+            let now = self.exchange.now();
             let allowed = ((now - begin) / CONNECT_STEP) as usize + 1;
-            while placed < allowed.min(self.load.calls) {
-                let stream = socket::open(address, placed)?;
-                self.engine.watch_connecting(&stream, placed as u64)?;
-                self.lines[placed].stream = Some(stream);
-                placed += 1;
+            while self.lines.len() < allowed.min(self.load.calls) {
+                self.place()?;
             }
-            if self.connected > connected || placed == 0 {
+            if self.connected > connected {
                 (connected, last) = (self.connected, now);
             } else if now - last > CONNECT_LIMIT.as_nanos() as u64 {
                 return Err(CallerError::NotAccepted(address).into());
             }
-            let more = placed < self.load.calls;
-            let until = if more {
+            let placed = self.lines.len();
+            let until = if placed < self.load.calls {
                 begin + placed as u64 * CONNECT_STEP
             } else {
                 now + STEP
             };
-            self.turn(until)?;
+            self.turn(until, engine::Pace::AtOnce)?;
         }
+        Ok(())
+    }
+
+    /// Begins to connect the next call.
+    fn place(&mut self) -> Result<(), LoadError> {
+        let call = self.lines.len();
+        let expected = match self.load.mode {
+            Mode::Echo | Mode::Playout => self.load.seconds.as_millis() as usize / 20 + 2,
+            _ => 0,
+        };
+        let stream = socket::open(self.load.address, call)?;
+        let key = self.lines.insert(Line {
+            call,
+            stream: None,
+            connected: false,
+            decoder: Decoder::new(),
+            mouth: Mouth::new(),
+            frame: 0,
+            echoed: Echoed::new(LineName::of_call(self.id.as_u128() as u16, call)),
+            heard: Heard::new(),
+            arrivals: Vec::with_capacity(expected),
+        });
+        self.exchange.watch(key, &stream)?;
+        self.lines[key].stream = Some(stream);
         Ok(())
     }
 
     fn begin_sending(&mut self, begin: u64) {
         self.schedule.begin = begin;
         if self.load.mode == Mode::Echo {
-            for call in 0..self.load.calls {
-                self.arm(call, begin);
-            }
+            let due = self.lines.iter();
+            let due = due.map(|(key, line)| Reverse((self.due_at(line), key)));
+            self.due = due.collect();
         }
     }
 
-    /// Sets when a call's next frame leaves: when it is due, but not before `earliest`.
-    fn arm(&mut self, call: usize, earliest: u64) {
-        let due = self.due_at(call).max(earliest);
-        self.due.push(Reverse((due, call as u32)));
-    }
-
-    fn due_at(&self, call: usize) -> u64 {
-        let due = self.schedule.due(call, self.lines[call].frame);
-        if self.load.calls >= MANY {
-            due.next_multiple_of(SEND_GRID)
-        } else {
-            due
-        }
+    /// When a call's next frame is due.
+    fn due_at(&self, line: &Line) -> u64 {
+        let due = self.schedule.due(line.call, line.frame);
+        self.grid.map_or(due, |grid| due.next_multiple_of(grid))
     }
 
     fn go_on_until(&mut self, end: u64) -> Result<(), LoadError> {
         loop {
-            let now = self.engine.now();
+            let now = self.exchange.now();
             if now >= end {
                 return Ok(());
             }
             self.send_due(now);
             let next = self.due.peek().map_or(end, |Reverse((due, _))| *due);
-            self.turn(next.min(end))?;
+            self.turn_until(next.min(end))?;
         }
     }
 
     /// Waits for what is still out.
     fn drain(&mut self) -> Result<(), LoadError> {
-        let end = self.engine.now() + DRAIN;
+        let end = self.exchange.now() + DRAIN;
         while self.load.mode == Mode::Echo
             && self.tally.frames.returned < self.tally.frames.sent
             && self.ended_early < self.load.calls
-            && self.engine.now() < end
+            && self.exchange.now() < end
         {
-            self.turn(end)?;
+            self.turn_until(end)?;
         }
         Ok(())
     }
 
-    /// Waits until something comes, at most until `until`, and reads all of it.
-    fn turn(&mut self, until: u64) -> Result<(), LoadError> {
-        let now = self.engine.now();
-        if self.engine.progress_is_due(now) {
+    /// A turn that ends on the grid, or without one as soon as something has come; at `until` in any case.
+    fn turn_until(&mut self, until: u64) -> Result<(), LoadError> {
+        match self.grid {
+            Some(grid) => {
+                let next = (self.exchange.now() + 1).next_multiple_of(grid);
+                self.turn(until.min(next), engine::Pace::Batched)
+            }
+            None => self.turn(until, engine::Pace::AtOnce),
+        }
+    }
+
+    /// Waits and takes note of all that happened.
+    fn turn(&mut self, until: u64, pace: engine::Pace) -> Result<(), LoadError> {
+        let now = self.exchange.now();
+        if self.exchange.progress_is_due(now) {
             (self.progress)(&Progress {
-                elapsed: self.engine.elapsed(),
+                elapsed: self.exchange.elapsed(),
                 calls: self.connected - self.ended_early,
                 measuring: self.tally.window.contains(&now),
                 frames: self.tally.frames,
             });
         }
-        for index in 0..self.engine.wait(until)? {
-            let Some(token) = self.engine.ready(index) else {
-                continue;
-            };
-            let call = token as usize;
-            if self.lines[call].connected {
-                self.read(call);
-            } else {
-                self.connection_made(call)?;
-            }
+        self.exchange.wait(until, pace)?;
+        let now = self.exchange.now();
+        while let Some(happened) = self.exchange.engine.next() {
+            self.take_note(happened, now)?;
         }
         Ok(())
     }
 
-    fn connection_made(&mut self, call: usize) -> Result<(), LoadError> {
-        let line = &mut self.lines[call];
+    fn take_note(&mut self, happened: Happened, now: u64) -> Result<(), LoadError> {
+        let (Happened::Readable(key, _)
+        | Happened::Writable(key)
+        | Happened::Sent(key)
+        | Happened::CutShort(key, _)
+        | Happened::Broken(key, _)) = happened
+        else {
+            return Ok(());
+        };
+        let line = &mut self.lines[key];
         let Some(stream) = &line.stream else {
             return Ok(());
         };
+        let engine = &mut *self.exchange.engine;
+        let spoke = match happened {
+            Happened::Readable(_, arrival) => return self.read(key, arrival, now),
+            Happened::Writable(_) if !line.connected => return self.look_whether_connected(key),
+            Happened::Writable(_) => line.mouth.go_on(engine, key, stream),
+            Happened::Sent(_) => line.mouth.note_sent(engine, key, stream, &[]),
+            Happened::CutShort(_, unsent) => line.mouth.note_sent(engine, key, stream, &unsent),
+            Happened::Broken(_, error) => Err(error),
+            Happened::Bell | Happened::Incoming => Ok(()),
+        };
+        self.unless_broken(key, spoke.is_ok());
+        Ok(())
+    }
+
+    fn look_whether_connected(&mut self, key: Key) -> Result<(), LoadError> {
+        let Some(stream) = &self.lines[key].stream else {
+            return Ok(());
+        };
         outcome(stream, self.load.address)?;
-        self.engine.watch_reading(stream, call as u64)?;
-        line.connected = true;
-        self.connected += 1;
-        if self.load.mode != Mode::Nameless {
-            let id = Uuid::from_u128(self.id.as_u128() ^ call as u128);
-            let sent = line.send(&identity(id));
-            self.unless_broken(call, sent.is_ok());
+        // Without a peer, the reason is on its way: a read has it.
+        if stream.peer_addr().is_ok() {
+            self.connection_made(key);
         }
         Ok(())
     }
 
+    fn connection_made(&mut self, key: Key) {
+        let line = &mut self.lines[key];
+        let Some(stream) = &line.stream else {
+            return;
+        };
+        line.connected = true;
+        self.connected += 1;
+        let engine = &mut *self.exchange.engine;
+        let spoke = if self.load.mode == Mode::Nameless {
+            line.mouth.go_on(engine, key, stream)
+        } else {
+            let id = Uuid::from_u128(self.id.as_u128() ^ line.call as u128);
+            line.mouth.say(engine, key, stream, &identity(id))
+        };
+        self.unless_broken(key, spoke.is_ok());
+    }
+
     fn send_due(&mut self, now: u64) {
-        while let Some(Reverse((at, call))) = self.due.peek().copied() {
+        while let Some(Reverse((at, key))) = self.due.peek().copied() {
             if at > now {
                 return;
             }
             self.due.pop();
-            let call = call as usize;
-            if self.lines[call].stream.is_some() {
-                self.send_frame(call);
+            if self.lines[key].stream.is_some() {
+                self.send_frame(key);
                 // If the load is behind, it reads before it sends a second one.
-                self.arm(call, now + 1);
+                let due = self.due_at(&self.lines[key]).max(now + 1);
+                self.due.push(Reverse((due, key)));
             }
         }
     }
 
-    fn send_frame(&mut self, call: usize) {
-        let due = self.due_at(call);
-        let line = &mut self.lines[call];
+    fn send_frame(&mut self, key: Key) {
+        let due = self.due_at(&self.lines[key]);
+        let line = &mut self.lines[key];
+        let Some(stream) = &line.stream else {
+            return;
+        };
         line.frame += 1;
-        let now = self.engine.now();
+        let now = self.exchange.now();
         self.send_lateness.saturating_record(now - due);
+        if !line.mouth.is_free() {
+            self.tally.frames.blocked += 1;
+            return;
+        }
         let Some(payload) = self.wire[HEADER..].first_chunk_mut() else {
             return;
         };
         line.echoed.stamp(now).write(payload);
-        match line.send(&self.wire) {
-            Ok(true) => line.echoed.sent(now, &mut self.tally),
-            Ok(false) => self.tally.frames.blocked += 1,
-            Err(_) => self.unless_broken(call, false),
+        let engine = &mut *self.exchange.engine;
+        match line.mouth.say(engine, key, stream, &self.wire) {
+            Ok(()) => line.echoed.sent(now, &mut self.tally),
+            Err(_) => self.unless_broken(key, false),
         }
     }
 
-    fn read(&mut self, call: usize) {
-        let line = &mut self.lines[call];
+    fn read(&mut self, key: Key, arrival: engine::Arrival, now: u64) -> Result<(), LoadError> {
+        let line = &mut self.lines[key];
         let Some(stream) = &line.stream else {
-            return;
+            return Ok(());
         };
-        let count = match rustix::io::read(stream, &mut self.scratch[..]) {
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => 0,
-        };
-        let now = self.engine.now();
-        let mut open = count > 0;
-        let mut rest = &self.scratch[..count];
-        let arrivals = &mut line.arrivals;
-        loop {
-            let decoded = line.decoder.decode(rest);
-            rest = &rest[decoded.consumed..];
-            match (self.load.mode, &decoded.message) {
-                (_, None) => break,
-                (_, Some(Message::Hangup)) => open = false,
-                (Mode::Echo, Some(message)) => {
-                    let arrived = |arrival| arrivals.push(arrival);
-                    line.echoed.received(message, now, &mut self.tally, arrived);
-                }
-                (Mode::Playout, Some(message)) => {
-                    let arrived = |arrival| arrivals.push(arrival);
-                    line.heard.received(message, now, &mut self.tally, arrived);
-                }
-                _ => {}
+        let open = match self.exchange.engine.read(arrival, stream) {
+            Ok([]) => false,
+            Ok(bytes) => line.hear(bytes, self.load.mode, now, &mut self.tally),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(error) if !line.connected => {
+                return Err(failure(error.into(), self.load.address).into());
             }
+            Err(_) => false,
+        };
+        if !line.connected {
+            self.connection_made(key);
         }
-        self.unless_broken(call, open);
+        self.unless_broken(key, open);
+        Ok(())
     }
 
-    fn unless_broken(&mut self, call: usize, open: bool) {
-        if !open && self.lines[call].stream.take().is_some() {
+    fn unless_broken(&mut self, key: Key, open: bool) {
+        if !open && let Some(stream) = self.lines[key].stream.take() {
+            self.exchange.engine.dismiss(key, stream);
             self.ended_early += 1;
         }
     }
@@ -375,7 +420,7 @@ impl<'a> Run<'a> {
         let mut pacing = Pacing::new();
         let slots = (self.tally.window.end - self.tally.window.start) / STEP;
         let mut underruns = self.tally.underruns;
-        for line in &mut self.lines {
+        for line in self.lines.values_mut() {
             pacing.add(&mut line.arrivals);
             if self.load.mode == Mode::Playout {
                 // One may be due just before and come just after the end.
@@ -388,25 +433,25 @@ impl<'a> Run<'a> {
 }
 
 impl Line {
-    /// Sends a message whole, or not at all; if the kernel takes part of it, the rest goes before the next.
-    fn send(&mut self, message: &[u8]) -> Result<bool, Errno> {
-        let Some(stream) = &self.stream else {
-            return Ok(false);
-        };
-        while !self.rest.is_empty() {
-            match rustix::net::send(stream, &self.rest, SendFlags::NOSIGNAL) {
-                Ok(count) => drop(self.rest.drain(..count)),
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                Err(error) => return Err(error),
+    /// Judges what came. False when the server hung up.
+    fn hear(&mut self, bytes: &[u8], mode: Mode, now: u64, tally: &mut Tally) -> bool {
+        let mut open = true;
+        let mut rest = bytes;
+        let mut arrived = |arrival| self.arrivals.push(arrival);
+        loop {
+            let decoded = self.decoder.decode(rest);
+            rest = &rest[decoded.consumed..];
+            match (mode, &decoded.message) {
+                (_, None) => return open,
+                (_, Some(Message::Hangup)) => open = false,
+                (Mode::Echo, Some(message)) => {
+                    self.echoed.received(message, now, tally, &mut arrived)
+                }
+                (Mode::Playout, Some(message)) => {
+                    self.heard.received(message, now, tally, &mut arrived)
+                }
+                _ => {}
             }
-        }
-        match rustix::net::send(stream, message, SendFlags::NOSIGNAL) {
-            Ok(count) => {
-                self.rest.extend_from_slice(&message[count..]);
-                Ok(true)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-            Err(error) => Err(error),
         }
     }
 }

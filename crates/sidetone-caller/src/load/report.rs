@@ -54,6 +54,11 @@ pub struct Report {
     /// other figures say little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_lateness_us: Option<Percentiles>,
+    /// How the load talked to the kernel: `io_uring` or `epoll`.
+    pub engine: &'static str,
+    /// The grid, in microseconds, on which frames left and were looked for, with many calls. Times are exact to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid_us: Option<f64>,
 }
 
 /// Counts of frames. Those of time (sent, returned, lost, late, silence) are of the measured time; what must

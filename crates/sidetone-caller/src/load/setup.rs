@@ -1,18 +1,24 @@
 use {
     super::{
         Load, LoadError, Progress,
-        engine::{Engine, SCRATCH, own_cpu},
+        exchange::{Exchange, own_cpu},
         frame::{Line, MOST_CALLS},
+        mouth::Mouth,
         paced::{identity, message},
         process::Process,
         report::{Percentiles, Report, ServerCost, SetUp},
         socket,
         verify::{Echoed, Tally, histogram},
     },
-    crate::socket::outcome,
+    crate::{
+        CallerError,
+        socket::{failure, outcome},
+    },
     hdrhistogram::Histogram,
-    rustix::{io::Errno, net::SendFlags},
+    rustix::io::Errno,
+    sidetone_engine::{Arrival, Engine, Key, Pace, Report as Happened},
     sidetone_proto::{Decoder, Message},
+    slotmap::SlotMap,
     std::{collections::VecDeque, net::TcpStream},
     uuid::Uuid,
 };
@@ -24,16 +30,16 @@ const PATIENCE: u64 = 1_000_000_000;
 pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Report, LoadError> {
     let server = load.pid.map(Process::new).transpose()?;
     let mut run = Run::new(load, progress)?;
-    let from = run.engine.now() + load.warm_up.as_nanos() as u64;
+    let from = run.exchange.now() + load.warm_up.as_nanos() as u64;
     let to = from + load.seconds.as_nanos() as u64;
     run.tally.window = from..to;
 
     run.go_on_until(from)?;
     let before = server.as_ref().map(Process::cpu).transpose()?;
-    let (began, own) = (run.engine.now(), own_cpu());
+    let (began, own) = (run.exchange.now(), own_cpu());
     run.go_on_until(to)?;
     let after = server.as_ref().map(Process::cpu).transpose()?;
-    let seconds = (run.engine.now() - began) as f64 / 1e9;
+    let seconds = (run.exchange.now() - began) as f64 / 1e9;
     let own = (own_cpu() - own) as f64 / 1000.0;
     let spent = match (&server, &before, &after) {
         (Some(server), Some(before), Some(after)) => Some(server.spent(before, after)?),
@@ -58,23 +64,24 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: None,
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: None,
+        engine: run.exchange.engine.name(),
+        grid_us: None,
     })
 }
 
 struct Run<'a> {
     load: &'a Load,
     progress: &'a mut dyn FnMut(&Progress),
-    engine: Engine,
+    exchange: Exchange,
     id: Uuid,
-    /// Calls under way, each in its place until it is over.
-    calls: Vec<Option<Call>>,
-    free: Vec<usize>,
+    /// Calls under way.
+    calls: SlotMap<Key, Call>,
     /// How many calls were begun.
     begun: u64,
     /// Whether any call was ever connected.
     reached: bool,
     /// When calls give up, in order; a call that is over is not found any more.
-    deadlines: VecDeque<(u64, u64)>,
+    deadlines: VecDeque<(u64, Key)>,
     placed: u64,
     answered: u64,
     failed: u64,
@@ -82,7 +89,6 @@ struct Run<'a> {
     first_frame: Histogram<u64>,
     tally: Tally,
     wire: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 struct Call {
@@ -92,6 +98,7 @@ struct Call {
     since: u64,
     connected: bool,
     decoder: Decoder,
+    mouth: Mouth,
     echoed: Echoed,
 }
 
@@ -110,10 +117,9 @@ impl<'a> Run<'a> {
         Ok(Self {
             load,
             progress,
-            engine: Engine::new()?,
+            exchange: Exchange::new()?,
             id: Uuid::new_v4(),
-            calls: (0..load.calls).map(|_| None).collect(),
-            free: (0..load.calls).collect(),
+            calls: SlotMap::with_capacity_and_key(load.calls),
             begun: 0,
             reached: false,
             deadlines: VecDeque::new(),
@@ -124,13 +130,12 @@ impl<'a> Run<'a> {
             first_frame: histogram(),
             tally: Tally::new(),
             wire: message(),
-            scratch: vec![0; SCRATCH],
         })
     }
 
     fn go_on_until(&mut self, end: u64) -> Result<(), LoadError> {
         loop {
-            let now = self.engine.now();
+            let now = self.exchange.now();
             if now >= end {
                 return Ok(());
             }
@@ -139,119 +144,150 @@ impl<'a> Run<'a> {
             self.show(now);
             let next = self.next_begin().unwrap_or(end);
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
-            for index in 0..self.engine.wait(next.min(deadline).min(end))? {
-                if let Some(token) = self.engine.ready(index) {
-                    self.look_at(token)?;
-                }
+            let until = next.min(deadline).min(end);
+            self.exchange.wait(until, Pace::AtOnce)?;
+            while let Some(happened) = self.exchange.engine.next() {
+                self.take_note(happened)?;
             }
         }
     }
 
     /// When the next call begins, if one may.
     fn next_begin(&self) -> Option<u64> {
-        self.free.last()?;
         let rate = self.load.rate.map_or(u64::MAX, u64::from);
-        Some((u128::from(self.begun) * 1_000_000_000 / u128::from(rate)) as u64)
+        let at = (u128::from(self.begun) * 1_000_000_000 / u128::from(rate)) as u64;
+        (self.calls.len() < self.load.calls).then_some(at)
     }
 
     fn begin_calls(&mut self, now: u64) -> Result<(), LoadError> {
         while self.next_begin().is_some_and(|at| at <= now) {
-            let Some(place) = self.free.pop() else {
-                break;
-            };
             let number = self.begun;
             self.begun += 1;
-            let stream = match socket::open(self.load.address, place) {
+            let stream = match socket::open(self.load.address, number as usize % self.load.calls) {
                 Ok(stream) => stream,
                 Err(error) if !self.reached => return Err(error),
                 Err(_) => {
-                    self.free.push(place);
                     self.failed += 1;
                     break;
                 }
             };
-            let token = self.token(number, place);
-            self.engine.watch_connecting(&stream, token)?;
-            self.deadlines.push_back((now + PATIENCE, token));
             let name = Line::of_call(self.id.as_u128() as u16, number as usize % MOST_CALLS);
-            self.calls[place] = Some(Call {
+            let key = self.calls.insert(Call {
                 stream,
                 number,
                 since: now,
                 connected: false,
                 decoder: Decoder::new(),
+                mouth: Mouth::new(),
                 echoed: Echoed::new(name),
             });
+            self.exchange.watch(key, &self.calls[key].stream)?;
+            self.deadlines.push_back((now + PATIENCE, key));
         }
         Ok(())
-    }
-
-    /// No two calls have the same, though they have the same place one after the other.
-    fn token(&self, number: u64, place: usize) -> u64 {
-        number * self.load.calls as u64 + place as u64
-    }
-
-    /// The place of a call that is not over.
-    fn place(&self, token: u64) -> Option<usize> {
-        let calls = self.load.calls as u64;
-        let (number, place) = (token / calls, (token % calls) as usize);
-        let call = self.calls[place].as_ref()?;
-        (call.number == number).then_some(place)
     }
 
     fn give_up(&mut self, now: u64) {
-        while let Some((at, token)) = self.deadlines.front().copied() {
-            let place = self.place(token);
-            if at > now && place.is_some() {
+        while let Some((at, key)) = self.deadlines.front().copied() {
+            let is_over = !self.calls.contains_key(key);
+            if at > now && !is_over {
                 return;
             }
             self.deadlines.pop_front();
-            if let Some(place) = place {
-                self.over(place, now, End::Unanswered);
-            }
+            self.over(key, now, End::Unanswered);
         }
     }
 
-    fn look_at(&mut self, token: u64) -> Result<(), LoadError> {
-        let now = self.engine.now();
-        let Some(place) = self.place(token) else {
+    fn take_note(&mut self, happened: Happened) -> Result<(), LoadError> {
+        let (Happened::Readable(key, _)
+        | Happened::Writable(key)
+        | Happened::Sent(key)
+        | Happened::CutShort(key, _)
+        | Happened::Broken(key, _)) = happened
+        else {
             return Ok(());
         };
-        let Some(call) = &mut self.calls[place] else {
+        let now = self.exchange.now();
+        let Some(call) = self.calls.get_mut(key) else {
             return Ok(());
         };
-        if call.connected {
-            if let Some(end) = call.read(&mut self.scratch, now, &mut self.tally) {
-                self.over(place, now, end);
+        let engine = &mut *self.exchange.engine;
+        let spoke = match happened {
+            Happened::Readable(_, arrival) => return self.read(key, arrival, now),
+            Happened::Writable(_) if !call.connected => {
+                return self.look_whether_connected(key, now);
             }
-            return Ok(());
-        }
-        if let Err(error) = outcome(&call.stream, self.load.address) {
-            if !self.reached {
-                return Err(error.into());
+            Happened::Writable(_) => call.mouth.go_on(engine, key, &call.stream),
+            Happened::Sent(_) => call.mouth.note_sent(engine, key, &call.stream, &[]),
+            Happened::CutShort(_, unsent) => {
+                call.mouth.note_sent(engine, key, &call.stream, &unsent)
             }
-            self.over(place, now, End::Failed);
-            return Ok(());
-        }
-        call.connected = true;
-        self.reached = true;
-        self.engine.watch_reading(&call.stream, token)?;
-        let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number));
-        if call
-            .speak(id, &mut self.wire, now, &mut self.tally)
-            .is_err()
-        {
-            self.over(place, now, End::Ended);
+            Happened::Broken(_, error) => Err(error),
+            Happened::Bell | Happened::Incoming => Ok(()),
+        };
+        if spoke.is_err() {
+            self.over(key, now, End::Ended);
         }
         Ok(())
     }
 
-    fn over(&mut self, place: usize, now: u64, end: End) {
-        // Closing it is the hang-up.
-        let Some(call) = self.calls[place].take() else {
+    fn look_whether_connected(&mut self, key: Key, now: u64) -> Result<(), LoadError> {
+        let stream = &self.calls[key].stream;
+        if let Err(error) = outcome(stream, self.load.address) {
+            return self.not_connected(key, now, error);
+        }
+        // Without a peer, the reason is on its way: a read has it.
+        if stream.peer_addr().is_ok() {
+            self.connection_made(key, now);
+        }
+        Ok(())
+    }
+
+    /// Nothing can be measured where no call was ever connected.
+    fn not_connected(&mut self, key: Key, now: u64, error: CallerError) -> Result<(), LoadError> {
+        if !self.reached {
+            return Err(error.into());
+        }
+        self.over(key, now, End::Failed);
+        Ok(())
+    }
+
+    fn connection_made(&mut self, key: Key, now: u64) {
+        let call = &mut self.calls[key];
+        call.connected = true;
+        self.reached = true;
+        let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number));
+        let engine = &mut *self.exchange.engine;
+        let spoke = call.speak(engine, key, id, &mut self.wire, now, &mut self.tally);
+        if spoke.is_err() {
+            self.over(key, now, End::Ended);
+        }
+    }
+
+    fn read(&mut self, key: Key, arrival: Arrival, now: u64) -> Result<(), LoadError> {
+        let call = &mut self.calls[key];
+        let end = match self.exchange.engine.read(arrival, &call.stream) {
+            Ok([]) => Some(End::Ended),
+            Ok(bytes) => call.hear(bytes, now, &mut self.tally),
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(error) if !call.connected => {
+                let error = failure(error.into(), self.load.address);
+                return self.not_connected(key, now, error);
+            }
+            Err(_) => Some(End::Ended),
+        };
+        if let Some(end) = end {
+            self.over(key, now, end);
+        }
+        Ok(())
+    }
+
+    fn over(&mut self, key: Key, now: u64, end: End) {
+        let Some(call) = self.calls.remove(key) else {
             return;
         };
-        self.free.push(place);
+        // Closing it is the hang-up.
+        self.exchange.engine.dismiss(key, call.stream);
         if let End::Failed = end {
             self.failed += 1;
             return;
@@ -267,10 +303,10 @@ impl<'a> Run<'a> {
     }
 
     fn show(&mut self, now: u64) {
-        if self.engine.progress_is_due(now) {
+        if self.exchange.progress_is_due(now) {
             (self.progress)(&Progress {
-                elapsed: self.engine.elapsed(),
-                calls: self.begun as usize - (self.load.calls - self.free.len()),
+                elapsed: self.exchange.elapsed(),
+                calls: self.begun as usize - self.calls.len(),
                 measuring: self.tally.window.contains(&now),
                 frames: self.tally.frames,
             });
@@ -282,31 +318,25 @@ impl Call {
     /// Its UUID and its one frame.
     fn speak(
         &mut self,
+        engine: &mut dyn Engine,
+        key: Key,
         id: Uuid,
         wire: &mut [u8],
         now: u64,
         tally: &mut Tally,
     ) -> Result<(), Errno> {
-        let identity = identity(id);
         if let Some(payload) = wire.last_chunk_mut() {
             self.echoed.stamp(now).write(payload);
         }
-        // A new connection takes this much.
-        rustix::net::send(&self.stream, &identity, SendFlags::NOSIGNAL)?;
-        rustix::net::send(&self.stream, wire, SendFlags::NOSIGNAL)?;
+        self.mouth.say(engine, key, &self.stream, &identity(id))?;
+        self.mouth.say(engine, key, &self.stream, wire)?;
         self.echoed.sent(now, tally);
         Ok(())
     }
 
     /// How the call is over, if it is.
-    fn read(&mut self, scratch: &mut [u8], now: u64, tally: &mut Tally) -> Option<End> {
-        let count = match rustix::io::read(&self.stream, &mut *scratch) {
-            Ok(0) => return Some(End::Ended),
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return None,
-            Err(_) => return Some(End::Ended),
-        };
-        let mut rest = &scratch[..count];
+    fn hear(&mut self, bytes: &[u8], now: u64, tally: &mut Tally) -> Option<End> {
+        let mut rest = bytes;
         let mut end = None;
         loop {
             let decoded = self.decoder.decode(rest);

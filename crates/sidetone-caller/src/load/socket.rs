@@ -1,12 +1,9 @@
 use {
     super::LoadError,
-    crate::CallerError,
+    crate::socket::failure,
     rustix::io::Errno,
     socket2::{Domain, Protocol, Socket, Type},
-    std::{
-        io,
-        net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    },
+    std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
 };
 
 /// A source address has some 28 000 ports to any one server.
@@ -29,19 +26,9 @@ pub(super) fn open(address: SocketAddr, call: usize) -> Result<TcpStream, LoadEr
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
-            Err(refused(error, address).into())
+            Err(failure(error, address).into())
         }
         _ => Ok(socket.into()),
-    }
-}
-
-fn refused(source: io::Error, address: SocketAddr) -> CallerError {
-    match source.kind() {
-        io::ErrorKind::ConnectionRefused => CallerError::Refused(address),
-        _ => CallerError::Unreachable {
-            address,
-            source: std::sync::Arc::new(source),
-        },
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::io::Errno;
+use sidetone_engine::Sent;
 use sidetone_proto::{
     CallMachine, Cleared, EndReason, Io, Mark, Notice, PeerErrors, Phase, Rate, Received, Time,
 };
@@ -20,7 +21,6 @@ use super::{
     batch::{Batch, Entry},
     codec::{InboundCodec, push_samples},
     door,
-    engine::Sent,
     outbox::Destination,
     tap::{Side, Taps},
 };

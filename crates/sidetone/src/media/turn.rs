@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, SendFlags};
+use sidetone_engine::{Engine, Pace, Report};
 use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::SlotMap;
 
@@ -15,7 +16,6 @@ use super::{
     Key, MediaHandle, MediaShared, Order, clock,
     connection::{Connection, Desk, Tools},
     door,
-    engine::{Engine, Pace, Report},
     rush::Rush,
     wheel::Wheel,
 };

@@ -6,15 +6,19 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes a media thread out of its wait. Any number of rings before it looks are one.
+/// Wakes a thread out of its engine's wait. Any number of rings before it looks are one.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub struct Bell {
     descriptor: OwnedFd,
     rung: AtomicBool,
 }
 
 impl Bell {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// One that has not been rung.
+    ///
+    /// # Errors
+    /// When the system has no descriptor for it.
+    pub fn new() -> io::Result<Self> {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self {
             descriptor,
@@ -22,7 +26,8 @@ impl Bell {
         })
     }
 
-    pub(crate) fn ring(&self) {
+    /// Ends the wait, or the next one. May be called from anywhere.
+    pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // The counter can't overflow, since it is written once per silencing.
             let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());

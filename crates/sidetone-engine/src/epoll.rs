@@ -16,8 +16,7 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use super::{Arrival, Engine, Pace, Report, SEND_FLAGS, Sent};
-use crate::media::{Key, bell::Bell};
+use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 
 /// How many descriptors one wait reports at most; the others follow in the next turn.
 const EVENTS: usize = 1024;
@@ -29,7 +28,7 @@ const BELL: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 
 /// Readiness of many descriptors, level-triggered: what is not dealt with in one turn shows up in the next.
-pub(in crate::media) struct Epoll {
+pub struct Epoll {
     epoll: OwnedFd,
     bell: Arc<Bell>,
     events: Vec<Event>,
@@ -41,7 +40,11 @@ pub(in crate::media) struct Epoll {
 }
 
 impl Epoll {
-    pub(in crate::media) fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    /// Without connections.
+    ///
+    /// # Errors
+    /// When the system has no descriptor or memory for it.
+    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*bell, EventData::new_u64(BELL), EventFlags::IN)?;
         Ok(Self {
@@ -56,6 +59,10 @@ impl Epoll {
 }
 
 impl Engine for Epoll {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
         Ok(epoll::add(
             &self.epoll,
@@ -132,7 +139,7 @@ impl Engine for Epoll {
                     return Some(Report::Writable(key));
                 }
                 self.writable = is_writable.then_some(key);
-                Report::Readable(key, Arrival::InSocket)
+                Report::Readable(key, Arrival(Place::InSocket))
             }
         })
     }

@@ -24,8 +24,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use slotmap::SecondaryMap;
 
-use super::{Arrival, Engine, Pace, Report, SEND_FLAGS, Sent};
-use crate::media::{Key, bell::Bell};
+use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 use buffers::{ReceiveBuffers, SendBuffers};
 
 /// Requests that can wait to be submitted; a full queue is submitted early.
@@ -42,7 +41,7 @@ const GROUP: u16 = 0;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Completions over a ring, instead of readiness.
-pub(in crate::media) struct Uring {
+pub struct Uring {
     ring: IoUring,
     received: ManuallyDrop<ReceiveBuffers>,
     sending: ManuallyDrop<SendBuffers>,
@@ -53,7 +52,7 @@ pub(in crate::media) struct Uring {
     unarmed: Vec<u32>,
     /// Requests that have not had their last completion.
     outstanding: usize,
-    /// The buffer that was lent by the last read.
+    /// The buffer of the last report.
     lent: Option<u16>,
     bell: Arc<Bell>,
     /// The descriptor of the listener while it is watched.
@@ -119,7 +118,10 @@ impl Tag {
 impl Uring {
     /// A ring that has carried a message there and back: what a kernel, a container or a policy refuses
     /// shows here, whatever the kernel's version says.
-    pub(in crate::media) fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the system refuses any of that.
+    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
             .setup_clamp()
@@ -193,6 +195,10 @@ impl Uring {
 }
 
 impl Engine for Uring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
         self.listener = Some(listener.as_raw_fd());
         self.watch_listener();
@@ -220,6 +226,10 @@ impl Engine for Uring {
         let seat = &mut self.seats[index as usize];
         seat.gone = true;
         if seat.receiving || seat.polling {
+            if seat.sending.is_some() {
+                // What was taken over is sent first; were that to fail, the connection is lost anyway.
+                let _ = self.ring.submit();
+            }
             // An armed receive keeps the socket open; shut down, it completes for the last time.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -300,14 +310,14 @@ impl Engine for Uring {
     }
 
     fn read(&mut self, arrival: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
-        match arrival {
-            Arrival::InBuffer { buffer, length } => {
-                self.lent = Some(buffer);
+        match arrival.0 {
+            Place::InBuffer { buffer, length } if self.lent == Some(buffer) => {
                 Ok(self.received.bytes(buffer, length))
             }
-            Arrival::End(None) => Ok(&[]),
-            Arrival::End(Some(error)) => Err(error),
-            Arrival::InSocket => Err(Errno::AGAIN),
+            Place::End(None) => Ok(&[]),
+            Place::End(Some(error)) => Err(error),
+            // Too late: the buffer has been given back.
+            Place::InBuffer { .. } | Place::InSocket => Err(Errno::AGAIN),
         }
     }
 }
@@ -366,9 +376,10 @@ impl Uring {
         if ended {
             seat.receiving = false;
         }
-        let arrival = match (outcome(result), cqueue::buffer_select(flags)) {
+        let place = match (outcome(result), cqueue::buffer_select(flags)) {
             (Ok(length), Some(buffer)) if length > 0 && !gone => {
-                Some(Arrival::InBuffer { buffer, length })
+                self.lent = Some(buffer);
+                Some(Place::InBuffer { buffer, length })
             }
             (_, Some(buffer)) => {
                 self.received.give_back(buffer);
@@ -377,17 +388,17 @@ impl Uring {
             // All buffers were taken, by a peer that floods or a turn that was long: nothing is lost, for
             // what has come is still in the socket.
             (Err(Errno::NOBUFS | Errno::CANCELED), None) => None,
-            (Ok(_), None) => Some(Arrival::End(None)),
-            (Err(error), None) => Some(Arrival::End(Some(error))),
+            (Ok(_), None) => Some(Place::End(None)),
+            (Err(error), None) => Some(Place::End(Some(error))),
         };
-        let over = matches!(arrival, Some(Arrival::End(_)));
+        let over = matches!(place, Some(Place::End(_)));
         if ended && !gone && !over {
             self.unarmed.push(index);
         }
         self.free_if_idle(index);
-        arrival
+        place
             .filter(|_| !gone)
-            .map(|arrival| Report::Readable(key, arrival))
+            .map(|place| Report::Readable(key, Arrival(place)))
     }
 }
 
@@ -521,8 +532,9 @@ fn is_no_failure(error: &io::Error) -> bool {
         .any(|fine| code == Some(fine.raw_os_error()))
 }
 
-impl Drop for Uring {
-    fn drop(&mut self) {
+impl Uring {
+    /// Ends all requests, waiting a moment for what is under way. Whether none is outstanding any more.
+    fn end(&mut self) -> bool {
         let all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
         // SAFETY: a cancellation refers to no memory.
         unsafe { self.push(&all.user_data(Tag::Nothing.pack())) };
@@ -533,7 +545,13 @@ impl Drop for Uring {
             }
             while self.completion().is_some() {}
         }
-        if self.outstanding == 0 {
+        self.outstanding == 0
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.end() {
             // SAFETY: no request is outstanding, so the kernel uses neither any more; and nothing here uses
             // them after this.
             unsafe {
@@ -542,5 +560,131 @@ impl Drop for Uring {
             }
         }
         // Otherwise they are leaked: memory that the kernel may still write to must not be used again.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpStream;
+
+    use slotmap::SlotMap;
+
+    use super::*;
+    use crate::Report;
+
+    /// Where there is no ring, the tests of both engines say so, and CI does not let that pass.
+    fn ring() -> Option<Uring> {
+        Uring::new(Arc::new(Bell::new().unwrap())).ok()
+    }
+
+    struct Line {
+        key: Key,
+        stream: TcpStream,
+        peer: TcpStream,
+    }
+
+    fn line(keys: &mut SlotMap<Key, ()>) -> Line {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let key = keys.insert(());
+        Line { key, stream, peer }
+    }
+
+    /// Submits what is queued and hears nothing.
+    fn submit(ring: &mut Uring) {
+        ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        assert!(ring.next().is_none());
+    }
+
+    #[test]
+    fn a_seat_is_given_away_only_after_its_last_completion() {
+        let Some(mut ring) = ring() else { return };
+        let mut keys = SlotMap::with_key();
+        let [first, second, third] = [(); 3].map(|()| line(&mut keys));
+        ring.watch(first.key, &first.stream).unwrap();
+        let seat = ring.seat_of[first.key];
+        submit(&mut ring);
+        ring.dismiss(first.key, first.stream);
+        // The kernel has not said that the receive is over.
+        ring.watch(second.key, &second.stream).unwrap();
+        assert_ne!(ring.seat_of[second.key], seat);
+        submit(&mut ring);
+        ring.watch(third.key, &third.stream).unwrap();
+        assert_eq!(ring.seat_of[third.key], seat);
+        // And what the seat's new owner gets is its own.
+        (&third.peer).write_all(b"third").unwrap();
+        ring.wait(None, Pace::AtOnce).unwrap();
+        let Some(Report::Readable(key, arrival)) = ring.next() else {
+            panic!("nothing came");
+        };
+        assert_eq!(key, third.key);
+        assert_eq!(ring.read(arrival, &third.stream).unwrap(), b"third");
+    }
+
+    #[test]
+    fn when_all_buffers_are_taken_every_receive_is_armed_again() {
+        let Some(mut ring) = ring() else { return };
+        let mut keys = SlotMap::with_key();
+        let lines: Vec<Line> = (0..64).map(|_| line(&mut keys)).collect();
+        for line in &lines {
+            ring.watch(line.key, &line.stream).unwrap();
+            line.peer.set_nonblocking(true).unwrap();
+        }
+        submit(&mut ring);
+        for line in &lines {
+            // As much as the socket takes, more than there are buffers for.
+            while matches!((&line.peer).write(&[7; 64 << 10]), Ok(count) if count > 0) {}
+        }
+        // The kernel uses them up in one turn, while none is given back.
+        ring.wait(Some(LAST_WAIT), Pace::Batched).unwrap();
+        assert!(ring.ring.completion().len() > usize::from(buffers::COUNT));
+        while ring.next().is_some() {}
+        assert!(!ring.unarmed.is_empty());
+        assert!(ring.seats.iter().any(|seat| !seat.receiving));
+        ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        assert!(ring.unarmed.is_empty());
+        assert!(ring.seats.iter().all(|seat| seat.receiving));
+    }
+
+    #[test]
+    fn requests_of_silent_peers_and_unsent_messages_end_with_the_ring() {
+        let Some(mut ring) = ring() else { return };
+        let mut keys = SlotMap::with_key();
+        let [silent, full] = [(); 2].map(|()| line(&mut keys));
+        for line in [&silent, &full] {
+            ring.watch(line.key, &line.stream).unwrap();
+        }
+        submit(&mut ring);
+        // Until nothing more goes, and then once more.
+        (&full.stream).write_all(&[0; 64 << 20]).unwrap_err();
+        ring.wait_for_room(full.key, &full.stream, true);
+        submit(&mut ring);
+        let message = [1; 4096];
+        for line in [&silent, &full] {
+            assert_eq!(ring.send(line.key, &line.stream, &message), Sent::Later);
+        }
+        assert!(ring.outstanding >= 6);
+        assert!(ring.end());
+    }
+
+    #[test]
+    fn memory_that_the_kernel_may_still_use_is_not_released() {
+        let Some(mut ring) = ring() else { return };
+        // A request that never ends.
+        ring.outstanding += 1;
+        assert!(!ring.end());
+        let (memory, length) = (ring.received.bytes(0, 1).as_ptr(), 2);
+        drop(ring);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let is_mapped = |line: &str| {
+            let (begin, end) = line.split(' ').next()?.split_once('-')?;
+            let bounds = [begin, end].map(|address| usize::from_str_radix(address, 16).unwrap());
+            Some((bounds[0]..bounds[1]).contains(&(memory as usize + length)))
+        };
+        assert!(maps.lines().any(|line| is_mapped(line) == Some(true)));
     }
 }

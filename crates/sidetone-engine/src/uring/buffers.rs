@@ -9,7 +9,7 @@ use io_uring::{IoUring, types::BufRingEntry};
 
 /// How many receive buffers a ring has: a frame from each of 1000 calls fits in one turn, and what does not
 /// waits in its socket. A power of two.
-const COUNT: u16 = 2048;
+pub(super) const COUNT: u16 = 2048;
 
 /// The size of one, so that any frame up to 48 kHz lies whole in it.
 const SIZE: usize = 2048;

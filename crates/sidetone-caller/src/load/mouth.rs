@@ -1,0 +1,194 @@
+use {
+    rustix::io::Errno,
+    sidetone_engine::{Engine, Key, Sent},
+    std::net::TcpStream,
+};
+
+/// What a call has said and the kernel has not taken.
+pub(super) struct Mouth {
+    /// What is to go next. Nothing else is sent before it.
+    rest: Vec<u8>,
+    /// The engine has taken something over and has not reported what became of it.
+    handed_over: bool,
+    waits_for_room: bool,
+}
+
+impl Mouth {
+    /// Of a connection that is being made, whose room is waited for.
+    pub(super) fn new() -> Self {
+        Self {
+            rest: Vec::new(),
+            handed_over: false,
+            waits_for_room: true,
+        }
+    }
+
+    /// Whether all that was said is on its way.
+    pub(super) fn is_free(&self) -> bool {
+        self.rest.is_empty() && !self.handed_over
+    }
+
+    /// Says a message, or keeps it until what was said before is on its way.
+    pub(super) fn say(
+        &mut self,
+        engine: &mut dyn Engine,
+        key: Key,
+        stream: &TcpStream,
+        message: &[u8],
+    ) -> Result<(), Errno> {
+        if !self.is_free() {
+            self.rest.extend_from_slice(message);
+            return Ok(());
+        }
+        match engine.send(key, stream, message) {
+            Sent::Now(count) => self.rest.extend_from_slice(&message[count..]),
+            Sent::Later => self.handed_over = true,
+            Sent::Failed(error) => return Err(error),
+        }
+        self.follow_room(engine, key, stream);
+        Ok(())
+    }
+
+    /// Of what was handed over, `unsent` has not been sent.
+    pub(super) fn note_sent(
+        &mut self,
+        engine: &mut dyn Engine,
+        key: Key,
+        stream: &TcpStream,
+        unsent: &[u8],
+    ) -> Result<(), Errno> {
+        self.handed_over = false;
+        self.rest.splice(..0, unsent.iter().copied());
+        if unsent.is_empty() && !self.rest.is_empty() {
+            return self.go_on(engine, key, stream);
+        }
+        self.follow_room(engine, key, stream);
+        Ok(())
+    }
+
+    /// Sends what was kept, once there is room.
+    pub(super) fn go_on(
+        &mut self,
+        engine: &mut dyn Engine,
+        key: Key,
+        stream: &TcpStream,
+    ) -> Result<(), Errno> {
+        if self.handed_over {
+            return Ok(());
+        }
+        let rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            self.follow_room(engine, key, stream);
+            return Ok(());
+        }
+        self.say(engine, key, stream, &rest)
+    }
+
+    fn follow_room(&mut self, engine: &mut dyn Engine, key: Key, stream: &TcpStream) {
+        let wanted = !self.rest.is_empty() && !self.handed_over;
+        if wanted != self.waits_for_room {
+            engine.wait_for_room(key, stream, wanted);
+            self.waits_for_room = wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use sidetone_engine::{Arrival, Pace, Report};
+    use std::{collections::VecDeque, io, net::TcpListener, time::Duration};
+
+    /// Answers each send as it is told, and notes what was sent and whether room is waited for.
+    #[derive(Default)]
+    struct Kernel {
+        answers: VecDeque<Sent>,
+        sends: Vec<Vec<u8>>,
+        waits_for_room: bool,
+    }
+
+    impl Engine for Kernel {
+        fn name(&self) -> &'static str {
+            "none"
+        }
+        fn listen(&mut self, _: &TcpListener) -> io::Result<()> {
+            Ok(())
+        }
+        fn stop_listening(&mut self, _: &TcpListener) {}
+        fn watch(&mut self, _: Key, _: &TcpStream) -> io::Result<()> {
+            Ok(())
+        }
+        fn dismiss(&mut self, _: Key, _: TcpStream) {}
+        fn send(&mut self, _: Key, _: &TcpStream, wire: &[u8]) -> Sent {
+            self.sends.push(wire.to_vec());
+            self.answers.pop_front().unwrap()
+        }
+        fn wait_for_room(&mut self, _: Key, _: &TcpStream, wanted: bool) {
+            self.waits_for_room = wanted;
+        }
+        fn wait(&mut self, _: Option<Duration>, _: Pace) -> io::Result<()> {
+            Ok(())
+        }
+        fn next(&mut self) -> Option<Report> {
+            None
+        }
+        fn read(&mut self, _: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
+            Err(Errno::AGAIN)
+        }
+    }
+
+    fn stream() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    fn connected(answers: &[Sent]) -> (Mouth, Kernel, Key, TcpStream) {
+        let answers = answers.iter().copied().collect();
+        let mut kernel = Kernel {
+            answers,
+            waits_for_room: true,
+            ..Kernel::default()
+        };
+        let (mut mouth, key, stream) = (Mouth::new(), Key::default(), stream());
+        mouth.go_on(&mut kernel, key, &stream).unwrap();
+        assert!(!kernel.waits_for_room);
+        (mouth, kernel, key, stream)
+    }
+
+    #[test]
+    fn what_the_kernel_leaves_over_goes_before_anything_else() {
+        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Now(2), Sent::Now(6)]);
+        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
+        assert!(!mouth.is_free() && kernel.waits_for_room);
+        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
+        mouth.go_on(&mut kernel, key, &stream).unwrap();
+        assert_eq!(kernel.sends, [b"first".to_vec(), b"rsttwo".to_vec()]);
+        assert!(mouth.is_free() && !kernel.waits_for_room);
+    }
+
+    #[test]
+    fn nothing_is_sent_while_a_send_is_with_the_engine() {
+        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Later; 3]);
+        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
+        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
+        assert_eq!(kernel.sends.len(), 1);
+        mouth.note_sent(&mut kernel, key, &stream, b"st").unwrap();
+        assert!(kernel.sends.len() == 1 && kernel.waits_for_room);
+        mouth.go_on(&mut kernel, key, &stream).unwrap();
+        assert_eq!(kernel.sends[1], b"sttwo");
+        assert!(!mouth.is_free() && !kernel.waits_for_room);
+        mouth.note_sent(&mut kernel, key, &stream, b"").unwrap();
+        assert!(mouth.is_free());
+    }
+
+    #[test]
+    fn what_was_kept_meanwhile_follows_at_once() {
+        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Later; 2]);
+        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
+        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
+        mouth.note_sent(&mut kernel, key, &stream, b"").unwrap();
+        assert_eq!(kernel.sends, [b"first".to_vec(), b"two".to_vec()]);
+    }
+}

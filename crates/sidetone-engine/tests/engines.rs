@@ -1,0 +1,435 @@
+//! What an engine must do, asked of each.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+use sidetone_engine::{Bell, Engine, Epoll, Key, Pace, Report, Sent, Uring};
+use slotmap::SlotMap;
+
+/// Longer than anything here takes; whoever waits so long waits for ever.
+const FOREVER: Duration = Duration::from_secs(30);
+
+/// Runs a test over each engine. Where io_uring can't be had, over epoll alone, which CI does not let pass.
+fn over_each(test: impl Fn(&mut dyn Engine, &Bell)) {
+    let bell = Arc::new(Bell::new().unwrap());
+    test(&mut Epoll::new(Arc::clone(&bell)).unwrap(), &bell);
+    let bell = Arc::new(Bell::new().unwrap());
+    match Uring::new(Arc::clone(&bell)) {
+        Ok(mut ring) => test(&mut ring, &bell),
+        Err(error) if std::env::var_os("CI").is_some() => {
+            panic!("io_uring can't be tested here ({error}), and in CI it must be")
+        }
+        Err(error) => {
+            eprintln!("NOT TESTED over io_uring: {error}");
+        }
+    }
+}
+
+/// Our side of a connection, and the other one.
+struct Line {
+    key: Key,
+    stream: TcpStream,
+    peer: TcpStream,
+}
+
+fn line(keys: &mut SlotMap<Key, ()>) -> Line {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    peer.set_read_timeout(Some(FOREVER)).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    // It may block: an engine does not, whatever the socket is set to.
+    stream.set_nodelay(true).unwrap();
+    let key = keys.insert(());
+    Line { key, stream, peer }
+}
+
+fn watched(engine: &mut dyn Engine) -> Line {
+    let line = line(&mut SlotMap::with_key());
+    engine.watch(line.key, &line.stream).unwrap();
+    line
+}
+
+/// The next thing that happens.
+fn next(engine: &mut dyn Engine) -> Report {
+    let give_up = Instant::now() + FOREVER;
+    loop {
+        if let Some(report) = engine.next() {
+            return report;
+        }
+        assert!(Instant::now() < give_up, "nothing happened");
+        engine.wait(Some(FOREVER), Pace::AtOnce).unwrap();
+    }
+}
+
+/// What comes next on the one connection there is.
+fn read_next(engine: &mut dyn Engine, line: &Line) -> Result<Vec<u8>, Errno> {
+    loop {
+        if let Report::Readable(key, arrival) = next(engine) {
+            assert_eq!(key, line.key);
+            match engine.read(arrival, &line.stream) {
+                Err(Errno::AGAIN) => {}
+                read => return read.map(<[u8]>::to_vec),
+            }
+        }
+    }
+}
+
+/// Everything that comes until the stream is at its end.
+fn read_all(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let bytes = read_next(engine, line).unwrap();
+        if bytes.is_empty() {
+            return all;
+        }
+        all.extend(bytes);
+    }
+}
+
+/// Sends as an owner must: nothing while a send is with the engine, and what was left over first.
+fn send_all(engine: &mut dyn Engine, line: &Line, message: &[u8]) {
+    let mut rest = message.to_vec();
+    while !rest.is_empty() {
+        match engine.send(line.key, &line.stream, &rest) {
+            Sent::Now(count) => drop(rest.drain(..count)),
+            Sent::Later => rest = unsent(engine, line),
+            Sent::Failed(error) => panic!("{error}"),
+        }
+        if !rest.is_empty() {
+            wait_for_room(engine, line);
+        }
+    }
+}
+
+/// What is left over of what the engine took over.
+fn unsent(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
+    loop {
+        match next(engine) {
+            Report::Sent(key) if key == line.key => return Vec::new(),
+            Report::CutShort(key, rest) if key == line.key => return rest,
+            Report::Readable(..) | Report::Writable(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn wait_for_room(engine: &mut dyn Engine, line: &Line) {
+    engine.wait_for_room(line.key, &line.stream, true);
+    while !matches!(next(engine), Report::Writable(key) if key == line.key) {}
+    engine.wait_for_room(line.key, &line.stream, false);
+}
+
+/// Bytes that are told from each other wherever they are cut.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32)
+        .flat_map(u32::to_le_bytes)
+        .take(length)
+        .collect()
+}
+
+#[test]
+fn what_comes_is_read_in_order_up_to_the_end() {
+    over_each(|engine, _| {
+        let mut line = watched(engine);
+        let sent = pattern(100_000);
+        let (mut peer, bytes) = (line.peer.try_clone().unwrap(), sent.clone());
+        let writer = thread::spawn(move || {
+            peer.write_all(&bytes).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+        });
+        assert!(read_all(engine, &line) == sent);
+        writer.join().unwrap();
+        // The other direction is still open.
+        send_all(engine, &line, b"bye");
+        let mut heard = [0; 3];
+        line.peer.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"bye");
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
+#[test]
+fn a_connection_that_is_reset_is_told_from_one_that_ends() {
+    over_each(|engine, _| {
+        let Line { key, stream, peer } = watched(engine);
+        socket2::SockRef::from(&peer)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(peer);
+        let peer = stream.try_clone().unwrap();
+        let line = Line { key, stream, peer };
+        assert_eq!(read_next(engine, &line), Err(Errno::CONNRESET));
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
+#[test]
+fn a_connection_may_be_watched_while_it_is_made() {
+    over_each(|engine, _| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::STREAM);
+        let socket = socket2::Socket::new(domain, kind, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let connecting = socket.connect(&listener.local_addr().unwrap().into());
+        if let Err(error) = connecting {
+            assert_eq!(error.raw_os_error(), Some(Errno::INPROGRESS.raw_os_error()));
+        }
+        let (key, stream) = (SlotMap::with_key().insert(()), TcpStream::from(socket));
+        engine.watch(key, &stream).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let line = Line {
+            key,
+            stream,
+            peer: peer.try_clone().unwrap(),
+        };
+        wait_for_room(engine, &line);
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(read_next(engine, &line).unwrap(), b"hello");
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
+#[test]
+fn sends_in_flight_do_not_interleave() {
+    over_each(|engine, _| {
+        let line = watched(engine);
+        // Both at once, more than the kernel takes: whatever of the second is taken must follow the first whole.
+        let (first, second) = (vec![1; 8 << 20], vec![2; 1 << 20]);
+        let mut peer = line.peer.try_clone().unwrap();
+        let reader = thread::spawn(move || {
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        let mut rest = match engine.send(line.key, &line.stream, &first) {
+            Sent::Now(count) => first[count..].to_vec(),
+            Sent::Later => {
+                let meanwhile = engine.send(line.key, &line.stream, &second);
+                assert_eq!(meanwhile, Sent::Now(0));
+                unsent(engine, &line)
+            }
+            Sent::Failed(error) => panic!("{error}"),
+        };
+        if !rest.is_empty() {
+            wait_for_room(engine, &line);
+        }
+        rest.extend_from_slice(&second);
+        send_all(engine, &line, &rest);
+        engine.dismiss(line.key, line.stream);
+        assert!(reader.join().unwrap() == [first, second].concat());
+    });
+}
+
+#[test]
+fn a_full_socket_is_reported_and_not_waited_for() {
+    over_each(|engine, _| {
+        let line = watched(engine);
+        let message = pattern(64 << 10);
+        let (mut sent, mut rest) = (0, Vec::new());
+        // Nobody reads. It ends, or it has hung.
+        while rest.is_empty() {
+            rest = match engine.send(line.key, &line.stream, &message) {
+                Sent::Now(count) => message[count..].to_vec(),
+                Sent::Later => unsent(engine, &line),
+                Sent::Failed(error) => panic!("{error}"),
+            };
+            sent += 1;
+        }
+        // And nothing of it lies in wait to be sent behind its owner's back.
+        engine.wait_for_room(line.key, &line.stream, true);
+        engine
+            .wait(Some(Duration::from_millis(10)), Pace::AtOnce)
+            .unwrap();
+        assert!(engine.next().is_none());
+        let mut peer = line.peer.try_clone().unwrap();
+        let reader = thread::spawn(move || {
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        wait_for_room(engine, &line);
+        send_all(engine, &line, &rest);
+        line.stream.shutdown(Shutdown::Write).unwrap();
+        let heard = reader.join().unwrap();
+        assert!(heard == message.repeat(sent));
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
+#[test]
+fn a_broken_connection_fails_its_sends() {
+    over_each(|engine, _| {
+        let Line { key, stream, peer } = watched(engine);
+        socket2::SockRef::from(&peer)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(peer);
+        let give_up = Instant::now() + FOREVER;
+        let error = loop {
+            assert!(Instant::now() < give_up);
+            match engine.send(key, &stream, b"anybody there?") {
+                Sent::Failed(error) => break error,
+                Sent::Now(_) => {}
+                Sent::Later => {}
+            }
+            match engine.next() {
+                Some(Report::Broken(_, error)) => break error,
+                _ => engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap(),
+            }
+        };
+        assert!(matches!(error, Errno::PIPE | Errno::CONNRESET), "{error}");
+        engine.dismiss(key, stream);
+    });
+}
+
+#[test]
+fn a_dismissed_connection_is_closed_and_reports_nothing() {
+    over_each(|engine, _| {
+        let mut line = watched(engine);
+        // The receive is armed, the peer silent.
+        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        engine.dismiss(line.key, line.stream);
+        assert_eq!(line.peer.read(&mut [0; 8]).unwrap(), 0);
+        // More from the other side finds nobody, where a socket that is kept open would take it.
+        let give_up = Instant::now() + FOREVER;
+        while line.peer.write(b"late").is_ok() {
+            assert!(Instant::now() < give_up, "it is still open");
+            engine
+                .wait(Some(Duration::from_millis(1)), Pace::AtOnce)
+                .unwrap();
+            assert!(engine.next().is_none());
+        }
+    });
+}
+
+#[test]
+fn what_was_taken_over_before_a_dismissal_is_sent() {
+    over_each(|engine, _| {
+        let mut line = watched(engine);
+        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        let sent = engine.send(line.key, &line.stream, b"bye");
+        assert!(matches!(sent, Sent::Now(3) | Sent::Later));
+        engine.dismiss(line.key, line.stream);
+        let mut heard = Vec::new();
+        line.peer.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, b"bye");
+    });
+}
+
+#[test]
+fn a_flood_loses_nothing_and_leaves_room_for_others() {
+    over_each(|engine, _| {
+        let mut keys = SlotMap::with_key();
+        let lines: Vec<Line> = (0..64).map(|_| line(&mut keys)).collect();
+        for line in &lines {
+            engine.watch(line.key, &line.stream).unwrap();
+            line.peer.set_nonblocking(true).unwrap();
+        }
+        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        // As much as each socket takes: more than an engine has buffers for.
+        let flood = pattern(256 << 10);
+        let mut total = 0;
+        let mut left: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for line in &lines {
+            let mut taken = 0;
+            while taken < flood.len() {
+                match (&line.peer).write(&flood[taken..]) {
+                    Ok(count) => taken += count,
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+            }
+            total += taken;
+            left.push((flood[..taken].to_vec(), Vec::new()));
+        }
+        assert!(total > 4 << 20, "{total}");
+        let mut read = 0;
+        while read < total {
+            let Report::Readable(key, arrival) = next(engine) else {
+                continue;
+            };
+            let index = lines.iter().position(|line| line.key == key).unwrap();
+            if let Ok(bytes) = engine.read(arrival, &lines[index].stream) {
+                left[index].1.extend_from_slice(bytes);
+                read += bytes.len();
+            }
+        }
+        for (sent, heard) in &left {
+            assert!(sent == heard);
+        }
+        // All of them still listen.
+        for line in &lines {
+            (&line.peer).write_all(b"more").unwrap();
+            assert_eq!(read_next(engine, line).unwrap(), b"more");
+        }
+        for line in lines {
+            engine.dismiss(line.key, line.stream);
+        }
+    });
+}
+
+#[test]
+fn the_bell_ends_a_wait_and_any_number_of_rings_is_one() {
+    over_each(|engine, bell| {
+        for _ in 0..3 {
+            bell.ring();
+            bell.ring();
+            engine.wait(None, Pace::AtOnce).unwrap();
+            assert!(matches!(engine.next(), Some(Report::Bell)));
+            assert!(engine.next().is_none());
+        }
+    });
+}
+
+#[test]
+fn connections_to_accept_are_reported_until_nobody_listens() {
+    over_each(|engine, _| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        engine.listen(&listener).unwrap();
+        for _ in 0..3 {
+            let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert!(matches!(next(engine), Report::Incoming));
+            listener.accept().unwrap();
+        }
+        engine.stop_listening(&listener);
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        engine
+            .wait(Some(Duration::from_millis(10)), Pace::AtOnce)
+            .unwrap();
+        assert!(engine.next().is_none());
+    });
+}
+
+#[test]
+fn a_batched_wait_lasts_until_its_time_is_up() {
+    over_each(|engine, bell| {
+        let mut line = watched(engine);
+        line.peer.write_all(b"early").unwrap();
+        bell.ring();
+        let (began, wait) = (Instant::now(), Duration::from_millis(20));
+        engine.wait(Some(wait), Pace::Batched).unwrap();
+        assert!(began.elapsed() >= wait);
+        let (mut rung, mut heard) = (0, Vec::new());
+        while let Some(report) = engine.next() {
+            match report {
+                Report::Bell => rung += 1,
+                Report::Readable(_, arrival) => {
+                    heard = engine.read(arrival, &line.stream).unwrap().to_vec();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((rung, &heard[..]), (1, &b"early"[..]));
+        engine.dismiss(line.key, line.stream);
+    });
+}
