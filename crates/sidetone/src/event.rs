@@ -33,6 +33,50 @@ pub enum Event<'a> {
     Ended(EndReason),
 }
 
+impl Event<'_> {
+    /// A copy that can be kept.
+    pub fn to_owned(&self) -> OwnedEvent {
+        match self {
+            Self::Audio(frame) => OwnedEvent::Audio(frame.to_owned()),
+            Self::Dtmf(digit) => OwnedEvent::Dtmf(*digit),
+            Self::MarkReached(mark) => OwnedEvent::MarkReached(*mark),
+            Self::PlaybackDrained => OwnedEvent::PlaybackDrained,
+            Self::Underrun => OwnedEvent::Underrun,
+            Self::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
+            Self::Codec(notice) => OwnedEvent::Codec(*notice),
+            Self::Trouble(error) => OwnedEvent::Trouble(error.clone()),
+            Self::Ended(reason) => OwnedEvent::Ended(*reason),
+        }
+    }
+}
+
+/// An [`Event`] whose audio, if any, is its own.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OwnedEvent {
+    /// See [`Event::Audio`].
+    Audio(OwnedFrame),
+    /// See [`Event::Dtmf`].
+    Dtmf(char),
+    /// See [`Event::MarkReached`].
+    MarkReached(Mark),
+    /// See [`Event::PlaybackDrained`].
+    PlaybackDrained,
+    /// See [`Event::Underrun`].
+    Underrun,
+    /// See [`Event::Lagged`].
+    Lagged {
+        /// How many frames.
+        frames: u64,
+    },
+    /// See [`Event::Codec`].
+    Codec(CodecNotice),
+    /// See [`Event::Trouble`].
+    Trouble(CallError),
+    /// See [`Event::Ended`].
+    Ended(EndReason),
+}
+
 /// Audio from the caller: linear samples, lent until the next event is asked for.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Frame<'a> {
