@@ -12,7 +12,9 @@ pub enum Event<'a> {
     Audio(Frame<'a>),
     /// The caller pressed a key: one of `0-9 * # A-D`, reported at its release.
     ///
-    /// Asterisk sends digits from 20.14, 21.9 and 22.4 on.
+    /// Asterisk sends digits from 20.14, 21.9 and 22.4 on. None is dropped, however long it waits to be read: a
+    /// call on which more than 4096 digits and reports of [trouble](Self::Trouble) wait is ended as
+    /// [flooded](EndReason::Flooded) instead.
     Dtmf(char),
     /// Everything queued before this mark has been written.
     MarkReached(Mark),
