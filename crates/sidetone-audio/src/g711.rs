@@ -24,8 +24,8 @@ pub enum Law {
 impl Law {
     /// The sample that a code stands for.
     #[inline]
-    pub fn decode_byte(self, code: u8) -> i16 {
-        self.table()[usize::from(code)]
+    pub const fn decode_byte(self, code: u8) -> i16 {
+        self.table()[code as usize]
     }
 
     /// The code that is nearest to a sample; louder than the law can say is clipped.
@@ -53,7 +53,7 @@ impl Law {
     }
 
     #[inline]
-    fn table(self) -> &'static [i16; 256] {
+    const fn table(self) -> &'static [i16; 256] {
         match self {
             Law::Ulaw => &ULAW,
             Law::Alaw => &ALAW,

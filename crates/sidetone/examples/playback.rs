@@ -1,6 +1,7 @@
 //! Two callbacks and no async runtime: a sound in slices, each call at its own place in it, and a hang-up at
 //! its end. It answers each slice of the caller's audio with one of the sound, so it is for calls at 8 kHz,
-//! as `AudioSocket()` makes them; for others, and for sounds that are known whole, there is `Reply::play`.
+//! as `AudioSocket()` makes them, whose callers are not muted; for others, and for sounds that are known whole,
+//! there is `Reply::play`, from `Input::Started` on.
 //!
 //!     cargo run -p sidetone --example playback [FILE.wav]
 //!     cargo run --release -- call 127.0.0.1:9092 --record heard.wav

@@ -12,6 +12,9 @@ use sidetone_audio::resample::UnsupportedRate;
 use sidetone_proto::{EndReason, Rate, Time};
 use uuid::Uuid;
 
+mod stream;
+pub use stream::EventStream;
+
 use crate::{
     error::PlayError,
     event::{Event, Frame},
@@ -128,6 +131,12 @@ impl Call {
         (self.reader, self.writer)
     }
 
+    /// Its events as a stream, for combinators. The call lives as long as the stream does; to speak meanwhile,
+    /// [split](Self::split) it first or keep a [handle](Self::handle).
+    pub fn into_stream(self) -> EventStream {
+        self.reader.into_stream()
+    }
+
     /// Plays everything queued, hangs up and waits for the end.
     ///
     /// # Cancel safety
@@ -211,6 +220,46 @@ impl CallReader {
     /// Dropped before it is ready, it has taken nothing.
     pub async fn next(&mut self) -> Option<Event<'_>> {
         poll_fn(|context| self.poll_filled(context)).await;
+        self.take()
+    }
+
+    /// Collects audio; see [`Call::audio`].
+    pub async fn audio(&mut self, length: Duration) -> Option<Chunk> {
+        let mut chunk: Option<Chunk> = None;
+        while let Some(event) = self.next().await {
+            let Event::Audio(frame) = event else { continue };
+            let chunk = chunk.get_or_insert_with(|| Chunk {
+                samples: Vec::new(),
+                rate: frame.rate(),
+                offset: frame.offset(),
+            });
+            chunk.samples.extend_from_slice(frame.samples());
+            if chunk.rate.duration(chunk.samples.len() as u64) >= length {
+                break;
+            }
+        }
+        chunk
+    }
+
+    /// Its events as a stream; see [`Call::into_stream`].
+    pub fn into_stream(self) -> EventStream {
+        EventStream::new(self)
+    }
+
+    /// The UUID that the dialplan gave this call.
+    pub fn id(&self) -> Uuid {
+        self.life.link.id
+    }
+
+    /// A handle that doesn't keep the call alive.
+    pub fn handle(&self) -> CallHandle {
+        CallHandle {
+            link: self.life.link.clone(),
+        }
+    }
+
+    /// What comes next of what is there.
+    fn take(&mut self) -> Option<Event<'_>> {
         if self.ended {
             return None;
         }
@@ -237,36 +286,7 @@ impl CallReader {
         })
     }
 
-    /// Collects audio; see [`Call::audio`].
-    pub async fn audio(&mut self, length: Duration) -> Option<Chunk> {
-        let mut chunk: Option<Chunk> = None;
-        while let Some(event) = self.next().await {
-            let Event::Audio(frame) = event else { continue };
-            let chunk = chunk.get_or_insert_with(|| Chunk {
-                samples: Vec::new(),
-                rate: frame.rate(),
-                offset: frame.offset(),
-            });
-            chunk.samples.extend_from_slice(frame.samples());
-            if chunk.rate.duration(chunk.samples.len() as u64) >= length {
-                break;
-            }
-        }
-        chunk
-    }
-
-    /// The UUID that the dialplan gave this call.
-    pub fn id(&self) -> Uuid {
-        self.life.link.id
-    }
-
-    /// A handle that doesn't keep the call alive.
-    pub fn handle(&self) -> CallHandle {
-        CallHandle {
-            link: self.life.link.clone(),
-        }
-    }
-
+    /// Ready when there is an event, or never will be one again.
     fn poll_filled(&mut self, context: &Context<'_>) -> Poll<()> {
         if !self.batch.is_empty() || self.ended {
             return Poll::Ready(());

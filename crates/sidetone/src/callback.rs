@@ -1,27 +1,30 @@
 //! Two callbacks and no async runtime: the style of the project that this one began from.
 //!
-//! One factory is called once per call and returns what is called for everything that happens on it; the
-//! other callback hears of trouble. All of them run on one worker thread per media thread, so they must not
+//! One factory is called once per call, as soon as it begins, and returns what is called for everything that
+//! happens on it, [`Input::Started`] first and [`Input::Ended`] last; the other callback hears of trouble. All of them run on one worker thread per media thread, so they must not
 //! block: a slow one makes the other calls' *callbacks* late, though never their reads, their clock or what
 //! they have queued.
 //!
 //! ```no_run
+//! use sidetone::Clip;
 //! use sidetone::callback::{self, CallInfo, Input, Reply};
 //!
+//! let greeting = Clip::open("greeting.wav")?;
 //! let server = callback::start_server(
-//!     |call: &CallInfo| {
+//!     move |call: &CallInfo| {
 //!         println!("call {}", call.id);
-//!         move |input: Input<'_>, reply: &mut Reply| {
-//!             if let Input::Audio(samples) = input {
-//!                 reply.send(samples); // echo
-//!             }
+//!         let greeting = greeting.clone();
+//!         move |input: Input<'_>, reply: &mut Reply| match input {
+//!             Input::Started => reply.play(&greeting),
+//!             Input::Audio(samples) => reply.send(samples), // echo
+//!             _ => {}
 //!         }
 //!     },
 //!     |call: &CallInfo, error| eprintln!("call {}: {error}", call.id),
 //!     "127.0.0.1:9092",
 //! )?;
 //! server.wait();
-//! # Ok::<(), sidetone::ServeError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod worker;
@@ -56,6 +59,8 @@ pub struct CallInfo {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
+    /// The call begins: always the first, and told at once, so a caller who says nothing can be greeted.
+    Started,
     /// Audio from the caller: linear samples at [`Reply::rate`].
     Audio(&'a [i16]),
     /// The caller pressed a key.
@@ -101,7 +106,7 @@ impl Reply {
         self.link.end(EndWanted::HangUp);
     }
 
-    /// The rate of the samples that come in.
+    /// The rate of the samples that come in: 8 kHz until audio of another rate has come.
     pub fn rate(&self) -> Rate {
         self.rate
     }

@@ -12,7 +12,9 @@ pub enum Event<'a> {
     Audio(Frame<'a>),
     /// The caller pressed a key: one of `0-9 * # A-D`, reported at its release.
     ///
-    /// Asterisk sends digits from 20.14, 21.9 and 22.4 on.
+    /// Asterisk sends digits from 20.14, 21.9 and 22.4 on. None is dropped, however long it waits to be read: a
+    /// call on which more than 4096 digits and reports of [trouble](Self::Trouble) wait is ended as
+    /// [flooded](EndReason::Flooded) instead.
     Dtmf(char),
     /// Everything queued before this mark has been written.
     MarkReached(Mark),
@@ -30,6 +32,50 @@ pub enum Event<'a> {
     /// Trouble that does not end the call.
     Trouble(CallError),
     /// The call is over.
+    Ended(EndReason),
+}
+
+impl Event<'_> {
+    /// A copy that can be kept.
+    pub fn to_owned(&self) -> OwnedEvent {
+        match self {
+            Self::Audio(frame) => OwnedEvent::Audio(frame.to_owned()),
+            Self::Dtmf(digit) => OwnedEvent::Dtmf(*digit),
+            Self::MarkReached(mark) => OwnedEvent::MarkReached(*mark),
+            Self::PlaybackDrained => OwnedEvent::PlaybackDrained,
+            Self::Underrun => OwnedEvent::Underrun,
+            Self::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
+            Self::Codec(notice) => OwnedEvent::Codec(*notice),
+            Self::Trouble(error) => OwnedEvent::Trouble(error.clone()),
+            Self::Ended(reason) => OwnedEvent::Ended(*reason),
+        }
+    }
+}
+
+/// An [`Event`] whose audio, if any, is its own.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OwnedEvent {
+    /// See [`Event::Audio`].
+    Audio(OwnedFrame),
+    /// See [`Event::Dtmf`].
+    Dtmf(char),
+    /// See [`Event::MarkReached`].
+    MarkReached(Mark),
+    /// See [`Event::PlaybackDrained`].
+    PlaybackDrained,
+    /// See [`Event::Underrun`].
+    Underrun,
+    /// See [`Event::Lagged`].
+    Lagged {
+        /// How many frames.
+        frames: u64,
+    },
+    /// See [`Event::Codec`].
+    Codec(CodecNotice),
+    /// See [`Event::Trouble`].
+    Trouble(CallError),
+    /// See [`Event::Ended`].
     Ended(EndReason),
 }
 

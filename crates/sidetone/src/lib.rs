@@ -54,10 +54,10 @@ mod server;
 mod stats;
 
 pub use admission::{Admission, NetworkError, Networks, Request};
-pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk};
+pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
 pub use error::{CallError, PlayError, ServeError};
-pub use event::{Codec, CodecNotice, Event, Frame, OwnedFrame};
+pub use event::{Codec, CodecNotice, Event, Frame, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use live::LiveLine;
 pub use media::Engine;

@@ -29,6 +29,60 @@ fn all(from: Receiver<&'static str>) -> Vec<&'static str> {
 }
 
 #[test]
+fn a_caller_who_says_nothing_is_greeted() {
+    let said = ramp(4, 0, 4_000);
+    let greeting = Clip::from_samples(8_000, said.clone()).unwrap();
+    let server = callback::start_server(
+        move |_: &CallInfo| {
+            let greeting = greeting.clone();
+            move |input: Input<'_>, reply: &mut Reply| {
+                if let Input::Started = input {
+                    reply.play(&greeting);
+                    reply.finish();
+                }
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = Caller::new(server.local_addr()).say(Voice::Nothing);
+    let record = caller.hang_up_after(SOON).call().unwrap();
+    assert_eq!(record.find(&said)[0].length, said.len());
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+}
+
+#[test]
+fn started_is_told_once_and_before_all_else() {
+    let (told, tell) = channel();
+    let server = callback::start_server(
+        move |_: &CallInfo| {
+            let told = told.clone();
+            move |input: Input<'_>, reply: &mut Reply| {
+                told.send(match input {
+                    Input::Started => "started",
+                    Input::Audio(_) => return,
+                    Input::Dtmf(_) => {
+                        reply.hang_up();
+                        "digit"
+                    }
+                    _ => "ended",
+                })
+                .unwrap();
+            }
+        },
+        |_, error| panic!("{error}"),
+        "127.0.0.1:0",
+    )
+    .unwrap();
+    let caller = Caller::new(server.local_addr()).say(Voice::Ramp(1));
+    let caller = caller.dtmf("1", Duration::ZERO).hang_up_after(SOON);
+    assert_eq!(caller.call().unwrap().ended.why, Why::ServerHungUp);
+    drop(server);
+    assert_eq!(all(tell), ["started", "digit", "ended"]);
+}
+
+#[test]
 fn ended_is_told_once_and_then_the_closure_is_dropped() {
     let (told, tell) = channel();
     let server = callback::start_server(

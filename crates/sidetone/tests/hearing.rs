@@ -3,7 +3,8 @@
 
 mod support;
 
-use sidetone::{Call, Chunk, Codec, EndReason, Event, Rate, Server};
+use futures_util::StreamExt;
+use sidetone::{Call, Chunk, Codec, EndReason, Event, OwnedEvent, Rate, Server};
 use sidetone_caller::{Caller, Codec as Sends, Voice, exact_runs, ramp};
 use support::{call, millis, serve};
 use tokio::sync::mpsc::unbounded_channel;
@@ -158,4 +159,49 @@ async fn digits_come_in_order_among_the_audio() {
         all.push(digit);
     }
     assert_eq!(all, "0123456789*#ABCD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_has_every_event_and_ends_after_the_end_of_the_call() {
+    let (told, mut events) = unbounded_channel();
+    let settings = Server::builder().receive_buffer(millis(5_000));
+    let server = serve(settings, move |call: Call| {
+        let told = told.clone();
+        async move {
+            told.send(call.into_stream().collect::<Vec<_>>().await)
+                .unwrap()
+        }
+    })
+    .await;
+    let caller = server.caller().say(Voice::Ramp(1)).dtmf("12", millis(100));
+    let record = call(caller.hang_up_after(millis(600))).await;
+    let (mut samples, mut digits, mut others) = (Vec::new(), String::new(), Vec::new());
+    for event in events.recv().await.unwrap() {
+        match event {
+            OwnedEvent::Audio(frame) => samples.extend(frame.samples),
+            OwnedEvent::Dtmf(digit) => digits.push(digit),
+            other => others.push(other),
+        }
+    }
+    assert_eq!(
+        (samples.as_slice(), digits.as_str()),
+        (record.sent_samples(), "12")
+    );
+    let reason = server.end().await[0].reason;
+    assert_eq!(others.last(), Some(&OwnedEvent::Ended(reason)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_lives_as_long_as_its_stream() {
+    let server = serve(Server::builder(), |call: Call| async {
+        let handle = call.handle();
+        let mut events = call.into_stream();
+        events.next().await;
+        assert_eq!(handle.ended(), None);
+        drop(events);
+        assert_eq!(handle.closed().await, EndReason::Finished);
+    })
+    .await;
+    call(server.caller().say(Voice::Ramp(1))).await;
+    assert_eq!(server.end().await[0].reason, EndReason::Finished);
 }

@@ -3,7 +3,11 @@
 
 mod support;
 
-use std::{io, net::TcpListener, time::Duration};
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use sidetone::{Builder, Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server};
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
@@ -287,6 +291,62 @@ async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last
     assert!(is_callers_end(ended), "{ended}");
     assert_eq!(events.recv().await, Some(None), "it went on to its end");
     server.end().await;
+}
+
+/// What comes of a call that presses so many keys, all at once, to a handler that reads none until the end:
+/// those that it reads then, and why the call ended.
+async fn pressed_and_unread(count: usize) -> (String, EndReason) {
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            let mut digits = String::new();
+            told.send(digits.clone()).await.unwrap();
+            call.closed().await;
+            while let Some(event) = call.next().await {
+                if let Event::Dtmf(digit) = event {
+                    digits.push(digit);
+                }
+            }
+            told.send(digits).await.unwrap();
+        }
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let uuid = [&[0x01, 0, 16][..], &[7; 16]].concat();
+    stream.write_all(&uuid).unwrap();
+    assert_eq!(tell.recv().await.unwrap(), "", "the handler has it");
+    let press = move || {
+        let keys = (0..count).flat_map(|n| [0x03, 0, 1, b'0' + (n % 10) as u8]);
+        // A server that has hung up does not listen to the rest for ever.
+        let _ = stream.write_all(&keys.collect::<Vec<u8>>());
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    tokio::task::spawn_blocking(press).await.unwrap();
+    (tell.recv().await.unwrap(), server.end().await[0].reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_digit_is_dropped_and_a_flood_of_unread_ones_ends_the_call() {
+    let all: String = (0..50_000)
+        .map(|n| char::from(b'0' + (n % 10) as u8))
+        .collect();
+    let (digits, reason) = pressed_and_unread(4_096).await;
+    assert_eq!(
+        (digits.as_str(), reason),
+        (&all[..4_096], EndReason::CallerHungUp)
+    );
+    let (digits, reason) = pressed_and_unread(50_000).await;
+    assert_eq!(
+        (reason, digits.as_str()),
+        (EndReason::Flooded, &all[..digits.len()])
+    );
+    assert!(
+        digits.len() > 4_096 && digits.len() < 50_000,
+        "{}",
+        digits.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,8 @@
 //! stayed undecided, and without bursts or holes each stream of slin, µ-law or A-law was known after
 //! at most 200 ms of sound, half of them after 90 ms.
 //!
-//! Listening costs 27 µs a frame of 160 bytes until the verdict, and nothing afterwards.
+//! Listening costs about 75 000 instructions, some 8 to 12 µs, for a frame of 160 bytes until the verdict, and
+//! nothing afterwards.
 mod arrivals;
 mod law;
 

@@ -44,6 +44,8 @@ pub enum EndReason {
     MaxDuration,
     /// The first UUID message was not 16 bytes.
     MalformedIdentity,
+    /// Thousands of digits or error messages came that the handler did not read.
+    Flooded,
     /// The other side reset the connection: what Asterisk's host does when it has unread audio.
     ConnectionReset,
     /// The other side stopped answering.
@@ -84,6 +86,7 @@ impl EndReason {
             Self::IdleTimeout => "idle_timeout",
             Self::MaxDuration => "max_duration",
             Self::MalformedIdentity => "malformed_identity",
+            Self::Flooded => "flooded",
             Self::ConnectionReset => "connection_reset",
             Self::PeerGone => "peer_gone",
             Self::ConnectionFailed => "connection_failed",
@@ -108,6 +111,7 @@ impl fmt::Display for EndReason {
             Self::IdleTimeout => "nothing came in for too long",
             Self::MaxDuration => "it reached the longest duration allowed",
             Self::MalformedIdentity => "its UUID was not 16 bytes",
+            Self::Flooded => "thousands of digits or error messages came that the handler did not read (is the other side an Asterisk, and does the handler read its events?)",
             Self::ConnectionReset => "the connection was reset",
             Self::PeerGone => "the other side stopped answering",
             Self::ConnectionFailed => "the connection failed",

@@ -261,9 +261,7 @@ impl CallbackCall {
         let waker = Waker::from(Arc::clone(&self));
         let mut state = self.state.lock();
         // After the end nothing is waited for: the waker would keep the call in memory for ever.
-        while !state.is_over
-            && (!state.batch.is_empty() || self.link.fill(&mut state.batch, &waker))
-        {
+        while !state.is_over && (state.has_news() || self.link.fill(&mut state.batch, &waker)) {
             let worked = catch_unwind(AssertUnwindSafe(|| state.work(&self.workers)));
             if let Err(panic) = worked {
                 state.fail(&self.workers, &*panic);
@@ -273,10 +271,20 @@ impl CallbackCall {
 }
 
 impl State {
+    /// A call that has just begun is news, whether or not it says anything.
+    fn has_news(&self) -> bool {
+        self.on_input.is_none() || !self.batch.is_empty()
+    }
+
     fn work(&mut self, workers: &Workers) {
-        let on_input = self
-            .on_input
-            .get_or_insert_with(|| (workers.on_call)(&self.info));
+        let on_input = match &mut self.on_input {
+            Some(on_input) => on_input,
+            begun => {
+                let on_input = begun.insert((workers.on_call)(&self.info));
+                on_input(Input::Started, &mut self.reply);
+                on_input
+            }
+        };
         while let Some((entry, samples)) = self.batch.take() {
             let input = match entry {
                 Entry::Audio(audio) => {

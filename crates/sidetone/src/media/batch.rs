@@ -5,7 +5,8 @@ use sidetone_proto::{EndReason, Mark, Rate, Time};
 use crate::error::CallError;
 use crate::event::CodecNotice;
 
-/// Bytes of sample memory that a batch keeps between uses; what a burst took beyond that is given back.
+/// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
+/// is given back.
 const KEEP: usize = 8 * 1024;
 
 /// Events on their way from a media thread to a handler, with all their samples in one buffer.
@@ -17,6 +18,8 @@ pub(crate) struct Batch {
     /// How much audio the samples from `start` on are.
     buffered: Duration,
     entries: VecDeque<Entry>,
+    /// Entries that the other side sends and that are never dropped.
+    kept: usize,
 }
 
 /// One event. Its samples, if any, are the next `length` of the batch.
@@ -41,6 +44,12 @@ pub(crate) struct AudioEntry {
     pub(crate) arrived: Time,
 }
 
+impl Entry {
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Dtmf(_) | Self::Trouble(_))
+    }
+}
+
 impl AudioEntry {
     fn duration(&self) -> Duration {
         self.rate.duration(self.length as u64)
@@ -63,8 +72,14 @@ impl Batch {
             _ => false,
         };
         if !repeated {
+            self.kept += usize::from(entry.is_kept());
             self.entries.push_back(entry);
         }
+    }
+
+    /// How many digits and reports of trouble there are: as many as the other side likes, if nobody reads.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
     }
 
     /// Adds audio whose samples `fill` appends.
@@ -163,6 +178,7 @@ impl Batch {
     /// Takes the next entry out, with its samples, which stay valid until the next call.
     pub(crate) fn take(&mut self) -> Option<(Entry, &[i16])> {
         let entry = self.entries.pop_front()?;
+        self.kept -= usize::from(entry.is_kept());
         let length = match &entry {
             Entry::Audio(audio) => {
                 self.buffered = self.buffered.saturating_sub(audio.duration());
@@ -181,8 +197,12 @@ impl Batch {
         self.samples.clear();
         self.start = 0;
         self.buffered = Duration::ZERO;
+        self.kept = 0;
         if self.samples.capacity() * size_of::<i16>() > KEEP {
             self.samples = Vec::new();
+        }
+        if self.entries.capacity() * size_of::<Entry>() > KEEP {
+            self.entries = VecDeque::new();
         }
     }
 }
@@ -256,5 +276,35 @@ mod tests {
             "{}",
             batch.samples.capacity()
         );
+    }
+
+    #[test]
+    fn what_the_other_side_sends_and_is_never_dropped_is_counted() {
+        let (mut batch, mut other) = (Batch::default(), Batch::default());
+        for batch in [&mut batch, &mut other] {
+            audio(batch, 1);
+            batch.push(Entry::Dtmf('5'));
+            batch.push(Entry::Trouble(CallError::Memory));
+            batch.push(Entry::Trouble(CallError::Memory));
+            batch.push(Entry::Underrun);
+        }
+        batch.append(&mut other);
+        assert_eq!((batch.kept(), other.kept()), (4, 0));
+        while batch.take().is_some() {}
+        assert_eq!(batch.kept(), 0);
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back() {
+        let (mut batch, mut other) = (Batch::default(), Batch::default());
+        for _ in 0..10_000 {
+            other.push(Entry::Dtmf('5'));
+        }
+        batch.append(&mut other);
+        while batch.take().is_some() {}
+        batch.clear();
+        for batch in [batch, other] {
+            assert!(batch.entries.capacity() < 1_000);
+        }
     }
 }

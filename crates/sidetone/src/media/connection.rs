@@ -29,6 +29,10 @@ use crate::{error::CallError, stats::CallSummary};
 /// The handler sees its call's counters this fresh.
 const PUBLISH_EVERY: u32 = 10;
 
+/// Digits and reports of trouble that may wait unread. They are never dropped, and no person presses so many
+/// keys, but what connects may be no Asterisk.
+const UNREAD: usize = 4096;
+
 /// One accepted connection: a call machine, its socket, and the way to its handler.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
@@ -136,7 +140,9 @@ impl Connection {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => self.broken(error, desk),
         }
-        self.deliver(desk);
+        if self.deliver(desk) > UNREAD {
+            self.machine.hang_up(now, EndReason::Flooded);
+        }
     }
 
     /// Does what the handler asked and puts what is due on the wire.
@@ -396,15 +402,16 @@ impl Connection {
         }
     }
 
-    /// Hands this turn's events to the handler, and notes whom to wake.
-    fn deliver(&mut self, desk: &mut Desk<'_>) {
+    /// Hands this turn's events to the handler, and notes whom to wake. Says how many it has not read that are
+    /// never dropped.
+    fn deliver(&mut self, desk: &mut Desk<'_>) -> usize {
         let batch = &mut desk.tools.batch;
         let Some(link) = &self.link else {
             batch.clear();
-            return;
+            return 0;
         };
         if batch.is_empty() && self.pending.is_empty() {
-            return;
+            return 0;
         }
         match link.try_inbox() {
             Some(mut inbox) => {
@@ -414,11 +421,13 @@ impl Connection {
                 inbox.batch.append(batch);
                 link.note_lagged(inbox.batch.drop_oldest(link.receive_buffer));
                 desk.tools.wakes.extend(inbox.waker.take());
+                inbox.batch.kept()
             }
             None => {
                 self.pending.append(batch);
                 link.note_lagged(self.pending.drop_oldest(link.receive_buffer));
                 desk.look_again();
+                self.pending.kept()
             }
         }
     }
