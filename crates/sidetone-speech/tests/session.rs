@@ -255,6 +255,51 @@ async fn a_service_that_takes_nothing_is_not_asked_without_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_final_transcript_trouble_is_tried_again_as_soon_as_the_first() {
+    let call = Call::of(12);
+    let told = call
+        .run(Fake::new(std::iter::repeat_n(Plan::CutAfterFinal, 10)))
+        .await;
+    assert_same(&told.words(), &call.words, "ten cuts");
+    let pauses = told.pauses();
+    assert_eq!(pauses.len(), 10);
+    assert!(pauses.iter().all(|it| *it <= ms(250)), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recogniser_that_only_ever_begins_is_tried_again_after_longer_and_longer_pauses() {
+    let call = Call::of(20);
+    // In the middle of the second word, whose utterance is heard again.
+    let cuts = std::iter::repeat_n(Plan::CutAfter(ms(300)), 6);
+    let told = call.run(Fake::new(cuts)).await;
+    assert_same(&told.words(), &call.words, "after six");
+    for (pause, longest) in told.pauses().iter().zip([250, 500, 1000, 2000, 4000, 8000]) {
+        let range = ms(longest / 2)..=ms(longest);
+        assert!(range.contains(pause), "{:?}", told.pauses());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_may_be_in_trouble_with_a_part_and_give_it_up() {
+    let (mut input, events) = transcribe(Hesitant, Format::linear(HZ));
+    input.push(ms(0), &[0; 3 * HZ as usize]);
+    input.finish();
+    let told = Told::all(events).await;
+    let [
+        SpeechEvent::Trouble { retry_in, .. },
+        SpeechEvent::Lost { from, to },
+        SpeechEvent::Recovered,
+        SpeechEvent::Transcript(transcript),
+    ] = &told.0[..]
+    else {
+        panic!("{:?}", told.0)
+    };
+    assert!(*retry_in <= ms(250));
+    assert_eq!((*from, *to), (ms(500), ms(1500)));
+    assert_eq!(transcript.text, "after it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recogniser_that_hears_silence_is_known_to_be_back() {
     let fake = Fake::new([Plan::CutAfter(ms(1000))]);
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
@@ -388,6 +433,14 @@ impl Told {
         self.0.iter().filter(trouble).count()
     }
 
+    fn pauses(&self) -> Vec<Duration> {
+        let pauses = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Trouble { retry_in, .. } => Some(*retry_in),
+            _ => None,
+        });
+        pauses.collect()
+    }
+
     fn recovered(&self) -> usize {
         let recovered = |it: &&SpeechEvent| matches!(it, SpeechEvent::Recovered);
         self.0.iter().filter(recovered).count()
@@ -400,6 +453,7 @@ enum Plan {
     Work,
     /// After so much audio.
     CutAfter(Duration),
+    CutAfterFinal,
     HangAfter(Duration),
     /// Takes all there is, and is cut.
     Gulp,
@@ -459,10 +513,12 @@ impl Fake {
             }
             transcripts.alive();
             for heard in ear.hear(&samples) {
-                let ends = plan == Plan::EndAfterFinal && matches!(heard, Heard::Final(_));
+                let is_final = matches!(heard, Heard::Final(_));
                 transcripts.tell(transcript(&audio, heard)).await;
-                if ends {
-                    return Ok(());
+                match plan {
+                    Plan::EndAfterFinal if is_final => return Ok(()),
+                    Plan::CutAfterFinal if is_final => return Err(unavailable()),
+                    _ => {}
                 }
             }
             samples.clear();
@@ -505,6 +561,32 @@ impl Recognizer for Fake {
         transcripts: Transcripts,
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(self.work(audio, transcripts))
+    }
+}
+
+/// Can't have the second half second and the one after it understood, but what comes then.
+struct Hesitant;
+
+impl Recognizer for Hesitant {
+    fn destination(&self) -> String {
+        "nowhere".into()
+    }
+
+    fn run<'a>(
+        &'a self,
+        mut audio: Audio,
+        mut transcripts: Transcripts,
+    ) -> BoxFuture<'a, Result<(), SpeechError>> {
+        Box::pin(async move {
+            while audio.read(ms(0), ms(200), &mut Vec::new()).await {}
+            transcripts.alive();
+            sleep(transcripts.trouble(unavailable()).await).await;
+            transcripts.give_up(ms(500), ms(1500));
+            sleep(ms(1)).await;
+            let after = Transcript::new("after it", true, ms(1500), ms(3000));
+            transcripts.tell(after).await;
+            Ok(())
+        })
     }
 }
 
