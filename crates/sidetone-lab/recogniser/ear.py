@@ -1,6 +1,7 @@
 """What one caller's recogniser does with samples: cuts them into utterances and decodes those."""
 
 import array
+import itertools
 import math
 import operator
 import re
@@ -16,6 +17,8 @@ MODEL_HZ = 16_000
 INITIAL_MEAN = "48,30,-26,41,-19,7,-6,-8,12,-14,2,-8,-5"
 # What the decoder counts, per second.
 FRAMES = 100
+# A line that is still to the last bit for so many seconds: nobody speaks, and none of it is heard with what comes next.
+STILL = 0.5
 
 
 def load():
@@ -60,24 +63,61 @@ class Doubler:
 
 
 class Ear:
-    """Hears one caller."""
+    """Hears one caller. Of the same sound after a stillness it hears the same, whatever it heard before and whenever that was."""
 
     def __init__(self, decoder, hz, phrases):
         if hz not in (8_000, MODEL_HZ):
             raise ValueError(f"{hz} Hz: only 8000 and {MODEL_HZ} are known")
         listen_for(decoder, phrases)
-        # What the last caller's line sounded like says nothing of this one's.
+        # More is left of the last caller than the mean.
+        decoder.reinit_feat()
         decoder.set_cmn(INITIAL_MEAN)
         self.decoder = decoder
+        self.hz = hz
         self.doubler = Doubler() if hz == 8_000 else None
         self.endpointer = Endpointer(sample_rate=MODEL_HZ)
+        self.frame = round(self.endpointer.frame_length * hz)
+        # Zeros since the last other sample, and those at the end of them that do not fill a frame.
+        self.still = 0
+        self.held = array.array("h")
+        # Samples that were heard, and that were left out between them.
+        self.heard = 0
+        self.left_out = 0
         self.waiting = b""
         self.speaking = False
         self.start = 0.0
 
     def hear(self, pcm):
         """Takes s16le samples. Answers the partial text, or of an utterance that ended meanwhile its words."""
-        samples = array.array("h", pcm)
+        ended = []
+        for zero, run in itertools.groupby(array.array("h", pcm), lambda sample: sample == 0):
+            run = array.array("h", run)
+            ended += self._wait(run) if zero else self._begin(run)
+        return ("words", ended) if ended else ("partial", self._partial())
+
+    def _wait(self, zeros):
+        """Hears zeros, as far as they fill frames."""
+        self.still += len(zeros)
+        self.held += zeros
+        whole = (self.heard + len(self.held)) // self.frame * self.frame - self.heard
+        frames, self.held = self.held[:max(whole, 0)], self.held[max(whole, 0):]
+        return self._hear(frames)
+
+    def _begin(self, sound):
+        """Hears samples that are none. After a stillness they begin a frame, wherever in the call that is, and with the mean
+        of a beginning: cut into other frames, or after other sounds, the same sound may make other words."""
+        if self.still >= STILL * self.hz and not self.speaking:
+            self.left_out += len(self.held)
+            self.decoder.set_cmn(INITIAL_MEAN)
+            before = []
+        else:
+            before = self._hear(self.held)
+        self.still = 0
+        self.held = array.array("h")
+        return before + self._hear(sound)
+
+    def _hear(self, samples):
+        self.heard += len(samples)
         if self.doubler:
             samples = self.doubler.double(samples)
         self.waiting += samples.tobytes()
@@ -86,11 +126,12 @@ class Ear:
         while len(self.waiting) >= size:
             frame, self.waiting = self.waiting[:size], self.waiting[size:]
             ended += self._decode(self.endpointer.process(frame))
-        return ("words", ended) if ended else ("partial", self._partial())
+        return ended
 
     def finish(self):
         """The words of what is left at the end."""
-        words = self._decode(self.endpointer.end_stream(self.waiting)) if self.waiting else []
+        words = self._hear(self.held)
+        words += self._decode(self.endpointer.end_stream(self.waiting)) if self.waiting else []
         self.waiting = b""
         return words + self._end()
 
@@ -99,7 +140,7 @@ class Ear:
             return []
         if not self.speaking:
             self.speaking = True
-            self.start = self.endpointer.speech_start
+            self.start = self.endpointer.speech_start + self.left_out / self.hz
             self.decoder.start_utt()
         self.decoder.process_raw(speech)
         return [] if self.endpointer.in_speech else self._end()

@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 use crate::{Ear, Heard, Word, text};
 pub use upload::Upload;
@@ -42,9 +42,9 @@ pub struct Rules {
     pub model: String,
     /// Whether its model knows more than the text, as `whisper-1` does and `gpt-4o-transcribe` does not.
     pub verbose: bool,
-    /// How long the answer to each request takes; the first has number 0.
-    pub delay: fn(usize) -> Duration,
-    /// The status with which it answers some requests in place of a transcript.
+    /// So many requests, from the first one on, are answered only when all of them are there, the last one first.
+    pub backwards: usize,
+    /// The status with which it answers some requests in place of a transcript; the first has number 0.
     pub fault: fn(usize) -> Option<u16>,
 }
 
@@ -54,7 +54,7 @@ impl Default for Rules {
             key: None,
             model: "whisper-1".into(),
             verbose: true,
-            delay: |_| Duration::ZERO,
+            backwards: 0,
             fault: |_| None,
         }
     }
@@ -72,6 +72,8 @@ struct State {
     requests: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+    /// Of those that are answered backwards: how many came, and how many of them went.
+    steps: watch::Sender<usize>,
     uploads: Mutex<Vec<Upload>>,
 }
 
@@ -89,6 +91,7 @@ impl Service {
             requests: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            steps: watch::Sender::new(0),
             uploads: Mutex::default(),
         });
         let task = tokio::spawn(serve(listener, Arc::clone(&state))).abort_handle();
@@ -184,7 +187,7 @@ impl State {
             )
         })?;
         let upload = read(content_type.as_ref(), body.to_bytes()).await?;
-        sleep((self.rules.delay)(number)).await;
+        self.wait_for_turn(number).await;
         if let Some(status) = (self.rules.fault)(number) {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
             return Err((status, "The server had an error".into()));
@@ -192,6 +195,22 @@ impl State {
         let answer = self.transcribe(&upload)?;
         self.uploads.lock().push(upload);
         Ok(answer)
+    }
+
+    async fn wait_for_turn(&self, number: usize) {
+        let backwards = self.rules.backwards;
+        if number < backwards {
+            // From the last one to the first.
+            let turn = 2 * backwards - 1 - number;
+            self.steps.send_modify(|steps| *steps += 1);
+            // Its sender lives in this state.
+            let _ = self
+                .steps
+                .subscribe()
+                .wait_for(|steps| *steps >= turn)
+                .await;
+            self.steps.send_modify(|steps| *steps += 1);
+        }
     }
 
     fn check_key(&self, request: &Request<Incoming>) -> Result<(), Refusal> {

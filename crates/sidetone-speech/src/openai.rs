@@ -10,7 +10,10 @@ mod utterance;
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use tokio::select;
+use tokio::{
+    select,
+    time::{Instant, sleep},
+};
 
 use crate::{Audio, Recognizer, SpeechError, Transcript, Transcripts, Word};
 use request::{Reply, Service};
@@ -24,12 +27,15 @@ const NAME: &str = "the transcription service";
 const PIECE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(200));
 /// Utterances on their way at a time. Further ones wait where the call's audio does, which is bounded.
 const AT_ONCE: usize = 4;
+/// So long an utterance without an answer is asked for again: what the call keeps of its audio is no older.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// The engine for a service with OpenAI's protocol.
 ///
 /// An utterance begins 300 ms before its first sound and ends after 400 ms without speech, or after 15 s at
 /// the weakest moment of their last third. Up to four of one call are on their way at a time; their
-/// transcripts come in order. The confidence of a transcript is what the service has thought of its average
+/// transcripts come in order. One that is in trouble is sent again, and those after it wait for it, but not for longer
+/// than 30 s: then it is given up, and told as lost. The confidence of a transcript is what the service has thought of its average
 /// token, if it says so.
 ///
 /// ```
@@ -98,11 +104,6 @@ impl OpenAi {
         self.service.prompt = (!phrases.is_empty()).then(|| phrases.join(", "));
         self
     }
-
-    async fn understand(&self, utterance: Utterance, hz: u32) -> Result<Heard, SpeechError> {
-        let reply = self.service.transcribe(&utterance.samples, hz).await?;
-        Ok(Heard { utterance, reply })
-    }
 }
 
 impl Recognizer for OpenAi {
@@ -115,59 +116,116 @@ impl Recognizer for OpenAi {
 
     fn run<'a>(
         &'a self,
-        mut audio: Audio,
-        mut transcripts: Transcripts,
+        audio: Audio,
+        transcripts: Transcripts,
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(async move {
             let hz = audio.format().hz;
-            let mut cutter = Cutter::new(hz)?;
-            let mut samples = Vec::new();
-            let mut waiting = VecDeque::new();
-            let mut asked = FuturesOrdered::new();
-            let mut goes_on = true;
-            loop {
-                while asked.len() < AT_ONCE
-                    && let Some(utterance) = waiting.pop_front()
-                {
-                    asked.push_back(self.understand(utterance, hz));
-                }
-                select! {
-                    biased;
-                    Some(heard) = asked.next() => {
-                        transcripts.tell(heard?.place(&audio, hz)).await;
-                    }
-                    more = audio.read(PIECE.0, PIECE.1, &mut samples), if goes_on && waiting.is_empty() => {
-                        cutter.push(&samples, &mut waiting);
-                        samples.clear();
-                        goes_on = more;
-                        if !more {
-                            cutter.finish(&mut waiting);
-                        }
-                    }
-                    else => return Ok(()),
-                }
-                // What nobody has spoken in need not be heard again; what is on its way must be.
-                let cut = audio.on_call(cutter.settled());
-                match asked.is_empty() && waiting.is_empty() {
-                    true => transcripts.settle(cut),
-                    false => transcripts.expect(cut),
-                }
-            }
+            let dialog = Dialog {
+                service: &self.service,
+                hz,
+                cutter: Cutter::new(hz)?,
+                audio,
+                transcripts,
+                asked: FuturesOrdered::new(),
+                last_answer: Instant::now(),
+            };
+            dialog.run().await
         })
     }
 }
 
-/// An utterance and what the service has understood.
-struct Heard {
-    utterance: Utterance,
-    reply: Reply,
+struct Dialog<'a> {
+    service: &'a Service,
+    hz: u32,
+    cutter: Cutter,
+    audio: Audio,
+    transcripts: Transcripts,
+    /// Answers come out in the order of the utterances.
+    asked: FuturesOrdered<BoxFuture<'a, Heard>>,
+    last_answer: Instant,
 }
 
-impl Heard {
-    fn place(self, audio: &Audio, hz: u32) -> Transcript {
-        let (start, end) = (self.utterance.start(hz), self.utterance.end(hz));
-        let on_call = |seconds| audio.on_call(end.min(start + time(seconds)));
-        let words = self.reply.words.iter().flatten().map(|word| Word {
+impl<'a> Dialog<'a> {
+    async fn run(mut self) -> Result<(), SpeechError> {
+        let mut samples = Vec::new();
+        let mut waiting = VecDeque::new();
+        let mut goes_on = true;
+        loop {
+            while self.asked.len() < AT_ONCE
+                && let Some(utterance) = waiting.pop_front()
+            {
+                let asked = self.ask(utterance, Duration::ZERO);
+                self.asked.push_back(asked);
+            }
+            select! {
+                biased;
+                Some(heard) = self.asked.next() => self.hear(heard).await?,
+                more = self.audio.read(PIECE.0, PIECE.1, &mut samples), if goes_on && waiting.is_empty() => {
+                    self.cutter.push(&samples, &mut waiting);
+                    samples.clear();
+                    goes_on = more;
+                    if !more {
+                        self.cutter.finish(&mut waiting);
+                    }
+                }
+                else => return Ok(()),
+            }
+            // What nobody has spoken in need not be heard again; what is on its way must be.
+            let cut = self.audio.on_call(self.cutter.settled());
+            match self.asked.is_empty() && waiting.is_empty() {
+                true => self.transcripts.settle(cut),
+                false => self.transcripts.expect(cut),
+            }
+        }
+    }
+
+    async fn hear(&mut self, heard: Heard) -> Result<(), SpeechError> {
+        let utterance = heard.utterance;
+        match heard.reply {
+            Ok(reply) => {
+                self.last_answer = Instant::now();
+                self.transcripts.alive();
+                let transcript = self.transcript(&utterance, &reply);
+                self.transcripts.tell(transcript).await;
+            }
+            Err(error) if error.is_final() => return Err(error),
+            Err(_) if utterance.cut.elapsed() >= KEPT => {
+                let (start, end) = (utterance.start(self.hz), utterance.end(self.hz));
+                let (from, to) = (self.audio.on_call(start), self.audio.on_call(end));
+                self.transcripts.give_up(from, to);
+            }
+            Err(error) => {
+                let pause = match heard.asked < self.last_answer {
+                    // The trouble was that of the one before it, and is over.
+                    true => Duration::ZERO,
+                    false => self.transcripts.trouble(error).await,
+                };
+                let asked = self.ask(utterance, pause);
+                self.asked.push_front(asked);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, utterance: Utterance, pause: Duration) -> BoxFuture<'a, Heard> {
+        let (service, hz) = (self.service, self.hz);
+        Box::pin(async move {
+            sleep(pause).await;
+            let asked = Instant::now();
+            let reply = service.transcribe(&utterance.samples, hz).await;
+            Heard {
+                utterance,
+                asked,
+                reply,
+            }
+        })
+    }
+
+    fn transcript(&self, utterance: &Utterance, reply: &Reply) -> Transcript {
+        let (start, end) = (utterance.start(self.hz), utterance.end(self.hz));
+        let on_call = |seconds| self.audio.on_call(end.min(start + time(seconds)));
+        let words = reply.words.iter().flatten().map(|word| Word {
             text: word.word.trim().to_owned(),
             start: on_call(word.start),
             end: on_call(word.end),
@@ -175,16 +233,23 @@ impl Heard {
         });
         Transcript {
             words: words.collect(),
-            confidence: self.reply.confidence(),
-            language: self.reply.language_tag(),
+            confidence: reply.confidence(),
+            language: reply.language_tag(),
             ..Transcript::new(
-                self.reply.said(),
+                reply.said(),
                 true,
-                audio.on_call(self.utterance.speech_start(hz)),
-                audio.on_call(self.utterance.speech_end(hz)),
+                self.audio.on_call(utterance.speech_start(self.hz)),
+                self.audio.on_call(utterance.speech_end(self.hz)),
             )
         }
     }
+}
+
+/// An utterance and what the service has made of it.
+struct Heard {
+    utterance: Utterance,
+    asked: Instant,
+    reply: Result<Reply, SpeechError>,
 }
 
 /// Seconds that came from outside.

@@ -1,6 +1,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until},
@@ -12,7 +13,7 @@ use crate::{Audio, Format, Recognizer, SpeechError, Transcript, tape::Tape};
 const WAITING: usize = 64;
 /// The pause before a second try, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A connection that held for so long was a good one: the next trouble is a new one.
+/// A connection that held for so long was a good one, though nobody may have spoken: the next trouble is a new one.
 const GOOD: Duration = Duration::from_secs(10);
 /// How long after the end of the call transcripts may still come.
 const AFTERWARDS: Duration = Duration::from_secs(10);
@@ -139,8 +140,8 @@ impl SpeechEvents {
 #[derive(Clone, Debug)]
 pub struct Transcripts {
     tape: Arc<Tape>,
-    events: mpsc::Sender<Transcript>,
-    alive: Arc<Notify>,
+    news: mpsc::Sender<News>,
+    contact: Arc<Contact>,
 }
 
 impl Transcripts {
@@ -151,10 +152,14 @@ impl Transcripts {
     /// told, and has settled nothing.
     pub async fn tell(&mut self, transcript: Transcript) {
         let (is_final, end) = (transcript.is_final, transcript.end);
+        if is_final {
+            // Whoever gets that far is not in the trouble that was before.
+            self.contact.reset_pause();
+        }
         if !transcript.text.is_empty() {
             self.alive();
             // Nobody listens any more: the session is about to end.
-            let _ = self.events.send(transcript).await;
+            let _ = self.news.send(News::Transcript(transcript)).await;
         }
         match is_final {
             true => self.tape.settle(end),
@@ -162,9 +167,28 @@ impl Transcripts {
         }
     }
 
+    /// Tells of trouble after which the engine goes on by itself, where only a part of what it has asked the
+    /// service is concerned. Answers how long to wait before that is asked again; when it was answered,
+    /// [`alive`](Self::alive) says so.
+    ///
+    /// Trouble that ends the connection is what `run` answers.
+    pub async fn trouble(&mut self, error: SpeechError) -> Duration {
+        // Signs of life until now were of the time before.
+        self.contact.was_alive();
+        let retry_in = self.contact.next_pause();
+        let _ = self.news.send(News::Trouble { error, retry_in }).await;
+        retry_in
+    }
+
+    /// Gives up a part of the call, on its clock, for which there will be no transcript: that is said, and what is
+    /// before its end is not asked for again.
+    pub fn give_up(&self, from: Duration, to: Duration) {
+        self.tape.give_up(from, to);
+    }
+
     /// Says that the service listens, though there may be nothing to tell: after trouble it is back.
     pub fn alive(&self) {
-        self.alive.notify_one();
+        self.contact.alive.notify_one();
     }
 
     /// Settles everything up to here, on the call's clock, where an engine knows without its service that
@@ -202,11 +226,12 @@ impl<R: Recognizer> Session<R> {
 
     async fn transcribe(&self) {
         let mut deadline = std::pin::pin!(self.deadline());
-        let mut pause = BACK_OFF.0;
+        let contact = Arc::new(Contact::default());
         let mut away = false;
         while self.tape.has_more().await {
             let began = Instant::now();
-            let wait = match self.connection(&mut away, deadline.as_mut()).await {
+            let ended = self.connection(&contact, &mut away, deadline.as_mut());
+            let wait = match ended.await {
                 Ended::Late => break,
                 Ended::Orderly => {
                     self.tape.settle_read();
@@ -221,15 +246,11 @@ impl<R: Recognizer> Session<R> {
                     break;
                 }
                 Ended::Trouble(error) => {
-                    tracing::debug!(%error, "speech recognition");
-                    away = true;
                     if began.elapsed() > GOOD {
-                        pause = BACK_OFF.0;
+                        contact.reset_pause();
                     }
-                    // Many calls lose the same recogniser at once and should not come back all at once.
-                    let retry_in = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-                    pause = (pause * 2).min(BACK_OFF.1);
-                    self.tell(SpeechEvent::Trouble { error, retry_in }).await;
+                    let retry_in = contact.next_pause();
+                    self.tell_trouble(error, retry_in, &mut away).await;
                     retry_in
                 }
             };
@@ -247,26 +268,28 @@ impl<R: Recognizer> Session<R> {
     /// Runs one connection, and tells meanwhile what is lost.
     async fn connection(
         &self,
+        contact: &Arc<Contact>,
         away: &mut bool,
         mut deadline: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
-        let (events, mut told) = mpsc::channel(1);
-        let alive = Arc::new(Notify::new());
+        let (news, mut told) = mpsc::channel(1);
+        // Whether the one before was alive at its end was asked then.
+        contact.was_alive();
         let transcripts = Transcripts {
             tape: Arc::clone(&self.tape),
-            events,
-            alive: Arc::clone(&alive),
+            news,
+            contact: Arc::clone(contact),
         };
         let audio = Audio::resume(Arc::clone(&self.tape));
         let mut running = self.recognizer.run(audio, transcripts);
         let ended = loop {
             tokio::select! {
                 biased;
-                () = alive.notified(), if *away => {
+                () = contact.alive.notified(), if *away => {
                     *away = false;
                     self.tell(SpeechEvent::Recovered).await;
                 }
-                Some(transcript) = told.recv() => self.tell_transcript(transcript).await,
+                Some(news) = told.recv() => self.tell_news(news, away).await,
                 lost = self.tape.next_loss() => self.tell_loss(lost).await,
                 ended = &mut running => break match ended {
                     Ok(()) => Ended::Orderly,
@@ -276,14 +299,14 @@ impl<R: Recognizer> Session<R> {
             }
         };
         self.tape.resume();
-        let answered = alive.notified().now_or_never().is_some();
+        let answered = contact.was_alive();
         if *away && (answered || matches!(ended, Ended::Orderly)) {
             *away = false;
             self.tell(SpeechEvent::Recovered).await;
         }
         // What was told has settled its audio, so it has to be said.
-        while let Ok(transcript) = told.try_recv() {
-            self.tell_transcript(transcript).await;
+        while let Ok(news) = told.try_recv() {
+            self.tell_news(news, away).await;
         }
         ended
     }
@@ -299,12 +322,68 @@ impl<R: Recognizer> Session<R> {
         let _ = self.events.send(event).await;
     }
 
-    async fn tell_transcript(&self, transcript: Transcript) {
-        self.tell(SpeechEvent::Transcript(transcript)).await;
+    async fn tell_news(&self, news: News, away: &mut bool) {
+        match news {
+            News::Transcript(transcript) => self.tell(SpeechEvent::Transcript(transcript)).await,
+            News::Trouble { error, retry_in } => self.tell_trouble(error, retry_in, away).await,
+        }
+    }
+
+    async fn tell_trouble(&self, error: SpeechError, retry_in: Duration, away: &mut bool) {
+        tracing::debug!(%error, "speech recognition");
+        *away = true;
+        self.tell(SpeechEvent::Trouble { error, retry_in }).await;
     }
 
     async fn tell_loss(&self, (from, to): (Duration, Duration)) {
         self.tell(SpeechEvent::Lost { from, to }).await;
+    }
+}
+
+/// What a connection has to say while it runs.
+#[derive(Debug)]
+enum News {
+    Transcript(Transcript),
+    Trouble {
+        error: SpeechError,
+        retry_in: Duration,
+    },
+}
+
+/// How it goes with the recogniser, from one connection to the next.
+#[derive(Debug)]
+struct Contact {
+    alive: Notify,
+    /// Before the next try, at most.
+    pause: Mutex<Duration>,
+}
+
+impl Default for Contact {
+    fn default() -> Self {
+        Self {
+            alive: Notify::new(),
+            pause: Mutex::new(BACK_OFF.0),
+        }
+    }
+}
+
+impl Contact {
+    /// Whether there was a sign of life since that was asked or seen last.
+    fn was_alive(&self) -> bool {
+        self.alive.notified().now_or_never().is_some()
+    }
+
+    /// How long to wait before the next try; the one after it waits for longer.
+    fn next_pause(&self) -> Duration {
+        let mut pause = self.pause.lock();
+        // Many calls lose the same recogniser at once and should not come back all at once.
+        let next = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        *pause = (*pause * 2).min(BACK_OFF.1);
+        next
+    }
+
+    fn reset_pause(&self) {
+        *self.pause.lock() = BACK_OFF.0;
     }
 }
 

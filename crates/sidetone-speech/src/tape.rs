@@ -213,6 +213,10 @@ impl Tape {
     pub(crate) fn settle(&self, until: Duration) {
         let mut inner = self.inner.lock();
         let position = self.position(&inner, until);
+        self.settle_at(&mut inner, position);
+    }
+
+    fn settle_at(&self, inner: &mut Inner, position: u64) {
         inner.settled = inner.settled.max(position);
         let reached = inner.settled + self.samples_in(TRIMMED);
         // Where two connections overlap, the speech of the interim transcript may be a later one.
@@ -223,6 +227,16 @@ impl Tape {
     fn position(&self, inner: &Inner, place: Duration) -> u64 {
         let position = inner.places.unmap(self.samples_in(place));
         position.min(inner.read)
+    }
+
+    /// What was read between these places, on the call's clock, gets no transcript; what was before it has its own.
+    pub(crate) fn give_up(&self, from: Duration, to: Duration) {
+        let mut inner = self.inner.lock();
+        let (from, to) = (self.position(&inner, from), self.position(&inner, to));
+        if from < to {
+            self.lose(&mut inner, from, to);
+        }
+        self.settle_at(&mut inner, to);
     }
 
     /// What was read is dealt with, whether there was speech in it or not.

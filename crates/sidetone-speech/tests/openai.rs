@@ -8,7 +8,7 @@ use sidetone_services::{
     speak, spoken,
 };
 use sidetone_speech::{Format, SpeechError, SpeechEvent, Transcript, openai::OpenAi, transcribe};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time};
 
 const HZ: u32 = 8000;
 const LEAD: Duration = Duration::from_millis(900);
@@ -100,8 +100,7 @@ async fn an_utterance_comes_whole_with_its_words_where_they_were_said() {
 #[tokio::test]
 async fn transcripts_come_in_order_whichever_answer_comes_first() {
     let rules = Rules {
-        // The first one is answered last.
-        delay: |number| Duration::from_millis(800u64.saturating_sub(250 * number as u64)),
+        backwards: 4,
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
@@ -143,18 +142,25 @@ async fn who_never_pauses_is_cut_between_two_words() {
 }
 
 #[tokio::test]
-async fn an_utterance_that_was_not_answered_is_sent_again() {
+async fn only_the_utterance_that_was_not_answered_is_sent_again() {
     let rules = Rules {
+        // One of four, which is tried three times more.
         fault: |number| {
-            [Some(500), None, Some(429), Some(503)]
+            [None, Some(500), None, None, Some(429), Some(503)]
                 .get(number)
                 .copied()?
         },
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
-    let events = run(engine(&service), &call(&[&["once"], &["only"]])).await;
-    assert_eq!(texts(&events), ["once", "only"], "{events:?}");
+    let said: [&[&str]; 4] = [&["one"], &["two"], &["three"], &["four"]];
+    let events = run(engine(&service), &call(&said)).await;
+    assert_eq!(
+        texts(&events),
+        ["one", "two", "three", "four"],
+        "{events:?}"
+    );
+    assert_eq!((service.uploads().len(), service.requests()), (4, 4 + 3));
     let troubles = events.iter().filter(|it| {
         matches!(
             it,
@@ -164,13 +170,49 @@ async fn an_utterance_that_was_not_answered_is_sent_again() {
             }
         )
     });
-    assert!(troubles.count() >= 1);
+    assert!((2..=3).contains(&troubles.count()), "{events:?}");
     assert!(events.contains(&SpeechEvent::Recovered));
     assert!(
         !events
             .iter()
             .any(|it| matches!(it, SpeechEvent::Lost { .. }))
     );
+}
+
+#[tokio::test]
+async fn an_utterance_that_stays_in_trouble_is_given_up_and_those_after_it_come() {
+    let rules = Rules {
+        fault: |number| (number < 2).then_some(500),
+        ..Rules::default()
+    };
+    let service = Service::start(rules).await.unwrap();
+    let (mut input, mut events) = transcribe(engine(&service), Format::linear(HZ));
+    let samples = call(&[&["never"]]);
+    input.push(Duration::ZERO, &samples);
+    let trouble = events.next().await.unwrap();
+    assert!(
+        matches!(trouble, SpeechEvent::Trouble { .. }),
+        "{trouble:?}"
+    );
+    // As if half a minute passed until it is tried again.
+    time::pause();
+    time::advance(Duration::from_secs(30)).await;
+    time::resume();
+    let Some(SpeechEvent::Lost { from, to }) = events.next().await else {
+        panic!("not said to be lost");
+    };
+    // Five letters.
+    let spoken = (LEAD, LEAD + Duration::from_millis(200));
+    assert!(from <= spoken.0 && spoken.1 <= to, "{from:?} to {to:?}");
+    let length = Duration::from_micros(samples.len() as u64 * 125);
+    input.push(length, &call(&[&["after"]]));
+    input.finish();
+    assert_eq!(events.next().await, Some(SpeechEvent::Recovered));
+    let Some(SpeechEvent::Transcript(transcript)) = events.next().await else {
+        panic!("no transcript");
+    };
+    assert_eq!(transcript.text, "after");
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]

@@ -91,10 +91,14 @@ fn deepgram(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
 fn google(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::google::Google;
 
+    let in_the_clear = options
+        .endpoint
+        .as_ref()
+        .is_some_and(|it| it.starts_with("http:"));
     refuse(
-        options.credentials.is_some(),
+        in_the_clear && options.credentials.is_some(),
         "--credentials",
-        "Google's are looked for in its usual places; name the file in GOOGLE_APPLICATION_CREDENTIALS",
+        "they are not sent in the clear, to an address with http:",
     )?;
     if options.language.is_empty() {
         return Err(Failure::new(
@@ -113,6 +117,9 @@ fn google(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
     }
     if let Some(endpoint) = &options.endpoint {
         engine = engine.endpoint(endpoint);
+    }
+    if let Some(file) = &options.credentials {
+        engine = engine.credentials(file).map_err(Failure::new)?;
     }
     Ok(Arc::new(engine.phrases(phrases(options)?)))
 }

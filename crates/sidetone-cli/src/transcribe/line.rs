@@ -93,7 +93,7 @@ impl Line {
 }
 
 /// Text from outside without what would move a terminal's cursor or begin another line of a file.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let cleaned: String = text
         .chars()
         .filter(|it| it.is_whitespace() || !it.is_control())

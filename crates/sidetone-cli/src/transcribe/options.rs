@@ -44,7 +44,7 @@ pub(crate) struct Recogniser {
     /// Words and names that may come up, one to a line
     #[arg(long, value_name = "FILE")]
     pub(crate) phrases: Option<PathBuf>,
-    /// The file with the key, in place of OPENAI_API_KEY, DEEPGRAM_API_KEY or Google's usual places
+    /// The file with the key, in place of OPENAI_API_KEY, DEEPGRAM_API_KEY or GOOGLE_APPLICATION_CREDENTIALS
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Plan,
     files::Files,
-    line::{Line, Side},
+    line::{Line, Side, one_line},
     tally::Tally,
     words,
 };
@@ -52,7 +52,7 @@ impl Scribe {
                 }
                 // That the next try fails, too, is no news.
                 SpeechEvent::Trouble { error, .. } if away.insert(side) => {
-                    let (id, text) = (self.id(), error.to_string());
+                    let (id, text) = (self.id(), one_line(&error.to_string()));
                     self.teller.tell(Event::RecogniserAway { id, side, text });
                 }
                 SpeechEvent::Recovered => {
@@ -61,7 +61,7 @@ impl Scribe {
                     self.teller.tell(Event::RecogniserBack { id, side });
                 }
                 SpeechEvent::Failed(error) => {
-                    let (id, text) = (self.id(), error.to_string());
+                    let (id, text) = (self.id(), one_line(&error.to_string()));
                     self.teller
                         .tell(Event::RecogniserRefused { id, side, text });
                 }

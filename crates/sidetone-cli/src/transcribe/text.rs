@@ -50,7 +50,9 @@ impl Writer {
     /// What is added for a final transcript.
     pub(crate) fn transcript(&mut self, line: &Line) -> String {
         self.cues += 1;
-        let (start, end, text) = (line.start(), line.end(), &line.text);
+        let (start, text) = (line.start(), &line.text);
+        // A cue without length is none.
+        let end = line.end().max(start + Duration::from_millis(1));
         match self.format {
             Format::Json => json_line(&Event::Transcript(line.clone())) + "\n",
             Format::Text => format!("[{}] {}{text}\n", clock(start), self.label(line.side)),
@@ -158,6 +160,18 @@ mod tests {
                 "WEBVTT\n\n00:01:01.005 --> {cue}.456\n<v caller>a &lt;b&gt; --&gt; c\n\n00:01:01.005 --> {cue}.456\n<v heard>yes\n\n"
             )
         );
+    }
+
+    #[test]
+    fn every_cue_has_a_length() {
+        let at = Duration::from_secs(1);
+        let line = Line::new(
+            Uuid::nil(),
+            Side::Caller,
+            Transcript::new("I", true, at, at),
+        );
+        let cue = Writer::new(Format::Vtt, false).transcript(&line);
+        assert_eq!(cue, "00:00:01.000 --> 00:00:01.001\nI\n\n");
     }
 
     #[test]

@@ -61,8 +61,15 @@ impl Running {
 
     /// A server on a free port, and its address.
     pub(crate) fn serve(line: &str) -> (Self, String) {
+        Self::serve_with(line, &[])
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn serve_with(line: &str, variables: &[(&str, &str)]) -> (Self, String) {
         let words = line.split_whitespace().chain(["--listen", "127.0.0.1:0"]);
-        let mut server = Self::start(sidetone(words));
+        let mut command = sidetone(words);
+        command.envs(variables.iter().copied());
+        let mut server = Self::start(command);
         let address = server.wait_for("listening")["address"]
             .as_str()
             .unwrap()

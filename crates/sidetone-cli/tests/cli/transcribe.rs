@@ -1,4 +1,4 @@
-//! Calls that become text, by a service that is as strict as the real one.
+//! Calls that become text, by services that are as strict as the real ones.
 
 use std::{
     net::SocketAddr,
@@ -11,8 +11,10 @@ use std::{
 use serde_json::Value;
 use sidetone_caller::{CallRecord, Caller};
 use sidetone_services::{
+    deepgram::DeepgramServer,
     openai::{Rules, Service},
     speak,
+    vosk::VoskServer,
 };
 use tokio::runtime::Runtime;
 
@@ -21,19 +23,25 @@ use crate::kit::{Running, run, sidetone, stderr, write_mono};
 const HZ: u32 = 8000;
 
 /// A recogniser's service, and the runtime that it lives on.
-struct House {
-    service: Service,
+struct House<S = Service> {
+    service: S,
     _runtime: Runtime,
 }
 
-impl House {
-    fn open(rules: Rules) -> Self {
+impl<S> House<S> {
+    fn of(start: impl Future<Output = std::io::Result<S>>) -> Self {
         let runtime = Runtime::new().unwrap();
-        let service = runtime.block_on(Service::start(rules)).unwrap();
+        let service = runtime.block_on(start).unwrap();
         Self {
             service,
             _runtime: runtime,
         }
+    }
+}
+
+impl House {
+    fn open(rules: Rules) -> Self {
+        Self::of(Service::start(rules))
     }
 
     fn transcribe(&self, options: &str) -> (Running, SocketAddr) {
@@ -64,6 +72,37 @@ fn call(address: SocketAddr, voice: Vec<i16>, seconds: u64) -> CallRecord {
 
 fn soon() -> Duration {
     Duration::from_millis(500)
+}
+
+/// Has the command write a call down, with interim words, and checks all that it tells.
+fn hears(engine: &str, endpoint: &str, options: &str, variables: &[(&str, &str)]) {
+    let line =
+        format!("transcribe --engine {engine} --endpoint {endpoint} --interim --json {options}");
+    let (mut server, address) = Running::serve_with(&line, variables);
+    let destination = find(&server.seen, "destination");
+    assert_eq!(destination["engine"], engine);
+    let place = destination["destination"].as_str().unwrap();
+    assert!(place.contains(endpoint), "{destination}");
+    let said = voice(soon(), &[&["hello", "world"], &["goodbye"]]);
+    call(address.parse().unwrap(), said, 6);
+    let transcribed = server.wait_for("transcribed");
+    let events = server.stop();
+    assert_eq!(transcribed["words"], 3, "{events:#?}");
+    assert_eq!(transcribed["transcripts"], 2, "{events:#?}");
+    assert_eq!(transcribed["lost_ms"], 0, "{events:#?}");
+    assert!(transcribed["delay_ms"].is_u64(), "{transcribed}");
+    let transcripts: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "transcript")
+        .collect();
+    let finals = transcripts.iter().filter(|it| it["final"] == true);
+    let texts: Vec<&Value> = finals.map(|it| &it["text"]).collect();
+    assert_eq!(texts, ["hello world", "goodbye"]);
+    assert_eq!(transcripts[0]["text"], "hello", "{events:#?}");
+    assert_eq!(transcripts[0]["final"], false);
+    for (_, secret) in variables {
+        assert!(!format!("{events:?}").contains(secret), "{events:#?}");
+    }
 }
 
 fn find<'a>(events: &'a [Value], name: &str) -> &'a Value {
@@ -151,17 +190,111 @@ fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
 }
 
 #[test]
+fn vosk_hears_a_call() {
+    let house = House::of(VoskServer::start());
+    hears("vosk", &house.service.endpoint(), "", &[]);
+    assert_eq!(house.service.connections(), 1);
+}
+
+#[test]
+fn deepgram_hears_a_call_with_a_key_from_the_environment_or_a_file() {
+    let house = House::of(DeepgramServer::start("topsecret", Duration::from_secs(10)));
+    let endpoint = house.service.endpoint();
+    let options = "--model nova-3 --language en-US";
+    hears(
+        "deepgram",
+        &endpoint,
+        options,
+        &[("DEEPGRAM_API_KEY", "topsecret")],
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "topsecret\n").unwrap();
+    let options = format!("{options} --credentials {}", file.display());
+    hears(
+        "deepgram",
+        &endpoint,
+        &options,
+        &[("DEEPGRAM_API_KEY", "another")],
+    );
+    assert_eq!(house.service.connections(), 2);
+}
+
+#[cfg(feature = "google")]
+mod google {
+    use sidetone_caller::Codec;
+    use sidetone_services::google::{Rules, Service};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// With its address.
+    fn open() -> (House<Service>, String) {
+        let mut address = String::new();
+        let house = House::of(async {
+            let mut service = Service::new(Rules::default());
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            address = format!("http://{}", service.listen(listener)?);
+            Ok(service)
+        });
+        (house, address)
+    }
+
+    #[test]
+    fn google_hears_a_call() {
+        let (house, address) = open();
+        let options = "--language en-US --project test";
+        hears("google", &address, options, &[]);
+        let call = &house.service.calls()[0];
+        assert_eq!((call.encoding.as_str(), call.hz), ("LINEAR16", HZ));
+    }
+
+    #[test]
+    fn g711_goes_to_google_as_it_came() {
+        let (house, address) = open();
+        let (mut server, listening) = Running::serve(&format!(
+            "transcribe --engine google --endpoint {address} --language en-US --project test --codec ulaw"
+        ));
+        let said = voice(soon(), &[&["hello"]]);
+        let caller = Caller::new(listening.parse().unwrap()).codec(Codec::Ulaw);
+        let caller = caller.say(said).hang_up_after(Duration::from_secs(4));
+        caller.call().unwrap();
+        assert_eq!(server.wait_for("transcribed")["words"], 1);
+        let call = &house.service.calls()[0];
+        assert_eq!((call.encoding.as_str(), call.hz), ("MULAW", HZ));
+    }
+
+    #[test]
+    fn credentials_that_are_none_or_would_go_in_the_clear_are_refused() {
+        let refusal = |options: &str| {
+            let line = format!("transcribe --engine google --language en-US {options}");
+            let output = run(&line);
+            assert_eq!(output.status.code(), Some(2));
+            stderr(&output)
+        };
+        assert!(refusal("--credentials no-such-file").contains("no-such-file"));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key.json");
+        std::fs::write(&file, "\"topsecret\"").unwrap();
+        let named = format!("--credentials {}", file.display());
+        let text = refusal(&named);
+        assert!(text.contains("service account"), "{text}");
+        assert!(!text.contains("topsecret"), "{text}");
+        let text = refusal(&format!("{named} --endpoint http://127.0.0.1:1"));
+        assert!(text.contains("leave --credentials out"), "{text}");
+    }
+}
+
+#[test]
 fn json_prints_the_text() {
     let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--json");
+    let (mut server, address) = house.transcribe("--json --grace 0");
     let said = voice(soon(), &[&["hello", "world"]]);
-    let calling = thread::spawn(move || call(address, said, 4));
-    // While the call goes on.
+    // Nobody but the server ends this call.
+    let calling = thread::spawn(move || call(address, said, 600));
     assert_eq!(server.wait_for("transcript")["text"], "hello world");
-    assert_eq!(server.count("call_ended"), 0);
+    server.stop();
     calling.join().unwrap();
-    let ended = server.wait_for("call_ended");
-    assert_eq!(ended["ended_by"], "caller");
 }
 
 #[test]
@@ -199,12 +332,12 @@ fn the_time_limit_hangs_up() {
 #[test]
 fn one_call_at_a_time_turns_the_next_one_away() {
     let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--max-calls 1 --time-limit 4s");
-    let first = thread::spawn(move || call(address, Vec::new(), 60));
+    let (mut server, address) = house.transcribe("--max-calls 1 --grace 0");
+    let first = thread::spawn(move || call(address, Vec::new(), 600));
     server.wait_for("call_started");
-    call(address, Vec::new(), 60);
+    call(address, Vec::new(), 600);
     assert_eq!(server.wait_for("turned_away")["reason"], "full");
-    assert_eq!(server.wait_for("hanging_up")["reason"], "time_limit");
+    server.stop();
     first.join().unwrap();
 }
 
@@ -266,9 +399,9 @@ fn nothing_is_transcribed_before_the_announcement_is_over() {
     let (mut server, address) =
         house.transcribe(&format!("--json --announce={}", notice.display()));
     let mut said = voice(Duration::from_millis(200), &[&["before"]]);
-    said.resize(4 * HZ as usize, 0);
+    said.resize(6 * HZ as usize, 0);
     said.extend(speak(&["after"], HZ));
-    call(address, said, 7);
+    call(address, said, 9);
     assert_eq!(server.wait_for("transcript")["text"], "after");
     assert_eq!(server.wait_for("transcribed")["transcripts"], 1);
     let sent: Duration = house.service.uploads().iter().map(|it| it.duration()).sum();

@@ -1,6 +1,6 @@
-use std::{env, error::Error, sync::Arc, time::Duration};
+use std::{env, error::Error, path::Path, sync::Arc, time::Duration};
 
-use gcp_auth::{ConfigDefaultCredentials, TokenProvider};
+use gcp_auth::{ConfigDefaultCredentials, CustomServiceAccount, TokenProvider};
 use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -34,7 +34,7 @@ pub(super) struct Access {
 /// One connection. Whoever has a stream on it holds it.
 pub(super) struct Lane(pub(super) Channel);
 
-/// Application Default Credentials.
+/// The credentials of a file that was named, or else Application Default Credentials.
 struct Identity {
     tokens: Arc<dyn TokenProvider>,
     /// Credentials of a person belong to no project: the bill needs one.
@@ -79,6 +79,22 @@ impl Access {
             given: Some(channel),
             ..Self::default()
         }
+    }
+
+    /// Is the service account whose key is in this file.
+    pub(super) fn set_credentials(&mut self, file: &Path) -> Result<(), SpeechError> {
+        let account = CustomServiceAccount::from_file(file).map_err(|error| {
+            SpeechError::Settings(format!(
+                "{} can't be used as credentials ({}): name the JSON file with the key of a service account",
+                file.display(),
+                reason(&error)
+            ))
+        })?;
+        self.identity = OnceCell::new_with(Some(Identity {
+            tokens: Arc::new(account),
+            personal: false,
+        }));
+        Ok(())
     }
 
     pub(super) fn address(&self, region: &str) -> String {
@@ -209,14 +225,16 @@ fn no_credentials(error: gcp_auth::Error) -> SpeechError {
             "{SERVICE}: no credentials on this machine: name the file of a service account in \
              GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login"
         )),
-        error => {
-            SpeechError::Settings(format!("{SERVICE}: the credentials can't be used: {error}"))
-        }
+        error => SpeechError::Settings(format!(
+            "{SERVICE}: the credentials can't be used ({}): name the file of a service account in \
+             GOOGLE_APPLICATION_CREDENTIALS",
+            reason(&error)
+        )),
     }
 }
 
 fn no_token(error: gcp_auth::Error) -> SpeechError {
-    let reason = format!("no token for the credentials: {error}");
+    let reason = format!("no token for the credentials: {}", reason(&error));
     match error {
         gcp_auth::Error::Str(_) => SpeechError::Refused {
             service: SERVICE,
@@ -226,5 +244,110 @@ fn no_token(error: gcp_auth::Error) -> SpeechError {
             service: SERVICE,
             reason,
         },
+    }
+}
+
+/// What went wrong, without a word of what was read: a complaint about JSON repeats it, and it may be a secret.
+fn reason(error: &gcp_auth::Error) -> String {
+    match error {
+        gcp_auth::Error::Json(..) => "it is not written as Google writes it".into(),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// A key that opens nothing.
+    const KEY: &str = include_str!("../../tests/google/key.pem");
+    const TOKEN: &str = "ya29.topsecret";
+
+    /// Gives whoever asks properly, once, a token.
+    fn token_service() -> (String, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut piece = [0; 4096];
+            while !request.windows(10).any(|it| it == b"assertion=") {
+                let read = socket.read(&mut piece).unwrap();
+                request.extend(&piece[..read]);
+            }
+            let body =
+                format!(r#"{{"access_token":"{TOKEN}","expires_in":3599,"token_type":"Bearer"}}"#);
+            let length = body.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            write!(socket, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        (format!("http://{address}/token"), served)
+    }
+
+    fn written(content: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn the_credentials_of_a_file_sign_requests_and_know_their_project() {
+        let (token_uri, served) = token_service();
+        let account = serde_json::json!({
+            "type": "service_account",
+            "project_id": "from-the-file",
+            "private_key": KEY,
+            "client_email": "sidetone@from-the-file.example",
+            "token_uri": token_uri,
+        });
+        let file = written(&account.to_string());
+        let mut access = Access::default();
+        access.set_credentials(file.path()).unwrap();
+        let sender = access.sender(None).await.unwrap();
+        let named = env::var("GOOGLE_CLOUD_PROJECT");
+        assert_eq!(sender.project, named.as_deref().unwrap_or("from-the-file"));
+        let mut metadata = MetadataMap::new();
+        sender
+            .sign(
+                "projects/from-the-file/locations/global/recognizers/_",
+                &mut metadata,
+            )
+            .unwrap();
+        assert_eq!(
+            metadata.get("authorization").unwrap().to_str().unwrap(),
+            format!("Bearer {TOKEN}")
+        );
+        assert!(!format!("{metadata:?}").contains(TOKEN), "{metadata:?}");
+        assert!(served.join().unwrap().starts_with("POST /token "));
+    }
+
+    #[test]
+    fn a_file_without_credentials_is_refused_and_not_repeated() {
+        for content in [
+            "",
+            "topsecret",
+            r#""topsecret""#,
+            r#"{"private_key": ["topsecret"]}"#,
+        ] {
+            let file = written(content);
+            let error = Access::default()
+                .set_credentials(file.path())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(&file.path().display().to_string()),
+                "{error}"
+            );
+            assert!(error.contains("service account"), "{error}");
+            assert!(!error.contains("topsecret"), "{error}");
+        }
     }
 }

@@ -15,7 +15,7 @@ mod reply;
 mod request;
 mod stream;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tonic::transport::Channel;
@@ -30,8 +30,8 @@ const STREAM_LIMIT: Duration = Duration::from_secs(290);
 /// The engine for Google Cloud Speech-to-Text.
 ///
 /// One of these serves any number of calls: share it in an [`Arc`](std::sync::Arc), and they share its
-/// connections and credentials. These are the Application Default Credentials: the service account in the file
-/// that `GOOGLE_APPLICATION_CREDENTIALS` names, else those of `gcloud auth application-default login`, else the
+/// connections and credentials. Unless [`credentials`](Self::credentials) names a file, these are the Application
+/// Default Credentials: the service account in the file that `GOOGLE_APPLICATION_CREDENTIALS` names, else those of `gcloud auth application-default login`, else the
 /// machine's own on Google Cloud. They are looked for with the first call, and never logged.
 ///
 /// The project is the one that is set, else that of `GOOGLE_CLOUD_PROJECT`, else that of the credentials.
@@ -106,6 +106,17 @@ impl Google {
     pub fn phrases<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.request.phrases = phrases.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// The JSON file with the key of a service account, in place of the Application Default Credentials. What is in
+    /// it is never logged.
+    ///
+    /// # Errors
+    ///
+    /// [`SpeechError::Settings`] if it can't be read or holds no such key.
+    pub fn credentials(mut self, file: impl AsRef<Path>) -> Result<Self, SpeechError> {
+        self.access.set_credentials(file.as_ref())?;
+        Ok(self)
     }
 
     /// Another address, such as that of a proxy or of a test server. With `http://` the connection is in the

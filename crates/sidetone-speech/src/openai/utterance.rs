@@ -1,6 +1,7 @@
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use sidetone_audio::vad::{Timing, VoiceDetector, VoiceEvent};
+use tokio::time::Instant;
 
 use crate::SpeechError;
 
@@ -23,6 +24,8 @@ pub(super) struct Utterance {
     pub(super) samples: Vec<i16>,
     /// Where the speech in it begins and ends, without what was kept before and after it.
     speech: Range<usize>,
+    /// When it was.
+    pub(super) cut: Instant,
 }
 
 impl Utterance {
@@ -133,6 +136,7 @@ impl Cutter {
             first,
             samples,
             speech,
+            cut: Instant::now(),
         })
     }
 
