@@ -19,6 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .ok_or("usage: echo_async PORT")?
         .parse()?;
+    sidetone_bench_servers::tell_allocations();
     Server::builder()
         .bind(("127.0.0.1", port))
         .await?

@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .ok_or("usage: echo_callback PORT")?
         .parse()?;
+    sidetone_bench_servers::tell_allocations();
     let server = callback::start_server(
         |_: &CallInfo| {
             |input: Input<'_>, reply: &mut Reply| {

@@ -1,0 +1,1 @@
+"""What benches/run and benches/profile are made of."""
