@@ -16,7 +16,7 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Kernel, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 
 /// How many descriptors one wait reports at most; the others follow in the next turn.
 const EVENTS: usize = 1024;
@@ -58,9 +58,9 @@ impl Epoll {
     }
 }
 
-impl Engine for Epoll {
-    fn name(&self) -> &'static str {
-        "epoll"
+impl Kernel for Epoll {
+    fn engine(&self) -> Engine {
+        Engine::Epoll
     }
 
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {

@@ -1,23 +1,24 @@
 //! The two ways to talk to the kernel about many connections, readiness ([`Epoll`]) and completions ([`Uring`]),
 //! behind one trait.
 //!
-//! A thread does the same with either: wait, hear what happened, read what came, send what is due. An engine
-//! belongs to the thread that made it; only its [`Bell`] is rung from elsewhere.
+//! A thread does the same with either: wait, hear what happened, read what came, send what is due. What
+//! [`Engine::open`] returns belongs to the thread that opened it; only its [`Bell`] is rung from elsewhere.
 
 mod bell;
+mod choice;
 mod epoll;
 mod uring;
 
 use std::{
     io,
     net::{TcpListener, TcpStream},
-    sync::Arc,
     time::Duration,
 };
 
 use rustix::{io::Errno, net::SendFlags};
 
 pub use bell::Bell;
+pub use choice::Engine;
 pub use epoll::Epoll;
 pub use uring::Uring;
 
@@ -33,35 +34,10 @@ const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
     .union(SendFlags::NOSIGNAL)
     .union(SendFlags::EOR);
 
-/// The engine that the environment variable `SIDETONE_ENGINE` names, `epoll` or `io_uring`. Without it, completions
-/// where a trial of them works, and readiness elsewhere.
-///
-/// # Errors
-/// When the system refuses the engine that was named, or both.
-pub fn open(bell: Arc<Bell>) -> io::Result<Box<dyn Engine>> {
-    let named = std::env::var("SIDETONE_ENGINE").ok();
-    choose(named.as_deref(), bell, Uring::new)
-}
-
-fn choose<R: Engine + 'static>(
-    named: Option<&str>,
-    bell: Arc<Bell>,
-    try_ring: impl Fn(Arc<Bell>) -> io::Result<R>,
-) -> io::Result<Box<dyn Engine>> {
-    if named != Some("epoll") {
-        match try_ring(Arc::clone(&bell)) {
-            Ok(ring) => return Ok(Box::new(ring)),
-            Err(error) if named == Some("io_uring") => return Err(error),
-            Err(_) => {}
-        }
-    }
-    Ok(Box::new(Epoll::new(bell)?))
-}
-
 /// One way to talk to the kernel, for one thread.
-pub trait Engine {
-    /// What the environment variable `SIDETONE_ENGINE` calls it.
-    fn name(&self) -> &'static str;
+pub trait Kernel {
+    /// Which one it is.
+    fn engine(&self) -> Engine;
 
     /// Reports from now on when there are connections to accept.
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
@@ -112,7 +88,7 @@ pub enum Report {
     Readable(Key, Arrival),
     /// The socket takes more.
     Writable(Key),
-    /// What [`Engine::send`] took over has been sent.
+    /// What [`Kernel::send`] took over has been sent.
     Sent(Key),
     /// Of what it took over, these bytes have not been sent.
     CutShort(Key, Vec<u8>),
@@ -144,60 +120,4 @@ pub enum Sent {
     Later,
     /// The connection is broken.
     Failed(Errno),
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::thread;
-
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-
-    use super::*;
-
-    fn bell() -> Arc<Bell> {
-        Arc::new(Bell::new().unwrap())
-    }
-
-    fn chosen(named: Option<&str>) -> io::Result<&'static str> {
-        choose(named, bell(), Uring::new).map(|engine| engine.name())
-    }
-
-    /// What becomes of a trial where a container's filter refuses a system call.
-    fn refusing(call: i64, test: impl FnOnce() + Send + 'static) {
-        let filter = SeccompFilter::new(
-            [(call, vec![])].into(),
-            SeccompAction::Allow,
-            SeccompAction::Errno(Errno::PERM.raw_os_error() as u32),
-            std::env::consts::ARCH.try_into().unwrap(),
-        );
-        let program: BpfProgram = filter.unwrap().try_into().unwrap();
-        // It holds for one thread, to its end.
-        let thread = thread::spawn(move || {
-            apply_filter(&program).unwrap();
-            test();
-        });
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn where_a_ring_is_refused_there_is_epoll_unless_a_ring_was_asked_for() {
-        // io_uring_setup, io_uring_enter, io_uring_register: the same numbers on all architectures.
-        for call in 425..=427 {
-            refusing(call, || {
-                assert_eq!(chosen(None).unwrap(), "epoll");
-                assert!(chosen(Some("io_uring")).is_err());
-            });
-        }
-    }
-
-    #[test]
-    fn an_engine_that_is_named_is_taken() {
-        assert_eq!(chosen(Some("epoll")).unwrap(), "epoll");
-        if Uring::new(bell()).is_ok() {
-            assert_eq!(chosen(Some("io_uring")).unwrap(), "io_uring");
-            assert_eq!(chosen(None).unwrap(), "io_uring");
-        }
-    }
 }

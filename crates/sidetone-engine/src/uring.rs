@@ -24,7 +24,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use slotmap::SecondaryMap;
 
-use crate::{Arrival, Bell, Engine, Key, Pace, Place, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Kernel, Key, Pace, Place, Report, SEND_FLAGS, Sent};
 use buffers::{ReceiveBuffers, SendBuffers};
 
 /// Requests that can wait to be submitted; a full queue is submitted early.
@@ -194,9 +194,9 @@ impl Uring {
     }
 }
 
-impl Engine for Uring {
-    fn name(&self) -> &'static str {
-        "io_uring"
+impl Kernel for Uring {
+    fn engine(&self) -> Engine {
+        Engine::IoUring
     }
 
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {

@@ -10,14 +10,14 @@ use std::{
 };
 
 use rustix::io::Errno;
-use sidetone_engine::{Bell, Engine, Epoll, Key, Pace, Report, Sent, Uring};
+use sidetone_engine::{Bell, Epoll, Kernel, Key, Pace, Report, Sent, Uring};
 use slotmap::SlotMap;
 
 /// Longer than anything here takes; whoever waits so long waits for ever.
 const FOREVER: Duration = Duration::from_secs(30);
 
 /// Runs a test over each engine. Where io_uring can't be had, over epoll alone, which CI does not let pass.
-fn over_each(test: impl Fn(&mut dyn Engine, &Bell)) {
+fn over_each(test: impl Fn(&mut dyn Kernel, &Bell)) {
     let bell = Arc::new(Bell::new().unwrap());
     test(&mut Epoll::new(Arc::clone(&bell)).unwrap(), &bell);
     let bell = Arc::new(Bell::new().unwrap());
@@ -50,14 +50,14 @@ fn line(keys: &mut SlotMap<Key, ()>) -> Line {
     Line { key, stream, peer }
 }
 
-fn watched(engine: &mut dyn Engine) -> Line {
+fn watched(engine: &mut dyn Kernel) -> Line {
     let line = line(&mut SlotMap::with_key());
     engine.watch(line.key, &line.stream).unwrap();
     line
 }
 
 /// The next thing that happens.
-fn next(engine: &mut dyn Engine) -> Report {
+fn next(engine: &mut dyn Kernel) -> Report {
     let give_up = Instant::now() + FOREVER;
     loop {
         if let Some(report) = engine.next() {
@@ -69,7 +69,7 @@ fn next(engine: &mut dyn Engine) -> Report {
 }
 
 /// What comes next on the one connection there is.
-fn read_next(engine: &mut dyn Engine, line: &Line) -> Result<Vec<u8>, Errno> {
+fn read_next(engine: &mut dyn Kernel, line: &Line) -> Result<Vec<u8>, Errno> {
     loop {
         if let Report::Readable(key, arrival) = next(engine) {
             assert_eq!(key, line.key);
@@ -82,7 +82,7 @@ fn read_next(engine: &mut dyn Engine, line: &Line) -> Result<Vec<u8>, Errno> {
 }
 
 /// Everything that comes until the stream is at its end.
-fn read_all(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
+fn read_all(engine: &mut dyn Kernel, line: &Line) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let bytes = read_next(engine, line).unwrap();
@@ -94,7 +94,7 @@ fn read_all(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
 }
 
 /// Sends as an owner must: nothing while a send is with the engine, and what was left over first.
-fn send_all(engine: &mut dyn Engine, line: &Line, message: &[u8]) {
+fn send_all(engine: &mut dyn Kernel, line: &Line, message: &[u8]) {
     let mut rest = message.to_vec();
     while !rest.is_empty() {
         match engine.send(line.key, &line.stream, &rest) {
@@ -109,7 +109,7 @@ fn send_all(engine: &mut dyn Engine, line: &Line, message: &[u8]) {
 }
 
 /// What is left over of what the engine took over.
-fn unsent(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
+fn unsent(engine: &mut dyn Kernel, line: &Line) -> Vec<u8> {
     loop {
         match next(engine) {
             Report::Sent(key) if key == line.key => return Vec::new(),
@@ -120,7 +120,7 @@ fn unsent(engine: &mut dyn Engine, line: &Line) -> Vec<u8> {
     }
 }
 
-fn wait_for_room(engine: &mut dyn Engine, line: &Line) {
+fn wait_for_room(engine: &mut dyn Kernel, line: &Line) {
     engine.wait_for_room(line.key, &line.stream, true);
     while !matches!(next(engine), Report::Writable(key) if key == line.key) {}
     engine.wait_for_room(line.key, &line.stream, false);

@@ -29,7 +29,7 @@ use std::{
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
-use sidetone_engine::{Bell, Epoll, Uring};
+use sidetone_engine::{Bell, Engine};
 use sidetone_proto::CallConfig;
 
 use crate::{admission::Networks, event::Codec, stats::CallSummary};
@@ -40,42 +40,6 @@ pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::ClipOrder;
 pub(crate) use sidetone_engine::Key;
 pub(crate) use tap::{Purpose, Side, Tap, TapBuffer};
-
-/// How the media threads talk to the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`. Without it, io_uring where
-    /// a trial of it works, else epoll: many containers refuse it, whatever the kernel's version says.
-    #[default]
-    Auto,
-    /// Readiness and a system call for each read and write. Works everywhere.
-    Epoll,
-    /// Completions, and one system call for all writes of a turn. Starting fails where it can't be had.
-    IoUring,
-}
-
-/// Names the engine of a server that names none itself.
-const ENGINE: &str = "SIDETONE_ENGINE";
-
-impl Engine {
-    /// The engine that was named, by the program or in the environment; `Auto` if none was.
-    fn named(self) -> io::Result<Self> {
-        if self != Self::Auto {
-            return Ok(self);
-        }
-        match std::env::var_os(ENGINE) {
-            None => Ok(Self::Auto),
-            Some(name) if name == "epoll" => Ok(Self::Epoll),
-            Some(name) if name == "io_uring" => Ok(Self::IoUring),
-            Some(name) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "{ENGINE} is {name:?}: set it to `epoll` or `io_uring`, or unset it to have io_uring where it works"
-                ),
-            )),
-        }
-    }
-}
 
 /// What the media threads of a server are told once.
 #[derive(Debug)]
@@ -193,7 +157,6 @@ impl Media {
         arrivals: Box<dyn Arrivals>,
         count: usize,
     ) -> io::Result<Self> {
-        let engine = config.engine.named()?;
         let shared = Arc::new(MediaShared {
             config,
             arrivals,
@@ -215,7 +178,6 @@ impl Media {
                 handle: handle.clone(),
                 siblings: handles.clone(),
                 listener: listener.take(),
-                engine,
                 shared: Arc::clone(&shared),
             };
             let (ready, started) = mpsc::sync_channel(1);
@@ -256,7 +218,6 @@ struct Setup {
     handle: MediaHandle,
     siblings: Vec<MediaHandle>,
     listener: Option<TcpListener>,
-    engine: Engine,
     shared: Arc<MediaShared>,
 }
 
@@ -267,45 +228,31 @@ impl Setup {
             self.shared.prioritised.store(false, Ordering::Release);
             tracing::info!(%error, "media threads run at ordinary priority");
         }
-        let ring = match self.engine {
-            Engine::Epoll => None,
-            Engine::IoUring | Engine::Auto => Some(Uring::new(self.bell())),
-        };
-        match ring {
-            Some(Ok(ring)) => return self.run_on(ring, ready),
-            Some(Err(error)) if self.engine == Engine::IoUring => {
-                return report(ready, Err(error));
-            }
-            Some(Err(error)) => {
-                tracing::info!(%error, "io_uring can't be had; media threads run over epoll");
-            }
-            None => {}
-        }
-        self.shared.io_uring.store(false, Ordering::Release);
-        match Epoll::new(self.bell()) {
-            Ok(epoll) => self.run_on(epoll, ready),
-            Err(error) => report(ready, Err(error)),
-        }
-    }
-
-    fn bell(&self) -> Arc<Bell> {
-        Arc::clone(&self.handle.0.bell)
-    }
-
-    fn run_on(self, engine: impl sidetone_engine::Engine, ready: &SyncSender<io::Result<()>>) {
-        match MediaThread::new(
-            self.handle,
-            self.siblings,
-            engine,
-            self.listener,
-            self.shared,
-        ) {
+        match self.thread() {
             Ok(thread) => {
                 report(ready, Ok(()));
                 thread.run();
             }
             Err(error) => report(ready, Err(error)),
         }
+    }
+
+    fn thread(self) -> io::Result<MediaThread> {
+        let kernel = self
+            .shared
+            .config
+            .engine
+            .open(Arc::clone(&self.handle.0.bell))?;
+        if kernel.engine() != Engine::IoUring {
+            self.shared.io_uring.store(false, Ordering::Release);
+        }
+        MediaThread::new(
+            self.handle,
+            self.siblings,
+            kernel,
+            self.listener,
+            self.shared,
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 use {
     super::LoadError,
     rustix::time::{ClockId, clock_gettime},
-    sidetone_engine::{Bell, Engine, Key, Pace},
+    sidetone_engine::{Bell, Engine, Kernel, Key, Pace},
     std::{
         net::TcpStream,
         sync::Arc,
@@ -14,7 +14,7 @@ const PROGRESS: u64 = 250_000_000;
 
 /// Where all calls of a load come together: its clock, and its way to talk to the kernel.
 pub(super) struct Exchange {
-    pub(super) engine: Box<dyn Engine>,
+    pub(super) kernel: Box<dyn Kernel>,
     origin: Instant,
     next_progress: u64,
 }
@@ -25,7 +25,7 @@ impl Exchange {
         // Nobody rings it: a load ends by the clock.
         let bell = Arc::new(Bell::new().map_err(system)?);
         Ok(Self {
-            engine: sidetone_engine::open(bell).map_err(system)?,
+            kernel: Engine::Auto.open(bell).map_err(system)?,
             origin: Instant::now(),
             next_progress: 0,
         })
@@ -52,16 +52,16 @@ impl Exchange {
     /// Reports what happens on a connection that is being made: first, that there is room to send. If it can't be
     /// made, reading says why.
     pub(super) fn watch(&mut self, key: Key, stream: &TcpStream) -> Result<(), LoadError> {
-        let watched = self.engine.watch(key, stream);
+        let watched = self.kernel.watch(key, stream);
         watched.map_err(|source| LoadError::system("watch a connection", source))?;
-        self.engine.wait_for_room(key, stream, true);
+        self.kernel.wait_for_room(key, stream, true);
         Ok(())
     }
 
     /// Waits until something happens, at most until `until`.
     pub(super) fn wait(&mut self, until: u64, pace: Pace) -> Result<(), LoadError> {
         let rest = Duration::from_nanos(until.saturating_sub(self.now()));
-        let waited = self.engine.wait(Some(rest), pace);
+        let waited = self.kernel.wait(Some(rest), pace);
         waited.map_err(|source| LoadError::system("wait for sockets", source))
     }
 }

@@ -1,6 +1,6 @@
 use {
     rustix::io::Errno,
-    sidetone_engine::{Engine, Key, Sent},
+    sidetone_engine::{Kernel, Key, Sent},
     std::net::TcpStream,
 };
 
@@ -31,7 +31,7 @@ impl Mouth {
     /// Says a message, or keeps it until what was said before is on its way.
     pub(super) fn say(
         &mut self,
-        engine: &mut dyn Engine,
+        kernel: &mut dyn Kernel,
         key: Key,
         stream: &TcpStream,
         message: &[u8],
@@ -40,19 +40,19 @@ impl Mouth {
             self.rest.extend_from_slice(message);
             return Ok(());
         }
-        match engine.send(key, stream, message) {
+        match kernel.send(key, stream, message) {
             Sent::Now(count) => self.rest.extend_from_slice(&message[count..]),
             Sent::Later => self.handed_over = true,
             Sent::Failed(error) => return Err(error),
         }
-        self.follow_room(engine, key, stream);
+        self.follow_room(kernel, key, stream);
         Ok(())
     }
 
     /// Of what was handed over, `unsent` has not been sent.
     pub(super) fn note_sent(
         &mut self,
-        engine: &mut dyn Engine,
+        kernel: &mut dyn Kernel,
         key: Key,
         stream: &TcpStream,
         unsent: &[u8],
@@ -60,16 +60,16 @@ impl Mouth {
         self.handed_over = false;
         self.rest.splice(..0, unsent.iter().copied());
         if unsent.is_empty() && !self.rest.is_empty() {
-            return self.go_on(engine, key, stream);
+            return self.go_on(kernel, key, stream);
         }
-        self.follow_room(engine, key, stream);
+        self.follow_room(kernel, key, stream);
         Ok(())
     }
 
     /// Sends what was kept, once there is room.
     pub(super) fn go_on(
         &mut self,
-        engine: &mut dyn Engine,
+        kernel: &mut dyn Kernel,
         key: Key,
         stream: &TcpStream,
     ) -> Result<(), Errno> {
@@ -78,16 +78,16 @@ impl Mouth {
         }
         let rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
-            self.follow_room(engine, key, stream);
+            self.follow_room(kernel, key, stream);
             return Ok(());
         }
-        self.say(engine, key, stream, &rest)
+        self.say(kernel, key, stream, &rest)
     }
 
-    fn follow_room(&mut self, engine: &mut dyn Engine, key: Key, stream: &TcpStream) {
+    fn follow_room(&mut self, kernel: &mut dyn Kernel, key: Key, stream: &TcpStream) {
         let wanted = !self.rest.is_empty() && !self.handed_over;
         if wanted != self.waits_for_room {
-            engine.wait_for_room(key, stream, wanted);
+            kernel.wait_for_room(key, stream, wanted);
             self.waits_for_room = wanted;
         }
     }
@@ -98,20 +98,20 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use sidetone_engine::{Arrival, Pace, Report};
+    use sidetone_engine::{Arrival, Engine, Pace, Report};
     use std::{collections::VecDeque, io, net::TcpListener, time::Duration};
 
     /// Answers each send as it is told, and notes what was sent and whether room is waited for.
     #[derive(Default)]
-    struct Kernel {
+    struct Told {
         answers: VecDeque<Sent>,
         sends: Vec<Vec<u8>>,
         waits_for_room: bool,
     }
 
-    impl Engine for Kernel {
-        fn name(&self) -> &'static str {
-            "none"
+    impl Kernel for Told {
+        fn engine(&self) -> Engine {
+            Engine::Auto
         }
         fn listen(&mut self, _: &TcpListener) -> io::Result<()> {
             Ok(())
@@ -144,12 +144,12 @@ mod tests {
         TcpStream::connect(listener.local_addr().unwrap()).unwrap()
     }
 
-    fn connected(answers: &[Sent]) -> (Mouth, Kernel, Key, TcpStream) {
+    fn connected(answers: &[Sent]) -> (Mouth, Told, Key, TcpStream) {
         let answers = answers.iter().copied().collect();
-        let mut kernel = Kernel {
+        let mut kernel = Told {
             answers,
             waits_for_room: true,
-            ..Kernel::default()
+            ..Told::default()
         };
         let (mut mouth, key, stream) = (Mouth::new(), Key::default(), stream());
         mouth.go_on(&mut kernel, key, &stream).unwrap();

@@ -83,7 +83,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: (frames > 0).then(|| own / frames as f64),
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: Percentiles::of(&run.send_lateness),
-        engine: run.exchange.engine.name(),
+        engine: run.exchange.kernel.engine().to_string(),
         grid_us: run.grid.map(|grid| grid as f64 / 1000.0),
     })
 }
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
         }
         self.exchange.wait(until, pace)?;
         let now = self.exchange.now();
-        while let Some(happened) = self.exchange.engine.next() {
+        while let Some(happened) = self.exchange.kernel.next() {
             self.take_note(happened, now)?;
         }
         Ok(())
@@ -306,13 +306,13 @@ impl<'a> Run<'a> {
         let Some(stream) = &line.stream else {
             return Ok(());
         };
-        let engine = &mut *self.exchange.engine;
+        let kernel = &mut *self.exchange.kernel;
         let spoke = match happened {
             Happened::Readable(_, arrival) => return self.read(key, arrival, now),
             Happened::Writable(_) if !line.connected => return self.look_whether_connected(key),
-            Happened::Writable(_) => line.mouth.go_on(engine, key, stream),
-            Happened::Sent(_) => line.mouth.note_sent(engine, key, stream, &[]),
-            Happened::CutShort(_, unsent) => line.mouth.note_sent(engine, key, stream, &unsent),
+            Happened::Writable(_) => line.mouth.go_on(kernel, key, stream),
+            Happened::Sent(_) => line.mouth.note_sent(kernel, key, stream, &[]),
+            Happened::CutShort(_, unsent) => line.mouth.note_sent(kernel, key, stream, &unsent),
             Happened::Broken(_, error) => Err(error),
             Happened::Bell | Happened::Incoming => Ok(()),
         };
@@ -339,12 +339,12 @@ impl<'a> Run<'a> {
         };
         line.connected = true;
         self.connected += 1;
-        let engine = &mut *self.exchange.engine;
+        let kernel = &mut *self.exchange.kernel;
         let spoke = if self.load.mode == Mode::Nameless {
-            line.mouth.go_on(engine, key, stream)
+            line.mouth.go_on(kernel, key, stream)
         } else {
             let id = Uuid::from_u128(self.id.as_u128() ^ line.call as u128);
-            line.mouth.say(engine, key, stream, &identity(id))
+            line.mouth.say(kernel, key, stream, &identity(id))
         };
         self.unless_broken(key, spoke.is_ok());
     }
@@ -381,8 +381,8 @@ impl<'a> Run<'a> {
             return;
         };
         line.echoed.stamp(now).write(payload);
-        let engine = &mut *self.exchange.engine;
-        match line.mouth.say(engine, key, stream, &self.wire) {
+        let kernel = &mut *self.exchange.kernel;
+        match line.mouth.say(kernel, key, stream, &self.wire) {
             Ok(()) => line.echoed.sent(now, &mut self.tally),
             Err(_) => self.unless_broken(key, false),
         }
@@ -393,7 +393,7 @@ impl<'a> Run<'a> {
         let Some(stream) = &line.stream else {
             return Ok(());
         };
-        let open = match self.exchange.engine.read(arrival, stream) {
+        let open = match self.exchange.kernel.read(arrival, stream) {
             Ok([]) => false,
             Ok(bytes) => line.hear(bytes, self.load.mode, now, &mut self.tally),
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
@@ -411,7 +411,7 @@ impl<'a> Run<'a> {
 
     fn unless_broken(&mut self, key: Key, open: bool) {
         if !open && let Some(stream) = self.lines[key].stream.take() {
-            self.exchange.engine.dismiss(key, stream);
+            self.exchange.kernel.dismiss(key, stream);
             self.ended_early += 1;
         }
     }

@@ -55,7 +55,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_lateness_us: Option<Percentiles>,
     /// How the load talked to the kernel: `io_uring` or `epoll`.
-    pub engine: &'static str,
+    pub engine: String,
     /// The grid, in microseconds, on which frames left and were looked for, with many calls. Times are exact to that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid_us: Option<f64>,

@@ -16,7 +16,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_engine::{Arrival, Engine, Key, Pace, Report as Happened},
+    sidetone_engine::{Arrival, Kernel, Key, Pace, Report as Happened},
     sidetone_proto::{Decoder, Message},
     slotmap::SlotMap,
     std::{collections::VecDeque, net::TcpStream},
@@ -64,7 +64,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: None,
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: None,
-        engine: run.exchange.engine.name(),
+        engine: run.exchange.kernel.engine().to_string(),
         grid_us: None,
     })
 }
@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
             let until = next.min(deadline).min(end);
             self.exchange.wait(until, Pace::AtOnce)?;
-            while let Some(happened) = self.exchange.engine.next() {
+            while let Some(happened) = self.exchange.kernel.next() {
                 self.take_note(happened)?;
             }
         }
@@ -211,16 +211,16 @@ impl<'a> Run<'a> {
         let Some(call) = self.calls.get_mut(key) else {
             return Ok(());
         };
-        let engine = &mut *self.exchange.engine;
+        let kernel = &mut *self.exchange.kernel;
         let spoke = match happened {
             Happened::Readable(_, arrival) => return self.read(key, arrival, now),
             Happened::Writable(_) if !call.connected => {
                 return self.look_whether_connected(key, now);
             }
-            Happened::Writable(_) => call.mouth.go_on(engine, key, &call.stream),
-            Happened::Sent(_) => call.mouth.note_sent(engine, key, &call.stream, &[]),
+            Happened::Writable(_) => call.mouth.go_on(kernel, key, &call.stream),
+            Happened::Sent(_) => call.mouth.note_sent(kernel, key, &call.stream, &[]),
             Happened::CutShort(_, unsent) => {
-                call.mouth.note_sent(engine, key, &call.stream, &unsent)
+                call.mouth.note_sent(kernel, key, &call.stream, &unsent)
             }
             Happened::Broken(_, error) => Err(error),
             Happened::Bell | Happened::Incoming => Ok(()),
@@ -257,8 +257,8 @@ impl<'a> Run<'a> {
         call.connected = true;
         self.reached = true;
         let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number));
-        let engine = &mut *self.exchange.engine;
-        let spoke = call.speak(engine, key, id, &mut self.wire, now, &mut self.tally);
+        let kernel = &mut *self.exchange.kernel;
+        let spoke = call.speak(kernel, key, id, &mut self.wire, now, &mut self.tally);
         if spoke.is_err() {
             self.over(key, now, End::Ended);
         }
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
 
     fn read(&mut self, key: Key, arrival: Arrival, now: u64) -> Result<(), LoadError> {
         let call = &mut self.calls[key];
-        let end = match self.exchange.engine.read(arrival, &call.stream) {
+        let end = match self.exchange.kernel.read(arrival, &call.stream) {
             Ok([]) => Some(End::Ended),
             Ok(bytes) => call.hear(bytes, now, &mut self.tally),
             Err(Errno::AGAIN | Errno::INTR) => None,
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
             return;
         };
         // Closing it is the hang-up.
-        self.exchange.engine.dismiss(key, call.stream);
+        self.exchange.kernel.dismiss(key, call.stream);
         if let End::Failed = end {
             self.failed += 1;
             return;
@@ -318,7 +318,7 @@ impl Call {
     /// Its UUID and its one frame.
     fn speak(
         &mut self,
-        engine: &mut dyn Engine,
+        kernel: &mut dyn Kernel,
         key: Key,
         id: Uuid,
         wire: &mut [u8],
@@ -328,8 +328,8 @@ impl Call {
         if let Some(payload) = wire.last_chunk_mut() {
             self.echoed.stamp(now).write(payload);
         }
-        self.mouth.say(engine, key, &self.stream, &identity(id))?;
-        self.mouth.say(engine, key, &self.stream, wire)?;
+        self.mouth.say(kernel, key, &self.stream, &identity(id))?;
+        self.mouth.say(kernel, key, &self.stream, wire)?;
         self.echoed.sent(now, tally);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, SendFlags};
-use sidetone_engine::{Engine, Pace, Report};
+use sidetone_engine::{Kernel, Pace, Report};
 use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::SlotMap;
 
@@ -31,12 +31,12 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// One media thread: waits, reads everything, does what handlers asked, writes what is due, and wakes every
 /// handler that has news once.
-pub(super) struct MediaThread<E> {
+pub(super) struct MediaThread {
     handle: MediaHandle,
     /// All threads of the server, for the one that accepts.
     siblings: Vec<MediaHandle>,
     shared: Arc<MediaShared>,
-    engine: E,
+    kernel: Box<dyn Kernel>,
     listener: Option<TcpListener>,
     /// Given up to accept and dismiss one more connection when there are no descriptors left.
     reserve: Option<OwnedFd>,
@@ -50,17 +50,17 @@ pub(super) struct MediaThread<E> {
     stop_at: Option<Time>,
 }
 
-impl<E: Engine> MediaThread<E> {
+impl MediaThread {
     pub(super) fn new(
         handle: MediaHandle,
         siblings: Vec<MediaHandle>,
-        mut engine: E,
+        mut kernel: Box<dyn Kernel>,
         listener: Option<TcpListener>,
         shared: Arc<MediaShared>,
     ) -> io::Result<Self> {
         if let Some(listener) = &listener {
             door::prepare(listener)?;
-            engine.listen(listener)?;
+            kernel.listen(listener)?;
         }
         let now = clock::now();
         Ok(Self {
@@ -68,7 +68,7 @@ impl<E: Engine> MediaThread<E> {
             handle,
             siblings,
             shared,
-            engine,
+            kernel,
             listener,
             connections: SlotMap::with_key(),
             wheel: Wheel::new(now),
@@ -122,17 +122,17 @@ impl<E: Engine> MediaThread<E> {
             let again = (!self.tools.again.is_empty()).then_some(AGAIN);
             let stop = self.stop_at.map(|latest| latest - now);
             let timeout = next.into_iter().chain(again).chain(stop).min();
-            return self.engine.wait(timeout, Pace::AtOnce);
+            return self.kernel.wait(timeout, Pace::AtOnce);
         };
         let tick = tick.as_nanos() as u64;
         let rest = tick - now.as_nanos() % tick;
-        self.engine
+        self.kernel
             .wait(Some(Duration::from_nanos(rest)), Pace::Batched)
     }
 
     fn hear_all(&mut self) {
         let now = clock::now();
-        while let Some(report) = self.engine.next() {
+        while let Some(report) = self.kernel.next() {
             self.rush.note();
             match report {
                 // What it was rung for is looked at in every turn.
@@ -164,7 +164,7 @@ impl<E: Engine> MediaThread<E> {
         };
         match report {
             Report::Readable(_, arrival) => {
-                let read = self.engine.read(arrival, &connection.stream);
+                let read = self.kernel.read(arrival, &connection.stream);
                 connection.take_in(now, read, &mut desk);
             }
             Report::Writable(_) => {
@@ -190,7 +190,7 @@ impl<E: Engine> MediaThread<E> {
         if self.tools.wire.is_empty() {
             return;
         }
-        let sent = self.engine.send(key, &connection.stream, &self.tools.wire);
+        let sent = self.kernel.send(key, &connection.stream, &self.tools.wire);
         let mut desk = Desk {
             key,
             handle: &self.handle,
@@ -276,7 +276,7 @@ impl<E: Engine> MediaThread<E> {
         };
         let wanted = connection.wants_writable();
         if wanted != connection.waits_for_room {
-            self.engine.wait_for_room(key, &connection.stream, wanted);
+            self.kernel.wait_for_room(key, &connection.stream, wanted);
             connection.waits_for_room = wanted;
         }
     }
@@ -287,7 +287,7 @@ impl<E: Engine> MediaThread<E> {
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
-            self.engine.dismiss(key, connection.stream);
+            self.kernel.dismiss(key, connection.stream);
             self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -337,7 +337,7 @@ impl<E: Engine> MediaThread<E> {
         let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
         let connection = &mut self.connections[key];
-        match self.engine.watch(key, &connection.stream) {
+        match self.kernel.watch(key, &connection.stream) {
             Ok(()) => self.serve(key, now),
             // It was gone before it could be set up. Nothing is logged here: whoever takes log lines may block.
             Err(_) => {
@@ -369,7 +369,7 @@ impl<E: Engine> MediaThread<E> {
 
     fn stop_listening(&mut self) {
         if let Some(listener) = self.listener.take() {
-            self.engine.stop_listening(&listener);
+            self.kernel.stop_listening(&listener);
             self.shared.listening.store(false, Ordering::Release);
         }
     }

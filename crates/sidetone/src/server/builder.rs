@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sidetone_engine::Engine;
 use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
@@ -16,7 +17,7 @@ use crate::{
     admission::{Admission, Admit, Networks, Request},
     error::ServeError,
     event::Codec,
-    media::{Engine, MediaConfig},
+    media::MediaConfig,
     stats::CallSummary,
 };
 
