@@ -9,7 +9,11 @@ use io_uring::{IoUring, types::BufRingEntry};
 
 /// How many receive buffers a ring has: a frame from each of 1000 calls fits in one turn, and what does not
 /// waits in its socket. A power of two.
-pub(super) const COUNT: u16 = 2048;
+const COUNT: u16 = 2048;
+
+/// How many of them the kernel has at first. It fills all that it has in turn, so the fewer it has, the more of
+/// them are still in the processor's cache.
+pub(super) const FIRST: u16 = 256;
 
 /// The size of one, so that any frame up to 48 kHz lies whole in it.
 const SIZE: usize = 2048;
@@ -21,6 +25,8 @@ pub(super) struct ReceiveBuffers {
     memory: NonNull<u8>,
     ring: NonNull<BufRingEntry>,
     tail: u16,
+    /// How many of the buffers the kernel was ever given.
+    given: u16,
 }
 
 // SAFETY: the pointers are owned, and used through `&mut self` only.
@@ -33,6 +39,7 @@ impl ReceiveBuffers {
             memory: allocate(memory_layout())?,
             ring: allocate(ring_layout())?.cast(),
             tail: 0,
+            given: 0,
         };
         // SAFETY: the ring's memory is page-aligned, holds COUNT entries, and outlives the registration: it
         // is freed or leaked by `Uring` after the io_uring is closed.
@@ -44,10 +51,20 @@ impl ReceiveBuffers {
                 0,
             )?;
         }
-        for buffer in 0..COUNT {
-            buffers.give_back(buffer);
-        }
+        buffers.give_until(FIRST);
         Ok(buffers)
+    }
+
+    /// Lets the kernel have twice as many as before, while there are more.
+    pub(super) fn give_more(&mut self) {
+        self.give_until((2 * self.given).min(COUNT));
+    }
+
+    fn give_until(&mut self, count: u16) {
+        for buffer in self.given..count {
+            self.give_back(buffer);
+        }
+        self.given = count;
     }
 
     /// What the kernel has put into a buffer.
