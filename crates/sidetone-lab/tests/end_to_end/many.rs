@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::scribe::write_down;
+use crate::scribe::{Written, write_down};
 use crate::serve::Served;
 use crate::wire::{FRAME, SOON, to_bytes};
 use crate::{Lab, scenarios};
@@ -38,12 +38,15 @@ const KEPT: u64 = 2 * 30 * 8_000 * 2;
 const CONNECTION: u64 = 128 * 1024;
 
 async fn writing_two_hundred_calls_down_delays_none(_: Arc<Lab>) -> anyhow::Result<()> {
-    let control = listened_to().await?;
-    let written = written_down().await?;
+    // In turns, so that what else the machine does meanwhile is in both.
+    let mut control = listened_to().await?;
+    let mut written = written_down().await?;
+    written.add(written_down().await?);
+    control.add(listened_to().await?);
     no_later(&written, &control)
 }
 
-const TALK: Duration = Duration::from_secs(14);
+const TALK: Duration = Duration::from_secs(10);
 
 /// How late frames are where nothing is transcribed.
 async fn listened_to() -> anyhow::Result<Lateness> {
@@ -62,20 +65,25 @@ async fn written_down() -> anyhow::Result<Lateness> {
     let grown = resident()?.saturating_sub(before);
     let lateness = callers.over().await?;
     let reports = scribes.reports().await?;
+    let (mut right, mut damaged) = (0, 0);
     for report in &reports {
-        let heard = report.words()?;
-        let turns = 0..utterances(TALK) as u64;
-        let said: Vec<String> = turns.map(|turn| report.word(turn)).collect();
+        let told = report.trouble();
         ensure!(
-            heard.iter().map(|it| &it.0).eq(&said),
-            "not {said:?} was heard: {:?}",
-            report.told()
+            !told.away && told.lost.is_empty(),
+            "{:?}: {told:?}",
+            report.id
         );
+        let judged = report.judge(&told, utterances(TALK))?;
+        right += judged.right;
+        damaged += judged.excused;
     }
     eprintln!(
-        "    {CALLS} calls with {} words each, all right; {} MB more than before",
-        utterances(TALK),
+        "    {right} words right, {damaged} with a hole in them; {} MB more than before",
         grown / 1_000_000
+    );
+    ensure!(
+        damaged * 10 < right,
+        "{damaged} words came with a hole in them"
     );
     ensure!(
         grown < CALLS * (KEPT + CONNECTION),
@@ -114,38 +122,9 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
             "{:?}: nothing is said to be lost",
             report.id
         );
-        let said: Vec<String> = (0..utterances(TALK) as u64)
-            .map(|turn| report.word(turn))
-            .collect();
-        let is_said = |heard: &(String, Duration)| said.contains(&heard.0);
-        let (whole, cut): (Vec<_>, Vec<_>) = report.words()?.into_iter().partition(is_said);
-        // In this order, none twice.
-        let mut heard = whole.iter().map(|it| &it.0).peekable();
-        for (turn, word) in said.iter().enumerate() {
-            let from = spoken_at(turn as u64);
-            let is_heard = heard.next_if(|it| *it == word).is_some();
-            let is_lost = told.touches(from, from + LENGTH);
-            ensure!(
-                is_heard || is_lost,
-                "{word} is not heard, and not said to be lost: {:?}",
-                report.told()
-            );
-            right += usize::from(is_heard);
-            lost += usize::from(!is_heard);
-        }
-        ensure!(
-            heard.next().is_none(),
-            "a word came twice: {:?}",
-            report.told()
-        );
-        // Cut in two at the edge of what is lost, a word is another one.
-        for (word, from) in cut {
-            ensure!(
-                told.touches(from.saturating_sub(LENGTH), from + LENGTH),
-                "{word} at {from:?} is nothing that was said: {:?}",
-                report.told()
-            );
-        }
+        let judged = report.judge(&told, utterances(TALK))?;
+        right += judged.right;
+        lost += judged.excused;
         let resumed = report.words()?.last().map(|it| it.1).unwrap_or_default();
         ensure!(
             resumed > DIES + AWAY,
@@ -156,7 +135,7 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
     eprintln!(
         "    {right} words right, {lost} lost and said to be; {} MB more than before, 99.9 % of the frames at most {:?} late",
         grown / 1_000_000,
-        lateness.at(999)
+        lateness.in_all(999)
     );
     ensure!(lost > 0, "nothing was lost");
     ensure!(
@@ -166,16 +145,22 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
     Ok(())
 }
 
-/// The media plane is as punctual as in the control run, but for what the machine does meanwhile.
+/// The media plane is as punctual as in the control runs. What the machine itself does for a moment in one of them shows in a
+/// few seconds, so it is the median over all seconds that is compared.
 fn no_later(found: &Lateness, control: &Lateness) -> anyhow::Result<()> {
     for thousandths in [500, 990, 999] {
-        let (found, usual) = (found.at(thousandths), control.at(thousandths));
+        let (late, usual) = (
+            found.in_a_second(thousandths),
+            control.in_a_second(thousandths),
+        );
         eprintln!(
-            "    of 1000 frames {thousandths} are at most {found:?} late, {usual:?} without transcription"
+            "    of 1000 frames {thousandths} are at most {late:?} late in most seconds, {usual:?} without transcription; in all {:?} and {:?}",
+            found.in_all(thousandths),
+            control.in_all(thousandths)
         );
         ensure!(
-            found <= 3 * usual + FRAME_TIME,
-            "of 1000 frames {thousandths} are at most {found:?} late, and {usual:?} without transcription"
+            late <= 3 * usual + FRAME_TIME,
+            "of 1000 frames {thousandths} are at most {late:?} late, and {usual:?} without transcription"
         );
     }
     Ok(())
@@ -263,10 +248,17 @@ impl Callers {
     async fn over(self) -> anyhow::Result<Lateness> {
         self.calling.await??;
         let log = std::mem::take(&mut *self.log.lock().unwrap());
-        let mut late: Vec<Duration> = log.iter().flat_map(|call| late(call)).collect();
-        ensure!(!late.is_empty(), "nobody heard anything");
-        late.sort_unstable();
-        Ok(Lateness(late))
+        let mut seconds: Vec<Vec<Duration>> = Vec::new();
+        for call in log.iter() {
+            for (at, late) in call.iter().zip(late(call)) {
+                let second = at.as_secs() as usize;
+                seconds.resize_with(seconds.len().max(second + 1), Vec::new);
+                seconds[second].push(late);
+            }
+        }
+        seconds.retain(|second| !second.is_empty());
+        ensure!(!seconds.is_empty(), "nobody heard anything");
+        Ok(Lateness(seconds))
     }
 }
 
@@ -286,14 +278,33 @@ fn late(call: &[Duration]) -> Vec<Duration> {
         .collect()
 }
 
-/// In rising order.
-struct Lateness(Vec<Duration>);
+/// Of every frame, by the second in which it came.
+struct Lateness(Vec<Vec<Duration>>);
 
 impl Lateness {
-    /// The lateness that so many of 1000 frames do not exceed.
-    fn at(&self, thousandths: usize) -> Duration {
-        self.0[(self.0.len() - 1) * thousandths / 1000]
+    fn add(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
+
+    /// The lateness that so many of 1000 frames do not exceed, in the median of all seconds.
+    fn in_a_second(&self, thousandths: usize) -> Duration {
+        let seconds = self.0.iter().cloned();
+        reached(
+            seconds.map(|second| reached(second, thousandths)).collect(),
+            500,
+        )
+    }
+
+    /// The lateness that so many of 1000 of all frames do not exceed.
+    fn in_all(&self, thousandths: usize) -> Duration {
+        reached(self.0.concat(), thousandths)
+    }
+}
+
+/// What so many of 1000 do not exceed.
+fn reached(mut all: Vec<Duration>, thousandths: usize) -> Duration {
+    all.sort_unstable();
+    all[(all.len() - 1) * thousandths / 1000]
 }
 
 /// A server that has its calls written down.
@@ -302,10 +313,17 @@ struct Scribes {
     reports: mpsc::UnboundedReceiver<Report>,
 }
 
-/// What was told of one call.
+/// What came of one call.
 struct Report {
     id: Uuid,
-    events: Vec<(Instant, SpeechEvent)>,
+    written: Written,
+}
+
+/// Words of a call.
+struct Judged {
+    right: usize,
+    /// Not heard, for a reason that is known.
+    excused: usize,
 }
 
 #[derive(Debug, Default)]
@@ -331,10 +349,10 @@ impl Scribes {
         let handler = move |mut call: Call| {
             let (vosk, tell) = (Arc::clone(&vosk), tell.clone());
             async move {
-                let events = write_down(&mut call, vosk, |_| {}).await;
+                let written = write_down(&mut call, vosk, |_| {}).await;
                 let id = call.id();
                 // The scenario may have failed already.
-                let _ = tell.send(Report { id, events });
+                let _ = tell.send(Report { id, written });
             }
         };
         let server = Served::start(Server::builder(), handler).await?;
@@ -364,10 +382,50 @@ impl Report {
         word(self.id.as_u128() as u64, turn)
     }
 
+    /// Each of so many words has to be heard once, in order, and nothing else; but for those that are said to be lost, or that a
+    /// frame may be missing in. The call's clock, too, is off by a little where frames are late.
+    fn judge(&self, told: &Told, turns: usize) -> anyhow::Result<Judged> {
+        let excused = |at: Duration| {
+            let (from, to) = (at.saturating_sub(LENGTH), at + 2 * LENGTH);
+            told.touches(from, to) || self.written.holes.may_touch(from, to)
+        };
+        let said: Vec<String> = (0..turns as u64).map(|turn| self.word(turn)).collect();
+        let is_said = |heard: &(String, Duration)| said.contains(&heard.0);
+        let (whole, others): (Vec<_>, Vec<_>) = self.words()?.into_iter().partition(is_said);
+        let mut heard = whole.iter().map(|it| &it.0).peekable();
+        let mut right = 0;
+        for (turn, word) in said.iter().enumerate() {
+            let is_heard = heard.next_if(|it| *it == word).is_some();
+            ensure!(
+                is_heard || excused(spoken_at(turn as u64)),
+                "{word} is not heard, and not said to be lost: {:?}",
+                self.told()
+            );
+            right += usize::from(is_heard);
+        }
+        ensure!(
+            heard.next().is_none(),
+            "a word came twice: {:?}",
+            self.told()
+        );
+        // A piece of a word is another word.
+        for (word, at) in others {
+            ensure!(
+                excused(at),
+                "{word} at {at:?} is nothing that was said: {:?}",
+                self.told()
+            );
+        }
+        Ok(Judged {
+            right,
+            excused: said.len() - right,
+        })
+    }
+
     /// The words of the final transcripts, with the place where each begins.
     fn words(&self) -> anyhow::Result<Vec<(String, Duration)>> {
         let mut words = Vec::new();
-        for (_, event) in &self.events {
+        for (_, event) in &self.written.events {
             match event {
                 SpeechEvent::Transcript(it) if it.is_final => {
                     words.extend(it.words.iter().map(|word| (word.text.clone(), word.start)));
@@ -381,7 +439,7 @@ impl Report {
 
     /// What was told, but for interim transcripts.
     fn told(&self) -> Vec<&SpeechEvent> {
-        let events = self.events.iter().map(|(_, event)| event);
+        let events = self.written.events.iter().map(|(_, event)| event);
         events
             .filter(|event| !matches!(event, SpeechEvent::Transcript(it) if !it.is_final))
             .collect()
@@ -389,7 +447,7 @@ impl Report {
 
     fn trouble(&self) -> Told {
         let mut told = Told::default();
-        for (_, event) in &self.events {
+        for (_, event) in &self.written.events {
             match event {
                 SpeechEvent::Trouble { .. } => told.away = true,
                 SpeechEvent::Recovered => told.back = told.away,

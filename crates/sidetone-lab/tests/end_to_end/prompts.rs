@@ -49,18 +49,22 @@ impl Prompts {
         ensure!(counted >= words, "the prompts have {counted} words");
         Ok(Self { phrases, longest })
     }
+}
 
-    /// The sounds in as many parts, about equally long.
-    pub(crate) fn dealt(self, parts: usize) -> Vec<Vec<Prompt>> {
-        let mut dealt: Vec<Vec<Prompt>> = (0..parts).map(|_| Vec::new()).collect();
-        for prompt in self.longest {
-            let length = |part: &Vec<Prompt>| part.iter().map(|it| it.samples.len()).sum::<usize>();
-            if let Some(shortest) = dealt.iter_mut().min_by_key(|part| length(part)) {
-                shortest.push(prompt);
-            }
+/// As many parts as are asked for, about equally long, or fewer if there are fewer prompts.
+pub(crate) fn dealt<'a>(
+    prompts: impl IntoIterator<Item = &'a Prompt>,
+    parts: usize,
+) -> Vec<Vec<&'a Prompt>> {
+    let mut dealt: Vec<Vec<&Prompt>> = (0..parts).map(|_| Vec::new()).collect();
+    for prompt in prompts {
+        let length = |part: &Vec<&Prompt>| part.iter().map(|it| it.samples.len()).sum::<usize>();
+        if let Some(shortest) = dealt.iter_mut().min_by_key(|part| length(part)) {
+            shortest.push(prompt);
         }
-        dealt
     }
+    dealt.retain(|part| !part.is_empty());
+    dealt
 }
 
 /// Lines of the form `name: What is said.`

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::dictation::{Heard, dictate};
-use crate::prompts::{Prompt, Prompts};
-use crate::scribe::write_down;
+use crate::prompts::{Prompt, Prompts, dealt};
+use crate::scribe::{Written, write_down};
 use crate::serve::Served;
 use crate::words::align;
 use crate::{Lab, scenarios};
@@ -28,12 +29,19 @@ scenarios![a_thousand_words_of_calls_are_understood_as_well_as_the_files];
 
 /// Words to be recognised, at least.
 const WORDS: usize = 1_000;
-/// What all the prompts take one after the other, so many calls do in a minute.
-const CALLS: usize = 8;
+/// What all the prompts take one after the other, so many calls do in little more than a minute. Their recognisers take three
+/// quarters of a processor.
+const CALLS: usize = 6;
 /// Between two prompts, and after the last one.
 const PAUSE: usize = 8_000;
 /// No part of the prompts takes longer.
 const LONGEST: Duration = Duration::from_secs(180);
+/// How often prompts are played, at most, until they come through without a hole and their recogniser keeps up.
+const ROUNDS: usize = 3;
+/// Of the end of a file Asterisk makes something of its own: 4 ms at most.
+const LAST: usize = 32;
+/// Recognisers may say a little too early that a word begins.
+const EARLY: f64 = 0.3;
 
 async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
     lab: Arc<Lab>,
@@ -46,27 +54,77 @@ async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
         started => started?,
     };
     let prompts = tokio::task::spawn_blocking(|| Prompts::fetch(WORDS)).await??;
-    let phrases = prompts.phrases.clone();
-    let parts = prompts.dealt(CALLS);
+    let (address, phrases) = (recogniser.address(), &prompts.phrases);
 
     let began = Instant::now();
-    let calls = call_all(&lab, &parts, recogniser.address(), &phrases).await?;
-    let called = began.elapsed();
-    let files: Vec<Vec<i16>> = parts.iter().map(|part| end_to_end(part).0).collect();
-    let dictated = files
-        .iter()
-        .map(|file| dictate(recogniser.address(), &phrases, file));
-    let dictated = try_join_all(dictated).await?;
-    eprintln!(
-        "    {CALLS} calls took {called:.1?}, their files {:.1?}",
-        began.elapsed() - called
-    );
+    let parts = dealt(&prompts.longest, CALLS);
+    let dictated = parts.iter().map(|part| dictate_all(address, phrases, part));
+    let direct: HashMap<&Path, Vec<Heard>> = try_join_all(dictated)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
+    eprintln!("    the files took {:.1?}", began.elapsed());
 
     let mut totals = Totals::default();
-    for ((part, report), direct) in parts.iter().zip(&calls).zip(&dictated) {
-        totals.add(part, report, direct)?;
+    let mut left: Vec<&Prompt> = prompts.longest.iter().collect();
+    for round in 1..=ROUNDS {
+        let began = Instant::now();
+        let parts = dealt(left.drain(..), CALLS);
+        let calls = call_all(&lab, &parts, address, phrases).await?;
+        for (part, report) in parts.iter().zip(&calls) {
+            left.extend(totals.add(part, report, &direct)?);
+        }
+        eprintln!(
+            "    calls, round {round}, took {:.1?}; {} prompts to be played again",
+            began.elapsed(),
+            left.len()
+        );
+        if left.is_empty() {
+            break;
+        }
     }
     totals.judge()
+}
+
+/// What a recogniser understands of each file, with times that count from its beginning.
+async fn dictate_all<'a>(
+    recogniser: SocketAddr,
+    phrases: &[String],
+    part: &[&'a Prompt],
+) -> anyhow::Result<Vec<(&'a Path, Vec<Heard>)>> {
+    let mut sound = vec![0; PAUSE];
+    let mut places = Vec::new();
+    for prompt in part {
+        places.push(sound.len() as f64 / 8e3);
+        sound.extend(&prompt.samples);
+        sound.extend([0; PAUSE]);
+    }
+    let words = dictate(recogniser, phrases, &sound).await?;
+    let words = by_prompt(words, &places).into_iter().zip(&places);
+    let words = words.map(|(words, place)| {
+        let moved = words.into_iter().map(|word| Heard {
+            start: word.start - place,
+            end: word.end - place,
+            ..word
+        });
+        moved.collect()
+    });
+    Ok(part
+        .iter()
+        .map(|prompt| prompt.path.as_path())
+        .zip(words)
+        .collect())
+}
+
+/// To which of the prompts that begin at these places each word belongs.
+fn by_prompt(words: Vec<Heard>, places: &[f64]) -> Vec<Vec<Heard>> {
+    let mut parts: Vec<Vec<Heard>> = places.iter().map(|_| Vec::new()).collect();
+    for word in words {
+        let next = places.partition_point(|place| place - EARLY <= word.start);
+        parts[next.max(1) - 1].push(word);
+    }
+    parts
 }
 
 /// What a handler learned of its call.
@@ -75,13 +133,13 @@ struct Report {
     samples: Vec<i16>,
     /// Of each frame: its first sample's place in `samples` and on the call's clock, and when it came.
     frames: Vec<(usize, Duration, Instant)>,
-    events: Vec<(Instant, SpeechEvent)>,
+    written: Written,
 }
 
 /// Has Asterisk play each part into a call of its own, all at once.
 async fn call_all(
     lab: &Lab,
-    parts: &[Vec<Prompt>],
+    parts: &[Vec<&Prompt>],
     recogniser: SocketAddr,
     phrases: &[String],
 ) -> anyhow::Result<Vec<Report>> {
@@ -98,20 +156,21 @@ async fn call_all(
     let mut ids = Vec::new();
     let mut number = 0;
     for part in parts {
+        // Silence before the first one, too: that it comes late is known only after its first frame.
         let mut files = Vec::new();
         for prompt in part {
+            files.push(pause.with_extension("").display().to_string());
             let name = folder.path().join(number.to_string());
             std::os::unix::fs::symlink(&prompt.path, name.with_extension("wav"))?;
             files.push(name.display().to_string());
             number += 1;
         }
-        let between = format!("&{}&", pause.with_extension("").display());
         let id = Uuid::new_v4();
         let call = Originate::exten("Local/app@target/n", "caller", "prompts")
             .variable("__U", &id.to_string())
             .variable("__D", &server.address.to_string())
             .variable("__T", &id.to_string())
-            .variable("__W", &files.join(&between))
+            .variable("__W", &files.join("&"))
             .variable("__S", "1");
         lab.ami.originate(&call).await?;
         ids.push(id);
@@ -140,7 +199,7 @@ fn listen(
         async move {
             let vosk = Vosk::new(&format!("ws://{recogniser}"))?.phrases(phrases);
             let (id, mut samples, mut frames) = (call.id(), Vec::new(), Vec::new());
-            let events = write_down(&mut call, vosk, |frame| {
+            let written = write_down(&mut call, vosk, |frame| {
                 frames.push((samples.len(), frame.offset(), Instant::now()));
                 samples.extend_from_slice(frame.samples());
             })
@@ -149,7 +208,7 @@ fn listen(
                 id,
                 samples,
                 frames,
-                events,
+                written,
             };
             // The scenario may have failed already.
             let _ = tell.send(report);
@@ -159,10 +218,10 @@ fn listen(
 }
 
 impl Report {
-    /// The words of all final transcripts.
-    fn words(&self) -> anyhow::Result<Vec<Heard>> {
+    /// The words of all final transcripts; none if the recogniser did not keep up.
+    fn words(&self) -> anyhow::Result<Option<Vec<Heard>>> {
         let mut words = Vec::new();
-        for (_, event) in &self.events {
+        for (_, event) in &self.written.events {
             match event {
                 SpeechEvent::Transcript(transcript) if transcript.is_final => {
                     words.extend(transcript.words.iter().map(|word| Heard {
@@ -172,23 +231,32 @@ impl Report {
                     }));
                 }
                 SpeechEvent::Transcript(_) => {}
+                SpeechEvent::Trouble { error, .. } => {
+                    eprintln!("    {error}");
+                    return Ok(None);
+                }
                 other => anyhow::bail!("{other:?}"),
             }
         }
-        Ok(words)
+        Ok(Some(words))
     }
 
-    /// The place in `samples` of the prompt's first sample; it came through whole.
+    /// The place in `samples` of the prompt's first sample.
     fn find(&self, prompt: &Prompt) -> anyhow::Result<usize> {
         let runs = exact_runs(&prompt.samples, &self.samples);
         let longest = runs.iter().max_by_key(|run| run.length);
-        let run = longest.context("a prompt did not come through")?;
-        ensure!(
-            run.length >= prompt.samples.len() * 9 / 10,
-            "of {:?} came only {runs:?}",
-            prompt.path
-        );
+        let run = longest.with_context(|| format!("{:?} did not come through", prompt.path))?;
         Ok(run.heard.saturating_sub(run.said))
+    }
+
+    /// Whether the prompt that begins there came through as it is in its file, and without a hole.
+    fn is_whole(&self, prompt: &Prompt, first: usize) -> bool {
+        let length = prompt.samples.len() - LAST;
+        let end = first + length;
+        let place = |sample| Duration::from_secs_f64(self.came(sample).0);
+        let before = place(first).saturating_sub(Duration::from_secs_f64(EARLY));
+        self.samples.get(first..end) == Some(&prompt.samples[..length])
+            && !self.written.holes.silence(before, place(end - 1))
     }
 
     /// Where on the call's clock a sample is, in seconds, and when it came.
@@ -200,7 +268,7 @@ impl Report {
 
     /// For each final transcript: how long after the end of its last word was heard, it was there.
     fn delays(&self) -> impl Iterator<Item = f64> {
-        self.events.iter().filter_map(|(at, event)| {
+        self.written.events.iter().filter_map(|(at, event)| {
             let SpeechEvent::Transcript(transcript) = event else {
                 return None;
             };
@@ -214,25 +282,14 @@ impl Report {
     }
 
     fn has_interim_between(&self, began: Instant, ended: Instant) -> bool {
-        self.events.iter().any(|(at, event)| {
+        self.written.events.iter().any(|(at, event)| {
             let interim = matches!(event, SpeechEvent::Transcript(it) if !it.is_final);
             interim && began < *at && *at < ended
         })
     }
 }
 
-/// The prompts as one sound, and where each begins, in seconds.
-fn end_to_end(part: &[Prompt]) -> (Vec<i16>, Vec<f64>) {
-    let mut sound = vec![0; PAUSE];
-    let mut places = Vec::new();
-    for prompt in part {
-        places.push(sound.len() as f64 / 8e3);
-        sound.extend(&prompt.samples);
-        sound.extend([0; PAUSE]);
-    }
-    (sound, places)
-}
-
+/// Of those prompts that came through whole.
 #[derive(Default)]
 struct Totals {
     reference: usize,
@@ -240,6 +297,8 @@ struct Totals {
     wrong_in_calls: usize,
     prompts: usize,
     with_interim: usize,
+    /// Prompts of which exactly the same was understood.
+    the_same: usize,
     /// How far the times of the words that both heard are apart, in milliseconds.
     apart: Vec<f64>,
     words_in_files: usize,
@@ -248,40 +307,53 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, part: &[Prompt], report: &Report, direct: &[Heard]) -> anyhow::Result<()> {
-        let reference: Vec<&String> = part.iter().flat_map(|prompt| &prompt.words).collect();
-        let called = report.words()?;
-        self.reference += reference.len();
-        self.wrong_in_files += align(&reference, direct).edits;
-        self.wrong_in_calls += align(&reference, &called).edits;
-        self.words_in_files += direct.len();
+    /// Adds a call, and answers what did not come through it whole.
+    fn add<'a>(
+        &mut self,
+        part: &[&'a Prompt],
+        report: &Report,
+        direct: &HashMap<&Path, Vec<Heard>>,
+    ) -> anyhow::Result<Vec<&'a Prompt>> {
+        let Some(called) = report.words()? else {
+            return Ok(part.to_vec());
+        };
+        let firsts: Vec<usize> = part
+            .iter()
+            .map(|prompt| report.find(prompt))
+            .collect::<anyhow::Result<_>>()?;
+        let places: Vec<f64> = firsts.iter().map(|first| report.came(*first).0).collect();
+        let called = by_prompt(called, &places);
         self.delays.extend(report.delays());
-
-        let in_file = end_to_end(part).1;
-        let mut in_call = Vec::new();
-        for prompt in part {
-            let first = report.find(prompt)?;
-            in_call.push(first);
+        let mut broken = Vec::new();
+        for ((prompt, first), called) in part.iter().zip(firsts).zip(called) {
+            if !report.is_whole(prompt, first) {
+                broken.push(*prompt);
+                continue;
+            }
+            let direct = &direct[prompt.path.as_path()];
+            self.reference += prompt.words.len();
+            self.wrong_in_files += align(&prompt.words, direct).edits;
+            self.wrong_in_calls += align(&prompt.words, &called).edits;
+            self.words_in_files += direct.len();
             self.prompts += 1;
             let (_, began) = report.came(first);
             let (_, ended) = report.came(first + prompt.samples.len());
             self.with_interim += usize::from(report.has_interim_between(began, ended));
-        }
-        for (file, call) in align(direct, &called).same {
-            let (file, call) = (&direct[file], &called[call]);
-            // The prompt it belongs to; recognisers say a little too early that a word begins.
-            let prompt = in_file.partition_point(|place| place - 0.3 <= file.start);
-            let prompt = prompt.max(1) - 1;
-            // Where the call's clock has the sample that the file has there.
-            let expected = |seconds: f64| {
-                let sample = in_call[prompt] as f64 + (seconds - in_file[prompt]) * 8e3;
-                report.came(sample.max(0.0) as usize).0
-            };
-            for (file, call) in [(file.start, call.start), (file.end, call.end)] {
-                self.apart.push((call - expected(file)).abs() * 1e3);
+            let alignment = align(direct, &called);
+            self.the_same += usize::from(alignment.edits == 0);
+            for (file, call) in alignment.same {
+                let (file, call) = (&direct[file], &called[call]);
+                // Where the call's clock has the sample that the file has there.
+                let expected = |seconds: f64| {
+                    let sample = first as f64 + seconds * 8e3;
+                    report.came(sample.max(0.0) as usize).0
+                };
+                for (file, call) in [(file.start, call.start), (file.end, call.end)] {
+                    self.apart.push((call - expected(file)).abs() * 1e3);
+                }
             }
         }
-        Ok(())
+        Ok(broken)
     }
 
     fn judge(mut self) -> anyhow::Result<()> {
@@ -290,6 +362,10 @@ impl Totals {
         eprintln!(
             "    {} words: {files:.1} % wrong from the files, {calls:.1} % through calls",
             self.reference
+        );
+        eprintln!(
+            "    of {} prompts out of {} exactly the same was understood",
+            self.the_same, self.prompts
         );
         eprintln!(
             "    {} of {} prompts had an interim transcript while they played",
@@ -315,7 +391,11 @@ impl Totals {
             at(1000),
             100.0 * within as f64 / self.apart.len() as f64
         );
-        ensure!(self.reference >= WORDS, "only {} words", self.reference);
+        ensure!(
+            self.reference >= WORDS,
+            "only {} words came through without a hole: this machine stands still too often",
+            self.reference
+        );
         // Otherwise the recogniser itself is out of order, and nothing is compared.
         ensure!(files < 40.0, "of the files {files:.1} % is wrong");
         ensure!(
@@ -332,7 +412,7 @@ impl Totals {
             "only {compared} words are the same"
         );
         ensure!(
-            within * 100 >= self.apart.len() * 99,
+            within == self.apart.len(),
             "{} times are more than 150 ms apart",
             self.apart.len() - within
         );
