@@ -127,7 +127,7 @@ fn the_server_hears_uuid_audio_and_digits_in_whole_messages() {
     let uuid = Uuid::from_u128(42);
     let caller = Caller::new(address).uuid(uuid).dtmf("4*", ms(30));
     caller.hang_up_after(ms(400)).call().unwrap();
-    let messages: Vec<_> = std::iter::from_fn(|| told.recv_timeout(ms(1000)).ok())
+    let messages: Vec<_> = std::iter::from_fn(|| told.recv_timeout(ms(10_000)).ok())
         .take(1 + 19 + 2)
         .collect();
     assert_eq!(messages[0][3..], *uuid.as_bytes());
@@ -157,7 +157,7 @@ fn servers_that_asterisk_does_not_forgive() {
         (&[0x10, 0], Why::Frozen { got: 2 }),
     ];
     for (bytes, why) in cases {
-        let caller = Caller::new(answer(bytes)).hang_up_after(ms(300));
+        let caller = Caller::new(answer(bytes)).hang_up_after(ms(2000));
         assert_eq!(caller.call().unwrap().ended.why, why);
     }
 }
@@ -198,7 +198,7 @@ fn a_fatal_message_resets_the_connection_as_asterisk_does() {
             .unwrap();
     });
     Caller::new(address).call().unwrap();
-    let seen = told.recv_timeout(ms(5000)).unwrap();
+    let seen = told.recv_timeout(ms(20_000)).unwrap();
     assert_eq!(seen, Err(std::io::ErrorKind::ConnectionReset));
 }
 

@@ -145,7 +145,7 @@ fn a_callback_that_panics_ends_its_call_and_no_other() {
         (Why::ServerHungUp, Why::HungUp)
     );
     assert!(other.heard.last().unwrap().at > failed.ended.at);
-    assert_eq!(other.echo()[0].said, 0);
+    assert!(!other.echo().is_empty());
     let (id, error) = errors.recv_timeout(SOON).unwrap();
     assert_eq!(id, failing);
     assert!(error.contains("as this test wants it"), "{error}");
@@ -174,7 +174,7 @@ fn a_factory_that_panics_ends_its_call_and_no_other() {
     };
     let records = call_all(vec![caller(1), caller(2)]);
     assert_eq!(records[0].as_ref().unwrap().ended.why, Why::ServerHungUp);
-    assert_eq!(records[1].as_ref().unwrap().echo()[0].said, 0);
+    assert!(!records[1].as_ref().unwrap().echo().is_empty());
 }
 
 #[test]
@@ -211,10 +211,10 @@ fn a_server_that_is_dropped_hangs_up_and_tells_the_end() {
     let server = callback::start_server(
         move |_: &CallInfo| {
             let told = told.clone();
-            move |input: Input<'_>, _: &mut Reply| {
-                if let Input::Ended(reason) = input {
-                    told.send(reason).unwrap();
-                }
+            move |input: Input<'_>, _: &mut Reply| match input {
+                Input::Started => told.send(None).unwrap(),
+                Input::Ended(reason) => told.send(Some(reason)).unwrap(),
+                _ => {}
             }
         },
         |_, error| panic!("{error}"),
@@ -225,9 +225,9 @@ fn a_server_that_is_dropped_hangs_up_and_tells_the_end() {
         .say(Voice::Ramp(1))
         .hang_up_after(SOON);
     let calling = std::thread::spawn(|| caller.call().unwrap());
-    std::thread::sleep(SHORT);
+    assert_eq!(tell.recv(), Ok(None));
     drop(server);
     assert_eq!(calling.join().unwrap().ended.why, Why::ServerHungUp);
-    assert_eq!(tell.recv(), Ok(EndReason::Shutdown));
+    assert_eq!(tell.recv(), Ok(Some(EndReason::Shutdown)));
     assert!(tell.recv().is_err());
 }

@@ -77,7 +77,7 @@ fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served()
         let record = record.unwrap();
         if n < 5 {
             assert_eq!(record.ended.why, Why::HungUp);
-            assert_eq!(record.echo()[0].said, 0);
+            assert!(!record.echo().is_empty());
         } else {
             assert_eq!(record.ended.why, Why::ServerHungUp);
             assert_eq!(record.counts.frames_heard, 0);

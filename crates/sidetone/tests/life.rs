@@ -6,38 +6,39 @@ mod support;
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sidetone::{Builder, Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server};
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
-use support::{call, calls, echo, id, is_callers_end, listen, millis, serve};
+use support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
 
 /// What a caller of this handler hears, and why its call ended by the server's account.
 async fn outcome(handler: impl Handler) -> (CallRecord, EndReason) {
     let server = serve(Server::builder(), handler).await;
-    let record = call(server.caller().hang_up_after(Duration::from_secs(5))).await;
+    let record = call(server.caller().hang_up_after(Duration::from_secs(30))).await;
     let ended = server.end().await;
     assert_eq!(ended.len(), 1);
     (record, ended[0].reason)
 }
 
-async fn play_a_second(call: &Call) -> Result<(), PlayError> {
-    call.player(8_000).unwrap().play(&ramp(1, 0, 8_000)).await
+/// Samples of a sound that is to be heard whole, and of one that is to be cut short.
+const SHORT: usize = 8_000;
+const LONG: usize = 80_000;
+
+async fn play(call: &Call, length: usize) -> Result<(), PlayError> {
+    call.player(8_000).unwrap().play(&ramp(1, 0, length)).await
 }
 
 fn heard_of_it(record: &CallRecord) -> usize {
-    record
-        .find(&ramp(1, 0, 8_000))
-        .iter()
-        .map(|run| run.length)
-        .sum()
+    let runs = record.find(&ramp(1, 0, LONG));
+    runs.iter().map(|run| run.length).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_ok_what_is_queued_plays_out() {
-    let (record, reason) = outcome(|call: Call| async move { play_a_second(&call).await }).await;
-    assert_eq!((heard_of_it(&record), reason), (8_000, EndReason::Finished));
+    let (record, reason) = outcome(|call: Call| async move { play(&call, SHORT).await }).await;
+    assert_eq!((heard_of_it(&record), reason), (SHORT, EndReason::Finished));
     assert_eq!(record.ended.why, Why::ServerHungUp);
     assert_eq!(record.ended.by(), EndedBy::Server);
 }
@@ -45,26 +46,26 @@ async fn after_ok_what_is_queued_plays_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_error_the_call_ends_at_once() {
     let (record, reason) = outcome(|call: Call| async move {
-        play_a_second(&call).await?;
+        play(&call, LONG).await?;
         tokio::time::sleep(millis(200)).await;
         Err::<(), Box<dyn std::error::Error + Send + Sync>>("as this test wants it".into())
     })
     .await;
     assert_eq!(reason, EndReason::HandlerFailed);
-    assert!(heard_of_it(&record) < 8_000);
+    assert!(heard_of_it(&record) < LONG);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_panic_the_call_ends_at_once() {
     let (record, reason) = outcome(|call: Call| async move {
-        play_a_second(&call).await.unwrap();
+        play(&call, LONG).await.unwrap();
         tokio::time::sleep(millis(200)).await;
         assert!(call.id().is_nil(), "as this test wants it");
     })
     .await;
     assert_eq!(reason, EndReason::HandlerFailed);
     assert_eq!(record.ended.why, Why::ServerHungUp);
-    assert!(heard_of_it(&record) < 8_000);
+    assert!(heard_of_it(&record) < LONG);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,10 +76,10 @@ async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays() {
     let settings = Server::builder().playback_buffer(millis(200));
     let server = serve(settings, move |call: Call| {
         let told = told.clone();
-        async move { told.send(play_a_second(&call).await).await.unwrap() }
+        async move { told.send(play(&call, LONG).await).await.unwrap() }
     })
     .await;
-    call(server.caller().hang_up_after(millis(300))).await;
+    call(server.caller().hang_up_after(millis(1_000))).await;
     assert_eq!(result.recv().await, Some(Err(PlayError::Closed)));
     assert!(is_callers_end(server.end().await[0].reason));
 }
@@ -86,34 +87,34 @@ async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played() {
     let (record, reason) = outcome(|call: Call| async move {
-        play_a_second(&call).await.unwrap();
+        play(&call, LONG).await.unwrap();
         tokio::time::sleep(millis(200)).await;
         call.hang_up();
         assert_eq!(call.closed().await, EndReason::HungUp);
     })
     .await;
-    assert!(heard_of_it(&record) < 8_000);
+    assert!(heard_of_it(&record) < LONG);
     assert_eq!(reason, EndReason::HungUp);
     let (record, reason) = outcome(|call: Call| async move {
-        play_a_second(&call).await.unwrap();
+        play(&call, SHORT).await.unwrap();
         assert_eq!(call.finish().await, EndReason::Finished);
     })
     .await;
-    assert_eq!((heard_of_it(&record), reason), (8_000, EndReason::Finished));
+    assert_eq!((heard_of_it(&record), reason), (SHORT, EndReason::Finished));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
     let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
-    let caller = Caller::new(server.local_addr()).hang_up_after(Duration::from_secs(5));
+    let caller = Caller::new(server.local_addr()).hang_up_after(Duration::from_secs(30));
     let calling = tokio::spawn(call(caller));
     let accepted = server.accept().await.unwrap();
-    play_a_second(&accepted).await.unwrap();
+    play(&accepted, LONG).await.unwrap();
     tokio::time::sleep(millis(200)).await;
     drop(accepted);
     let record = calling.await.unwrap();
     assert_eq!(record.ended.why, Why::ServerHungUp);
-    assert!(heard_of_it(&record) < 8_000);
+    assert!(heard_of_it(&record) < LONG);
     server.handle().shutdown(Duration::ZERO);
     assert!(server.accept().await.is_none());
 }
@@ -129,7 +130,7 @@ async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
     .await;
     let running = Caller::new(server.local_addr())
         .uuid(id(2))
-        .hang_up_after(millis(300));
+        .hang_up_after(Duration::from_secs(30));
     let running = tokio::spawn(call(running));
     assert_eq!(server.accept().await.unwrap().id(), id(2));
     running.await.unwrap();
@@ -137,7 +138,9 @@ async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_summary_says_what_the_caller_lived_through() {
-    let server = serve(Server::builder(), echo).await;
+    // Whatever else the machine does, nothing is dropped because the handler comes to it late.
+    let settings = Server::builder().receive_buffer(millis(5_000));
+    let (began, server) = (Instant::now(), serve(settings, echo).await);
     let caller = server
         .caller()
         .uuid(id(5))
@@ -145,17 +148,19 @@ async fn a_summary_says_what_the_caller_lived_through() {
         .dtmf("12#", millis(100));
     let record = call(caller.hang_up_after(millis(1_000))).await;
     let summary = server.end().await.remove(0);
+    let most = began.elapsed();
     assert_eq!(summary.id, id(5));
     assert!(summary.peer.ip().is_loopback());
     assert!(is_callers_end(summary.reason));
     assert_eq!(summary.codec, sidetone::Codec::Slin);
-    assert_eq!((summary.lagged, summary.counters.digits), (0, 3));
+    let digits = record.counts.digits_sent;
+    assert_eq!((summary.lagged, summary.counters.digits), (0, digits));
     assert_eq!(summary.counters.frames_in, record.counts.frames_sent);
     // What the server wrote in the moment of the hang-up may have been read by nobody.
-    let unread = summary.counters.frames_out - record.counts.frames_heard;
-    assert!(unread <= 2, "{unread}");
-    let differs = summary.duration.abs_diff(record.ended.at);
-    assert!(differs < record.ended.at / 4, "{differs:?}");
+    let (out, heard) = (summary.counters.frames_out, record.counts.frames_heard);
+    assert!(heard <= out && heard >= out / 2, "{heard} of {out}");
+    let lived = summary.duration;
+    assert!(lived > record.ended.at / 2 && lived < most, "{lived:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,10 +170,10 @@ async fn after_a_shutdown_new_calls_are_turned_away_and_running_ones_may_end() {
     let running = server
         .caller()
         .say(Voice::Ramp(1))
-        .hang_up_after(millis(1_500));
+        .hang_up_after(millis(3_000));
     let running = tokio::spawn(call(running));
-    tokio::time::sleep(millis(500)).await;
-    handle.shutdown(Duration::from_secs(30));
+    until(|| handle.stats().running == 1).await;
+    handle.shutdown(Duration::from_secs(60));
     let late = call(Caller::new(address)).await;
     assert_eq!(
         (late.ended.why, late.counts.frames_heard),
@@ -176,11 +181,10 @@ async fn after_a_shutdown_new_calls_are_turned_away_and_running_ones_may_end() {
     );
     let record = running.await.unwrap();
     assert_eq!(record.ended.why, Why::HungUp);
-    let echoes = record.echo();
-    assert!(echoes[0].said < 1_600, "{echoes:?}");
+    let last = record.echo().last().map_or(0, |run| run.said + run.length);
     assert!(
-        record.heard.last().unwrap().at > millis(1_400),
-        "it was served to its end"
+        last > record.sent_samples().len() / 2,
+        "it was served to its end, not to {last}"
     );
     server.served.await.unwrap().unwrap();
     assert_eq!(handle.stats().running, 0);
@@ -191,7 +195,7 @@ async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly() {
     let server = serve(Server::builder(), listen).await;
     let callers = (0..5).map(|_| server.caller().say(Voice::Ramp(1)));
     let running = tokio::spawn(calls(callers.collect()));
-    tokio::time::sleep(millis(300)).await;
+    until(|| server.handle.stats().running == 5).await;
     server.handle.shutdown(Duration::from_secs(60));
     // A second, shorter one counts.
     let ended = server.end().await;
@@ -211,7 +215,7 @@ async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
     let settings = Server::builder().admit(|_| std::future::pending());
     let server = serve(settings, echo).await;
     let running = tokio::spawn(call(server.caller()));
-    tokio::time::sleep(millis(300)).await;
+    until(|| server.handle.stats().running == 1).await;
     assert_eq!(server.end().await[0].reason, EndReason::Shutdown);
     assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
 }
@@ -220,7 +224,7 @@ async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
 async fn a_server_that_is_dropped_hangs_up_its_calls() {
     let server = serve(Server::builder(), echo).await;
     let running = tokio::spawn(call(server.caller().say(Voice::Ramp(1))));
-    tokio::time::sleep(millis(300)).await;
+    until(|| server.handle.stats().running == 1).await;
     server.served.abort();
     assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
 }
@@ -286,7 +290,7 @@ async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last
         }
     })
     .await;
-    call(server.caller().hang_up_after(millis(200))).await;
+    call(server.caller().hang_up_after(millis(1_000))).await;
     let ended = events.recv().await.unwrap().unwrap();
     assert!(is_callers_end(ended), "{ended}");
     assert_eq!(events.recv().await, Some(None), "it went on to its end");
@@ -378,7 +382,8 @@ async fn a_handler_that_queues_and_clears_without_end_can_be_hung_up() {
         tokio::task::spawn_blocking(spin).await.unwrap();
     })
     .await;
-    let running = tokio::spawn(call(server.caller().hang_up_after(Duration::from_secs(20))));
+    let running = tokio::spawn(call(server.caller().hang_up_after(Duration::from_secs(60))));
+    until(|| !server.handle.calls().is_empty()).await;
     tokio::time::sleep(millis(500)).await;
     server.handle.calls()[0].hang_up();
     assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);

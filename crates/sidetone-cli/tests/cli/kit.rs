@@ -126,6 +126,24 @@ impl Drop for Running {
     }
 }
 
+/// Checks that a call was ended by its caller, who may have hung up with audio unread: that resets the
+/// connection.
+#[track_caller]
+pub(crate) fn assert_callers_end(ended: &Value) {
+    let callers = ["caller_hung_up", "connection_reset"];
+    let reason = ended["reason"].as_str().unwrap();
+    assert!(callers.contains(&reason), "{ended}");
+}
+
+/// How alike the pieces of `sound` are to what is most like them in `heard`: the piece in the middle counts,
+/// since a busy machine spoils one now and then.
+pub(crate) fn likeness(sound: &[i16], heard: &[i16]) -> f64 {
+    let pieces = sound.chunks_exact(1600);
+    let mut pieces: Vec<f64> = pieces.map(|piece| best_match(piece, heard).1).collect();
+    pieces.sort_by(f64::total_cmp);
+    pieces[pieces.len() / 2]
+}
+
 /// The last JSON line of a command that is over.
 pub(crate) fn last_event(output: &Output) -> Value {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::kit::{Running, run};
+use crate::kit::{Running, assert_callers_end, run};
 
 fn keys(event: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = event
@@ -20,7 +20,7 @@ fn keys(event: &Value) -> Vec<&str> {
 #[test]
 fn call_ended_has_its_fixed_fields() {
     let (mut server, address) = Running::serve("echo");
-    run(&format!("call {address} --dtmf 1# --seconds 2"));
+    run(&format!("call {address} --dtmf 1# --seconds 5"));
     let ended = server.wait_for("call_ended");
     assert_eq!(
         keys(&ended),
@@ -45,8 +45,8 @@ fn call_ended_has_its_fixed_fields() {
     );
     assert_eq!(ended["codec"], "slin");
     assert_eq!(ended["digits"], 2);
-    assert_eq!(ended["ended_by"], "caller");
-    assert_eq!(ended["reason"], "caller_hung_up");
+    assert_callers_end(&ended);
+    assert!(ended["ended_by"].is_string());
     for number in ["duration_ms", "frames_in", "frames_out"] {
         assert!(ended[number].as_u64().unwrap() > 0, "{number} in {ended}");
     }
@@ -61,7 +61,7 @@ fn call_ended_has_its_fixed_fields() {
 fn the_events_of_a_call_come_in_order() {
     let id = "40325ec2-5efd-4bd3-805f-53576e581d13";
     let (mut server, address) = Running::serve("echo");
-    run(&format!("call {address} --uuid {id} --dtmf 5 --seconds 2"));
+    run(&format!("call {address} --uuid {id} --dtmf 5 --seconds 4"));
     server.wait_for("call_ended");
     let events = server.stop();
     let names: Vec<&str> = events
@@ -90,7 +90,7 @@ fn the_events_of_a_call_come_in_order() {
 fn digits_are_shown_only_to_who_asks_for_them() {
     for (option, shown) in [("", "*"), ("--log-digits", "7")] {
         let (mut server, address) = Running::serve(&format!("echo {option}"));
-        run(&format!("call {address} --dtmf 7 --seconds 1.5"));
+        run(&format!("call {address} --dtmf 7 --seconds 4"));
         assert_eq!(server.wait_for("dtmf")["digit"], shown);
     }
 }

@@ -68,7 +68,7 @@ async fn echoes_in_a_bridge(ari: &mut Ari, media: &str) -> anyhow::Result<()> {
     let said = ramp(1, 0, 24_000);
     person.say(&said);
     person.quiet().await;
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_secs(1)).await;
     let runs = exact_runs(&said, &samples(&person.heard()));
     // A live echo may give up a frame to stay close.
     let echoed: usize = runs.iter().map(|run| run.length).sum();

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::person::samples;
-use crate::serve::{Served, Way, dial, place};
+use crate::serve::{Served, Way, dial, is_callers_end, place};
 use crate::wire::{FRAME, SOON, contains};
 use crate::{Lab, scenarios};
 
@@ -50,13 +50,10 @@ async fn a_caller_hangs_up(lab: Arc<Lab>) -> anyhow::Result<()> {
         call.person.hang_up().await?;
         let ended = server.ended().await?;
         ensure!(ended.id == call.id);
-        ensure!(
-            ended.reason == EndReason::CallerHungUp,
-            "{way:?}: {ended:?}"
-        );
+        ensure!(is_callers_end(ended.reason), "{way:?}: {ended:?}");
         let last = timeout(SOON, last.recv()).await?;
         ensure!(
-            last == Some(EndReason::CallerHungUp),
+            last == Some(ended.reason),
             "{way:?}: the handler's last word is {last:?}"
         );
     }

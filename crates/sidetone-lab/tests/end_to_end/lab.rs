@@ -11,6 +11,7 @@ use sidetone_lab::phone::{Packet, Phone, PhoneError, PhoneOptions, Reception};
 use sidetone_lab::{Asterisk, Options, fetch};
 use uuid::Uuid;
 
+use crate::machine::Watch;
 use crate::wire::{DTMF, FRAME, Line, Listener, SLIN, SOON, contains, from_bytes, ramp};
 use crate::{Lab, scenarios};
 
@@ -258,18 +259,21 @@ fn samples(packets: &[Packet], law: Law) -> Vec<i16> {
 }
 
 async fn a_phone_hears_an_even_stream(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let watch = Watch::start(1);
     let phone = Phone::call(&lab.asterisk, "tone", PhoneOptions::default()).await?;
     phone.say(&[0; 100 * FRAME]);
     phone.quiet().await;
     let heard = Reception::of(&phone.hang_up().await?);
+    let stalls = watch.stalls();
     ensure!(
         heard.packets > 80,
         "{} packets in two seconds",
         heard.packets
     );
+    // Asterisk makes up for a stall of 80 ms with a jump.
     ensure!(
-        (heard.lost, heard.jumps, heard.markers) == (0, 0, 0),
-        "{heard:?}"
+        heard.lost == 0 && heard.jumps.max(heard.markers) <= stalls,
+        "{heard:?}, {stalls} stalls of the machine"
     );
     ensure!(
         (7..=60).contains(&heard.gap(0.5).as_millis()),

@@ -14,16 +14,13 @@ use uuid::Uuid;
 
 use crate::echo::Echo;
 use crate::person::{Sound, samples};
-use crate::serve::{Served, Way, place, place_from};
+use crate::serve::{CUSHION, Served, Way, place, place_from};
 use crate::wire::SOON;
 use crate::{Lab, scenarios};
 
 scenarios![a_minute_of_calls];
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// What an echo of a minute is given to be whole on a machine that stands still for a moment, again and again.
-const CUSHION: Duration = Duration::from_millis(150);
 
 /// A pause between two messages, after which the server goes on with its grid moved: the machine stood still.
 const STALL: Duration = Duration::from_millis(80);
@@ -158,8 +155,8 @@ async fn a_minute_handed_over_at_once(lab: &Lab) -> anyhow::Result<()> {
         "    a minute handed over in {handing_over:?} is heard at most {ahead:.3} s ahead and {behind:.3} s behind, {missed} slots missed; {spacing:?}"
     );
     ensure!(handing_over < SOON, "handing over took {handing_over:?}");
-    // A stall of more than 60 ms moves all that follows.
-    let allowed = ASTRAY + missed as f64 * 0.02;
+    // A stall of more than 60 ms moves all that follows, and one of the caller makes it look so for a moment.
+    let allowed = ASTRAY + missed as f64 * 0.02 + spacing.max.as_secs_f64();
     ensure!(
         ahead < allowed && behind < allowed,
         "{ahead} s ahead, {behind} s behind, {missed} slots missed"

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use sidetone::{Builder, Call, CallSummary, Event, Handler, Server, ServerHandle};
+use sidetone::{Builder, Call, CallSummary, EndReason, Event, Handler, Server, ServerHandle};
 use sidetone_caller::Codec;
 use sidetone_lab::ami::{Events, Message, Originate};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -42,7 +42,7 @@ impl Served {
         })
     }
 
-    /// An echo with the library's defaults.
+    /// An echo with the library's defaults, but for its [`CUSHION`].
     pub(crate) async fn echo() -> anyhow::Result<Self> {
         Self::start(Server::builder(), echo).await
     }
@@ -62,8 +62,17 @@ impl Drop for Served {
     }
 }
 
-pub(crate) async fn echo(mut call: Call) {
+/// What an echo waits longer for each frame, so that it is whole where the machine stands still for a moment.
+pub(crate) const CUSHION: Duration = Duration::from_millis(150);
+
+/// Whether the caller ended it. An Asterisk that has audio unread in that moment resets the connection.
+pub(crate) fn is_callers_end(reason: EndReason) -> bool {
+    matches!(reason, EndReason::CallerHungUp | EndReason::ConnectionReset)
+}
+
+async fn echo(mut call: Call) {
     let mut line = call.live();
+    line.set_cushion(CUSHION);
     while let Some(event) = call.next().await {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::{
+    future::Future,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -104,6 +105,21 @@ pub async fn echo(mut call: Call) {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());
         }
+    }
+}
+
+/// Waits until something is so that no event tells of.
+#[track_caller]
+pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let look = async {
+            while !is_so() {
+                tokio::time::sleep(millis(5)).await;
+            }
+        };
+        let looked = tokio::time::timeout(Duration::from_secs(60), look).await;
+        assert!(looked.is_ok(), "{caller}: it never came to be so");
     }
 }
 
