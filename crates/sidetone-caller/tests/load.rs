@@ -217,7 +217,7 @@ fn frames_left_out_of_a_clip_are_lost_and_leave_underruns() {
 fn a_server_that_plays_too_slowly_drifts() {
     let address = player(Duration::from_millis(25), |_| true);
     // So long that a stall of the machine makes up for little of what it leaves out.
-    let load = load(address, 2, Mode::Playout).measure_for(Duration::from_secs(2));
+    let load = load(address, 2, Mode::Playout).measure_for(Duration::from_secs(3));
     let pace = run(&load).pace.unwrap();
     assert!(pace.drift_ppm > 150_000.0, "{pace:?}");
     assert!(pace.underruns >= 2 * 3, "{pace:?}");

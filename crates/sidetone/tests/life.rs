@@ -128,6 +128,9 @@ async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
             .hang_up_after(millis(100)),
     )
     .await;
+    // The caller knows of the end before the server does.
+    let stats = || server.handle().stats();
+    until(|| stats().calls == 1 && stats().running == 0).await;
     let running = Caller::new(server.local_addr())
         .uuid(id(2))
         .hang_up_after(Duration::from_secs(30));
