@@ -75,6 +75,10 @@ impl<W: Write + Seek> Writer<W> {
     /// Starts a file: writes the header of an empty recording at the beginning of `out`.
     ///
     /// `out` should be empty: what it holds behind the recording stays there.
+    ///
+    /// # Errors
+    ///
+    /// What `out` answers when it is written to.
     pub fn new(out: W, rate: u32, channels: Channels) -> io::Result<Self> {
         let mut writer = Self {
             out,

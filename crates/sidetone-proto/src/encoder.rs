@@ -45,6 +45,10 @@ pub enum PayloadError {
 
 impl<'a> Outbound<'a> {
     /// An audio message of little endian samples.
+    ///
+    /// # Errors
+    ///
+    /// When `payload` is empty or longer than 65535 bytes.
     pub fn audio(rate: Rate, payload: &'a [u8]) -> Result<Self, PayloadError> {
         match payload.len() {
             0 => Err(PayloadError::Empty),

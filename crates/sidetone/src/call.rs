@@ -147,7 +147,11 @@ impl Call {
         self.closed().await
     }
 
-    /// Queues a player of `hz` samples per second, any rate from 4 to 384 kHz.
+    /// A player of `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
         self.writer.player(hz)
     }
@@ -157,7 +161,11 @@ impl Call {
         self.writer.live()
     }
 
-    /// A live source of `hz` samples per second.
+    /// A live source of `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
     pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
         self.writer.live_at(hz)
     }
@@ -300,6 +308,10 @@ impl CallReader {
 
 impl CallWriter {
     /// A player of `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
         Player::new(self.link().clone(), hz)
     }
@@ -309,7 +321,11 @@ impl CallWriter {
         LiveLine::new(self.link().clone(), None)
     }
 
-    /// A live source of `hz` samples per second.
+    /// A live source of `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
     pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
         sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
         Ok(LiveLine::new(self.link().clone(), Some(hz)))
@@ -397,7 +413,11 @@ impl CallHandle {
         Clearing::new(self.link.clone())
     }
 
-    /// A player on this call, which doesn't keep it alive either.
+    /// A player on this call, of any rate from 4 to 384 kHz, which doesn't keep it alive either.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
         Player::new(self.link.clone(), hz)
     }

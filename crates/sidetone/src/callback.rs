@@ -133,6 +133,10 @@ where
 
 /// As [`start_server`], with settings. The hooks `admit` and `on_call_end` belong to the async style and are
 /// not asked here.
+///
+/// # Errors
+///
+/// As [`Builder::bind`].
 pub fn start<C, H, E>(
     settings: Builder,
     on_call: C,

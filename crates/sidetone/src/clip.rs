@@ -46,12 +46,20 @@ pub enum ClipError {
 
 impl Clip {
     /// Reads a sound file. This blocks: call it before serving, or from `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read, is no sound of a supported kind, or its rate is not from 4 to 384 kHz.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ClipError> {
         let sound = Sound::open(path)?;
         Self::from_samples(sound.rate, sound.samples)
     }
 
     /// Mono samples at `hz` samples per second.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is not from 4 to 384 kHz.
     pub fn from_samples(hz: u32, samples: impl Into<Arc<[i16]>>) -> Result<Self, ClipError> {
         resample_clip(&[], hz, Rate::Slin.hz())?;
         let variants = Default::default();

@@ -95,6 +95,10 @@ impl Player {
     }
 
     /// Queues all of `samples` if there is room for them now, else none.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Full`] when there is not, [`PlayError::Closed`] after the end of the call.
     pub fn try_play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
         if self.room() < samples.len() as u64 {
             return Err(PlayError::Full);
@@ -104,6 +108,10 @@ impl Player {
 
     /// Queues a clip and returns a handle to it. If the variant for this call's rate is not made yet, it is
     /// made first, off the async threads.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Cleared`] when `clear()` is called meanwhile, [`PlayError::Closed`] after the end of the call.
     ///
     /// # Cancel safety
     ///
@@ -117,6 +125,10 @@ impl Player {
 
     /// Queues a mark behind everything queued so far. [`Event::MarkReached`](crate::Event::MarkReached)
     /// says when all that has been written. A mark that is cleared is never reached.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] after the end of the call.
     pub fn mark(&mut self) -> Result<Mark, PlayError> {
         let generation = self.link.generation();
         self.flush(generation)?;
@@ -129,11 +141,19 @@ impl Player {
     /// From now on a playback starts only when `cushion` of audio is queued, or a [`mark`](Self::mark) is,
     /// or nothing more came for as long as the cushion is. It keeps speech whole that is synthesised in
     /// uneven pieces, at the price of starting that much later. It holds for the whole call.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] after the end of the call.
     pub fn set_cushion(&mut self, cushion: Duration) -> Result<(), PlayError> {
         Ok(self.link.order(|outbox| outbox.cushion(cushion))?)
     }
 
     /// Waits until nothing is queued on this call any more: it was played, or cleared.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] when the call ends before.
     ///
     /// # Cancel safety
     ///

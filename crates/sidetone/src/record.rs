@@ -32,7 +32,7 @@
 //! its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the next file begins.
 //!
 //! A process that is killed, by SIGKILL too, leaves `.part` files that open and lack at most the last
-//! second (by design at most 750 ms; the header is brought up to date every 400 ms).
+//! second (by design at most 550 ms; the header is brought up to date every 200 ms).
 //!
 //! The file's rate is that of the first audio from the caller, or of what went out if the caller sends
 //! nothing for 200 ms. What comes at another rate, such as the server's side before a call turns out to be

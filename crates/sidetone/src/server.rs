@@ -216,6 +216,10 @@ impl Server {
     ///
     /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
     /// this returns. All calls of [`Builder::on_call_end`] are over by then.
+    ///
+    /// # Errors
+    ///
+    /// None so far: what a call dies of is its own. With a `Result` it can be the end of a `main`.
     pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
         // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
         // go from one thread to the other and back. The set ends it if this is dropped.

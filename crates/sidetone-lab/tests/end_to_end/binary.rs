@@ -68,13 +68,7 @@ async fn echo_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
         ensure!(likeness >= 0.95, "{way:?}: correlates {likeness:.4}");
         call.person.hang_up().await?;
         let ended = command.event("call_ended").await?;
-        // An Asterisk that has audio unread in that moment resets the connection.
-        ensure!(
-            ["caller_hung_up", "connection_reset"]
-                .map(Value::from)
-                .contains(&ended["reason"]),
-            "{ended}"
-        );
+        ensure!(is_callers_end(&ended), "{ended}");
     }
     command.end().await
 }
@@ -137,6 +131,13 @@ async fn demo_greets_and_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
     eprintln!("    the echo correlates {likeness:.4}");
     ensure!(likeness >= 0.95, "the echo correlates {likeness:.4}");
     command.end().await
+}
+
+/// Whether the caller ended this call. An Asterisk that has audio unread in that moment resets the connection.
+pub(crate) fn is_callers_end(ended: &Value) -> bool {
+    ["caller_hung_up", "connection_reset"]
+        .map(Value::from)
+        .contains(&ended["reason"])
 }
 
 /// The command at work.

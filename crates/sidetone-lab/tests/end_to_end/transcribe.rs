@@ -10,7 +10,7 @@ use sidetone_caller::Codec;
 use sidetone_services::speak;
 use sidetone_services::vosk::VoskServer;
 
-use crate::binary::Running;
+use crate::binary::{Running, is_callers_end};
 use crate::serve::{Way, dial, place};
 use crate::wire::SOON;
 use crate::{Lab, scenarios};
@@ -83,7 +83,7 @@ async fn one_call_at_a_time(lab: Arc<Lab>) -> anyhow::Result<()> {
     }
     call.person.hang_up().await?;
     let ended = command.event("call_ended").await?;
-    ensure!(ended["reason"] == "caller_hung_up", "{ended}");
+    ensure!(is_callers_end(&ended), "{ended}");
     // And now there is room for another one.
     let next = place(&lab, command.address, Way::Application).await?;
     next.person.say(&speak(&["next"], 8_000));

@@ -25,8 +25,8 @@ use crate::{
 /// How often every tap is emptied.
 const TURN: Duration = Duration::from_millis(100);
 
-/// A file is made whole every so many turns. With what the timeline holds back, a kill costs 750 ms.
-const CHECKPOINT_EVERY: u64 = 4;
+/// A file is made whole every so many turns. With what the timeline holds back, a kill costs 550 ms.
+const CHECKPOINT_EVERY: u64 = 2;
 
 /// The caller's rate is waited for so long; after that the file has the rate of what there is.
 const RATE_WAIT: Duration = Duration::from_millis(200);
