@@ -7,6 +7,7 @@ from .places import BENCHES, FLOORS, GO_PROGRAM, NODE, PROGRAMS, VENV
 FLOOR, OURS, PEER = "floor", "ours", "peer"
 
 EPOLL_FLOOR = "floor: epoll"
+PACED_FLOOR = "floor: epoll, 10 ms later"
 URING_FLOOR = "floor: io_uring, 2 ms tick"
 WHEEL_FLOOR = "floor: wheel"
 RUST_PEER = "Rust `audiosocket`, tokio"
@@ -34,6 +35,7 @@ class Server:
 def servers():
     return [
         Server(EPOLL_FLOOR, FLOOR, {"echo": [FLOORS / "epoll_echo"]}),
+        Server(PACED_FLOOR, FLOOR, {"echo": [FLOORS / "epoll_paced"]}),
         Server(URING_FLOOR, FLOOR, {"echo": [FLOORS / "uring_echo"]}),
         Server(WHEEL_FLOOR, FLOOR, {"play": [FLOORS / "playout_wheel"]}),
         *(our_server(style, engine) for style in STYLES for engine in reversed(ENGINES)),

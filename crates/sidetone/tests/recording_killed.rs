@@ -146,7 +146,10 @@ fn kill_after(frames: u64) {
     );
     // Where the machine stood still, the recorder did, too.
     let bound = SECOND + 8 * stood.as_millis() as usize;
-    assert!(worst <= bound, "{worst} samples lost, {stood:?} stood still");
+    assert!(
+        worst <= bound,
+        "{worst} samples lost, {stood:?} stood still"
+    );
 }
 
 /// How long the thread of all callers stood still.

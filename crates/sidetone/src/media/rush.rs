@@ -8,8 +8,9 @@ const WINDOW: Duration = Duration::from_millis(20);
 /// From so many events in a window on, turns gather them: those of 20 calls that talk.
 const MANY: u32 = 40;
 
-/// Below so many, they no longer do. Half, so that a load at the edge does not go to and fro.
-const FEW: u32 = MANY / 2;
+/// Below so many, they no longer do. Fewer, so that a load at the edge does not go to and fro; but more than
+/// ten calls have that talk.
+const FEW: u32 = MANY * 3 / 4;
 
 /// From so many events in a window on, a short tick gathers enough of them.
 const CROWD: u32 = 400;
@@ -45,7 +46,8 @@ impl Rush {
         }
     }
 
-    /// Something happened: a call began or ended, something was read or sent, a slot was due.
+    /// Something happened: a call began or ended, something was read, a slot was due. What an engine reports of
+    /// its sends does not count, for not every engine does.
     pub(super) fn note(&mut self) {
         self.events = self.events.saturating_add(1);
     }

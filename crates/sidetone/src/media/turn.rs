@@ -133,7 +133,9 @@ impl MediaThread {
     fn hear_all(&mut self) {
         let now = clock::now();
         while let Some(report) = self.kernel.next() {
-            self.rush.note();
+            if !matches!(report, Report::Sent(_)) {
+                self.rush.note();
+            }
             match report {
                 // What it was rung for is looked at in every turn.
                 Report::Bell => {}

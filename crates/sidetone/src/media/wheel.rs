@@ -87,6 +87,7 @@ impl<K: Copy> Wheel<K> {
             let place = (self.turned % TICKS) as usize;
             self.turned += 1;
             rounds -= 1;
+            let begin = due.len();
             let mut next = self.ticks[place].take();
             while let Some(index) = next {
                 let entry = &mut self.entries[index as usize];
@@ -101,6 +102,9 @@ impl<K: Copy> Wheel<K> {
                     self.entries[index as usize].next = self.ticks[later].replace(index);
                 }
             }
+            // First come, first served: a call that were the first of its tick in one slot and the last in the next
+            // would be late by turns.
+            due[begin..].reverse();
         }
         self.turned = self.turned.max(end);
     }
@@ -165,6 +169,17 @@ mod tests {
         let mut wheel = Wheel::new(at(1000));
         schedule(&mut wheel, 1, at(3));
         assert_eq!(turned(&mut wheel, at(1001)), [1]);
+    }
+
+    #[test]
+    fn the_entries_of_a_tick_keep_their_order() {
+        let mut wheel = Wheel::new(at(0));
+        for slot in 1..4 {
+            for key in 0..5 {
+                schedule(&mut wheel, key, at(slot * 20));
+            }
+            assert_eq!(turned(&mut wheel, at(slot * 20) + TICK), [0, 1, 2, 3, 4]);
+        }
     }
 
     #[test]
