@@ -52,7 +52,7 @@ static void take(int fd) {
     ssize_t count = read(fd, bytes, sizeof bytes);
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) {
-        /* What is still to be sent goes nowhere: descriptors are given away again, but not within 10 ms of a run. */
+        /* An answer that is still due finds it closed: no call begins here within 10 ms of another's end. */
         close(fd);
         return;
     }

@@ -102,8 +102,8 @@ impl<K: Copy> Wheel<K> {
                     self.entries[index as usize].next = self.ticks[later].replace(index);
                 }
             }
-            // First come, first served: a call that were the first of its tick in one slot and the last in the next
-            // would be late by turns.
+            // First come, first served: a call that is the first of its tick in one slot and the last in the next is
+            // late by turns.
             due[begin..].reverse();
         }
         self.turned = self.turned.max(end);
