@@ -17,8 +17,9 @@ const LOUD_EXTRA: i64 = 8_000_000;
 const QUIET: u16 = 104;
 /// A source that had nothing for longer than this begins anew with its next frame.
 const RESTART: Duration = Duration::from_millis(100);
-/// How long an extreme of the arrival jitter is remembered, at least; at most twice that.
-const WINDOW: Duration = Duration::from_secs(4);
+/// How long an extreme of the arrival jitter is remembered, at least; at most twice that. At first much less: a
+/// source's first frame is often its latest, and would keep the delay long until it is forgotten.
+const WINDOW: (Duration, Duration) = (LEARNING, Duration::from_secs(4));
 /// Before a run is this old, its jitter is not known well enough to shorten its delay.
 const LEARNING: Duration = Duration::from_secs(1);
 /// For so many slots of a call in all a source may ask for the grid to be moved towards it, which can move
@@ -294,15 +295,19 @@ impl Live {
 /// The extremes of how late slots were complete, over the last few seconds.
 #[derive(Debug, Default)]
 struct Extremes {
-    begun: Time,
+    /// When the window ends in which extremes are noted now, and how long it is.
+    until: Option<Time>,
+    window: Duration,
     now: Option<(i64, i64)>,
     before: Option<(i64, i64)>,
 }
 
 impl Extremes {
     fn note(&mut self, at: Time, lateness: i64) {
-        if at - self.begun > WINDOW {
-            self.begun = at;
+        if self.until.is_none_or(|until| at > until) {
+            let (least, most) = WINDOW;
+            self.window = (2 * self.window).clamp(least, most);
+            self.until = Some(at + self.window);
             self.before = self.now.take();
         }
         let (least, most) = self.now.unwrap_or((lateness, lateness));

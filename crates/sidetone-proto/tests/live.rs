@@ -262,6 +262,23 @@ fn a_settled_echo_turns_round_in_5_ms_and_within_3_ms_of_the_jitter() {
 }
 
 #[test]
+fn a_first_frame_that_was_late_is_soon_forgotten() {
+    for seed in 40..50 {
+        let steady = Source {
+            ppm: 0,
+            jitter: Duration::ZERO,
+        }
+        .arrivals(seed, ms(20_000));
+        let mut pushes = steady.clone();
+        pushes[0] += ms(19);
+        let outcome = run(&steady, &pushes, loud);
+        let after_8_s = &outcome.delays[400..];
+        assert!(after_8_s.iter().max() <= Some(&ms(5)), "{seed}");
+        assert_eq!(outcome.corrections(), 0, "{seed}");
+    }
+}
+
+#[test]
 fn a_burst_after_a_stall_is_bounded_by_the_ceiling_and_re_centred() {
     for at_once in [true, false] {
         let mut pushes: Vec<Time> = (0..500).map(|n| at(20 * n + 7)).collect();
