@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use crate::{Rate, Time};
+use crate::{Rate, Time, rate::duration_of};
 
 /// Pieces longer than this are kept as they were given instead of being copied behind the last one.
 const COPY_BELOW: usize = 2048;
@@ -321,5 +321,5 @@ const fn ticks(rate: Rate, samples: usize) -> u64 {
 }
 
 const fn duration(ticks: u64) -> Duration {
-    Duration::from_nanos((ticks as u128 * 1_000_000_000 / TICKS_A_SECOND as u128) as u64)
+    duration_of(ticks, TICKS_A_SECOND)
 }

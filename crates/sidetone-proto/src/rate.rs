@@ -131,23 +131,24 @@ impl Rate {
 
     /// How long `samples` samples last, to the nanosecond below.
     pub const fn duration(self, samples: u64) -> Duration {
-        Duration::from_nanos(saturated(
-            samples as u128 * 1_000_000_000 / self.hz() as u128,
-        ))
+        duration_of(samples, self.hz() as u64)
     }
 
     /// How many whole samples fit in `duration`.
     pub const fn samples_in(self, duration: Duration) -> u64 {
-        saturated(duration.as_nanos() * self.hz() as u128 / 1_000_000_000)
+        let hz = self.hz() as u64;
+        let rest = duration.subsec_nanos() as u64 * hz / NANOS;
+        duration.as_secs().saturating_mul(hz).saturating_add(rest)
     }
 }
 
-const fn saturated(value: u128) -> u64 {
-    if value > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        value as u64
-    }
+const NANOS: u64 = 1_000_000_000;
+
+/// How long `count` of something last of which there are `a_second`, less than 18 thousand million, to the
+/// nanosecond below.
+pub(crate) const fn duration_of(count: u64, a_second: u64) -> Duration {
+    let nanos = count % a_second * NANOS / a_second;
+    Duration::new(count / a_second, nanos as u32)
 }
 
 #[cfg(test)]
@@ -177,5 +178,18 @@ mod tests {
             );
             assert!(rate.message_samples() * 2 + 3 <= 1448, "{rate:?}");
         }
+    }
+
+    #[test]
+    fn samples_and_durations_are_exact_at_any_length() {
+        let hz = Rate::Slin44.hz();
+        assert_eq!(Rate::Slin44.duration(1), Duration::from_nanos(22_675));
+        for seconds in [0, 1, 86_400, u64::MAX / u64::from(hz) - 1] {
+            let samples = seconds * u64::from(hz) + 441;
+            let duration = Duration::from_secs(seconds) + Duration::from_millis(10);
+            assert_eq!(Rate::Slin44.duration(samples), duration);
+            assert_eq!(Rate::Slin44.samples_in(duration), samples);
+        }
+        assert_eq!(Rate::Slin192.samples_in(Duration::MAX), u64::MAX);
     }
 }

@@ -328,7 +328,14 @@ impl Connection {
 
     /// Does what the handler asked since the last look.
     fn obey(&mut self, now: Time, desk: &mut Desk<'_>) {
-        let Some(link) = self.link.clone() else {
+        // Not a copy of it: counting references for each slot costs more than it looks like.
+        let Self {
+            link: Some(link),
+            machine,
+            clearing,
+            ..
+        } = self
+        else {
             return;
         };
         link.note_attention();
@@ -344,35 +351,33 @@ impl Connection {
         };
         if generation != self.generation {
             self.generation = generation;
-            let cleared = self.machine.playout().clear();
-            self.machine.live().clear();
+            let cleared = machine.playout().clear();
+            machine.live().clear();
             link.set_queued(Duration::ZERO, Duration::ZERO);
-            let earlier = self
-                .clearing
-                .map_or(Duration::ZERO, |clearing| clearing.discarded);
-            self.clearing = Some(Cleared {
+            let earlier = clearing.map_or(Duration::ZERO, |clearing| clearing.discarded);
+            *clearing = Some(Cleared {
                 discarded: cleared.discarded + earlier,
                 ..cleared
             });
         }
         if let Some(mut outbox) = outbox {
             let mut destination = Destination {
-                machine: &mut self.machine,
+                machine,
                 clips: &mut self.clips,
                 taps: &mut self.taps,
             };
             let emptied = outbox.empty_into(now, generation, &mut destination);
-            link.set_queued(emptied.audio, self.machine.playout().queued());
-            if let Some(clearing) = &mut self.clearing {
+            link.set_queued(emptied.audio, machine.playout().queued());
+            if let Some(clearing) = clearing {
                 clearing.discarded += emptied.voided;
             }
         }
         // A clearing is done, and an end is after the last sound, only when all that was queued is known.
         if is_contended {
             desk.look_again();
-        } else if let Some(cleared) = self.clearing {
+        } else if let Some(cleared) = *clearing {
             if link.try_set_cleared(generation, cleared) {
-                self.clearing = None;
+                *clearing = None;
                 self.progress = true;
             } else {
                 desk.look_again();
@@ -381,11 +386,11 @@ impl Connection {
         match end_wanted {
             EndWanted::No => {}
             EndWanted::Finish if is_contended => {}
-            EndWanted::Finish => self.machine.finish(EndReason::Finished),
-            EndWanted::HangUp => self.machine.hang_up(now, EndReason::HungUp),
-            EndWanted::Fail => self.machine.hang_up(now, EndReason::HandlerFailed),
-            EndWanted::Refuse => self.machine.hang_up(now, EndReason::Refused),
-            EndWanted::Shutdown => self.machine.hang_up(now, EndReason::Shutdown),
+            EndWanted::Finish => machine.finish(EndReason::Finished),
+            EndWanted::HangUp => machine.hang_up(now, EndReason::HungUp),
+            EndWanted::Fail => machine.hang_up(now, EndReason::HandlerFailed),
+            EndWanted::Refuse => machine.hang_up(now, EndReason::Refused),
+            EndWanted::Shutdown => machine.hang_up(now, EndReason::Shutdown),
         }
     }
 

@@ -272,7 +272,9 @@ impl Link {
 
     /// To be called before looking at what attention was called for: a call after that is a new one.
     pub(crate) fn note_attention(&self) {
-        self.attention.swap(false, Ordering::AcqRel);
+        if self.attention.load(Ordering::Acquire) {
+            self.attention.swap(false, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn has_outbox(&self) -> bool {
