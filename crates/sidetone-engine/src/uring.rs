@@ -10,7 +10,7 @@ mod buffers;
 
 use std::{
     io::{self, Write},
-    mem::{self, ManuallyDrop},
+    mem::ManuallyDrop,
     net::{TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -277,7 +277,7 @@ impl Kernel for Uring {
         if !self.unarmed.is_empty() {
             self.received.give_more();
         }
-        for index in mem::take(&mut self.unarmed) {
+        while let Some(index) = self.unarmed.pop() {
             self.arm(index);
         }
         let pending = !self.ring.completion().is_empty();

@@ -114,6 +114,11 @@ impl Live {
             *starved = None;
         }
         let ceiling = rate.samples_in(CEILING + 2 * self.cushion) as usize;
+        if self.samples.capacity() == 0 {
+            // Not in the middle of a call, when its program is late.
+            self.samples
+                .reserve_exact(rate.samples_in(CEILING) as usize);
+        }
         let surplus = (self.samples.len() + samples.len()).saturating_sub(ceiling);
         if surplus == 0 {
             self.note_lateness(now, samples.len());

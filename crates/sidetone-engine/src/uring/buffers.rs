@@ -146,6 +146,10 @@ impl SendBuffers {
         });
         let slot = &mut self.slots[index as usize];
         slot.clear();
+        if slot.capacity() == 0 {
+            // A frame that is late goes with the next one.
+            slot.reserve_exact(2 * wire.len());
+        }
         slot.extend_from_slice(wire);
         (index, slot)
     }

@@ -9,6 +9,10 @@ use crate::event::CodecNotice;
 /// is given back.
 const KEEP: usize = 8 * 1024;
 
+/// Frames that a batch has room for from the first one on, so that being late by up to so many takes no memory
+/// in the middle of a call.
+pub(super) const ROOM: usize = 4;
+
 /// Events on their way from a media thread to a handler, with all their samples in one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -104,6 +108,14 @@ impl Batch {
         }
     }
 
+    /// Before the first audio, makes room for more of its kind, and for what may come between.
+    fn make_room(&mut self, samples: usize) {
+        if self.samples.capacity() == 0 && samples > 0 {
+            self.samples.reserve_exact(ROOM * samples);
+            self.entries.reserve_exact(2 * ROOM);
+        }
+    }
+
     /// Drops the oldest audio until at most `limit` is left; a `Lagged` stands where it was. Everything
     /// else stays. Says how many frames went.
     pub(crate) fn drop_oldest(&mut self, limit: Duration) -> u64 {
@@ -166,8 +178,9 @@ impl Batch {
 
     /// Moves everything in `other` behind what is here.
     pub(crate) fn append(&mut self, other: &mut Self) {
-        self.samples
-            .extend_from_slice(&other.samples[other.start..]);
+        let samples = &other.samples[other.start..];
+        self.make_room(samples.len());
+        self.samples.extend_from_slice(samples);
         self.buffered += other.buffered;
         for entry in other.entries.drain(..) {
             self.push(entry);
@@ -276,6 +289,21 @@ mod tests {
             "{}",
             batch.samples.capacity()
         );
+    }
+
+    #[test]
+    fn a_few_frames_at_once_take_no_more_memory_than_one() {
+        let (mut batch, mut other) = (Batch::default(), Batch::default());
+        let capacities = |batch: &Batch| (batch.samples.capacity(), batch.entries.capacity());
+        audio(&mut other, 1);
+        batch.append(&mut other);
+        let room = capacities(&batch);
+        for _ in 1..ROOM {
+            audio(&mut other, 1);
+            other.push(Entry::Drained);
+            batch.append(&mut other);
+        }
+        assert_eq!(capacities(&batch), room);
     }
 
     #[test]

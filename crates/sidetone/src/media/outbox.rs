@@ -8,7 +8,10 @@ use std::{
 
 use sidetone_proto::{CallMachine, Mark, Rate, Time};
 
-use super::tap::{Purpose, Tap, Taps};
+use super::{
+    batch::ROOM,
+    tap::{Purpose, Tap, Taps},
+};
 
 /// What a handler has queued since the media thread last looked, in order.
 #[derive(Debug, Default)]
@@ -128,6 +131,10 @@ impl Outbox {
     pub(crate) fn live(&mut self, rate: Rate, at: Time, samples: &[i16]) {
         if self.orders.len() >= LIVE_LIMIT {
             return;
+        }
+        if self.samples.capacity() == 0 {
+            self.samples.reserve_exact(ROOM * samples.len());
+            self.orders.reserve_exact(2 * ROOM);
         }
         self.samples.extend_from_slice(samples);
         self.orders.push(Order::Live {
