@@ -65,6 +65,8 @@ struct Seat {
     key: Key,
     descriptor: RawFd,
     receiving: bool,
+    /// It has sent something: there is a send buffer for it.
+    has_sent: bool,
     /// The send buffer in use.
     sending: Option<u32>,
     /// A poll for room is armed.
@@ -245,6 +247,10 @@ impl Kernel for Uring {
         if seat.sending.is_some() {
             // Two sends in flight on one socket could interleave.
             return Sent::Now(0);
+        }
+        if !seat.has_sent {
+            seat.has_sent = true;
+            self.sending.add_sender(wire.len());
         }
         let (slot, bytes) = self.sending.fill(wire);
         seat.sending = Some(slot);
@@ -444,6 +450,7 @@ impl Uring {
             key,
             descriptor: descriptor.as_raw_fd(),
             receiving: false,
+            has_sent: false,
             sending: None,
             polling: false,
             dismissed: None,
@@ -514,6 +521,9 @@ impl Uring {
             && !seat.polling
             && seat.dismissed.take().is_some()
         {
+            if seat.has_sent {
+                self.sending.remove_sender();
+            }
             self.free.push(index);
         }
     }
@@ -626,6 +636,28 @@ mod tests {
         };
         assert_eq!(key, third.key);
         assert_eq!(ring.read(arrival, &third.stream).unwrap(), b"third");
+    }
+
+    #[test]
+    fn there_is_a_send_buffer_for_each_connection_that_sends_and_no_more() {
+        let Some(mut ring) = ring() else { return };
+        let mut keys = SlotMap::with_key();
+        for _ in 0..10 {
+            let lines = [(); 3].map(|()| line(&mut keys));
+            for line in &lines {
+                ring.watch(line.key, &line.stream).unwrap();
+            }
+            for line in &lines[1..] {
+                assert_eq!(ring.send(line.key, &line.stream, b"frame"), Sent::Later);
+            }
+            ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+            while ring.next().is_some() {}
+            assert_eq!(ring.sending.count(), 2);
+            for line in lines {
+                ring.dismiss(line.key, line.stream);
+            }
+            submit(&mut ring);
+        }
     }
 
     #[test]

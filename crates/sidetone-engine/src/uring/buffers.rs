@@ -131,25 +131,40 @@ fn allocate(layout: Layout) -> io::Result<NonNull<u8>> {
 }
 
 /// Messages on their way out, each at an address of its own until its send completes.
+///
+/// There is a slot for each connection that sends, though all of them are used only when a thread was late;
+/// else it would take memory for them just then.
 #[derive(Default)]
 pub(super) struct SendBuffers {
     slots: Vec<Vec<u8>>,
+    /// Used last, used first: its memory is still in the processor's cache.
     free: Vec<u32>,
+    senders: usize,
 }
 
 impl SendBuffers {
+    /// A connection begins to send, with a message of this length.
+    pub(super) fn add_sender(&mut self, length: usize) {
+        self.senders += 1;
+        if self.slots.len() < self.senders {
+            let slot = self.new_slot(length);
+            self.free.push(slot);
+        }
+    }
+
+    /// A connection that sent is gone.
+    pub(super) fn remove_sender(&mut self) {
+        self.senders -= 1;
+    }
+
     /// Copies `wire` to a slot and says where it is.
     pub(super) fn fill(&mut self, wire: &[u8]) -> (u32, &[u8]) {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Vec::new());
-            (self.slots.len() - 1) as u32
-        });
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.new_slot(wire.len()),
+        };
         let slot = &mut self.slots[index as usize];
         slot.clear();
-        if slot.capacity() == 0 {
-            // A frame that is late goes with the next one.
-            slot.reserve_exact(2 * wire.len());
-        }
         slot.extend_from_slice(wire);
         (index, slot)
     }
@@ -162,5 +177,17 @@ impl SendBuffers {
     /// A slot whose send has completed may be filled again.
     pub(super) fn release(&mut self, slot: u32) {
         self.free.push(slot);
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A slot for a message of this length and one more: a frame that is late goes with the next.
+    fn new_slot(&mut self, length: usize) -> u32 {
+        self.slots.push(Vec::with_capacity(2 * length));
+        self.free.reserve(self.slots.len() - self.free.len());
+        (self.slots.len() - 1) as u32
     }
 }
