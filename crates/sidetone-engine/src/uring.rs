@@ -467,6 +467,7 @@ impl Uring {
             }
         };
         self.seat_of.insert(key, index);
+        self.unarmed.reserve(self.seats.len());
         self.arm(index);
         index
     }

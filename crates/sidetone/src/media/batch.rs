@@ -6,8 +6,8 @@ use crate::error::CallError;
 use crate::event::CodecNotice;
 
 /// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
-/// is given back.
-const KEEP: usize = 8 * 1024;
+/// is given back. Enough for [`ROOM`] frames at any rate.
+const KEEP: usize = 16 * 1024;
 
 /// Frames that a batch has room for from the first one on, so that being late by up to so many takes no memory
 /// in the middle of a call.
@@ -103,15 +103,17 @@ impl Batch {
             arrived,
         };
         if entry.length > 0 {
+            self.make_room(entry.length);
             self.buffered += entry.duration();
             self.entries.push_back(Entry::Audio(entry));
         }
     }
 
-    /// Before the first audio, makes room for more of its kind, and for what may come between.
+    /// Makes room for more frames like one of so many samples, and for what may come between.
     fn make_room(&mut self, samples: usize) {
-        if self.samples.capacity() == 0 && samples > 0 {
-            self.samples.reserve_exact(ROOM * samples);
+        let room = ROOM * samples;
+        if self.samples.capacity() < room {
+            self.samples.reserve_exact(room - self.samples.len());
             self.entries.reserve_exact(2 * ROOM);
         }
     }

@@ -46,6 +46,8 @@ pub(super) struct MediaThread {
     tools: Tools,
     /// The emptied other half of the list of connections to look at again.
     again: Vec<Key>,
+    /// What the wheel says is due, while it is served.
+    due: Vec<(Key, u64)>,
     /// When to end whatever the other sides do.
     stop_at: Option<Time>,
 }
@@ -75,6 +77,7 @@ impl MediaThread {
             rush: Rush::new(now),
             tools: Tools::default(),
             again: Vec::new(),
+            due: Vec::new(),
             stop_at: None,
         })
     }
@@ -93,12 +96,11 @@ impl MediaThread {
     }
 
     fn take_turns(&mut self) -> io::Result<()> {
-        let mut due = Vec::new();
         while !self.is_done() {
             self.wait()?;
             self.hear_all();
             self.take_orders();
-            self.serve_due(&mut due);
+            self.serve_due();
             self.wake_all();
         }
         Ok(())
@@ -223,9 +225,10 @@ impl MediaThread {
         self.again = again;
     }
 
-    fn serve_due(&mut self, due: &mut Vec<(Key, u64)>) {
+    fn serve_due(&mut self) {
         let now = clock::now();
-        self.wheel.turn(now, due);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.turn(now, &mut due);
         for (key, tick) in due.drain(..) {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.tick == Some(tick)
@@ -235,6 +238,7 @@ impl MediaThread {
                 self.serve(key, now);
             }
         }
+        self.due = due;
     }
 
     fn serve(&mut self, key: Key, now: Time) {
@@ -338,6 +342,7 @@ impl MediaThread {
         self.rush.note();
         let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
+        self.make_room();
         let connection = &mut self.connections[key];
         match self.kernel.watch(key, &connection.stream) {
             Ok(()) => self.serve(key, now),
@@ -349,6 +354,15 @@ impl MediaThread {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// All of them may have something to say in one turn, when the thread was late.
+    fn make_room(&mut self) {
+        let count = self.connections.len();
+        self.tools.wakes.reserve(count);
+        self.tools.again.reserve(count);
+        self.again.reserve(count);
+        self.due.reserve(count);
     }
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would

@@ -52,6 +52,8 @@ impl Shared {
         let Some(waiting) = waiting.as_mut() else {
             return false;
         };
+        // Not only for as many as there are now: a turn that is late has more of them.
+        waiting.reserve(wakes.capacity());
         waiting.append(wakes);
         true
     }
