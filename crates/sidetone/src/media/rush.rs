@@ -58,6 +58,16 @@ impl Rush {
         }
         self.gathers.then_some(TICK)
     }
+
+    /// Up to when deadlines are met in a turn at `now`. A turn that gathers may begin late in its tick; what is due since then
+    /// is left to the next one, or a call's slots would leave in one tick or the other, as it happens.
+    pub(super) fn due_by(&self, now: Time) -> Time {
+        if !self.gathers {
+            return now;
+        }
+        let tick = TICK.as_nanos() as u64;
+        Time::from_nanos(now.as_nanos() / tick * tick)
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +126,18 @@ mod tests {
         let mut rush = Rush::new(now);
         run(&mut rush, &mut now, 3, 10 * MANY);
         assert_eq!(run(&mut rush, &mut now, 2, 0), None);
+    }
+
+    #[test]
+    fn a_deadline_is_met_in_the_turn_of_its_tick_however_late_that_begins() {
+        let at = |micros| Time::ZERO + Duration::from_micros(micros);
+        let mut rush = Rush::new(at(0));
+        assert_eq!(rush.due_by(at(4_900)), at(4_900), "at once");
+        (0..MANY).for_each(|_| rush.note());
+        rush.tick(at(4_900));
+        for late in [0, 900, 3_999] {
+            assert_eq!(rush.due_by(at(8_000 + late)), at(8_000));
+        }
     }
 
     #[test]

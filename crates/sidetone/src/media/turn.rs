@@ -228,7 +228,7 @@ impl MediaThread {
     fn serve_due(&mut self) {
         let now = clock::now();
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.turn(now, &mut due);
+        self.wheel.turn(self.rush.due_by(now), &mut due);
         for (key, tick) in due.drain(..) {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.tick == Some(tick)
