@@ -6,11 +6,11 @@ use crate::error::CallError;
 use crate::event::CodecNotice;
 
 /// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
-/// is given back. Enough for [`ROOM`] frames at any rate.
+/// is given back. Enough for [`ROOM`] slots at any rate.
 const KEEP: usize = 16 * 1024;
 
-/// Frames that a batch has room for from the first one on, so that being late by up to so many takes no memory
-/// in the middle of a call.
+/// Slots of audio that a call's buffers have room for from the first frame on, so that being late by up to so
+/// many takes no memory in the middle of a call. Slots, not frames, which are as long as the other side likes.
 pub(super) const ROOM: usize = 4;
 
 /// Events on their way from a media thread to a handler, with all their samples in one buffer.
@@ -94,6 +94,7 @@ impl Batch {
         arrived: Time,
         fill: impl FnOnce(&mut Vec<i16>),
     ) {
+        self.make_room(rate);
         let before = self.samples.len();
         fill(&mut self.samples);
         let entry = AudioEntry {
@@ -103,15 +104,13 @@ impl Batch {
             arrived,
         };
         if entry.length > 0 {
-            self.make_room(entry.length);
             self.buffered += entry.duration();
             self.entries.push_back(Entry::Audio(entry));
         }
     }
 
-    /// Makes room for more frames like one of so many samples, and for what may come between.
-    fn make_room(&mut self, samples: usize) {
-        let room = ROOM * samples;
+    fn make_room(&mut self, rate: Rate) {
+        let room = ROOM * rate.slot_samples();
         if self.samples.capacity() < room {
             self.samples.reserve_exact(room - self.samples.len());
             self.entries.reserve_exact(2 * ROOM);
@@ -180,9 +179,15 @@ impl Batch {
 
     /// Moves everything in `other` behind what is here.
     pub(crate) fn append(&mut self, other: &mut Self) {
-        let samples = &other.samples[other.start..];
-        self.make_room(samples.len());
-        self.samples.extend_from_slice(samples);
+        let rate = other.entries.iter().find_map(|entry| match entry {
+            Entry::Audio(audio) => Some(audio.rate),
+            _ => None,
+        });
+        if let Some(rate) = rate {
+            self.make_room(rate);
+        }
+        self.samples
+            .extend_from_slice(&other.samples[other.start..]);
         self.buffered += other.buffered;
         for entry in other.entries.drain(..) {
             self.push(entry);
@@ -306,6 +311,17 @@ mod tests {
             batch.append(&mut other);
         }
         assert_eq!(capacities(&batch), room);
+    }
+
+    #[test]
+    fn a_long_frame_takes_its_own_length_and_no_room_beside_it() {
+        let (mut batch, mut other) = (Batch::default(), Batch::default());
+        let longest = usize::from(u16::MAX) / 2;
+        other.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
+            samples.extend(std::iter::repeat_n(1, longest))
+        });
+        batch.append(&mut other);
+        assert!(batch.samples.capacity() < 2 * longest);
     }
 
     #[test]

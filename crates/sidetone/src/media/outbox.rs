@@ -133,7 +133,7 @@ impl Outbox {
             return;
         }
         if self.samples.capacity() == 0 {
-            self.samples.reserve_exact(ROOM * samples.len());
+            self.samples.reserve_exact(ROOM * rate.slot_samples());
             self.orders.reserve_exact(2 * ROOM);
         }
         self.samples.extend_from_slice(samples);

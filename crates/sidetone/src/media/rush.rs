@@ -59,8 +59,9 @@ impl Rush {
         self.gathers.then_some(TICK)
     }
 
-    /// Up to when deadlines are met in a turn at `now`. A turn that gathers may begin late in its tick; what is due since then
-    /// is left to the next one, or a call's slots would leave in one tick or the other, as it happens.
+    /// Up to when deadlines are met in a turn at `now`. A turn that gathers may begin late in its tick; what has
+    /// fallen due since is left to the next one, or a call's slots would leave in one tick or the other, as it
+    /// happens.
     pub(super) fn due_by(&self, now: Time) -> Time {
         if !self.gathers {
             return now;
