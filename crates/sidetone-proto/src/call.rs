@@ -89,6 +89,8 @@ pub struct CallMachine {
     companded: bool,
     rate: Rate,
     pacer: Pacer,
+    /// Until when the slot that is due waits for live audio.
+    waits_until: Option<Time>,
     playout: Playout,
     live: Live,
     unsent: Unsent,
@@ -204,6 +206,7 @@ impl CallMachine {
             companded: false,
             rate: Rate::default(),
             pacer: Pacer::new(now),
+            waits_until: None,
             playout: Playout::default(),
             live: Live::default(),
             unsent: Unsent::default(),
@@ -326,6 +329,10 @@ impl CallMachine {
             if !matches!(self.phase, Phase::Running | Phase::Finishing(_)) || self.began.is_none() {
                 break;
             }
+            self.waits_until = self.wait_for_audio(now);
+            if self.waits_until.is_some() {
+                break;
+            }
             match self.pacer.due(now, self.rate.slot()) {
                 Due::NotYet => break,
                 Due::Now { late } => self.counters.note_lateness(late),
@@ -415,7 +422,7 @@ impl CallMachine {
     pub fn deadline(&self) -> Time {
         match self.phase {
             Phase::Opening => self.opened + self.config.identity_timeout,
-            Phase::Running | Phase::Finishing(_) => self.pacer.next(),
+            Phase::Running | Phase::Finishing(_) => self.waits_until.unwrap_or(self.pacer.next()),
             Phase::HangingUp { .. } if self.unsent.is_clear() => Time::ZERO,
             Phase::HangingUp { until, .. } | Phase::Lingering { until, .. } => until,
             Phase::Closed(_) => Time::ZERO,
@@ -569,6 +576,16 @@ impl CallMachine {
             bytes / 2
         };
         rate.duration(samples as u64)
+    }
+
+    /// Until when the next slot waits for live audio, if it is due and has none.
+    fn wait_for_audio(&mut self, now: Time) -> Option<Time> {
+        let slot = self.pacer.next();
+        let needs_it = self.phase == Phase::Running
+            && now >= slot
+            && self.unsent.is_clear()
+            && self.playout.is_empty();
+        needs_it.then(|| self.live.awaits(now, slot)).flatten()
     }
 
     /// Fills `pcm` with the next slot and says at which rate it is.

@@ -9,17 +9,21 @@ const CEILING: Duration = Duration::from_millis(80);
 const PREFILL: (Duration, Duration) = (Duration::from_millis(12), Duration::from_millis(40));
 /// Room between the latest arrival expected and the slot that needs it, in nanoseconds.
 const MARGIN: i64 = 2_000_000;
-/// A frame is dropped only when that much more than a whole slot is to spare, in nanoseconds; in sound only
-/// when it is that and `LOUD_EXTRA` more.
-const HYSTERESIS: i64 = 2_000_000;
-const LOUD_EXTRA: i64 = 8_000_000;
+/// A frame is dropped only when so much more than a whole slot is to spare, in nanoseconds: in silence, and
+/// in sound.
+const SPARE: (i64, i64) = (1_000_000, 12_000_000);
 /// A frame whose samples all stay below this (−50 dBFS) is silence enough to be dropped unheard.
 const QUIET: u16 = 104;
+/// A slot whose audio is late waits for it up to so long, and is looked at again as often as that. Less than an
+/// underrun would cost: a hole of a slot, and that much delay from then on.
+const PATIENCE: Duration = Duration::from_millis(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// One slot in so long may wait. Where more are late, it is no straggler but the source that is slow.
+const BETWEEN_WAITS: Duration = Duration::from_secs(1);
 /// A source that had nothing for longer than this begins anew with its next frame.
 const RESTART: Duration = Duration::from_millis(100);
-/// How long an extreme of the arrival jitter is remembered, at least; at most twice that. At first much less: a
-/// source's first frame is often its latest, and would keep the delay long until it is forgotten.
-const WINDOW: (Duration, Duration) = (LEARNING, Duration::from_secs(4));
+/// How long an extreme of the arrival jitter is remembered, at least; at most twice that.
+const WINDOW: Duration = Duration::from_secs(4);
 /// Before a run is this old, its jitter is not known well enough to shorten its delay.
 const LEARNING: Duration = Duration::from_secs(1);
 /// For so many slots of a call in all a source may ask for the grid to be moved towards it, which can move
@@ -31,7 +35,7 @@ const SETTLING: u32 = 500;
 /// It starts after a small prefill, never pushes back and re-centres itself, so that its delay never
 /// ratchets up: it never holds more than 80 ms and twice its cushion, whatever the drift between the source's
 /// clock and the call's. A source that is fast costs a dropped frame now and then, one that is slow an
-/// underrun, each counted.
+/// underrun, each counted. For a single frame that is up to 10 ms late the slot waits instead.
 ///
 /// ```
 /// use {sidetone_proto::{Live, Pulled, Rate, Time}, std::time::Duration};
@@ -58,6 +62,8 @@ pub struct Live {
     pulled: u64,
     /// How late slots were complete, as against `origin`.
     lateness: Extremes,
+    /// The last slot that waited for a straggler.
+    waited_for: Option<Time>,
     /// The jitter of the last run.
     jitter: Duration,
     /// Slots that were played while settling.
@@ -135,6 +141,23 @@ impl Live {
         self.dropped += frames as u64;
     }
 
+    /// Until when the slot that is due at `slot` should wait for audio that is a little late; none if it should
+    /// leave.
+    pub fn awaits(&mut self, now: Time, slot: Time) -> Option<Time> {
+        let State::Running { starved: None, .. } = self.state else {
+            return None;
+        };
+        if self.samples.len() >= self.rate.slot_samples() || now >= slot + PATIENCE {
+            return None;
+        }
+        let is_next = |last: Time| last == slot || slot - last >= BETWEEN_WAITS;
+        if !self.waited_for.is_none_or(is_next) {
+            return None;
+        }
+        self.waited_for = Some(slot);
+        Some(now + LOOK_AGAIN)
+    }
+
     /// Takes the next slot, appending it to `slot`.
     pub fn pull(&mut self, now: Time, slot: &mut Vec<i16>) -> Pulled {
         if let State::Filling { until } = self.state
@@ -148,7 +171,7 @@ impl Live {
         let State::Running { since, starved } = self.state else {
             return Pulled::Nothing;
         };
-        if now - since >= LEARNING {
+        if now - since >= LEARNING && !self.is_settling() {
             self.recentre(now);
         }
         let wanted = self.rate.slot_samples();
@@ -282,14 +305,15 @@ impl Live {
     fn recentre(&mut self, now: Time) {
         let slot = self.rate.slot_samples();
         let Some(slack) = self.slack(now) else { return };
-        let spare = slack - self.rate.slot().as_nanos() as i64 - self.margin() - HYSTERESIS;
-        if spare < 0 || self.samples.len() < 2 * slot {
+        let cushion = self.cushion.as_nanos() as i64;
+        let spare = slack - self.rate.slot().as_nanos() as i64 - cushion;
+        let (in_silence, in_sound) = SPARE;
+        if spare < in_silence || self.samples.len() < 2 * slot {
             return;
         }
         let is_heard = |sample: &i16| sample.unsigned_abs() >= QUIET;
-        let is_loud = self.is_settling() || self.samples.iter().take(slot).any(is_heard);
-        let loud_extra = LOUD_EXTRA + self.cushion.as_nanos() as i64;
-        if !is_loud || spare >= loud_extra {
+        let is_loud = self.samples.iter().take(slot).any(is_heard);
+        if !is_loud || spare >= in_sound + cushion {
             self.samples.drain(..slot);
             self.pulled += slot as u64;
             self.dropped += 1;
@@ -300,35 +324,59 @@ impl Live {
 /// The extremes of how late slots were complete, over the last few seconds.
 #[derive(Debug, Default)]
 struct Extremes {
-    /// When the window ends in which extremes are noted now, and how long it is.
+    /// When the window ends in which extremes are noted now.
     until: Option<Time>,
-    window: Duration,
-    now: Option<(i64, i64)>,
-    before: Option<(i64, i64)>,
+    now: Option<Extreme>,
+    before: Option<Extreme>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Extreme {
+    least: i64,
+    most: i64,
+    most_but_one: i64,
 }
 
 impl Extremes {
     fn note(&mut self, at: Time, lateness: i64) {
         if self.until.is_none_or(|until| at > until) {
-            let (least, most) = WINDOW;
-            self.window = (2 * self.window).clamp(least, most);
-            self.until = Some(at + self.window);
+            self.until = Some(at + WINDOW);
             self.before = self.now.take();
         }
-        let (least, most) = self.now.unwrap_or((lateness, lateness));
-        self.now = Some((least.min(lateness), most.max(lateness)));
+        let noted = Extreme {
+            least: lateness,
+            most: lateness,
+            most_but_one: i64::MIN,
+        };
+        self.now = Some(self.now.map_or(noted, |now| now.and(noted)));
     }
 
+    /// The least, and the most but one: one straggler is waited for. Of only one, that.
     fn both(&self) -> Option<(i64, i64)> {
-        self.now.into_iter().chain(self.before).reduce(
-            |(least, most), (other_least, other_most)| {
-                (least.min(other_least), most.max(other_most))
-            },
-        )
+        let all = self
+            .now
+            .into_iter()
+            .chain(self.before)
+            .reduce(Extreme::and)?;
+        Some((all.least, all.most_but_one.max(all.least)))
     }
 
     fn spread(&self) -> Duration {
         let (least, most) = self.both().unwrap_or_default();
         Duration::from_nanos(most.abs_diff(least))
+    }
+}
+
+impl Extreme {
+    fn and(self, other: Self) -> Self {
+        Self {
+            least: self.least.min(other.least),
+            most: self.most.max(other.most),
+            most_but_one: self
+                .most
+                .min(other.most)
+                .max(self.most_but_one)
+                .max(other.most_but_one),
+        }
     }
 }

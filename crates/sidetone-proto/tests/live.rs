@@ -447,6 +447,53 @@ fn an_underrun_is_silence_counted_once_and_reported() {
     assert!((2..=3).contains(&silent), "{silent} slots without a frame");
 }
 
+/// A settled echo of a steady caller, some of whose frames come `late`; frames overtake none.
+fn steady_but(late: &[(usize, Duration)]) -> Vec<Time> {
+    let mut pushes: Vec<Time> = (0..1500).map(|n| at(20 * n + 15)).collect();
+    for &(number, by) in late {
+        let moment = pushes[number] + by;
+        for push in &mut pushes[number..] {
+            *push = moment.max(*push);
+        }
+    }
+    pushes
+}
+
+#[test]
+fn a_slot_waits_for_a_straggler_and_the_next_is_on_the_grid_again() {
+    let steady = steady_but(&[]);
+    let outcome = run(&steady, &steady_but(&[(1000, ms(9))]), loud);
+    assert_eq!(outcome.corrections(), 0, "{:?}", outcome.counters);
+    assert!(outcome.delays[1000] <= ms(1), "{:?}", outcome.delays[1000]);
+    let settled = outcome.delays[999];
+    assert!(settled <= ms(5), "{settled:?}");
+    assert!(outcome.delays[1001..].iter().all(|&delay| delay == settled));
+}
+
+#[test]
+fn a_slot_waits_once_in_a_second_and_no_longer_than_10_ms() {
+    let steady = steady_but(&[]);
+    let underruns = |late: &[(usize, Duration)]| {
+        let outcome = run(&steady, &steady_but(late), loud);
+        outcome.counters.underruns
+    };
+    let control = underruns(&[]);
+    assert_eq!(underruns(&[(1000, ms(9)), (1050, ms(9))]), control);
+    assert_eq!(underruns(&[(1000, ms(9)), (1049, ms(9))]), control + 1);
+    assert_eq!(underruns(&[(1000, ms(14))]), control + 1);
+}
+
+#[test]
+fn a_settled_echo_gets_back_the_delay_of_an_underrun_as_soon_as_it_is_quiet() {
+    let steady = steady_but(&[]);
+    let outcome = run(&steady, &steady_but(&[(1000, ms(14))]), |n| n < 1200);
+    assert_eq!(outcome.counters.underruns, 1);
+    assert_eq!(outcome.counters.live_dropped, 1);
+    let dropped: Vec<usize> = (0..1499).filter(|n| !outcome.left.contains(n)).collect();
+    assert_eq!(dropped, [1200]);
+    assert!(outcome.delays.iter().skip(1200).max() <= Some(&ms(5)));
+}
+
 #[test]
 fn what_ends_in_half_a_slot_is_padded() {
     let mut world = World::new();

@@ -17,7 +17,8 @@ pub struct Counters {
     pub gaps: u64,
     /// How much was missing in all.
     pub gap_time: Duration,
-    /// The most that a slot was late against the grid.
+    /// The most that a slot was late against the grid. One that waited for its live audio, which may take 10 ms,
+    /// counts as late, too.
     pub worst_lateness: Duration,
     /// Times that a stall of more than 60 ms re-based the grid.
     pub slips: u64,
