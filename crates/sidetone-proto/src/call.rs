@@ -265,7 +265,10 @@ impl CallMachine {
                 message => self.receive_control(now, message, sink),
             }
         }
-        self.decoder = decoder;
+        // Most reads end with a message: then there is nothing to keep, and to look is cheaper than to copy.
+        if decoder.is_mid_message() || decoder.memory() > 0 {
+            self.decoder = decoder;
+        }
         if batch > Duration::ZERO {
             self.last_inbound = now;
             let shift = self.cadence.arrived(now, frame, batch);

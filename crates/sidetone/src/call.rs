@@ -299,10 +299,19 @@ impl CallReader {
         if !self.batch.is_empty() || self.ended {
             return Poll::Ready(());
         }
-        if self.life.link.fill(&mut self.batch, context.waker()) {
-            return Poll::Ready(());
+        let waker = context.waker();
+        let has_news = self
+            .life
+            .link
+            .fill(&mut self.batch, |registered| match registered {
+                Some(registered) => registered.clone_from(waker),
+                None => *registered = Some(waker.clone()),
+            });
+        if has_news {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        Poll::Pending
     }
 }
 

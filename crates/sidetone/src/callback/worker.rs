@@ -258,14 +258,20 @@ impl CallbackCall {
     /// Calls the callbacks for everything that has come.
     fn work(self: Arc<Self>) {
         self.queued.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(&self));
         let mut state = self.state.lock();
-        // After the end nothing is waited for: the waker would keep the call in memory for ever.
-        while !state.is_over && (state.has_news() || self.link.fill(&mut state.batch, &waker)) {
+        // What comes from here on puts the call into the queue again.
+        self.link.fill(&mut state.batch, |waker| {
+            waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
+        });
+        while !state.is_over && state.has_news() {
             let worked = catch_unwind(AssertUnwindSafe(|| state.work(&self.workers)));
             if let Err(panic) = worked {
                 state.fail(&self.workers, &*panic);
             }
+        }
+        if state.is_over {
+            // Nothing more comes, and the waker would keep the call in memory for ever.
+            self.link.fill(&mut state.batch, |waker| *waker = None);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::error::CallError;
 use crate::event::CodecNotice;
 
 /// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
-/// is given back. Enough for [`ROOM`] slots at any rate.
+/// is given back. Enough for [`ROOM`] slots at 96 kHz.
 const KEEP: usize = 16 * 1024;
 
 /// Slots of audio that a call's buffers have room for from the first frame on, so that being late by up to so
@@ -66,18 +66,21 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        // Of what only says that something happens now, one in a row is enough: nothing here grows without
-        // bound when nobody reads.
-        let repeated = match (&entry, self.entries.back()) {
+        if !self.ends_with(&entry) {
+            self.kept += usize::from(entry.is_kept());
+            self.entries.push_back(entry);
+        }
+    }
+
+    /// Of what only says that something happens now, one in a row is enough: nothing here grows without
+    /// bound when nobody reads.
+    fn ends_with(&self, new: &Entry) -> bool {
+        match (new, self.entries.back()) {
             (Entry::Underrun, Some(Entry::Underrun)) | (Entry::Drained, Some(Entry::Drained)) => {
                 true
             }
             (Entry::Trouble(new), Some(Entry::Trouble(last))) => new == last,
             _ => false,
-        };
-        if !repeated {
-            self.kept += usize::from(entry.is_kept());
-            self.entries.push_back(entry);
         }
     }
 
@@ -177,8 +180,14 @@ impl Batch {
         &self.samples[begin..]
     }
 
-    /// Moves everything in `other` behind what is here.
+    /// Moves everything in `other` behind what is here. Where that is nothing, the two change places, and no
+    /// sample is copied.
     pub(crate) fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+            other.clear();
+            return;
+        }
         let rate = other.entries.iter().find_map(|entry| match entry {
             Entry::Audio(audio) => Some(audio.rate),
             _ => None,
@@ -186,12 +195,17 @@ impl Batch {
         if let Some(rate) = rate {
             self.make_room(rate);
         }
+        if let Some(first) = other.entries.front()
+            && self.ends_with(first)
+        {
+            other.kept -= usize::from(first.is_kept());
+            other.entries.pop_front();
+        }
+        self.kept += other.kept;
+        self.entries.append(&mut other.entries);
         self.samples
             .extend_from_slice(&other.samples[other.start..]);
         self.buffered += other.buffered;
-        for entry in other.entries.drain(..) {
-            self.push(entry);
-        }
         other.clear();
     }
 

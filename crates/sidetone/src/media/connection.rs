@@ -21,7 +21,7 @@ use super::{
     batch::{Batch, Entry},
     codec::{InboundCodec, push_samples},
     door,
-    outbox::Destination,
+    outbox::{Destination, Outbox},
     tap::{Side, Taps},
 };
 use crate::{error::CallError, stats::CallSummary};
@@ -90,6 +90,7 @@ pub(crate) struct Tools {
     pub(crate) wire: Vec<u8>,
     pcm: Vec<i16>,
     batch: Batch,
+    outbox: Outbox,
     /// Whom to wake at the end of the turn.
     pub(crate) wakes: Vec<Waker>,
     /// Connections that found a lock taken and want to be looked at again soon.
@@ -342,13 +343,10 @@ impl Connection {
         // In this order: whatever was queued before the end was wanted is in the outbox, and nothing in the
         // outbox is newer than the clearing that is obeyed.
         let (end_wanted, seen) = (link.end_wanted(), link.generation());
-        let outbox = link.try_outbox();
-        let is_contended = outbox.is_none() && link.has_outbox();
-        let generation = if outbox.is_some() {
-            link.generation()
-        } else {
-            seen
-        };
+        let outbox = &mut desk.tools.outbox;
+        let taken = link.try_take_outbox(outbox);
+        let is_contended = taken.is_none() && link.has_outbox();
+        let generation = taken.unwrap_or(seen);
         if generation != self.generation {
             self.generation = generation;
             let cleared = machine.playout().clear();
@@ -360,7 +358,7 @@ impl Connection {
                 ..cleared
             });
         }
-        if let Some(mut outbox) = outbox {
+        if taken.is_some() {
             let mut destination = Destination {
                 machine,
                 clips: &mut self.clips,

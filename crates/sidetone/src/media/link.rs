@@ -112,20 +112,17 @@ impl Link {
 
 /// The handler's side. It may wait for a lock, which the media thread holds for a copy of a frame at most.
 impl Link {
-    /// Swaps what has come in with `batch`, which has been read to its end. If that is nothing, `waker` is
-    /// woken when something comes, and this is false.
-    pub(crate) fn fill(&self, batch: &mut Batch, waker: &Waker) -> bool {
+    /// Swaps what has come in with `batch`, which has been read to its end; false if that is nothing. Whom
+    /// `register` puts there is woken when more comes.
+    pub(crate) fn fill(
+        &self,
+        batch: &mut Batch,
+        register: impl FnOnce(&mut Option<Waker>),
+    ) -> bool {
         batch.clear();
         let mut inbox = self.inbox.lock();
         std::mem::swap(batch, &mut inbox.batch);
-        if batch.is_empty()
-            && !inbox
-                .waker
-                .as_ref()
-                .is_some_and(|waiting| waiting.will_wake(waker))
-        {
-            inbox.waker = Some(waker.clone());
-        }
+        register(&mut inbox.waker);
         !batch.is_empty()
     }
 
@@ -145,8 +142,10 @@ impl Link {
         }
         outbox.begin(generation, audio);
         fill(&mut outbox);
-        self.unclaimed
-            .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
+        if !audio.is_zero() {
+            self.unclaimed
+                .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
+        }
         self.outbox_filled.store(true, Ordering::Release);
         Ok(())
     }
@@ -260,14 +259,16 @@ impl Link {
         self.inbox.try_lock()
     }
 
-    /// The outbox, if there is something in it and nobody is just putting more in.
-    pub(crate) fn try_outbox(&self) -> Option<MutexGuard<'_, Outbox>> {
-        if !self.outbox_filled.load(Ordering::Acquire) {
+    /// Swaps the outbox with `emptied`, if there is something in it and nobody is just putting more in, and says
+    /// which generation it was at. What is in it is worked on when the lock is free again.
+    pub(crate) fn try_take_outbox(&self, emptied: &mut Outbox) -> Option<u64> {
+        if !self.has_outbox() {
             return None;
         }
-        let outbox = self.outbox.try_lock()?;
+        let mut outbox = self.outbox.try_lock()?;
         self.outbox_filled.store(false, Ordering::Release);
-        Some(outbox)
+        outbox.swap_with(emptied);
+        Some(self.generation())
     }
 
     /// To be called before looking at what attention was called for: a call after that is a new one.

@@ -78,8 +78,8 @@ pub(crate) struct ClipOrder {
 /// The media thread looks every 20 ms: where more orders than this lie, live audio would only be late.
 const LIVE_LIMIT: usize = 64;
 
-/// Samples that an outbox keeps room for between uses.
-const KEEP: usize = 64 * 1024;
+/// Samples that an outbox keeps room for between uses. Not many: its next use may be another call's.
+const KEEP: usize = 4 * 1024;
 
 impl Outbox {
     /// What comes now is `audio` long and queued under `generation`; anything from before that is void.
@@ -136,12 +136,18 @@ impl Outbox {
             self.samples.reserve_exact(ROOM * rate.slot_samples());
             self.orders.reserve_exact(2 * ROOM);
         }
-        self.samples.extend_from_slice(samples);
         self.orders.push(Order::Live {
             rate,
             at,
             length: samples.len(),
         });
+        self.samples.extend_from_slice(samples);
+    }
+
+    /// Changes places with one that was emptied, maybe another call's.
+    pub(crate) fn swap_with(&mut self, emptied: &mut Self) {
+        emptied.generation = self.generation;
+        std::mem::swap(self, emptied);
     }
 
     /// Hands everything over to the call's own queues.
@@ -186,9 +192,12 @@ impl Outbox {
             }
         }
         self.samples.clear();
-        // A rush of small writes can make it as large as the playback buffer.
+        // A rush of small writes can make them as large as the playback buffer.
         if self.samples.capacity() > KEEP {
             self.samples = Vec::new();
+        }
+        if self.orders.capacity() > LIVE_LIMIT {
+            self.orders = Vec::new();
         }
         Emptied {
             audio: std::mem::take(&mut self.audio),
