@@ -14,9 +14,10 @@ const MARGIN: i64 = 2_000_000;
 const SPARE: (i64, i64) = (1_000_000, 12_000_000);
 /// A frame whose samples all stay below this (−50 dBFS) is silence enough to be dropped unheard.
 const QUIET: u16 = 104;
-/// A slot whose audio is late waits for it up to so long, and is looked at again as often as that. Less than an
-/// underrun would cost: a hole of a slot, and that much delay from then on.
+/// A slot whose audio is late waits for it up to so long: half of what an underrun would cost, which is a hole of
+/// a slot and that much delay from then on.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// What waits is looked at this often: whoever pushes tells nobody.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// One slot in so long may wait. Where more are late, it is no straggler but the source that is slow.
 const BETWEEN_WAITS: Duration = Duration::from_secs(1);
@@ -330,6 +331,7 @@ struct Extremes {
     before: Option<Extreme>,
 }
 
+/// Those of a part of that time.
 #[derive(Clone, Copy, Debug)]
 struct Extreme {
     least: i64,

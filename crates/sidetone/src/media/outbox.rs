@@ -226,3 +226,30 @@ impl Outbox {
         self.samples.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sidetone_proto::CallConfig;
+
+    #[test]
+    fn an_outbox_that_was_another_calls_voids_nothing_of_its_new_one() {
+        let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
+        let (mut clips, mut taps) = (Vec::new(), Taps::default());
+        let mut other = Outbox::default();
+        other.begin(7, Duration::ZERO);
+        let mut outbox = Outbox::default();
+        outbox.begin(3, Duration::ZERO);
+        outbox.swap_with(&mut other);
+
+        outbox.mark(Mark(1));
+        let mut call = Destination {
+            machine: &mut machine,
+            clips: &mut clips,
+            taps: &mut taps,
+        };
+        outbox.empty_into(Time::ZERO, 3, &mut call);
+        machine.playout().pull(Time::ZERO, &mut Vec::new());
+        assert_eq!(machine.playout().take_reached(), Some(Mark(1)));
+    }
+}

@@ -14,7 +14,7 @@ const FEW: u32 = MANY * 3 / 4;
 
 /// How long turns gather. Ticks are those of an absolute grid, which 20 ms are a multiple of: a call's slots
 /// are all as late against their deadlines. A shorter one gathers less: one of 4 ms cost an eighth more at 1000
-/// calls and a quarter more at 100. A longer one would be heard.
+/// calls and a quarter more at 100. A longer one saves little where there are many calls, and delays all of them.
 const TICK: Duration = Duration::from_millis(5);
 
 /// Whether so much happens on a media thread that its turns should gather it.
