@@ -136,7 +136,7 @@ impl MediaThread {
         let now = clock::now();
         while let Some(report) = self.kernel.next() {
             if !matches!(report, Report::Sent(_)) {
-                self.rush.note();
+                self.rush.note_heard();
             }
             match report {
                 // What it was rung for is looked at in every turn.
@@ -234,7 +234,7 @@ impl MediaThread {
                 && connection.tick == Some(tick)
             {
                 connection.tick = None;
-                self.rush.note();
+                self.rush.note_slot();
                 self.serve(key, now);
             }
         }
@@ -289,7 +289,7 @@ impl MediaThread {
 
     fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
-            self.rush.note();
+            self.rush.note_heard();
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
@@ -339,7 +339,7 @@ impl MediaThread {
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        self.rush.note();
+        self.rush.note_heard();
         let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
         self.make_room();
