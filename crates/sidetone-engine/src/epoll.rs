@@ -27,7 +27,14 @@ const READ: usize = 64 * 1024;
 const BELL: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 
-/// Readiness of many descriptors, level-triggered: what is not dealt with in one turn shows up in the next.
+/// What is reported of a connection: that it has something to read, edge-triggered, and whether the other side has
+/// ended it. Level-triggered, the kernel would look at each connection a second time in the next turn, only to
+/// find it read.
+const HEARING: EventFlags = EventFlags::IN
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
+
+/// Readiness of many descriptors. What is not dealt with in one turn shows up in the next.
 pub struct Epoll {
     epoll: OwnedFd,
     bell: Arc<Bell>,
@@ -36,6 +43,10 @@ pub struct Epoll {
     reported: usize,
     /// A connection that is both readable and writable is reported twice.
     writable: Option<Key>,
+    /// Connections that may not have been read to the end, which the kernel does not report again.
+    unread: Vec<Key>,
+    /// Those of the turn before, while they are reported.
+    again: Vec<Key>,
     room: Vec<u8>,
 }
 
@@ -53,6 +64,8 @@ impl Epoll {
             events: Vec::with_capacity(EVENTS),
             reported: 0,
             writable: None,
+            unread: Vec::new(),
+            again: Vec::new(),
             room: vec![0; READ],
         })
     }
@@ -78,10 +91,12 @@ impl Kernel for Epoll {
     }
 
     fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, stream, data(key), EventFlags::IN)?)
+        Ok(epoll::add(&self.epoll, stream, data(key), HEARING)?)
     }
 
-    fn dismiss(&mut self, _: Key, stream: TcpStream) {
+    fn dismiss(&mut self, key: Key, stream: TcpStream) {
+        self.unread.retain(|unread| *unread != key);
+        self.again.retain(|again| *again != key);
         let _ = epoll::delete(&self.epoll, &stream);
     }
 
@@ -100,17 +115,21 @@ impl Kernel for Epoll {
             EventFlags::empty()
         };
         // Were it to fail, the next slot would try to write all the same.
-        let _ = epoll::modify(&self.epoll, stream, data(key), EventFlags::IN | room);
+        let _ = epoll::modify(&self.epoll, stream, data(key), HEARING | room);
     }
 
     fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()> {
         self.events.clear();
         self.reported = 0;
+        self.again.append(&mut self.unread);
         let mut timeout = timeout.map(timespec);
         if let (Pace::Batched, Some(time)) = (pace, &mut timeout) {
             // A signal that cuts it short makes this a turn with less in it.
             let _ = rustix::thread::nanosleep(time);
             *time = timespec(Duration::ZERO);
+        }
+        if !self.again.is_empty() {
+            timeout = Some(timespec(Duration::ZERO));
         }
         let room = rustix::buffer::spare_capacity(&mut self.events);
         match epoll::wait(&self.epoll, room, timeout.as_ref()) {
@@ -123,7 +142,10 @@ impl Kernel for Epoll {
         if let Some(key) = self.writable.take() {
             return Some(Report::Writable(key));
         }
-        let event = self.events.get(self.reported)?;
+        let Some(event) = self.events.get(self.reported) else {
+            let key = self.again.pop()?;
+            return Some(Report::Readable(key, in_socket(key, true)));
+        };
         self.reported += 1;
         let (token, flags) = (event.data.u64(), event.flags);
         Some(match token {
@@ -135,19 +157,30 @@ impl Kernel for Epoll {
             token => {
                 let key = KeyData::from_ffi(token).into();
                 let is_writable = flags.contains(EventFlags::OUT);
-                if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+                let ends = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+                if !ends && !flags.contains(EventFlags::IN) {
                     return Some(Report::Writable(key));
                 }
                 self.writable = is_writable.then_some(key);
-                Report::Readable(key, Arrival(Place::InSocket))
+                Report::Readable(key, in_socket(key, ends))
             }
         })
     }
 
-    fn read(&mut self, _: Arrival, stream: &TcpStream) -> Result<&[u8], Errno> {
+    fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno> {
         let (_, length) = rustix::net::recv(stream, self.room.as_mut_slice(), RecvFlags::DONTWAIT)?;
+        // With less than there is room for, all was read that was there; but not the end of the stream.
+        if let Place::InSocket { key, ends } = arrival.0
+            && (length == READ || (ends && length > 0))
+        {
+            self.unread.push(key);
+        }
         Ok(&self.room[..length])
     }
+}
+
+fn in_socket(key: Key, ends: bool) -> Arrival {
+    Arrival(Place::InSocket { key, ends })
 }
 
 fn data(key: Key) -> EventData {

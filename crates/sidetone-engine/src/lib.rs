@@ -103,8 +103,8 @@ pub struct Arrival(Place);
 /// Where the bytes that came are.
 #[derive(Debug)]
 enum Place {
-    /// Still in the socket.
-    InSocket,
+    /// Still in the socket; behind it comes the end of the stream, if that is known.
+    InSocket { key: Key, ends: bool },
     /// In a buffer of the engine's, until the next report is asked for.
     InBuffer { buffer: u16, length: usize },
     /// Nowhere: the stream is at its end, or broken.

@@ -326,7 +326,7 @@ impl Kernel for Uring {
             Place::End(None) => Ok(&[]),
             Place::End(Some(error)) => Err(error),
             // Too late: the buffer has been given back.
-            Place::InBuffer { .. } | Place::InSocket => Err(Errno::AGAIN),
+            Place::InBuffer { .. } | Place::InSocket { .. } => Err(Errno::AGAIN),
         }
     }
 }

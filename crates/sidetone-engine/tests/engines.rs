@@ -156,6 +156,18 @@ fn what_comes_is_read_in_order_up_to_the_end() {
 }
 
 #[test]
+fn an_end_that_came_with_the_last_bytes_is_reported_behind_them() {
+    over_each(|engine, _| {
+        let mut line = watched(engine);
+        line.peer.write_all(b"bye").unwrap();
+        line.peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_next(engine, &line).unwrap(), b"bye");
+        assert_eq!(read_next(engine, &line).unwrap(), b"");
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
+#[test]
 fn a_connection_that_is_reset_is_told_from_one_that_ends() {
     over_each(|engine, _| {
         let Line { key, stream, peer } = watched(engine);
@@ -365,6 +377,14 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
         }
         for (sent, heard) in &left {
             assert!(sent == heard);
+        }
+        // An engine may say once too often that there is something to read.
+        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        while let Some(report) = engine.next() {
+            if let Report::Readable(key, arrival) = report {
+                let line = lines.iter().find(|line| line.key == key).unwrap();
+                assert_eq!(engine.read(arrival, &line.stream), Err(Errno::AGAIN));
+            }
         }
         // All of them still listen.
         for line in &lines {
