@@ -28,15 +28,22 @@ static struct io_uring_buf_ring *offered;
 static char (*buffers)[BUFFER];
 static uint8_t identity_left[DESCRIPTORS];
 
-static void enter(void) {
-    while (syscall(SYS_io_uring_enter, ring, queued, 0, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
+/* Submits what is queued and waits for `timeout`. Asked for more completions than there can be, the kernel takes
+ * everything that comes meanwhile; otherwise it would leave all but twenty for the next time. */
+static void enter(struct timespec timeout) {
+    struct __kernel_timespec time = {timeout.tv_sec, timeout.tv_nsec};
+    struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)&time};
+    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    while (syscall(SYS_io_uring_enter, ring, queued, COMPLETIONS, flags, &arg, sizeof arg) < 0) {
+        if (errno == ETIME) break;
         if (errno != EINTR && errno != EAGAIN && errno != EBUSY) die("io_uring_enter");
+    }
     queued = 0;
 }
 
 /* `detail` is what the completion must know: the buffer of a send. */
 static struct io_uring_sqe *submission(int operation, int slot, unsigned detail) {
-    if (queued == ENTRIES) enter();
+    if (queued == ENTRIES) enter((struct timespec){0});
     unsigned tail = *sq_tail;
     struct io_uring_sqe *sqe = &sqes[tail & *sq_mask];
     memset(sqe, 0, sizeof *sqe);
@@ -178,6 +185,13 @@ static void set_up(void) {
     for (unsigned buffer = 0; buffer < BUFFERS; buffer++) offer(buffer);
 }
 
+static struct timespec until(struct timespec due) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t rest = (due.tv_sec - now.tv_sec) * 1000000000 + due.tv_nsec - now.tv_nsec;
+    return (struct timespec){.tv_nsec = rest > 0 ? rest : 0};
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: uring_echo PORT\n"), 2;
     int listener = listen_on(argv[1]);
@@ -189,11 +203,7 @@ int main(int argc, char **argv) {
     for (;;) {
         due.tv_nsec += TICK;
         if (due.tv_nsec >= 1000000000) due.tv_nsec -= 1000000000, due.tv_sec++;
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
-        /* What came in, then what that makes to be sent, whose buffers are free again at once. */
-        enter();
-        complete(listener);
-        if (queued) enter();
+        enter(until(due));
         complete(listener);
     }
 }
