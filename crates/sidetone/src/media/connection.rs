@@ -83,6 +83,10 @@ impl Desk<'_> {
     }
 }
 
+/// Bytes of room for what is to be sent: [as many slots](super::batch::ROOM) at 96 kHz as a call has buffers for, with their
+/// headers.
+const WIRE: usize = 16 * 1024;
+
 /// Buffers that every connection of a thread uses in turn.
 #[derive(Default)]
 pub(crate) struct Tools {
@@ -95,6 +99,17 @@ pub(crate) struct Tools {
     pub(crate) wakes: Vec<Waker>,
     /// Connections that found a lock taken and want to be looked at again soon.
     pub(crate) again: Vec<Key>,
+}
+
+impl Tools {
+    /// With room for a turn that is late: it would take memory for that just then.
+    pub(crate) fn new() -> Self {
+        Self {
+            wire: Vec::with_capacity(WIRE),
+            pcm: Vec::with_capacity(WIRE / size_of::<i16>()),
+            ..Self::default()
+        }
+    }
 }
 
 impl Connection {

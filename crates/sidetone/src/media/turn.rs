@@ -75,7 +75,7 @@ impl MediaThread {
             connections: SlotMap::with_key(),
             wheel: Wheel::new(now),
             rush: Rush::new(now),
-            tools: Tools::default(),
+            tools: Tools::new(),
             again: Vec::new(),
             due: Vec::new(),
             stop_at: None,
@@ -362,7 +362,9 @@ impl MediaThread {
         self.tools.wakes.reserve(count);
         self.tools.again.reserve(count);
         self.again.reserve(count);
-        self.due.reserve(count);
+        // A deadline that moved up between two slots leaves an entry behind.
+        self.wheel.make_room(2 * count);
+        self.due.reserve(2 * count);
     }
 
     /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would

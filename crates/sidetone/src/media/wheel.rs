@@ -43,6 +43,12 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
+    /// Makes room for so many entries in all.
+    pub(crate) fn make_room(&mut self, count: usize) {
+        let more = count.saturating_sub(self.entries.len());
+        self.entries.reserve(more);
+    }
+
     /// The tick at which an entry for `deadline` is due.
     pub(crate) fn tick(&self, deadline: Time) -> u64 {
         tick_of(deadline).max(self.turned)
