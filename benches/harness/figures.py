@@ -54,12 +54,13 @@ class Figures:
 
 
 def read(paths):
+    """Of a scenario that several files have, only the last one's figures count."""
     figures = Figures({}, [])
     for path in map(Path, paths):
         head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
         figures.heads[path.name] = head
-        # The first round of one file is not the first of another.
-        figures.lines += [line | {"round": (path.name, line["round"])} for line in lines]
+        measured = {line["scenario"] for line in lines}
+        figures.lines = [line for line in figures.lines if line["scenario"] not in measured] + lines
     return figures
 
 
