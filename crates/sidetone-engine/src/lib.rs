@@ -96,7 +96,8 @@ pub enum Report {
     Broken(Key, Errno),
 }
 
-/// Something that came, to be read before the next report is asked for.
+/// Something that came, to be read before the next report is asked for: it may not be reported again. There may turn
+/// out to be nothing, which a read says with [`Errno::AGAIN`].
 #[derive(Debug)]
 pub struct Arrival(Place);
 

@@ -88,7 +88,6 @@ impl Desk<'_> {
 const WIRE: usize = 16 * 1024;
 
 /// Buffers that every connection of a thread uses in turn.
-#[derive(Default)]
 pub(crate) struct Tools {
     /// What is to be sent.
     pub(crate) wire: Vec<u8>,
@@ -107,7 +106,10 @@ impl Tools {
         Self {
             wire: Vec::with_capacity(WIRE),
             pcm: Vec::with_capacity(WIRE / size_of::<i16>()),
-            ..Self::default()
+            batch: Batch::default(),
+            outbox: Outbox::default(),
+            wakes: Vec::new(),
+            again: Vec::new(),
         }
     }
 }

@@ -19,7 +19,7 @@ const HEARING: Duration = Duration::from_millis(5);
 
 /// How long they gather when there is hardly anything but slots. Nobody is woken for these, so there is less to
 /// save; and what a tick has gathered leaves in one go, which makes its last frames late. With one of 5 ms, the
-/// frames of 1000 calls that played were nearly twice as late.
+/// frames that 1000 calls were played were a fifth later.
 const SPEAKING: Duration = Duration::from_millis(2);
 
 /// Whether so much happens on a media thread that its turns should gather it.
