@@ -119,17 +119,14 @@ impl MediaThread {
 
     fn wait(&mut self) -> io::Result<()> {
         let now = clock::now();
-        let Some(tick) = self.rush.tick(now) else {
+        let Some(until) = self.rush.gathers_until(now) else {
             let next = self.wheel.next().map(|next| next - now);
             let again = (!self.tools.again.is_empty()).then_some(AGAIN);
             let stop = self.stop_at.map(|latest| latest - now);
             let timeout = next.into_iter().chain(again).chain(stop).min();
             return self.kernel.wait(timeout, Pace::AtOnce);
         };
-        let tick = tick.as_nanos() as u64;
-        let rest = tick - now.as_nanos() % tick;
-        self.kernel
-            .wait(Some(Duration::from_nanos(rest)), Pace::Batched)
+        self.kernel.wait(Some(until - now), Pace::Batched)
     }
 
     fn hear_all(&mut self) {
