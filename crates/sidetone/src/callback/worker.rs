@@ -69,7 +69,6 @@ struct CallbackCall {
 
 struct State {
     info: CallInfo,
-    batch: Batch,
     reply: Reply,
     on_input: Option<Box<OnInput>>,
     is_over: bool,
@@ -157,7 +156,6 @@ impl Arrivals for ToWorkers {
         };
         let state = State {
             info,
-            batch: Batch::default(),
             reply,
             on_input: None,
             is_over: false,
@@ -240,11 +238,13 @@ fn spawn(workers: &Arc<Workers>, index: usize) -> std::io::Result<JoinHandle<()>
 impl Workers {
     fn run(&self, index: usize) {
         let ready = &self.ready[index];
+        // One for all its calls: between two inputs there is nothing to keep.
+        let mut batch = Batch::default();
         loop {
             // Whoever stops the worker has added the last call before.
             let is_stopping = self.stopping.load(Ordering::Acquire);
             while let Some(call) = ready.pop() {
-                call.work();
+                call.work(&mut batch);
             }
             if is_stopping {
                 return;
@@ -256,33 +256,33 @@ impl Workers {
 
 impl CallbackCall {
     /// Calls the callbacks for everything that has come.
-    fn work(self: Arc<Self>) {
+    fn work(self: Arc<Self>, batch: &mut Batch) {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
         // What comes from here on puts the call into the queue again.
-        self.link.fill(&mut state.batch, |waker| {
+        self.link.fill(batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
-        while !state.is_over && state.has_news() {
-            let worked = catch_unwind(AssertUnwindSafe(|| state.work(&self.workers)));
+        while !state.is_over && state.has_news(batch) {
+            let worked = catch_unwind(AssertUnwindSafe(|| state.work(batch, &self.workers)));
             if let Err(panic) = worked {
                 state.fail(&self.workers, &*panic);
             }
         }
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
-            self.link.fill(&mut state.batch, |waker| *waker = None);
+            self.link.fill(batch, |waker| *waker = None);
         }
     }
 }
 
 impl State {
     /// A call that has just begun is news, whether or not it says anything.
-    fn has_news(&self) -> bool {
-        self.on_input.is_none() || !self.batch.is_empty()
+    fn has_news(&self, batch: &Batch) -> bool {
+        self.on_input.is_none() || !batch.is_empty()
     }
 
-    fn work(&mut self, workers: &Workers) {
+    fn work(&mut self, batch: &mut Batch, workers: &Workers) {
         let on_input = match &mut self.on_input {
             Some(on_input) => on_input,
             begun => {
@@ -291,7 +291,7 @@ impl State {
                 on_input
             }
         };
-        while let Some((entry, samples)) = self.batch.take() {
+        while let Some((entry, samples)) = batch.take() {
             let input = match entry {
                 Entry::Audio(audio) => {
                     self.reply.rate = audio.rate;
