@@ -20,8 +20,8 @@ const HEARING: u64 = 3;
 
 /// How many when there is hardly anything but slots. Nobody is woken for these, so there is less to save; and what
 /// a turn has gathered leaves in one go, which makes its last frames late. With four turns, the frames that 1000
-/// calls were played were a fifth later than with ten; 16 cost no more than these, 20 a fifth.
-const SPEAKING: u64 = 16;
+/// calls were played were a fifth later.
+const SPEAKING: u64 = 10;
 
 /// Whether so much happens on a media thread that its turns should gather it.
 ///
