@@ -128,7 +128,7 @@ def scenarios():
             "held, 4000 calls",
             "echo",
             ("--calls", 4000, "--mode", "echo"),
-            (OURS,),
+            (FLOOR, OURS),
             shared=False,
             seconds=60,
             often=WHEN_NAMED,
