@@ -27,8 +27,8 @@ const SPEAKING: u64 = 10;
 ///
 /// A turn costs a wake-up and a system call or two, and one more wake-up for whoever has news. With few calls
 /// nobody else would share that cost, so they are answered at once. It is events that are counted, not
-/// connections: a thousand silent ones that wait for their UUID need no tick, and a rush of set-ups and hang-ups
-/// does, however short the calls are.
+/// connections: a thousand silent ones that wait for their UUID leave nothing to gather, and a rush of set-ups
+/// and hang-ups does, however short the calls are.
 ///
 /// Turns that gather begin on an absolute grid, which repeats every 20 ms: a call's slots are all as late against
 /// their deadlines.
