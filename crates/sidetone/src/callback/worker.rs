@@ -238,7 +238,7 @@ fn spawn(workers: &Arc<Workers>, index: usize) -> std::io::Result<JoinHandle<()>
 impl Workers {
     fn run(&self, index: usize) {
         let ready = &self.ready[index];
-        // One for all its calls: between two inputs there is nothing to keep.
+        // One for all its calls, for each reads it to its end.
         let mut batch = Batch::default();
         loop {
             // Whoever stops the worker has added the last call before.

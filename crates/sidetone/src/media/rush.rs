@@ -14,8 +14,8 @@ const FEW: u32 = MANY * 3 / 4;
 
 /// How many turns there are in 20 ms when much is heard, for which handlers have to be woken. With more of them a
 /// turn gathers less, and its beginning, on a processor whose caches are cold, is a large part of what it costs:
-/// over io_uring four cost a tenth more at 100 calls and at 1000, five a quarter. With two, calls would be answered
-/// 8 ms later.
+/// over io_uring four cost a tenth more at 100 calls and at 1000. Two would save another fifth at 100 and nothing at
+/// 1000, and answer calls some 8 ms later.
 const HEARING: u64 = 3;
 
 /// How many when there is hardly anything but slots. Nobody is woken for these, so there is less to save; and what
