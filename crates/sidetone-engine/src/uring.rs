@@ -345,9 +345,7 @@ impl Uring {
                 Some(Report::Bell)
             }
             Tag::Listener => {
-                if !more {
-                    self.watch_listener();
-                }
+                self.watch_listener();
                 (result > 0 && self.listener.is_some()).then_some(Report::Incoming)
             }
             Tag::Receive(index) => self.understand_receive(index, result, completion.flags()),
@@ -417,9 +415,11 @@ impl Uring {
         self.poll(self.bell.as_fd().as_raw_fd(), Tag::Bell, true);
     }
 
+    /// Once, and again before the next wait: armed for good, a poll would report what is new in the queue, and nobody
+    /// would come back for connections that were left there.
     fn watch_listener(&mut self) {
         if let Some(listener) = self.listener {
-            self.poll(listener, Tag::Listener, true);
+            self.poll(listener, Tag::Listener, false);
         }
     }
 

@@ -241,6 +241,19 @@ fn successor(listener: &TcpListener, settings: Builder) -> support::Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_are_accepted_in_one_go_are_all_accepted() {
+    const CALLERS: usize = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let waiting = [(); CALLERS].map(|()| TcpStream::connect(address).unwrap());
+    // None comes after those that wait already.
+    let server = successor(&listener, Server::builder());
+    until(|| server.handle.stats().connections == CALLERS).await;
+    drop(waiting);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
     const CALLS: u64 = 100;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
