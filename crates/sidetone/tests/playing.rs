@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sidetone::{Call, Clip, Event, PlayError, Rate, Server};
 use sidetone_caller::{CallRecord, Codec, Run, Voice, exact_runs, ramp};
-use support::{call, id, millis, serve, sound};
+use support::{call, calls, id, millis, serve, sound};
 
 /// The one stretch in which it was heard.
 #[track_caller]
@@ -215,6 +215,22 @@ async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end() {
         .unwrap();
     let length = Rate::Slin.duration((end - begin) as u64);
     assert!(length > millis(900) && length < millis(1_010), "{length:?}");
+}
+
+/// It leaves when the UUID has come, and what comes so early is lost in Dial.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_frame_is_silence_however_quick_the_handler_is() {
+    let server = serve(Server::builder(), |call: Call| async move {
+        let mut player = call.player(8_000).unwrap();
+        player.try_play(&ramp(1, 0, 800)).unwrap();
+    })
+    .await;
+    let callers = (0..200).map(|n| server.caller().start_after(millis(5 * n)));
+    for record in calls(callers.collect()).await {
+        assert_eq!(record.heard_samples()[..160], [0; 160]);
+        assert_eq!(sound(&record), ramp(1, 0, 800));
+    }
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     machine: CallMachine,
     inbound: InboundCodec,
     link: Option<SharedLink>,
+    /// It is a call that nobody has been told of.
+    is_unannounced: bool,
     turned_away: Option<Uuid>,
     /// What could not be handed over because the handler was just taking the rest.
     pending: Batch,
@@ -129,6 +131,7 @@ impl Connection {
             machine: CallMachine::new(now, shared.config.call.clone()),
             inbound: InboundCodec::new(shared.config.codec),
             link: None,
+            is_unannounced: false,
             turned_away: None,
             pending: Batch::default(),
             generation: 0,
@@ -241,6 +244,7 @@ impl Connection {
 
     /// Says what came of it all. Returns whether the connection lives on.
     pub(crate) fn conclude(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
+        self.announce(desk);
         self.deliver(desk);
         self.wake_waiters(desk);
         let open = self.settle(now);
@@ -338,10 +342,21 @@ impl Connection {
             desk.handle.clone(),
             desk.key,
         ));
-        self.link = Some(Arc::clone(&link));
-        // In this order: a call that counts as answered has been announced.
-        shared.arrivals.arrived(link);
-        shared.answered.fetch_add(1, Ordering::AcqRel);
+        self.link = Some(link);
+        self.is_unannounced = true;
+    }
+
+    /// Tells of a new call, whose first slot has been prepared. Before that, a handler that is quick would get audio into
+    /// a slot that leaves with the UUID's arrival, which Dial drops: its bridge is not ready yet.
+    fn announce(&mut self, desk: &Desk<'_>) {
+        if let Some(link) = &self.link
+            && self.is_unannounced
+        {
+            self.is_unannounced = false;
+            // In this order: a call that counts as answered has been announced.
+            desk.shared.arrivals.arrived(Arc::clone(link));
+            desk.shared.answered.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Does what the handler asked since the last look.
