@@ -195,9 +195,11 @@ impl Request {
 async fn serve(rules: Arc<impl Rules>, stream: TcpStream, mut trouble: watch::Receiver<Trouble>) {
     let mut until_down = trouble.clone();
     tokio::select! {
+        // First, or a client that is quick would be served up to the first moment in which nothing is to be read.
+        biased;
+        _ = until_down.wait_for(|it| *it == Trouble::Down) => {}
         // A client that breaks the connection, or never begins one, is no concern of the service.
         _ = converse(rules, stream, &mut trouble) => {}
-        _ = until_down.wait_for(|it| *it == Trouble::Down) => {}
     }
 }
 

@@ -119,8 +119,9 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
         ensure!(told.away && told.back, "{:?}: {told:?}", report.id);
         ensure!(
             !told.lost.is_empty(),
-            "{:?}: nothing is said to be lost",
-            report.id
+            "{:?}: nothing is said to be lost: {:?}",
+            report.id,
+            report.told()
         );
         let judged = report.judge(&told, utterances(TALK))?;
         right += judged.right;
@@ -128,8 +129,9 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
         let resumed = report.words()?.last().map(|it| it.1).unwrap_or_default();
         ensure!(
             resumed > DIES + AWAY,
-            "{:?}: nothing came after the recogniser was back",
-            report.id
+            "{:?}: nothing came after the recogniser was back: {:?}",
+            report.id,
+            report.told()
         );
     }
     eprintln!(
