@@ -217,7 +217,7 @@ async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end() {
     assert!(length > millis(900) && length < millis(1_010), "{length:?}");
 }
 
-/// It leaves when the UUID has come, and what comes so early is lost in Dial.
+/// It leaves when the UUID has come, and what comes so early is mostly lost in Dial.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_frame_is_silence_however_quick_the_handler_is() {
     let server = serve(Server::builder(), |call: Call| async move {

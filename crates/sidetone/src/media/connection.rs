@@ -347,7 +347,7 @@ impl Connection {
     }
 
     /// Tells of a new call, whose first slot has been prepared. Before that, a handler that is quick would get audio into
-    /// a slot that leaves with the UUID's arrival, which Dial drops: its bridge is not ready yet.
+    /// a slot that leaves with the UUID's arrival, which Dial mostly drops: its bridge is not ready yet.
     fn announce(&mut self, desk: &Desk<'_>) {
         if let Some(link) = &self.link
             && self.is_unannounced
