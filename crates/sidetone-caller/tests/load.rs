@@ -63,8 +63,15 @@ fn run(load: &Load) -> Report {
 #[test]
 fn an_echo_gives_every_frame_back() {
     let address = echo(|_, message| message.to_vec());
-    for phases in [Phases::Spread, Phases::Together, Phases::Asterisk] {
-        let report = run(&load(address, 8, Mode::Echo).phases(phases));
+    for (phases, jitter, busy) in [
+        (Phases::Spread, 0, false),
+        (Phases::Together, 0, true),
+        (Phases::Spread, 2_750, false),
+    ] {
+        let load = load(address, 8, Mode::Echo)
+            .phases(phases)
+            .jitter(Duration::from_micros(jitter));
+        let report = run(&if busy { load.busy_poll() } else { load });
         let frames = report.frames;
         assert!(frames.sent >= 8 * 20, "{frames:?}");
         assert_eq!(frames.returned, frames.sent);
@@ -89,9 +96,15 @@ fn many_calls_share_a_grid_and_the_report_says_so() {
         let frames = report.frames;
         assert!(frames.sent >= 200 * 20, "{frames:?}");
         assert_eq!((frames.returned, frames.lost), (frames.sent, 0));
-        assert_eq!(report.grid_us, Some(500.0));
+        assert_eq!(
+            (report.grid_us, report.resolution_us),
+            (Some(500.0), Some(500.0))
+        );
     }
-    assert_eq!(run(&load(address, 8, Mode::Echo)).grid_us, None);
+    let report = run(&load(address, 200, Mode::Echo).busy_poll());
+    assert_eq!((report.grid_us, report.resolution_us), (Some(500.0), None));
+    let report = run(&load(address, 8, Mode::Echo));
+    assert_eq!((report.grid_us, report.resolution_us), (None, None));
 }
 
 #[test]

@@ -36,6 +36,12 @@ pub(crate) struct Options {
     /// How the calls' 20 ms grids lie to each other
     #[arg(long, value_enum, default_value_t = PhasesName::Spread)]
     phases: PhasesName,
+    /// Each frame leaves up to so many milliseconds before or after its place, at random; an Asterisk's: 2.75
+    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    jitter: f64,
+    /// Look for frames without a pause: exact round trips with any number of calls. Takes a whole processor
+    #[arg(long)]
+    busy_poll: bool,
     /// With --mode setup: so many calls a second, instead of as many as the server takes
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -66,8 +72,6 @@ enum PhasesName {
     Spread,
     /// All calls send at the same time
     Together,
-    /// Evenly, with a real Asterisk's jitter: 14.5 to 25.5 ms between frames
-    Asterisk,
 }
 
 impl From<ModeName> for Mode {
@@ -87,7 +91,6 @@ impl From<PhasesName> for Phases {
         match name {
             PhasesName::Spread => Self::Spread,
             PhasesName::Together => Self::Together,
-            PhasesName::Asterisk => Self::Asterisk,
         }
     }
 }
@@ -124,7 +127,11 @@ impl Options {
         let mut load = Load::new(resolve(&self.address)?, self.calls, self.mode.into())
             .measure_for(seconds("--seconds", self.seconds)?)
             .warm_up_for(seconds("--warm-up", self.warm_up)?)
-            .phases(self.phases.into());
+            .phases(self.phases.into())
+            .jitter(self.jitter()?);
+        if self.busy_poll {
+            load = load.busy_poll();
+        }
         if let Some(pid) = self.pid {
             load = load.watch_process(pid);
         }
@@ -132,6 +139,17 @@ impl Options {
             load = load.calls_per_second(rate);
         }
         Ok(load)
+    }
+
+    fn jitter(&self) -> Result<Duration, Failure> {
+        match self.jitter {
+            jitter if (0.0..=10.0).contains(&jitter) => {
+                Ok(Duration::from_secs_f64(jitter / 1000.0))
+            }
+            other => Err(Failure::new(format_args!(
+                "--jitter {other} is out of range: give 0 to 10 milliseconds"
+            ))),
+        }
     }
 }
 
@@ -199,6 +217,9 @@ fn table(report: &Report) -> String {
         ),
     );
     table.times("round trip", report.round_trip_us);
+    if let Some(mean) = report.slowest_call_us {
+        table.row("", format_args!("mean {mean:.0} µs in the slowest call"));
+    }
     if let Some(pace) = &report.pace {
         table.times("lateness", Some(pace.lateness_us));
         table.row(
@@ -249,8 +270,10 @@ fn table(report: &Report) -> String {
             report.load_cpu_percent, report.engine
         ),
     );
-    if let Some(grid) = report.grid_us {
-        let text = format_args!("times are exact to {grid:.0} µs, on which grid frames leave");
+    if let Some(resolution) = report.resolution_us {
+        let text = format_args!(
+            "times are exact to {resolution:.0} µs; with --busy-poll and a processor of its own, to the µs"
+        );
         table.row("", text);
     }
     table.times("sent late", report.send_lateness_us);

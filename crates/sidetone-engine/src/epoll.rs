@@ -16,7 +16,7 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use crate::{Arrival, Bell, Engine, Kernel, Key, Pace, Place, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Kernel, Key, Place, Report, SEND_FLAGS, Sent};
 
 /// How many descriptors one wait reports at most; the others follow in the next turn.
 const EVENTS: usize = 1024;
@@ -118,19 +118,19 @@ impl Kernel for Epoll {
         let _ = epoll::modify(&self.epoll, stream, data(key), HEARING | room);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()> {
         self.events.clear();
         self.reported = 0;
         self.again.append(&mut self.unread);
-        let mut timeout = timeout.map(timespec);
-        if let (Pace::Batched, Some(time)) = (pace, &mut timeout) {
+        if !gather.is_zero() {
             // A signal that cuts it short makes this a turn with less in it.
-            let _ = rustix::thread::nanosleep(time);
-            *time = timespec(Duration::ZERO);
+            let _ = rustix::thread::nanosleep(&timespec(gather));
         }
-        if !self.again.is_empty() {
-            timeout = Some(timespec(Duration::ZERO));
-        }
+        let rest = timeout.map(|timeout| timeout.saturating_sub(gather));
+        let timeout = match self.again.is_empty() {
+            true => rest.map(timespec),
+            false => Some(timespec(Duration::ZERO)),
+        };
         let room = rustix::buffer::spare_capacity(&mut self.events);
         match epoll::wait(&self.epoll, room, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

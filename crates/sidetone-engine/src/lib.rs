@@ -58,23 +58,15 @@ pub trait Kernel {
     /// Reports, from now on or no longer, when the socket takes more.
     fn wait_for_room(&mut self, key: Key, stream: &TcpStream, wanted: bool);
 
-    /// Waits until something happens, at most until `timeout`.
-    fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()>;
+    /// Waits for `gather` in any case, so that all that happens meanwhile is dealt with together; and then until
+    /// something has happened, or `timeout` has passed in all.
+    fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()>;
 
     /// The next thing that happened.
     fn next(&mut self) -> Option<Report>;
 
     /// The bytes that came; none at the end of the stream.
     fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno>;
-}
-
-/// How to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Return as soon as anything happens.
-    AtOnce,
-    /// Let everything that happens before the time is up be one turn.
-    Batched,
 }
 
 /// What happened.

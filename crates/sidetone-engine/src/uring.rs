@@ -24,7 +24,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use slotmap::SecondaryMap;
 
-use crate::{Arrival, Bell, Engine, Kernel, Key, Pace, Place, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Bell, Engine, Kernel, Key, Place, Report, SEND_FLAGS, Sent};
 use buffers::{ReceiveBuffers, SendBuffers};
 
 /// Requests that can wait to be submitted; a full queue is submitted early.
@@ -189,7 +189,7 @@ impl Uring {
                 }
             }
             let now = Instant::now();
-            if now >= give_up || self.wait(Some(give_up - now), Pace::AtOnce).is_err() {
+            if now >= give_up || self.wait(Some(give_up - now), Duration::ZERO).is_err() {
                 return false;
             }
         }
@@ -278,7 +278,7 @@ impl Kernel for Uring {
         }
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, pace: Pace) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()> {
         self.give_back_lent();
         if !self.unarmed.is_empty() {
             self.received.give_more();
@@ -286,26 +286,16 @@ impl Kernel for Uring {
         while let Some(index) = self.unarmed.pop() {
             self.arm(index);
         }
-        let pending = !self.ring.completion().is_empty();
-        let wanted = match pace {
-            _ if pending => 0,
-            Pace::AtOnce => 1,
+        if !gather.is_zero() {
             // More than can come: it returns when the time is up.
-            Pace::Batched => COMPLETIONS as usize,
-        };
-        let result = match timeout {
-            None => self.ring.submit_and_wait(wanted.min(1)),
-            Some(timeout) => {
-                let time = types::Timespec::from(timeout);
-                let arguments = types::SubmitArgs::new().timespec(&time);
-                self.ring.submitter().submit_with_args(wanted, &arguments)
-            }
-        };
-        match result {
-            Ok(_) => Ok(()),
-            Err(error) if is_no_failure(&error) => Ok(()),
-            Err(error) => Err(error),
+            self.submit_and_wait(COMPLETIONS as usize, Some(gather))?;
         }
+        let has_happened = !self.ring.completion().is_empty();
+        if has_happened && !gather.is_zero() {
+            return Ok(());
+        }
+        let rest = timeout.map(|timeout| timeout.saturating_sub(gather));
+        self.submit_and_wait(usize::from(!has_happened), rest)
     }
 
     fn next(&mut self) -> Option<Report> {
@@ -411,6 +401,23 @@ impl Uring {
 
 /// Requests.
 impl Uring {
+    /// Submits what is in the queue, and waits for so many completions, at most until `timeout`.
+    fn submit_and_wait(&mut self, wanted: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let result = match timeout {
+            None => self.ring.submit_and_wait(wanted),
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                self.ring.submitter().submit_with_args(wanted, &arguments)
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if is_no_failure(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn watch_bell(&mut self) {
         self.poll(self.bell.as_fd().as_raw_fd(), Tag::Bell, true);
     }
@@ -554,7 +561,7 @@ impl Uring {
         unsafe { self.push(&all.user_data(Tag::Nothing.pack())) };
         let give_up = Instant::now() + LAST_WAIT;
         while self.outstanding > 0 && Instant::now() < give_up {
-            if self.wait(Some(LAST_WAIT), Pace::AtOnce).is_err() {
+            if self.wait(Some(LAST_WAIT), Duration::ZERO).is_err() {
                 break;
             }
             while self.completion().is_some() {}
@@ -610,7 +617,7 @@ mod tests {
 
     /// Submits what is queued and hears nothing.
     fn submit(ring: &mut Uring) {
-        ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        ring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         assert!(ring.next().is_none());
     }
 
@@ -631,7 +638,7 @@ mod tests {
         assert_eq!(ring.seat_of[third.key], seat);
         // And what the seat's new owner gets is its own.
         (&third.peer).write_all(b"third").unwrap();
-        ring.wait(None, Pace::AtOnce).unwrap();
+        ring.wait(None, Duration::ZERO).unwrap();
         let Some(Report::Readable(key, arrival)) = ring.next() else {
             panic!("nothing came");
         };
@@ -651,7 +658,7 @@ mod tests {
             for line in &lines[1..] {
                 assert_eq!(ring.send(line.key, &line.stream, b"frame"), Sent::Later);
             }
-            ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+            ring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
             while ring.next().is_some() {}
             assert_eq!(ring.sending.count(), 2);
             for line in lines {
@@ -676,17 +683,17 @@ mod tests {
             while matches!((&line.peer).write(&[7; 64 << 10]), Ok(count) if count > 0) {}
         }
         // The kernel uses them up in one turn, while none is given back.
-        let turn = Some(Duration::from_millis(100));
-        ring.wait(turn, Pace::Batched).unwrap();
+        let turn = Duration::from_millis(100);
+        ring.wait(Some(turn), turn).unwrap();
         assert!(ring.ring.completion().len() > usize::from(buffers::FIRST));
         while ring.next().is_some() {}
         assert!(!ring.unarmed.is_empty());
         assert!(ring.seats.iter().any(|seat| !seat.receiving));
-        ring.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        ring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         assert!(ring.unarmed.is_empty());
         assert!(ring.seats.iter().all(|seat| seat.receiving));
         // And there are more buffers than before.
-        ring.wait(turn, Pace::Batched).unwrap();
+        ring.wait(Some(turn), turn).unwrap();
         assert!(ring.ring.completion().len() > usize::from(2 * buffers::FIRST));
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use sidetone_engine::{Bell, Epoll, Kernel, Key, Pace, Report, Sent, Uring};
+use sidetone_engine::{Bell, Epoll, Kernel, Key, Report, Sent, Uring};
 use slotmap::SlotMap;
 
 /// Longer than anything here takes; whoever waits so long waits for ever.
@@ -64,7 +64,7 @@ fn next(engine: &mut dyn Kernel) -> Report {
             return report;
         }
         assert!(Instant::now() < give_up, "nothing happened");
-        engine.wait(Some(FOREVER), Pace::AtOnce).unwrap();
+        engine.wait(Some(FOREVER), Duration::ZERO).unwrap();
     }
 }
 
@@ -257,7 +257,7 @@ fn a_full_socket_is_reported_and_not_waited_for() {
         // And nothing of it lies in wait to be sent behind its owner's back.
         engine.wait_for_room(line.key, &line.stream, true);
         engine
-            .wait(Some(Duration::from_millis(10)), Pace::AtOnce)
+            .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
         assert!(engine.next().is_none());
         let mut peer = line.peer.try_clone().unwrap();
@@ -293,7 +293,7 @@ fn a_broken_connection_fails_its_sends() {
             }
             match engine.next() {
                 Some(Report::Broken(_, error)) => break error,
-                _ => engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap(),
+                _ => engine.wait(Some(Duration::ZERO), Duration::ZERO).unwrap(),
             }
         };
         assert!(matches!(error, Errno::PIPE | Errno::CONNRESET), "{error}");
@@ -306,7 +306,7 @@ fn a_dismissed_connection_is_closed_and_reports_nothing() {
     over_each(|engine, _| {
         let mut line = watched(engine);
         // The receive is armed, the peer silent.
-        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        engine.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         engine.dismiss(line.key, line.stream);
         assert_eq!(line.peer.read(&mut [0; 8]).unwrap(), 0);
         // More from the other side finds nobody, where a socket that is kept open would take it.
@@ -314,7 +314,7 @@ fn a_dismissed_connection_is_closed_and_reports_nothing() {
         while line.peer.write(b"late").is_ok() {
             assert!(Instant::now() < give_up, "it is still open");
             engine
-                .wait(Some(Duration::from_millis(1)), Pace::AtOnce)
+                .wait(Some(Duration::from_millis(1)), Duration::ZERO)
                 .unwrap();
             assert!(engine.next().is_none());
         }
@@ -325,7 +325,7 @@ fn a_dismissed_connection_is_closed_and_reports_nothing() {
 fn what_was_taken_over_before_a_dismissal_is_sent() {
     over_each(|engine, _| {
         let mut line = watched(engine);
-        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        engine.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         let sent = engine.send(line.key, &line.stream, b"bye");
         assert!(matches!(sent, Sent::Now(3) | Sent::Later));
         engine.dismiss(line.key, line.stream);
@@ -344,7 +344,7 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
             engine.watch(line.key, &line.stream).unwrap();
             line.peer.set_nonblocking(true).unwrap();
         }
-        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        engine.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         // As much as each socket takes: more than an engine has buffers for.
         let flood = pattern(256 << 10);
         let mut total = 0;
@@ -379,7 +379,7 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
             assert!(sent == heard);
         }
         // An engine may say once too often that there is something to read.
-        engine.wait(Some(Duration::ZERO), Pace::AtOnce).unwrap();
+        engine.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         while let Some(report) = engine.next() {
             if let Report::Readable(key, arrival) = report {
                 let line = lines.iter().find(|line| line.key == key).unwrap();
@@ -403,7 +403,7 @@ fn the_bell_ends_a_wait_and_any_number_of_rings_is_one() {
         for _ in 0..3 {
             bell.ring();
             bell.ring();
-            engine.wait(None, Pace::AtOnce).unwrap();
+            engine.wait(None, Duration::ZERO).unwrap();
             assert!(matches!(engine.next(), Some(Report::Bell)));
             assert!(engine.next().is_none());
         }
@@ -443,7 +443,7 @@ fn connections_to_accept_are_reported_until_nobody_listens() {
         engine.stop_listening(&listener);
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         engine
-            .wait(Some(Duration::from_millis(10)), Pace::AtOnce)
+            .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
         assert!(engine.next().is_none());
     });
@@ -456,7 +456,7 @@ fn a_batched_wait_lasts_until_its_time_is_up() {
         line.peer.write_all(b"early").unwrap();
         bell.ring();
         let (began, wait) = (Instant::now(), Duration::from_millis(20));
-        engine.wait(Some(wait), Pace::Batched).unwrap();
+        engine.wait(Some(wait), wait).unwrap();
         assert!(began.elapsed() >= wait);
         let (mut rung, mut heard) = (0, Vec::new());
         while let Some(report) = engine.next() {

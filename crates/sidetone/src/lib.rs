@@ -62,7 +62,7 @@ pub use handler::{Handler, IntoOutcome, Outcome};
 pub use live::LiveLine;
 pub use monitor::Monitor;
 pub use player::{Clearing, Playback, Player};
-pub use server::{Builder, Server, ServerHandle};
+pub use server::{Builder, Server, ServerHandle, Tuning};
 pub use sidetone_engine::Engine;
 pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};
 pub use stats::{CallStats, CallSummary, ServerStats};

@@ -8,7 +8,6 @@ mod connection;
 mod door;
 mod link;
 mod outbox;
-mod rush;
 mod tap;
 mod turn;
 mod wheel;
@@ -32,7 +31,7 @@ use rustix::process::setpriority_process;
 use sidetone_engine::{Bell, Engine};
 use sidetone_proto::CallConfig;
 
-use crate::{admission::Networks, event::Codec, stats::CallSummary};
+use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
 use turn::MediaThread;
 
 pub(crate) use batch::{Batch, Entry};
@@ -51,6 +50,7 @@ pub(crate) struct MediaConfig {
     pub(crate) max_calls: usize,
     pub(crate) networks: Networks,
     pub(crate) engine: Engine,
+    pub(crate) tuning: Tuning,
 }
 
 /// Where a media thread announces calls. What is called here must not wait.

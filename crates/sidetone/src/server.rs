@@ -30,7 +30,7 @@ use crate::{
 
 mod builder;
 mod relay;
-pub use builder::Builder;
+pub use builder::{Builder, Tuning};
 use relay::Relay;
 
 /// How long handlers may go on after their calls were ended by a shutdown.

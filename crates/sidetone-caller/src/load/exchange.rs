@@ -1,7 +1,7 @@
 use {
     super::LoadError,
     rustix::time::{ClockId, clock_gettime},
-    sidetone_engine::{Bell, Engine, Kernel, Key, Pace},
+    sidetone_engine::{Bell, Engine, Kernel, Key},
     std::{
         net::TcpStream,
         sync::Arc,
@@ -59,9 +59,15 @@ impl Exchange {
     }
 
     /// Waits until something happens, at most until `until`.
-    pub(super) fn wait(&mut self, until: u64, pace: Pace) -> Result<(), LoadError> {
-        let rest = Duration::from_nanos(until.saturating_sub(self.now()));
-        let waited = self.kernel.wait(Some(rest), pace);
+    pub(super) fn wait(&mut self, until: u64) -> Result<(), LoadError> {
+        self.wait_and_gather(until, 0)
+    }
+
+    /// Waits until `until`, or as soon as something has happened from `gather` on.
+    pub(super) fn wait_and_gather(&mut self, until: u64, gather: u64) -> Result<(), LoadError> {
+        let now = self.now();
+        let from_now = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+        let waited = self.kernel.wait(Some(from_now(until)), from_now(gather));
         waited.map_err(|source| LoadError::system("wait for sockets", source))
     }
 }

@@ -98,7 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use sidetone_engine::{Arrival, Engine, Pace, Report};
+    use sidetone_engine::{Arrival, Engine, Report};
     use std::{collections::VecDeque, io, net::TcpListener, time::Duration};
 
     /// Answers each send as it is told, and notes what was sent and whether room is waited for.
@@ -128,7 +128,7 @@ mod tests {
         fn wait_for_room(&mut self, _: Key, _: &TcpStream, wanted: bool) {
             self.waits_for_room = wanted;
         }
-        fn wait(&mut self, _: Option<Duration>, _: Pace) -> io::Result<()> {
+        fn wait(&mut self, _: Option<Duration>, _: Duration) -> io::Result<()> {
             Ok(())
         }
         fn next(&mut self) -> Option<Report> {

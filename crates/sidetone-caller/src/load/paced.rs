@@ -17,7 +17,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_engine::{self as engine, Key, Report as Happened},
+    sidetone_engine::{Arrival as Arrived, Key, Report as Happened},
     sidetone_proto::{Decoder, Message, Outbound, Rate},
     slotmap::SlotMap,
     std::{cmp::Reverse, collections::BinaryHeap, net::TcpStream},
@@ -77,6 +77,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         seconds,
         frames: run.tally.frames,
         round_trip_us: Percentiles::of(&run.tally.round_trips),
+        slowest_call_us: run.slowest_call(),
         pace,
         setup: None,
         server: spent.map(|spent| ServerCost::of(&spent, seconds, frames, 0, load.calls)),
@@ -84,7 +85,8 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: Percentiles::of(&run.send_lateness),
         engine: run.exchange.kernel.engine().to_string(),
-        grid_us: run.grid.map(|grid| grid as f64 / 1000.0),
+        grid_us: micros(run.grid),
+        resolution_us: micros(run.grid.filter(|_| !load.busy_poll)),
     })
 }
 
@@ -164,6 +166,7 @@ impl<'a> Run<'a> {
                 begin: 0,
                 calls: load.calls,
                 phases: load.phases,
+                jitter: load.jitter,
             },
             due: BinaryHeap::with_capacity(load.calls),
             send_lateness: histogram(),
@@ -194,7 +197,7 @@ impl<'a> Run<'a> {
             } else {
                 now + STEP
             };
-            self.turn(until, engine::Pace::AtOnce)?;
+            self.turn(until, 0)?;
         }
         Ok(())
     }
@@ -265,17 +268,22 @@ impl<'a> Run<'a> {
 
     /// A turn that ends on the grid, or without one as soon as something has come; at `until` in any case.
     fn turn_until(&mut self, until: u64) -> Result<(), LoadError> {
+        if self.load.busy_poll {
+            let now = self.exchange.now();
+            return self.turn(now, 0);
+        }
         match self.grid {
             Some(grid) => {
                 let next = (self.exchange.now() + 1).next_multiple_of(grid);
-                self.turn(until.min(next), engine::Pace::Batched)
+                let end = until.min(next);
+                self.turn(end, end)
             }
-            None => self.turn(until, engine::Pace::AtOnce),
+            None => self.turn(until, 0),
         }
     }
 
-    /// Waits and takes note of all that happened.
-    fn turn(&mut self, until: u64, pace: engine::Pace) -> Result<(), LoadError> {
+    /// Waits for something to happen, from `gather` on and at most until `until`, and takes note of all that did.
+    fn turn(&mut self, until: u64, gather: u64) -> Result<(), LoadError> {
         let now = self.exchange.now();
         if self.exchange.progress_is_due(now) {
             (self.progress)(&Progress {
@@ -285,7 +293,7 @@ impl<'a> Run<'a> {
                 frames: self.tally.frames,
             });
         }
-        self.exchange.wait(until, pace)?;
+        self.exchange.wait_and_gather(until, gather)?;
         let now = self.exchange.now();
         while let Some(happened) = self.exchange.kernel.next() {
             self.take_note(happened, now)?;
@@ -388,7 +396,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn read(&mut self, key: Key, arrival: engine::Arrival, now: u64) -> Result<(), LoadError> {
+    fn read(&mut self, key: Key, arrival: Arrived, now: u64) -> Result<(), LoadError> {
         let line = &mut self.lines[key];
         let Some(stream) = &line.stream else {
             return Ok(());
@@ -414,6 +422,15 @@ impl<'a> Run<'a> {
             self.exchange.kernel.dismiss(key, stream);
             self.ended_early += 1;
         }
+    }
+
+    /// The mean round trip of the call in which it is longest, in microseconds.
+    fn slowest_call(&self) -> Option<f64> {
+        let means = self
+            .lines
+            .values()
+            .filter_map(|line| line.echoed.mean_round_trip());
+        means.reduce(f64::max).map(|nanos| nanos / 1000.0)
     }
 
     fn judge_pace(&mut self) -> Option<Pace> {
@@ -454,6 +471,10 @@ impl Line {
             }
         }
     }
+}
+
+fn micros(nanos: Option<u64>) -> Option<f64> {
+    nanos.map(|nanos| nanos as f64 / 1000.0)
 }
 
 /// A message of audio, as Asterisk sends it for `c(slin)`.

@@ -1,9 +1,6 @@
-use {super::grid::STEP, crate::noise::noise};
+use {super::grid::STEP, crate::noise::noise, std::time::Duration};
 
-/// Asterisk's frames leave up to so much before or after their place, measured on 22.10: 14.5 to 25.5 ms apart.
-const JITTER: u64 = 2_750_000;
-
-/// How the grids of the calls lie to each other.
+/// How the frames of the calls lie to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phases {
@@ -12,8 +9,6 @@ pub enum Phases {
     Spread,
     /// All calls send at the same time, every 20 ms.
     Together,
-    /// Spread evenly, with the jitter of a real Asterisk: 14.5 to 25.5 ms between frames.
-    Asterisk,
 }
 
 /// When each call sends each frame.
@@ -22,18 +17,21 @@ pub(super) struct Schedule {
     pub(super) begin: u64,
     pub(super) calls: usize,
     pub(super) phases: Phases,
+    /// How far a frame may be from its place, either way.
+    pub(super) jitter: Duration,
 }
 
 impl Schedule {
     pub(super) fn due(&self, call: usize, frame: u32) -> u64 {
         let phase = match self.phases {
             Phases::Together => 0,
-            Phases::Spread | Phases::Asterisk => STEP * call as u64 / self.calls as u64,
+            Phases::Spread => STEP * call as u64 / self.calls as u64,
         };
         let place = self.begin + phase + u64::from(frame) * STEP;
-        match self.phases {
-            Phases::Spread | Phases::Together => place,
-            Phases::Asterisk => place + noise(call as u64, frame.into()) % (2 * JITTER),
+        match 2 * self.jitter.as_nanos() as u64 {
+            0 => place,
+            // Late by up to twice as much is early and late by as much, and no frame leaves before the beginning.
+            spread => place + noise(call as u64, frame.into()) % spread,
         }
     }
 }
@@ -42,17 +40,18 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn schedule(phases: Phases) -> Schedule {
+    fn schedule(phases: Phases, jitter: Duration) -> Schedule {
         Schedule {
             begin: 1000,
             calls: 10,
             phases,
+            jitter,
         }
     }
 
     #[test]
     fn spread_calls_divide_the_slot_among_them() {
-        let schedule = schedule(Phases::Spread);
+        let schedule = schedule(Phases::Spread, Duration::ZERO);
         for call in 0..10 {
             assert_eq!(schedule.due(call, 0), 1000 + call as u64 * 2_000_000);
             assert_eq!(schedule.due(call, 7) - schedule.due(call, 6), STEP);
@@ -61,13 +60,14 @@ mod tests {
 
     #[test]
     fn calls_together_share_one_grid() {
-        let schedule = schedule(Phases::Together);
+        let schedule = schedule(Phases::Together, Duration::ZERO);
         assert!((0..10).all(|call| schedule.due(call, 3) == 1000 + 3 * STEP));
     }
 
     #[test]
-    fn jitter_is_asterisks_and_does_not_add_up() {
-        let schedule = schedule(Phases::Asterisk);
+    fn jitter_is_uniform_and_does_not_add_up() {
+        let jitter = Duration::from_micros(2_750);
+        let schedule = schedule(Phases::Spread, jitter);
         let gaps: Vec<u64> = (0..5000)
             .map(|frame| schedule.due(4, frame + 1) - schedule.due(4, frame))
             .collect();

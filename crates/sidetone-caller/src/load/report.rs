@@ -36,6 +36,10 @@ pub struct Report {
     /// Microseconds from sending a frame until it was back, in [`Mode::Echo`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<Percentiles>,
+    /// The mean round trip of the call in which it is longest, in microseconds: a call that has not found its place
+    /// shows here, however many have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_call_us: Option<f64>,
     /// In [`Mode::Echo`] and [`Mode::Playout`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pace: Option<Pace>,
@@ -56,9 +60,12 @@ pub struct Report {
     pub send_lateness_us: Option<Percentiles>,
     /// How the load talked to the kernel: `io_uring` or `epoll`.
     pub engine: String,
-    /// The grid, in microseconds, on which frames left and were looked for, with many calls. Times are exact to that.
+    /// The grid, in microseconds, on which frames left, with many calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid_us: Option<f64>,
+    /// What round trips and lateness are exact to, in microseconds, where what came was looked for on the grid only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolution_us: Option<f64>,
 }
 
 /// Counts of frames. Those of time (sent, returned, lost, late, silence) are of the measured time; what must

@@ -16,7 +16,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_engine::{Arrival, Kernel, Key, Pace, Report as Happened},
+    sidetone_engine::{Arrival, Kernel, Key, Report as Happened},
     sidetone_proto::{Decoder, Message},
     slotmap::SlotMap,
     std::{collections::VecDeque, net::TcpStream},
@@ -52,6 +52,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         seconds,
         frames: run.tally.frames,
         round_trip_us: Percentiles::of(&run.tally.round_trips),
+        slowest_call_us: None,
         pace: None,
         setup: Some(SetUp {
             placed: run.placed,
@@ -66,6 +67,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         send_lateness_us: None,
         engine: run.exchange.kernel.engine().to_string(),
         grid_us: None,
+        resolution_us: None,
     })
 }
 
@@ -145,7 +147,7 @@ impl<'a> Run<'a> {
             let next = self.next_begin().unwrap_or(end);
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
             let until = next.min(deadline).min(end);
-            self.exchange.wait(until, Pace::AtOnce)?;
+            self.exchange.wait(until)?;
             while let Some(happened) = self.exchange.kernel.next() {
                 self.take_note(happened)?;
             }

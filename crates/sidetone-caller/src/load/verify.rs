@@ -32,6 +32,8 @@ pub(super) struct Echoed {
     top: u32,
     /// Which of the 64 below that have come back, the highest in the lowest bit.
     seen: u64,
+    /// Of its frames of the measured time that came back: how many, and the sum of their round trips.
+    returned: (u32, u64),
 }
 
 /// What one call knows of the sound it hears.
@@ -91,6 +93,7 @@ impl Echoed {
             next: 0,
             top: 0,
             seen: 0,
+            returned: (0, 0),
         }
     }
 
@@ -161,10 +164,18 @@ impl Echoed {
         }
         tally.frames.returned += 1;
         tally.round_trips.saturating_record(now - stamp.sent);
+        let (count, sum) = self.returned;
+        self.returned = (count + 1, sum + (now - stamp.sent));
         Some(Arrival {
             place: stamp.sequence,
             at: now,
         })
+    }
+
+    /// In nanoseconds; none before a frame has come back.
+    pub(super) fn mean_round_trip(&self) -> Option<f64> {
+        let (count, sum) = self.returned;
+        (count > 0).then(|| sum as f64 / f64::from(count))
     }
 
     /// Whether this one comes back for the first time, as far as 64 frames tell.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, SendFlags};
-use sidetone_engine::{Kernel, Pace, Report};
+use sidetone_engine::{Kernel, Report};
 use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::SlotMap;
 
@@ -16,7 +16,6 @@ use super::{
     Key, MediaHandle, MediaShared, Order, clock,
     connection::{Connection, Desk, Tools},
     door,
-    rush::Rush,
     wheel::Wheel,
 };
 
@@ -42,7 +41,8 @@ pub(super) struct MediaThread {
     reserve: Option<OwnedFd>,
     connections: SlotMap<Key, Box<Connection>>,
     wheel: Wheel<Key>,
-    rush: Rush,
+    /// When the turn began that was last.
+    begun: Time,
     tools: Tools,
     /// The emptied other half of the list of connections to look at again.
     again: Vec<Key>,
@@ -74,7 +74,7 @@ impl MediaThread {
             listener,
             connections: SlotMap::with_key(),
             wheel: Wheel::new(now),
-            rush: Rush::new(now),
+            begun: now,
             tools: Tools::new(),
             again: Vec::new(),
             due: Vec::new(),
@@ -117,24 +117,23 @@ impl MediaThread {
             .is_some_and(|latest| self.connections.is_empty() || clock::now() >= latest)
     }
 
+    /// Turns begin some time apart, so that what happens meanwhile shares what a turn costs. A thread that is busy for
+    /// longer than that doesn't wait at all: what came while it worked is one turn's anyway.
     fn wait(&mut self) -> io::Result<()> {
         let now = clock::now();
-        let Some(until) = self.rush.gathers_until(now) else {
-            let next = self.wheel.next().map(|next| next - now);
-            let again = (!self.tools.again.is_empty()).then_some(AGAIN);
-            let stop = self.stop_at.map(|latest| latest - now);
-            let timeout = next.into_iter().chain(again).chain(stop).min();
-            return self.kernel.wait(timeout, Pace::AtOnce);
-        };
-        self.kernel.wait(Some(until - now), Pace::Batched)
+        let next = self.wheel.next().map(|next| next - now);
+        let again = (!self.tools.again.is_empty()).then_some(AGAIN);
+        let stop = self.stop_at.map(|latest| latest - now);
+        let timeout = next.into_iter().chain(again).chain(stop).min();
+        let gather = self.begun + self.shared.config.tuning.coalescing() - now;
+        self.kernel.wait(timeout, gather)?;
+        self.begun = clock::now();
+        Ok(())
     }
 
     fn hear_all(&mut self) {
         let now = clock::now();
         while let Some(report) = self.kernel.next() {
-            if !matches!(report, Report::Sent(_)) {
-                self.rush.note_heard();
-            }
             match report {
                 // What it was rung for is looked at in every turn.
                 Report::Bell => {}
@@ -225,13 +224,12 @@ impl MediaThread {
     fn serve_due(&mut self) {
         let now = clock::now();
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.turn(self.rush.due_by(now), &mut due);
+        self.wheel.turn(now, &mut due);
         for (key, tick) in due.drain(..) {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.tick == Some(tick)
             {
                 connection.tick = None;
-                self.rush.note_slot();
                 self.serve(key, now);
             }
         }
@@ -286,7 +284,6 @@ impl MediaThread {
 
     fn remove(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
-            self.rush.note_heard();
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
@@ -336,7 +333,6 @@ impl MediaThread {
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        self.rush.note_heard();
         let connection = Connection::new(stream, peer, now, &self.shared);
         let key = self.connections.insert(Box::new(connection));
         self.make_room();

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use sidetone_proto::Time;
 
-const TICK: Duration = Duration::from_micros(500);
+const TICK: Duration = Duration::from_micros(250);
 /// The wheel goes round once in 512 ms; what is due later is looked at once a round.
-const TICKS: u64 = 1024;
+const TICKS: u64 = 2048;
 
 /// When which call is due, for any number of calls at the cost of a push and a pop each.
 ///
-/// An entry is due at the end of its tick of 0.5 ms. Entries are never taken out: one that no longer
+/// An entry is due at the end of its tick of 0.25 ms. Entries are never taken out: one that no longer
 /// matches its call's own deadline is passed over by whoever pops it.
 ///
 /// A tick is a list through one shared store of entries, so that nothing is allocated once the store has

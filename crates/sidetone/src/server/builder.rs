@@ -24,6 +24,28 @@ use crate::{
 /// The kernel caps it at `net.core.somaxconn`, 4096 on most systems.
 const BACKLOG: i32 = 4096;
 
+/// What the media threads are to be good at, as long as they have time to spare. A thread that is short of it works
+/// without a pause, and deals with all that came meanwhile together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// Audio is on its way within a millisecond of its coming.
+    #[default]
+    Latency,
+    /// A frame costs as little as possible: what happens within 5 ms is dealt with together. An answer is heard some
+    /// 8 ms later.
+    Throughput,
+}
+
+impl Tuning {
+    /// How long after the beginning of one turn of a media thread the next one begins at the earliest.
+    pub(crate) fn coalescing(self) -> Duration {
+        match self {
+            Self::Latency => Duration::from_millis(1),
+            Self::Throughput => Duration::from_millis(5),
+        }
+    }
+}
+
 /// The settings of a server.
 ///
 /// ```no_run
@@ -58,6 +80,7 @@ impl Default for Builder {
                 max_calls: 10_000,
                 networks: Networks::loopback(),
                 engine: Engine::Auto,
+                tuning: Tuning::default(),
             },
             media_threads: 1,
             admit: None,
@@ -90,6 +113,13 @@ impl Builder {
     #[must_use]
     pub fn engine(mut self, engine: Engine) -> Self {
         self.media.engine = engine;
+        self
+    }
+
+    /// What the media threads spend processor time on; [`Tuning::Latency`] unless set.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.media.tuning = tuning;
         self
     }
 
