@@ -328,13 +328,18 @@ impl CallMachine {
         notices: &mut dyn FnMut(Notice<'_>),
     ) {
         self.check_limits(now);
+        self.align(now);
         for _ in 0..SLOTS_A_TURN {
             if !matches!(self.phase, Phase::Running | Phase::Finishing(_)) || self.began.is_none() {
                 break;
             }
+            let has_waited = self.waits_until.is_some();
             self.waits_until = self.wait_for_audio(now);
             if self.waits_until.is_some() {
                 break;
+            }
+            if has_waited && let Some(place) = self.live.take_wait(now, self.pacer.next()) {
+                self.pacer.restart(place);
             }
             match self.pacer.due(now, self.rate.slot()) {
                 Due::NotYet => break,
@@ -579,6 +584,17 @@ impl CallMachine {
             bytes / 2
         };
         rate.duration(samples as u64)
+    }
+
+    /// Moves the grid to the call's first live audio: so far, silence was all that left.
+    fn align(&mut self, now: Time) {
+        if self.phase == Phase::Running
+            && self.unsent.is_clear()
+            && self.playout.is_empty()
+            && let Some(start) = self.live.take_start()
+        {
+            self.pacer.restart(start.max(now));
+        }
     }
 
     /// Until when the next slot waits for live audio, if it is due and has none.

@@ -14,8 +14,8 @@ const MOST_OWED: i64 = 20_000_000;
 
 /// The grid of a call: when its next slot is due.
 ///
-/// It stands still but for two things: it is slewed, at most 0.1 ms a slot, and it slips when a stall was
-/// longer than 60 ms.
+/// It stands still but for three things: it is slewed, at most 0.1 ms a slot; it slips when a stall was longer than
+/// 60 ms; and the call's first live audio moves it to where that is needed.
 ///
 /// ```
 /// use {sidetone_proto::{Due, Pacer, Time}, std::time::Duration};
@@ -89,9 +89,15 @@ impl Pacer {
         self.owed = (self.owed + shift).clamp(-MOST_OWED, MOST_OWED);
     }
 
-    /// Moves the next slot by up to 0.1 ms in the direction of `shift` nanoseconds, whatever was owed before.
+    /// Moves the next slot by `shift` nanoseconds, whatever was owed before.
     pub fn steer(&mut self, shift: i64) {
-        self.owed = shift.clamp(-SLEW, SLEW);
+        self.owed = 0;
+        self.next = self.next.shifted(shift);
+    }
+
+    /// Begins the grid anew: its next slot is due at `start`.
+    pub fn restart(&mut self, start: Time) {
+        *self = Self::new(start);
     }
 
     /// When the next slot is due.

@@ -7,9 +7,9 @@ use crate::media::{SharedLink, clock};
 
 /// Audio that is made while it plays: an echo, a relay from another call, a voice that is being generated.
 ///
-/// It starts after about 10 ms, enough to cover the jitter with which it is pushed, and never holds more
-/// than 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped. Where
-/// holes are worse than delay, give it a [cushion](Self::set_cushion).
+/// It starts at once, then waits as long as the jitter with which it is pushed asks for, and never holds more than
+/// 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped. Where holes are worse
+/// than delay, give it a [cushion](Self::set_cushion).
 ///
 /// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
 pub struct LiveLine {
@@ -85,6 +85,7 @@ fn push(link: &SharedLink, rate: Rate, samples: &[i16]) {
     let _ = link.submit(link.generation(), Duration::ZERO, |outbox| {
         outbox.live(rate, now, samples)
     });
+    link.note_live();
 }
 
 impl fmt::Debug for LiveLine {

@@ -46,6 +46,8 @@ pub(crate) struct Link {
     waiters: Mutex<Vec<Waker>>,
     /// The media thread has been told to look, and has not looked yet.
     attention: AtomicBool,
+    /// The media thread has been told of the call's first live audio.
+    live_noted: AtomicBool,
     counters: Mutex<Counters>,
     lagged: AtomicU64,
     next_mark: AtomicU64,
@@ -103,6 +105,7 @@ impl Link {
             ended: OnceLock::new(),
             waiters: Mutex::default(),
             attention: AtomicBool::new(false),
+            live_noted: AtomicBool::new(false),
             counters: Mutex::default(),
             lagged: AtomicU64::new(0),
             next_mark: AtomicU64::new(0),
@@ -177,6 +180,15 @@ impl Link {
     pub(crate) fn end(&self, wanted: EndWanted) {
         self.end_wanted.fetch_max(wanted as u8, Ordering::AcqRel);
         self.call_for_attention();
+    }
+
+    /// Live audio was queued. The first of it can't wait for the call's next slot: it says when that is due.
+    pub(crate) fn note_live(&self) {
+        if !self.live_noted.load(Ordering::Relaxed)
+            && !self.live_noted.swap(true, Ordering::Relaxed)
+        {
+            self.call_for_attention();
+        }
     }
 
     /// However often it is asked for, one order is under way: no handler fills a media thread's mailbox.
