@@ -101,7 +101,7 @@ def scenarios():
         Scenario(
             "echo with jitter, 10 calls",
             "echo",
-            ("--calls", 10, "--mode", "echo", "--phases", "asterisk"),
+            ("--calls", 10, "--mode", "echo", "--jitter", 2.75),
             (FLOOR, OURS),
             warm_up=SETTLED,
         ),

@@ -66,12 +66,12 @@ const SHIFT: (i64, i64) = (500_000, 100_000);
 /// ```
 /// use {sidetone_proto::{Live, Pulled, Rate, Time}, std::time::Duration};
 ///
-/// let at = |millis| Time::ZERO + Duration::from_millis(millis);
+/// let at = |micros| Time::ZERO + Duration::from_micros(micros);
 /// let mut live = Live::default();
 /// let mut slot = Vec::new();
 /// live.push(at(0), Rate::Slin, &[1; 160]);
-/// assert_eq!(live.take_start(), Some(at(1)), "the call's next slot is due then");
-/// assert_eq!(live.pull(at(1), &mut slot), Pulled::Audio(Rate::Slin));
+/// assert_eq!(live.take_start(), Some(at(500)), "the call's next slot is due then");
+/// assert_eq!(live.pull(at(500), &mut slot), Pulled::Audio(Rate::Slin));
 /// assert_eq!(slot, [1; 160]);
 /// ```
 #[derive(Debug, Default)]

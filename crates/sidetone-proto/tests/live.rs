@@ -588,7 +588,7 @@ fn what_ends_in_half_a_slot_is_padded() {
     world.run(ms(100));
     assert_eq!(world.sound(), ramp(0, 200));
     let last = world.slots.last().map(|(at, ..)| *at);
-    assert_eq!((world.slots.len(), last), (5, Some(at(81))));
+    assert_eq!((world.slots.len(), last), (5, Some(at(80) + us(500))));
 }
 
 #[test]
