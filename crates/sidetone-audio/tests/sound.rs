@@ -6,7 +6,7 @@ use std::io::Cursor;
 use hound::{SampleFormat, WavSpec, WavWriter};
 use proptest::prelude::*;
 use sidetone_audio::g711::Law;
-use sidetone_audio::sound::{Sound, SoundError};
+use sidetone_audio::sound::{Flaw, Loaded, Sound, SoundError};
 use sidetone_audio::wav::{Channels, Writer};
 
 fn spec(channels: u16, rate: u32, bits: u16, format: SampleFormat) -> WavSpec {
@@ -130,11 +130,21 @@ fn other_chunks_around_the_sound_are_passed_over() {
 fn a_wav_file_loads_whatever_its_killed_writer_said_of_its_size() {
     let sound: Vec<i16> = (0..4000).map(|n| (n * 31) as i16).collect();
     let data: Vec<u8> = sound.iter().flat_map(|s| s.to_le_bytes()).collect();
-    for said in [0, 2, 1600, 8000, 8001, 100_000, u32::MAX - 1, u32::MAX] {
+    for said in [0, 8000, 8001, 100_000, u32::MAX - 1, u32::MAX] {
         assert!(
             samples(&riff(1, 1, 2, said, &data)) == sound,
             "{said} bytes said"
         );
+    }
+    // What can be true is: behind it may lie anything.
+    for said in [2, 1600] {
+        let loaded = Loaded::from_reader(&riff(1, 1, 2, said, &data)[..], None).unwrap();
+        assert!(
+            loaded.sound.samples == sound[..said as usize / 2],
+            "{said} bytes said"
+        );
+        let bytes = 8000 - u64::from(said);
+        assert_eq!(loaded.flaws, [Flaw::LeftOut { bytes }]);
     }
 }
 
@@ -205,7 +215,14 @@ fn an_error_names_the_file_and_says_what_to_do() {
 
     let text = error("notes.wav", Some(b"Dear diary"));
     assert!(matches!(text, SoundError::NotSound { .. }));
-    say(text, &["notes.wav is no sound file", "sox ", "out.wav"]);
+    say(
+        text,
+        &[
+            "notes.wav is no sound file",
+            "ffmpeg -i ",
+            "notes.wav -ar 8000 -ac 1 out.wav",
+        ],
+    );
 
     let empty = error("empty.wav", Some(b""));
     assert!(matches!(empty, SoundError::Empty { .. }));
@@ -215,10 +232,7 @@ fn an_error_names_the_file_and_says_what_to_do() {
 
     let gsm = error("old.wav", Some(&riff(0x31, 1, 65, 65, &[0; 65])));
     assert!(matches!(gsm, SoundError::Unsupported { .. }));
-    say(
-        gsm,
-        &["old.wav holds GSM 6.10", "-r 8000 -c 1 -b 16 out.wav"],
-    );
+    say(gsm, &["old.wav holds GSM 6.10", "-ar 8000 -ac 1 out.wav"]);
     say(
         error("c.wav", Some(&riff(1, 0, 2, 2, &[0; 2]))),
         &["format"],

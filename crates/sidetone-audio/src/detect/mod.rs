@@ -187,6 +187,68 @@ impl Detector {
     }
 }
 
+/// What headerless bytes most certainly are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// Anything, as far as can be told.
+    Unknown,
+    /// Linear samples of 16 bits, little-endian, of whatever rate.
+    Slin,
+    Ulaw,
+    Alaw,
+}
+
+/// By so much one encoding must beat the others before a file is said not to be what its name says.
+const SURE_LEAD: f64 = 1.2;
+/// So much sound, in codes or samples, is heard before.
+const SURE_AFTER: usize = 480;
+
+/// Tells what the bytes of a file are by the sound alone, for there is no rate to tell it by.
+pub(crate) fn guess(bytes: &[u8]) -> Guess {
+    let mut detector = Detector::new();
+    detector.listen(bytes);
+    let [ulaw, alaw] = [&detector.ulaw, &detector.alaw].map(Model::bits_per_code);
+    let linear = detector.linear.bits_per_byte().unwrap_or(8.0);
+    if detector.ulaw.codes() < SURE_AFTER {
+        guess_of_repeated(bytes)
+    } else if linear + SURE_LEAD < ulaw.min(alaw) {
+        Guess::Slin
+    } else if ulaw + SURE_LEAD < alaw.min(linear) && ulaw < SPEECH_BELOW {
+        Guess::Ulaw
+    } else if alaw + SURE_LEAD < ulaw.min(linear) && alaw < SPEECH_BELOW {
+        Guess::Alaw
+    } else {
+        Guess::Unknown
+    }
+}
+
+/// Of what repeats itself, as a test tone does, only linear samples can be told from codes: by the steps between
+/// samples, in parts of their size.
+fn guess_of_repeated(bytes: &[u8]) -> Guess {
+    let (pairs, _) = bytes.as_chunks();
+    let steps_as = |law: Law| steps(bytes.iter().map(|code| law.decode_byte(*code)));
+    let linear = steps(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
+    let is_linear = bytes.len() >= 2 * SURE_AFTER && linear > 0.0 && linear < 0.9;
+    // A high tone has larger ones than noise.
+    let is_noise = |law| (1.1..1.7).contains(&steps_as(law));
+    match is_linear && is_noise(Law::Ulaw) && is_noise(Law::Alaw) {
+        true => Guess::Slin,
+        false => Guess::Unknown,
+    }
+}
+
+/// The mean step from a sample to the next over the mean sample: below 1 for a tone up to a sixth of its rate, and
+/// 1.4 for noise.
+fn steps(samples: impl Iterator<Item = i16>) -> f64 {
+    let (mut step, mut size, mut last) = (0, 0, 0);
+    for sample in samples {
+        step += u64::from(sample.abs_diff(last));
+        size += u64::from(sample.unsigned_abs());
+        last = sample;
+    }
+    step as f64 / size.max(1) as f64
+}
+
 impl Default for Detector {
     fn default() -> Self {
         Self::new()
@@ -229,5 +291,51 @@ impl Linear {
     fn bits_per_byte(&self) -> Option<f64> {
         let mean = self.sum as f64 / f64::from(self.samples);
         (self.samples >= 160).then(|| (1.0 + 2.0 * std::f64::consts::E * mean).log2() / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tone(hertz: u32, amplitude: f64, phase: f64) -> Vec<i16> {
+        let step = f64::from(hertz) * std::f64::consts::TAU / 8000.0;
+        (0..8000)
+            .map(|n| ((f64::from(n) * step + phase).sin() * amplitude) as i16)
+            .collect()
+    }
+
+    #[test]
+    fn no_tone_is_guessed_to_be_what_it_is_not() {
+        let mut known = 0;
+        for hertz in (50..4000).step_by(50) {
+            for (amplitude, phase) in [
+                (50.0, 0.1),
+                (1000.0, 0.0),
+                (8000.0, 0.7),
+                (16_000.0, 0.0),
+                (32_000.0, 0.3),
+            ] {
+                let sound = tone(hertz, amplitude, phase);
+                let bytes: Vec<u8> = sound.iter().flat_map(|s| s.to_le_bytes()).collect();
+                let at = format!("{hertz} Hz of {amplitude}");
+                let as_linear = guess(&bytes);
+                assert!(
+                    [Guess::Slin, Guess::Unknown].contains(&as_linear),
+                    "{at}: {as_linear:?}"
+                );
+                known += usize::from(as_linear == Guess::Slin);
+                for (law, right) in [(Law::Ulaw, Guess::Ulaw), (Law::Alaw, Guess::Alaw)] {
+                    let mut codes = Vec::new();
+                    law.encode(&sound, &mut codes);
+                    let guess = guess(&codes);
+                    assert!(
+                        [right, Guess::Unknown].contains(&guess),
+                        "{at}, {law:?}: {guess:?}"
+                    );
+                }
+            }
+        }
+        assert!(known > 100, "{known}");
     }
 }

@@ -1,73 +1,184 @@
 //! mp3, FLAC and Ogg Vorbis, decoded by symphonia.
 
-use std::io::Cursor;
+use std::time::Duration;
 
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::default::{get_codecs, get_probe};
 
-use super::{Sound, SoundError, mix};
+use super::gather::{Gather, Trouble};
+use super::kind::Compressed;
+use super::part::Part;
+use super::{Flaw, mix};
 
+/// Reads all of `part`.
 pub(super) fn decompress(
-    bytes: Vec<u8>,
-    format: &'static str,
-    name: &str,
-) -> Result<Sound, SoundError> {
-    decode(bytes).map_err(|error| SoundError::Unsupported {
-        name: name.into(),
-        encoding: format!("{format} that can't be decoded ({error})"),
-    })
+    format: Compressed,
+    part: &Part,
+    gather: &mut Gather,
+) -> Result<(), Trouble> {
+    let name = match format {
+        Compressed::Mp3 => "mp3",
+        Compressed::Flac => "FLAC",
+        Compressed::Ogg => "Ogg",
+    };
+    let end = decode(part.clone(), name, gather)?;
+    note_end(end, gather);
+    Ok(())
 }
 
-fn decode(bytes: Vec<u8>) -> Result<Sound, Error> {
-    let (mut format, track, mut decoder) = open(bytes)?;
-    let mut sound = Sound {
-        samples: Vec::new(),
-        rate: 0,
+fn note_end(end: End, gather: &mut Gather) {
+    if end.damaged > 0 {
+        gather.flaws.push(Flaw::Damaged {
+            pieces: end.damaged,
+        });
+    }
+    let missing = end.missing as f64 / f64::from(end.rate.max(1));
+    // Less than this is how encoders count.
+    let missing = Some(missing).filter(|seconds| *seconds > 0.01);
+    if end.is_cut || missing.is_some() {
+        let missing = missing.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        gather.flaws.push(Flaw::Cut { missing });
+    }
+}
+
+/// How the decoding of a part went.
+#[derive(Debug, Clone, Copy, Default)]
+struct End {
+    /// Packets that could not be decoded.
+    damaged: u32,
+    /// Samples of a channel that should have come.
+    missing: u64,
+    rate: u32,
+    is_cut: bool,
+}
+
+fn undecodable(format: &str, why: impl std::fmt::Display) -> Trouble {
+    Trouble::Unsupported(format!("{format} that can't be decoded ({why})"))
+}
+
+fn decode(part: Part, name: &str, gather: &mut Gather) -> Result<End, Trouble> {
+    let failed = |error: Error| match error {
+        Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Trouble::Io(error)
+        }
+        error => undecodable(name, error),
     };
+    let mut format = open(part).map_err(failed)?;
+    let mut end = End::default();
+    let before = gather.len();
+    loop {
+        let (track, mut decoder, expected) = track_of(&*format).map_err(failed)?;
+        end.rate = decoder.codec_params().sample_rate.unwrap_or(0);
+        let began = gather.len();
+        let over = decode_track(&mut *format, track, &mut *decoder, &mut end, gather)?;
+        let came = (gather.len() - began) as u64;
+        end.missing += expected.map_or(0, |expected| expected.saturating_sub(came));
+        match over {
+            Over::End => return Ok(end),
+            // Another sound was joined to this one.
+            Over::Next => {}
+            Over::Error(error) if gather.len() == before => return Err(failed(error)),
+            Over::Error(_) => {
+                end.is_cut = true;
+                return Ok(end);
+            }
+        }
+    }
+}
+
+enum Over {
+    End,
+    Next,
+    Error(Error),
+}
+
+fn decode_track(
+    format: &mut dyn FormatReader,
+    track: u32,
+    decoder: &mut dyn AudioDecoder,
+    end: &mut End,
+    gather: &mut Gather,
+) -> Result<Over, Trouble> {
     let mut interleaved: Vec<i32> = Vec::new();
-    while let Some(packet) = format.next_packet()? {
+    loop {
+        let packet = match format.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Ok(Over::End),
+            Err(Error::ResetRequired) => return Ok(Over::Next),
+            Err(error) => return Ok(Over::Error(error)),
+        };
         if packet.track_id != track {
             continue;
         }
         let decoded = match decoder.decode(&packet) {
             Ok(decoded) => decoded,
             // One damaged packet is a gap, not the end.
-            Err(Error::DecodeError(_)) => continue,
-            Err(error) => return Err(error),
+            Err(Error::DecodeError(_)) => {
+                end.damaged += 1;
+                continue;
+            }
+            Err(error) => return Ok(Over::Error(error)),
         };
-        sound.rate = decoded.spec().rate();
+        end.rate = decoded.spec().rate();
+        gather.begin(end.rate, 0)?;
         interleaved.resize(decoded.samples_interleaved(), 0);
         decoded.copy_to_slice_interleaved(&mut interleaved);
         let channels = decoded.spec().channels().count().max(1);
         let moments = interleaved.chunks_exact(channels);
-        let mixed = moments.map(|moment| mix(moment.iter().copied()));
-        sound.samples.extend(mixed);
+        gather.add(moments.map(|moment| mix(moment.iter().copied())))?;
     }
-    Ok(sound)
 }
 
-/// What reads the packets of a file, the number of its track of sound, and what decodes those.
-type Opened = (Box<dyn FormatReader>, u32, Box<dyn AudioDecoder>);
-
-fn open(bytes: Vec<u8>) -> Result<Opened, Error> {
-    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
-    let format = get_probe().probe(
+fn open(part: Part) -> Result<Box<dyn FormatReader>, Error> {
+    let source = MediaSourceStream::new(Box::new(Source { part }), Default::default());
+    get_probe().probe(
         &Hint::new(),
         source,
         FormatOptions::default(),
         MetadataOptions::default(),
-    )?;
+    )
+}
+
+/// The number of the track of sound, what decodes it, and how many samples of a channel it should have.
+type Track = (u32, Box<dyn AudioDecoder>, Option<u64>);
+
+fn track_of(format: &dyn FormatReader) -> Result<Track, Error> {
     let track = format.default_track(TrackType::Audio);
     let codec = track.and_then(|track| track.codec_params.as_ref()?.audio());
     let (Some(track), Some(codec)) = (track, codec) else {
         return Err(Error::Unsupported("it has no track of sound"));
     };
     let decoder = get_codecs().make_audio_decoder(codec, &AudioDecoderOptions::default())?;
-    let id = track.id;
-    Ok((format, id, decoder))
+    Ok((track.id, decoder, track.num_frames))
+}
+
+struct Source {
+    part: Part,
+}
+
+impl std::io::Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.part.read(buffer)
+    }
+}
+
+impl std::io::Seek for Source {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.part.seek(to)
+    }
+}
+
+impl MediaSource for Source {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.part.len())
+    }
 }

@@ -1,8 +1,58 @@
 //! What can be wrong with a sound file, and what to do about it.
 
+use std::fmt::{self, Display};
 use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Why a sound could not be read. `name` is the file's, as it was given.
+use os_display::Quotable;
+
+/// The name of a sound's file as messages show it: plain where it is harmless, else quoted as a shell takes
+/// it, whatever is in it. Without a file it is "this sound".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileName(Option<PathBuf>);
+
+impl FileName {
+    /// The name of this file.
+    pub fn new(path: &Path) -> Self {
+        Self(Some(path.to_owned()))
+    }
+
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// The path as it was given, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// A line for the shell that makes a WAV file of it.
+    fn conversion(&self) -> String {
+        let Some(path) = &self.0 else {
+            return "ffmpeg -i FILE -ar 8000 -ac 1 out.wav".into();
+        };
+        // To ffmpeg a colon ends the name of a protocol.
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let is_misread = bytes.starts_with(b"-") || bytes.contains(&b':');
+        let path = match is_misread && path.is_relative() {
+            true => Path::new(".").join(path),
+            false => path.clone(),
+        };
+        format!("ffmpeg -i {} -ar 8000 -ac 1 out.wav", path.maybe_quote())
+    }
+}
+
+impl Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(path) => path.maybe_quote().fmt(f),
+            None => f.write_str("this sound"),
+        }
+    }
+}
+
+/// Why a sound could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SoundError {
@@ -10,57 +60,144 @@ pub enum SoundError {
     #[error("{name}: no such file; check the path")]
     Missing {
         /// The file.
-        name: String,
+        name: FileName,
     },
     /// A directory where a file should be.
     #[error("{name} is a directory; name a sound file in it")]
     Directory {
         /// The directory.
-        name: String,
+        name: FileName,
+    },
+    /// A pipe, a device or a socket, which may never end.
+    #[error("{name} is a {kind}, not a file; name a sound file")]
+    NotAFile {
+        /// What is no file.
+        name: FileName,
+        /// `pipe`, `device` or `socket`.
+        kind: &'static str,
     },
     /// The file is there but can't be read.
     #[error("{name} can't be read ({source}); check its permissions and the disk")]
     Unreadable {
         /// The file.
-        name: String,
+        name: FileName,
         /// What the system said.
         source: io::Error,
     },
     /// No sound file of any kind that is known here.
     #[error(
-        "{name} is no sound file that is known here; give a WAV file, \
-         or convert it with: sox {name} -r 8000 -c 1 -b 16 out.wav"
+        "{name} is no sound file that is known here; give a WAV file, or convert it with: {}",
+        name.conversion()
     )]
     NotSound {
         /// The file.
-        name: String,
+        name: FileName,
     },
     /// A sound file whose inside can't be decoded.
     #[error(
-        "{name} holds {encoding}, which is not supported; \
-         convert it with: sox {name} -r 8000 -c 1 -b 16 out.wav"
+        "{name} holds {encoding}, which is not supported; convert it with: {}",
+        name.conversion()
     )]
     Unsupported {
         /// The file.
-        name: String,
+        name: FileName,
         /// What it holds.
         encoding: String,
     },
+    /// A file whose header says the same thing twice, and differently.
+    #[error(
+        "{name} contradicts itself: {fields}; export it again, or try whether this makes it sound right: {}",
+        name.conversion()
+    )]
+    Contradictory {
+        /// The file.
+        name: FileName,
+        /// What does not agree.
+        fields: String,
+    },
+    /// A headerless file whose bytes are not what its extension says.
+    #[error(
+        "{name} holds {holds}, which is not what its extension says; rename it to {extensions}"
+    )]
+    Misnamed {
+        /// The file.
+        name: FileName,
+        /// What it holds.
+        holds: &'static str,
+        /// The extensions for that.
+        extensions: &'static str,
+    },
     /// A format that this build leaves out.
     #[error(
-        "{name} is {format}, which this build leaves out; build sidetone-audio with the feature \
-         `compressed`, or convert it with: sox {name} -r 8000 -c 1 -b 16 out.wav"
+        "{name} is {format}, which this build leaves out; build it with the feature `compressed`, \
+         or convert the file with: {}",
+        name.conversion()
     )]
     NotBuiltIn {
         /// The file.
-        name: String,
+        name: FileName,
         /// `mp3`, `FLAC` or `Ogg`.
         format: &'static str,
+    },
+    /// More than is taken into memory.
+    #[error(
+        "{name} is too long: a sound is at most 9 hours at 8 kHz or 90 minutes at 48 kHz, and 256 MiB \
+         where it comes from a pipe; cut it, or convert it with: {}",
+        name.conversion()
+    )]
+    TooLong {
+        /// The file.
+        name: FileName,
     },
     /// A sound file without a single sample.
     #[error("{name} holds no sound; give a file that does")]
     Empty {
         /// The file.
-        name: String,
+        name: FileName,
     },
+}
+
+/// What is odd about a sound that could be read all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// The file ends before its sound does.
+    Cut {
+        /// What is missing, where the file says how long it should be.
+        missing: Option<Duration>,
+    },
+    /// Some of the sound can't be decoded, and is left out.
+    Damaged {
+        /// Pieces of it, of some 10 to 100 ms each.
+        pieces: u32,
+    },
+    /// The file goes on with what is no sound, or none that can be read.
+    LeftOut {
+        /// How long that is.
+        bytes: u64,
+    },
+}
+
+impl Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut {
+                missing: Some(missing),
+            } => write!(
+                f,
+                "it was cut, {:.2} s are missing; what is there plays",
+                missing.as_secs_f64()
+            ),
+            Self::Cut { missing: None } => f.write_str("it was cut; what is there plays"),
+            Self::Damaged { pieces } => {
+                write!(f, "{pieces} pieces of it are damaged and left out")
+            }
+            Self::LeftOut { bytes } => {
+                write!(
+                    f,
+                    "{bytes} bytes in it are no sound that can be read; the rest plays"
+                )
+            }
+        }
+    }
 }

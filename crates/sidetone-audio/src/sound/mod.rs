@@ -2,19 +2,32 @@
 //!
 //! WAV is read by this module itself, because its own writer's files must load after a kill: see
 //! [`wav`](crate::wav). mp3, FLAC and Ogg Vorbis come with the feature `compressed`.
+//!
+//! What a file's header says twice must agree, and what lies behind the sound is not played. A file is read as it is
+//! decoded, so that a sound takes no more memory than its samples.
+mod au;
 #[cfg(feature = "compressed")]
 mod compressed;
 mod error;
+mod gather;
+mod kind;
+mod part;
+mod pcm;
 mod raw;
-mod riff;
+mod tags;
+mod wave;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use self::gather::{Gather, Trouble};
+use self::kind::{Compressed, Kind};
+use self::part::Part;
 use crate::resample::{UnsupportedRate, resample_clip};
 
-pub use self::error::SoundError;
+pub use self::error::{FileName, Flaw, SoundError};
 
 /// A whole sound: mono, 16 bits, never empty when it was read from somewhere.
 ///
@@ -33,52 +46,94 @@ pub struct Sound {
     pub rate: u32,
 }
 
-impl Sound {
-    /// Reads a file, all of it into memory.
-    ///
-    /// - WAV: 8, 16, 24 or 32 bits, float of 32 or 64 bits, µ-law, A-law; any number of channels,
-    ///   which are averaged; also when its header was never finished.
-    /// - Asterisk's headerless formats, told by the file's extension: `sln` and `sln8` to `sln192`
-    ///   (also `slin…`), `ulaw`, `ul`, `mu`, `pcm` (µ-law to Asterisk), `alaw`, `al`.
-    /// - With the feature `compressed`: mp3, FLAC, Ogg Vorbis.
+/// A sound, and what is odd about the file that it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The sound.
+    pub sound: Sound,
+    /// Each thing that is missing in the sound, or that the file holds besides; mostly none.
+    pub flaws: Vec<Flaw>,
+}
+
+impl Loaded {
+    /// Reads a file, as [`Sound::open`] does.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, and what to do about it, in one line.
-    pub fn open(path: impl AsRef<Path>) -> Result<Sound, SoundError> {
+    /// As for [`Sound::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Loaded, SoundError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
+        let name = || FileName::new(path);
         let failed = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => SoundError::Missing { name: name.clone() },
-            ErrorKind::IsADirectory => SoundError::Directory { name: name.clone() },
+            ErrorKind::NotFound => SoundError::Missing { name: name() },
+            ErrorKind::IsADirectory => SoundError::Directory { name: name() },
             _ => SoundError::Unreadable {
-                name: name.clone(),
+                name: name(),
                 source,
             },
         };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(failed)?;
-        let extension = path.extension().unwrap_or_default().to_string_lossy();
-        match raw::encoding_of(&extension) {
-            // A WAV file goes by its content, whatever it is called.
-            Some(encoding) if !riff::is_riff(&bytes) => whole(raw::decode(encoding, &bytes), &name),
-            _ => decode(bytes, &name),
+        // Only opening a pipe may wait for ever.
+        if let Some(kind) = not_a_file(&fs::metadata(path).map_err(failed)?) {
+            return Err(SoundError::NotAFile { name: name(), kind });
         }
+        let file = File::open(path).map_err(failed)?;
+        let part = Part::of_file(file).map_err(failed)?;
+        read(&part, extension_of(path), FileName::new(path))
     }
 
-    /// Reads from anything, to its end, what [`open`](Self::open) reads, but for headerless formats.
+    /// Reads from anything, to its end, with a name for messages, whose extension also tells headerless formats. All
+    /// of it is taken into memory, 256 MiB at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Sound::open`].
+    pub fn from_reader(reader: impl Read, name: Option<&Path>) -> Result<Loaded, SoundError> {
+        let file_name = || name.map_or_else(FileName::none, FileName::new);
+        let mut bytes = Vec::new();
+        let read_to_end = reader.take(MAX_READ + 1).read_to_end(&mut bytes);
+        read_to_end.map_err(|source| SoundError::Unreadable {
+            name: file_name(),
+            source,
+        })?;
+        if bytes.len() as u64 > MAX_READ {
+            return Err(SoundError::TooLong { name: file_name() });
+        }
+        let extension = name.map(extension_of).unwrap_or_default();
+        read(&Part::of_memory(bytes), extension, file_name())
+    }
+}
+
+impl Sound {
+    /// Reads a file.
+    ///
+    /// - WAV: 8, 16, 24 or 32 bits, float of 32 or 64 bits, µ-law, A-law; any number of channels,
+    ///   which are averaged; as RIFF, RIFX, RF64 or BW64; also when its header was never finished.
+    /// - AU with the same samples.
+    /// - Asterisk's headerless formats, told by the file's extension: `sln` and `sln8` to `sln192`
+    ///   (also `slin…`), `ulaw`, `ul`, `mu`, `ulw`, `pcm` (µ-law to Asterisk), `alaw`, `al`, `alw`; unless
+    ///   the bytes are certainly another of these.
+    /// - With the feature `compressed`: mp3, FLAC, Ogg Vorbis.
+    ///
+    /// Files that were joined are read one after the other. What is odd about a file is left out here:
+    /// [`Loaded::open`] tells it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, and what to do about it, in one line. A pipe or a device is an error, too, since
+    /// it may never end; and a sound of more than 2²⁸ samples, which are 512 MiB.
+    pub fn open(path: impl AsRef<Path>) -> Result<Sound, SoundError> {
+        Ok(Loaded::open(path)?.sound)
+    }
+
+    /// Reads from anything, to its end, what [`open`](Self::open) reads, but for headerless formats. All of it is
+    /// taken into memory, 256 MiB at most.
     ///
     /// # Errors
     ///
     /// As for [`open`](Self::open).
-    pub fn from_reader(mut reader: impl Read) -> Result<Sound, SoundError> {
-        let mut bytes = Vec::new();
-        let read = reader.read_to_end(&mut bytes);
-        let name = UNNAMED.to_owned();
-        read.map_err(|source| SoundError::Unreadable { name, source })?;
-        decode(bytes, UNNAMED)
+    pub fn from_reader(reader: impl Read) -> Result<Sound, SoundError> {
+        Ok(Loaded::from_reader(reader, None)?.sound)
     }
 
     /// The same from memory.
@@ -87,7 +142,19 @@ impl Sound {
     ///
     /// As for [`open`](Self::open).
     pub fn from_bytes(bytes: &[u8]) -> Result<Sound, SoundError> {
-        decode(bytes.to_vec(), UNNAMED)
+        Self::from_reader(bytes)
+    }
+
+    /// The same, without a copy where the rate is the same.
+    ///
+    /// # Errors
+    ///
+    /// A rate that can't be resampled.
+    pub fn into_rate(self, rate: u32) -> Result<Sound, UnsupportedRate> {
+        match self.rate == rate {
+            true => Ok(self),
+            false => self.to_rate(rate),
+        }
     }
 
     /// This sound at another rate, as long as before.
@@ -103,26 +170,104 @@ impl Sound {
     }
 }
 
-/// Stands in messages for a sound without a file.
-const UNNAMED: &str = "this sound";
+/// What is taken into memory before it is decoded, at most, in bytes.
+const MAX_READ: u64 = 256 << 20;
 
-fn decode(bytes: Vec<u8>, name: &str) -> Result<Sound, SoundError> {
-    if bytes.is_empty() {
-        return Err(SoundError::Empty { name: name.into() });
-    }
-    if riff::is_riff(&bytes) {
-        return whole(riff::decode(&bytes, name)?, name);
-    }
-    match compressed_format(&bytes) {
-        Some(format) => whole(decompress(bytes, format, name)?, name),
-        None => Err(SoundError::NotSound { name: name.into() }),
+fn extension_of(path: &Path) -> &str {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+}
+
+fn not_a_file(metadata: &fs::Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        Some("pipe")
+    } else if kind.is_char_device() || kind.is_block_device() {
+        Some("device")
+    } else if kind.is_socket() {
+        Some("socket")
+    } else {
+        None
     }
 }
 
-fn whole(sound: Sound, name: &str) -> Result<Sound, SoundError> {
-    match sound.samples.is_empty() {
-        true => Err(SoundError::Empty { name: name.into() }),
-        false => Ok(sound),
+fn read(part: &Part, extension: &str, name: FileName) -> Result<Loaded, SoundError> {
+    let mut gather = Gather::new();
+    match read_parts(part, extension, &mut gather) {
+        Ok(()) if gather.len() == 0 && !gather.flaws.is_empty() => Err(SoundError::Unsupported {
+            name,
+            encoding: "a sound that was cut or damaged so that nothing of it can be decoded".into(),
+        }),
+        Ok(()) if gather.len() == 0 => Err(SoundError::Empty { name }),
+        Ok(()) => Ok(gather.finish()),
+        Err(Trouble::Io(source)) if source.kind() == ErrorKind::IsADirectory => {
+            Err(SoundError::Directory { name })
+        }
+        Err(trouble) => Err(trouble.with_name(name)),
+    }
+}
+
+/// Reads a file, and those that were joined to it.
+fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), Trouble> {
+    let mut from = 0;
+    for _ in 0..MAX_JOINED {
+        let rest = part.from(from);
+        let another = match read_one(&rest, extension, gather) {
+            Ok(another) => another,
+            // What comes first plays all the same.
+            Err(Trouble::Unsupported(_) | Trouble::Contradictory(_)) if gather.len() > 0 => {
+                gather.flaws.push(Flaw::LeftOut { bytes: rest.len() });
+                return Ok(());
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        match another {
+            Some(another) => from += another,
+            None => return Ok(()),
+        }
+    }
+    let bytes = part.len() - from;
+    gather.flaws.push(Flaw::LeftOut { bytes });
+    Ok(())
+}
+
+/// Nobody joins more.
+const MAX_JOINED: usize = 1000;
+
+/// Reads the file that begins here, and says where another begins behind it.
+fn read_one(part: &Part, extension: &str, gather: &mut Gather) -> Result<Option<u64>, Trouble> {
+    if part.len() == 0 {
+        return Ok(None);
+    }
+    let (begin, end) = tags::without(part)?;
+    let start = part.peek(begin, kind::START)?;
+    let raw = raw::layout_of(extension);
+    match kind::of(&start) {
+        // The end is reckoned from the beginning of the file, behind what came before that.
+        Some(Ok(Kind::Wave(container))) => {
+            let another = wave::read(container, &part.from(begin), end - begin, gather)?;
+            return Ok(another.map(|another| begin + another));
+        }
+        Some(Ok(Kind::Au)) => au::read(&part.from(begin), end - begin, gather)?,
+        Some(Ok(Kind::Compressed(format))) => decompress(format, &part.slice(begin, end), gather)?,
+        Some(Err(name)) => return Err(Trouble::Unsupported(name)),
+        None => match raw {
+            Some(layout) => raw::read(&layout, &part.slice(begin, end), gather)?,
+            None if begin > 0 || kind::is_mp3(&start) || extension.eq_ignore_ascii_case("mp3") => {
+                decompress(Compressed::Mp3, &part.slice(begin, end), gather)?;
+            }
+            None => return Err(unknown(&start, extension)),
+        },
+    }
+    Ok(None)
+}
+
+/// What to call a file that is not read here.
+fn unknown(start: &[u8], extension: &str) -> Trouble {
+    match raw::foreign(extension).or_else(|| kind::like_mp3(start)) {
+        Some(name) => Trouble::Unsupported(name.into()),
+        None => Trouble::NotSound,
     }
 }
 
@@ -134,23 +279,10 @@ fn mix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
     rounded.min(i64::from(i16::MAX)) as i16
 }
 
-/// The compressed format that a file starts like.
-fn compressed_format(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [b'I', b'D', b'3', ..] | [0xFF, 0xFA | 0xFB | 0xF2 | 0xF3 | 0xE2 | 0xE3, ..] => Some("mp3"),
-        [b'f', b'L', b'a', b'C', ..] => Some("FLAC"),
-        [b'O', b'g', b'g', b'S', ..] => Some("Ogg"),
-        _ => None,
-    }
-}
-
 #[cfg(feature = "compressed")]
 use self::compressed::decompress;
 
 #[cfg(not(feature = "compressed"))]
-fn decompress(_: Vec<u8>, format: &'static str, name: &str) -> Result<Sound, SoundError> {
-    Err(SoundError::NotBuiltIn {
-        name: name.into(),
-        format,
-    })
+fn decompress(format: Compressed, _: &Part, _: &mut Gather) -> Result<(), Trouble> {
+    Err(Trouble::NotBuiltIn(format.name()))
 }

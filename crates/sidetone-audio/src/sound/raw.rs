@@ -1,54 +1,79 @@
 //! Headerless files, whose extension says all there is to know.
 
-use super::Sound;
+use super::gather::{Gather, Trouble};
+use super::part::Part;
+use super::pcm::{Encoding, Layout};
+use crate::detect::{Guess, guess};
 use crate::g711::Law;
 
-#[derive(Clone, Copy)]
-pub(super) enum Encoding {
-    /// 16 bits, little-endian, at this rate.
-    Slin(u32),
-    /// G.711 at 8 kHz.
-    Companded(Law),
-}
-
 /// As Asterisk names its files.
-pub(super) fn encoding_of(extension: &str) -> Option<Encoding> {
+pub(super) fn layout_of(extension: &str) -> Option<Layout> {
     let extension = extension.to_ascii_lowercase();
+    let layout = |encoding, rate| Layout {
+        encoding,
+        channels: 1,
+        rate,
+        big_endian: false,
+    };
     let kilohertz = ["slin", "sln"]
         .iter()
         .find_map(|prefix| extension.strip_prefix(prefix));
     if let Some(kilohertz) = kilohertz {
-        return match kilohertz {
-            "" | "8" => Some(Encoding::Slin(8_000)),
-            "44" => Some(Encoding::Slin(44_100)),
-            "12" | "16" | "24" | "32" | "48" | "96" | "192" => kilohertz
-                .parse()
-                .ok()
-                .map(|k: u32| Encoding::Slin(k * 1000)),
-            _ => None,
+        let rate = match kilohertz {
+            "" | "8" => 8_000,
+            "44" => 44_100,
+            "12" | "16" | "24" | "32" | "48" | "96" | "192" => {
+                kilohertz.parse::<u32>().ok()? * 1000
+            }
+            _ => return None,
         };
+        return Some(layout(Encoding::Signed(2), rate));
     }
-    match &extension[..] {
-        "ulaw" | "ul" | "mu" | "pcm" => Some(Encoding::Companded(Law::Ulaw)),
-        "alaw" | "al" => Some(Encoding::Companded(Law::Alaw)),
-        _ => None,
-    }
+    let law = match &extension[..] {
+        "ulaw" | "ul" | "mu" | "ulw" | "pcm" => Law::Ulaw,
+        "alaw" | "al" | "alw" => Law::Alaw,
+        _ => return None,
+    };
+    Some(layout(Encoding::Companded(law), 8_000))
 }
 
-pub(super) fn decode(encoding: Encoding, bytes: &[u8]) -> Sound {
-    match encoding {
-        Encoding::Slin(rate) => {
-            let (pairs, _) = bytes.as_chunks();
-            let samples = pairs.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
-            Sound { samples, rate }
-        }
-        Encoding::Companded(law) => {
-            let mut samples = Vec::with_capacity(bytes.len());
-            law.decode(bytes, &mut samples);
-            Sound {
-                samples,
-                rate: 8_000,
-            }
-        }
-    }
+/// What a headerless file with this extension holds that is not read here.
+pub(super) fn foreign(extension: &str) -> Option<&'static str> {
+    Some(match &extension.to_ascii_lowercase()[..] {
+        "gsm" => "GSM 6.10",
+        "g722" => "G.722",
+        "g723" => "G.723.1",
+        "g726" | "g726-40" | "g726-32" | "g726-24" | "g726-16" => "G.726",
+        "g729" => "G.729",
+        "ilbc" | "ilbc20" => "iLBC",
+        "siren7" => "Siren7",
+        "siren14" => "Siren14",
+        "vox" => "Dialogic ADPCM",
+        _ => return None,
+    })
+}
+
+/// Reads what the extension says, unless the bytes are certainly something else.
+pub(super) fn read(layout: &Layout, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+    check(layout, part)?;
+    layout.read(part, gather)
+}
+
+fn check(layout: &Layout, part: &Part) -> Result<(), Trouble> {
+    /// Ten seconds at 8 kHz.
+    const HEARD: usize = 160_000;
+    let guess = guess(&part.peek(0, HEARD)?);
+    let (holds, extensions) = match (guess, layout.encoding) {
+        (Guess::Unknown, _)
+        | (Guess::Slin, Encoding::Signed(_))
+        | (Guess::Ulaw, Encoding::Companded(Law::Ulaw))
+        | (Guess::Alaw, Encoding::Companded(Law::Alaw)) => return Ok(()),
+        (Guess::Slin, _) => (
+            "linear samples of 16 bits",
+            ".sln if they are of 8 kHz, .sln16 if of 16 kHz, and so on up to .sln192",
+        ),
+        (Guess::Ulaw, _) => ("µ-law", ".ulaw"),
+        (Guess::Alaw, _) => ("A-law", ".alaw"),
+    };
+    Err(Trouble::Misnamed { holds, extensions })
 }

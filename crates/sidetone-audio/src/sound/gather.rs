@@ -1,0 +1,155 @@
+//! A sound while it is read: what there is of it so far, and what was odd.
+
+use std::io;
+
+use super::{Flaw, Loaded, Sound, SoundError, error::FileName};
+use crate::resample::{MAX_RATE, MIN_RATE, resample_clip};
+
+/// Samples of a sound, at most: 512 MiB, which are 9 hours at 8 kHz and an hour and a half at 48 kHz.
+pub(super) const MAX_SAMPLES: usize = 1 << 28;
+
+/// Why a sound can't be read, before it has the file's name.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Io(io::Error),
+    Unsupported(String),
+    Contradictory(String),
+    TooLong,
+    /// Nothing in it that is known.
+    NotSound,
+    #[cfg(not(feature = "compressed"))]
+    NotBuiltIn(&'static str),
+    /// Headerless, and not what its extension says.
+    Misnamed {
+        holds: &'static str,
+        extensions: &'static str,
+    },
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Trouble {
+    pub(super) fn with_name(self, name: FileName) -> SoundError {
+        match self {
+            Self::Io(source) => SoundError::Unreadable { name, source },
+            Self::Unsupported(encoding) => SoundError::Unsupported { name, encoding },
+            Self::Contradictory(fields) => SoundError::Contradictory { name, fields },
+            Self::TooLong => SoundError::TooLong { name },
+            Self::NotSound => SoundError::NotSound { name },
+            #[cfg(not(feature = "compressed"))]
+            Self::NotBuiltIn(format) => SoundError::NotBuiltIn { name, format },
+            Self::Misnamed { holds, extensions } => SoundError::Misnamed {
+                name,
+                holds,
+                extensions,
+            },
+        }
+    }
+}
+
+/// Gathers the samples of all parts of a sound at the rate of the first.
+#[derive(Debug)]
+pub(super) struct Gather {
+    samples: Vec<i16>,
+    rate: u32,
+    /// Where the part begins that is being read, and its rate.
+    part_at: usize,
+    part_rate: u32,
+    max: usize,
+    pub(super) flaws: Vec<Flaw>,
+}
+
+impl Gather {
+    pub(super) fn new() -> Self {
+        Self::up_to(MAX_SAMPLES)
+    }
+
+    pub(super) fn up_to(max: usize) -> Self {
+        Self {
+            samples: Vec::new(),
+            rate: 0,
+            part_at: 0,
+            part_rate: 0,
+            max,
+            flaws: Vec::new(),
+        }
+    }
+
+    /// Begins a part of about so many samples, which may be of another rate than the others.
+    pub(super) fn begin(&mut self, rate: u32, about: u64) -> Result<(), Trouble> {
+        if !(MIN_RATE..=MAX_RATE).contains(&rate) {
+            return Err(Trouble::Unsupported(format!("sound at {rate} Hz")));
+        }
+        if self.rate == 0 {
+            self.rate = rate;
+        }
+        if rate != self.part_rate {
+            self.settle();
+            self.part_rate = rate;
+        }
+        let about = usize::try_from(about).unwrap_or(usize::MAX);
+        if about > self.max.saturating_sub(self.samples.len()) {
+            return Err(Trouble::TooLong);
+        }
+        // A header's word is taken for more than is read only up to here.
+        self.samples.reserve_exact(about);
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, samples: impl Iterator<Item = i16>) -> Result<(), Trouble> {
+        self.samples.extend(samples);
+        match self.samples.len() > self.max {
+            true => Err(Trouble::TooLong),
+            false => Ok(()),
+        }
+    }
+
+    /// Samples so far.
+    pub(super) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Brings the part that ends here to the common rate.
+    fn settle(&mut self) {
+        if self.part_rate != self.rate && self.samples.len() > self.part_at {
+            let part = self.samples.split_off(self.part_at);
+            // Both rates were checked when their parts began.
+            let part = resample_clip(&part, self.part_rate, self.rate).unwrap_or_default();
+            self.samples.extend(part);
+        }
+        self.part_at = self.samples.len();
+    }
+
+    pub(super) fn finish(mut self) -> Loaded {
+        self.settle();
+        self.samples.shrink_to_fit();
+        Loaded {
+            sound: Sound {
+                samples: self.samples,
+                rate: self.rate,
+            },
+            flaws: self.flaws,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_decoded_without_end_stops_at_the_limit() {
+        let mut gather = Gather::up_to(1000);
+        gather.begin(8000, 0).unwrap();
+        gather.add([0; 900].into_iter()).unwrap();
+        let error = gather.add([0; 101].into_iter()).unwrap_err();
+        assert!(matches!(error, Trouble::TooLong), "{error:?}");
+        let error = Gather::up_to(1000).begin(8000, 1001).unwrap_err();
+        assert!(matches!(error, Trouble::TooLong), "{error:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Samples that lie side by side, each as it is.
+
+use std::io::{BufReader, Read};
+
+use super::gather::{Gather, Trouble};
+use super::mix;
+use super::part::Part;
+use crate::g711::Law;
+
+/// How one sample of one channel is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// 8 bits around 128.
+    Unsigned,
+    /// So many bytes, one to four, the most significant 16 bits of which count.
+    Signed(usize),
+    /// Of 32 bits.
+    Float,
+    /// Of 64 bits.
+    Double,
+    /// 8 bits.
+    Companded(Law),
+}
+
+impl Encoding {
+    /// Bytes that a sample takes.
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::Unsigned | Self::Companded(_) => 1,
+            Self::Signed(len) => len,
+            Self::Float => 4,
+            Self::Double => 8,
+        }
+    }
+
+    /// Turns the bytes of one sample, the least significant first, into 32 bits of full scale.
+    fn decode(self, bytes: &[u8]) -> i32 {
+        const FULL_SCALE: f64 = 2_147_483_648.0;
+        match self {
+            Self::Unsigned => (i32::from(bytes[0]) - 128) << 24,
+            Self::Signed(_) => bytes.iter().fold(0, |sample, &byte| {
+                (sample as u32 >> 8 | u32::from(byte) << 24) as i32
+            }),
+            // The cast clips, and takes what is not a number for silence.
+            Self::Float => {
+                let bytes = bytes.first_chunk().copied().unwrap_or_default();
+                (f64::from(f32::from_le_bytes(bytes)) * FULL_SCALE) as i32
+            }
+            Self::Double => {
+                let bytes = bytes.first_chunk().copied().unwrap_or_default();
+                (f64::from_le_bytes(bytes) * FULL_SCALE) as i32
+            }
+            Self::Companded(law) => i32::from(law.decode_byte(bytes[0])) << 16,
+        }
+    }
+}
+
+/// How the samples of a file lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) encoding: Encoding,
+    /// At least one.
+    pub(super) channels: usize,
+    pub(super) rate: u32,
+    /// The most significant byte comes first.
+    pub(super) big_endian: bool,
+}
+
+impl Layout {
+    /// Bytes that all channels of one moment take.
+    pub(super) fn frame_len(&self) -> u64 {
+        (self.encoding.len() * self.channels) as u64
+    }
+
+    /// Reads all of `part`; what is left over at its end, less than a frame, is none.
+    pub(super) fn read(&self, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+        const FRAMES: usize = 4096;
+        let (frame_len, sample_len) = (self.frame_len() as usize, self.encoding.len());
+        let frames = part.len() / frame_len as u64;
+        gather.begin(self.rate, frames)?;
+        let mut reader = BufReader::new(part.clone()).take(frames * frame_len as u64);
+        let mut block = Vec::new();
+        loop {
+            block.clear();
+            let wanted = (FRAMES * frame_len) as u64;
+            // A file that became shorter meanwhile ends early.
+            if reader.by_ref().take(wanted).read_to_end(&mut block)? < frame_len {
+                return Ok(());
+            }
+            if self.big_endian {
+                block.chunks_exact_mut(sample_len).for_each(<[u8]>::reverse);
+            }
+            let moments = block.chunks_exact(frame_len);
+            gather.add(moments.map(|moment| {
+                let channels = moment.chunks_exact(sample_len);
+                mix(channels.map(|bytes| self.encoding.decode(bytes)))
+            }))?;
+        }
+    }
+}

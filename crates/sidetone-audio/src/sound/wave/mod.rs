@@ -1,0 +1,145 @@
+//! WAV files of all kinds (RIFF, RIFX, RF64, BW64), also those whose writer was killed before it filled in the sizes.
+mod chunks;
+mod format;
+
+use std::time::Duration;
+
+use self::chunks::Chunk;
+use self::format::Format;
+use super::error::Flaw;
+use super::gather::{Gather, Trouble};
+use super::part::Part;
+use super::tags;
+
+/// What says how long the numbers of a file are, and which of their bytes comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    Riff,
+    /// As RIFF, with the most significant byte first.
+    Rifx,
+    /// RF64 and BW64: RIFF beyond 4 GiB, with the true sizes in a chunk of their own.
+    Long,
+}
+
+pub(super) fn container(start: &[u8]) -> Option<Container> {
+    if start.get(8..12) != Some(b"WAVE") {
+        return None;
+    }
+    match start.first_chunk()? {
+        b"RIFF" => Some(Container::Riff),
+        b"RIFX" => Some(Container::Rifx),
+        b"RF64" | b"BW64" => Some(Container::Long),
+        _ => None,
+    }
+}
+
+/// From here on a size is what programs write that can't know it yet.
+const PLACEHOLDER: u64 = 0x7FFF_0000;
+/// Nobody writes so many; but a file may be made of nothing else.
+const MAX_CHUNKS: usize = 10_000;
+
+/// Reads the first file in `part`, and says where another begins behind it. What lies from `end` on is tags of
+/// other programs.
+pub(super) fn read(
+    container: Container,
+    part: &Part,
+    end: u64,
+    gather: &mut Gather,
+) -> Result<Option<u64>, Trouble> {
+    let (format, data) = find_sound(container, part)?;
+    let layout = format.layout()?;
+    let room = part.len() - data.body();
+    let is_believable = data.size != 0 && data.size <= room;
+    let sound_end = match is_believable {
+        true => data.body() + data.size,
+        // Its writer died before it could tell, or the file was cut.
+        false => chunks::begin_of_trailing(container, part, data.body(), end.max(data.body()))?,
+    };
+    layout.read(&part.slice(data.body(), sound_end), gather)?;
+    let missing = data.size.saturating_sub(sound_end - data.body()) / layout.frame_len();
+    if !is_believable && missing > 0 && data.size < PLACEHOLDER {
+        let seconds = missing as f64 / f64::from(layout.rate);
+        let missing = Duration::try_from_secs_f64(seconds).ok();
+        gather.flaws.push(Flaw::Cut { missing });
+    }
+    let behind = match is_believable {
+        true => data.next(container, part)?,
+        false => sound_end,
+    };
+    look_behind(container, part, behind, end, gather)
+}
+
+/// The description of the sound, and the chunk that holds it.
+fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trouble> {
+    let cut = || Trouble::Unsupported("a WAV header that ends before its sound".into());
+    let mut format = None;
+    let mut long_size = None;
+    let mut at = 12;
+    for _ in 0..MAX_CHUNKS {
+        let chunk = Chunk::at(container, part, at)?;
+        let mut chunk = chunk.filter(Chunk::has_name).ok_or_else(cut)?;
+        match &chunk.id {
+            b"ds64" => {
+                let size = part.array(chunk.body() + 8)?;
+                long_size = size.map(u64::from_le_bytes);
+            }
+            b"fmt " => {
+                let len = chunk.size.min(40) as usize;
+                let fields = part.peek(chunk.body(), len)?;
+                let this = Format::parse(container, &fields).ok_or_else(cut)?;
+                if format.replace(this).is_some_and(|other| other != this) {
+                    return Err(Trouble::Contradictory(
+                        "it describes its sound twice, and differently".into(),
+                    ));
+                }
+            }
+            b"data" => {
+                if let Some(size) = long_size.filter(|_| chunk.size == u64::from(u32::MAX)) {
+                    chunk.size = size;
+                }
+                let format = format.ok_or_else(|| {
+                    Trouble::Unsupported("a WAV header without a format before its sound".into())
+                })?;
+                return Ok((format, chunk));
+            }
+            _ => {}
+        }
+        at = chunk.next(container, part)?;
+    }
+    Err(cut())
+}
+
+/// Says what lies behind the sound and is no chunk and no tag, and where another file begins.
+fn look_behind(
+    container: Container,
+    part: &Part,
+    mut at: u64,
+    end: u64,
+    gather: &mut Gather,
+) -> Result<Option<u64>, Trouble> {
+    for _ in 0..MAX_CHUNKS {
+        let Some(chunk) = Chunk::at(container, part, at)? else {
+            break;
+        };
+        if self::container(&part.peek(at, 12)?).is_some() {
+            return Ok(Some(at));
+        }
+        if !chunk.is_plausible(part) {
+            break;
+        }
+        at = chunk.next(container, part)?;
+    }
+    // Tags of other programs, and a last chunk that is longer than the file, are no loss.
+    while let Some(len) = match tags::id3v2(part, at)? {
+        None => tags::ape(part, at)?,
+        tag => tag,
+    } {
+        at += len;
+    }
+    let is_chunk = Chunk::at(container, part, at)?.is_some_and(|chunk| chunk.is_usual());
+    let bytes = end.saturating_sub(at);
+    if bytes > 1 && !is_chunk {
+        gather.flaws.push(Flaw::LeftOut { bytes });
+    }
+    Ok(None)
+}
