@@ -13,22 +13,108 @@ use symphonia::default::{get_codecs, get_probe};
 use super::gather::{Gather, Trouble};
 use super::kind::Compressed;
 use super::part::Part;
-use super::{Flaw, mix};
+use super::{Flaw, mix, mpeg, ogg, tags};
 
-/// Reads all of `part`.
+/// Reads all of `part`, files that were joined to the first included.
 pub(super) fn decompress(
     format: Compressed,
     part: &Part,
     gather: &mut Gather,
 ) -> Result<(), Trouble> {
-    let name = match format {
-        Compressed::Mp3 => "mp3",
-        Compressed::Flac => "FLAC",
-        Compressed::Ogg => "Ogg",
-    };
-    let end = decode(part.clone(), name, gather)?;
+    match format {
+        Compressed::Mp3 => mp3(part, gather),
+        Compressed::Flac => flac(part, gather),
+        Compressed::Ogg => {
+            let (part, is_cut) = ogg::mend(part)?;
+            let end = decode(part, Seeking::Yes, "Ogg", gather)?;
+            note_end(
+                end.with(End {
+                    is_cut,
+                    ..End::default()
+                }),
+                gather,
+            );
+            Ok(())
+        }
+    }
+}
+
+fn mp3(part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+    let (mut at, mut left_out) = (0, 0);
+    let mut end = End::default();
+    let mut runs = 0;
+    loop {
+        let run = match mpeg::next_run(part, at)? {
+            Ok(run) => run,
+            Err(bytes) => {
+                left_out += bytes;
+                break;
+            }
+        };
+        left_out += run.left_out;
+        end.is_cut = run.is_cut;
+        at = if run.is_cut { part.len() } else { run.to };
+        runs += 1;
+        // One frame more than the first one counts is how some count.
+        if run.frames == 1 && runs > 1 {
+            continue;
+        }
+        // A source that can't be sought in keeps the decoder from estimating a length, and cutting to that.
+        match decode(part.slice(run.from, run.to), Seeking::No, "mp3", gather) {
+            Ok(this) => end = this.with(end),
+            Err(Trouble::Unsupported(_)) if gather.len() > 0 => left_out += run.to - run.from,
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    if runs == 0 {
+        return Err(undecodable("mp3", "no frame of it was found"));
+    }
+    // By so much encoders count wrong.
+    end.missing = end.missing.saturating_sub(2 * 1152);
     note_end(end, gather);
+    if left_out > 0 {
+        gather.flaws.push(Flaw::LeftOut { bytes: left_out });
+    }
     Ok(())
+}
+
+fn flac(part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+    let mut from = 0;
+    while from < part.len() {
+        let to = next_flac(part, from + 4)?.unwrap_or(part.len());
+        let one = part.slice(from, to);
+        // The last frame is whole only without the tags of a file that another was joined to.
+        let (_, end) = tags::without(&one)?;
+        match decode(one.slice(0, end), Seeking::Yes, "FLAC", gather) {
+            Ok(end) => note_end(end, gather),
+            Err(Trouble::Unsupported(_)) if gather.len() > 0 => {
+                gather.flaws.push(Flaw::LeftOut { bytes: to - from });
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        from = to;
+    }
+    Ok(())
+}
+
+/// Where another file begins: its mark, and the header of the block that always comes first, 34 bytes long.
+fn next_flac(part: &Part, from: u64) -> std::io::Result<Option<u64>> {
+    const BLOCK: usize = 1 << 16;
+    const MARK: usize = 8;
+    let mut at = from;
+    loop {
+        let block = part.peek(at, BLOCK)?;
+        let is_start = |bytes: &[u8]| {
+            bytes.starts_with(b"fLaC") && bytes[4] & 0x7F == 0 && bytes[5..] == [0, 0, 34]
+        };
+        if let Some(place) = block.windows(MARK).position(is_start) {
+            return Ok(Some(at + place as u64));
+        }
+        if block.len() < BLOCK {
+            return Ok(None);
+        }
+        at += (BLOCK - MARK + 1) as u64;
+    }
 }
 
 fn note_end(end: End, gather: &mut Gather) {
@@ -57,18 +143,30 @@ struct End {
     is_cut: bool,
 }
 
+impl End {
+    /// Of this part and others before it.
+    fn with(self, others: Self) -> Self {
+        Self {
+            damaged: self.damaged + others.damaged,
+            missing: self.missing + others.missing,
+            rate: self.rate.max(others.rate),
+            is_cut: self.is_cut || others.is_cut,
+        }
+    }
+}
+
 fn undecodable(format: &str, why: impl std::fmt::Display) -> Trouble {
     Trouble::Unsupported(format!("{format} that can't be decoded ({why})"))
 }
 
-fn decode(part: Part, name: &str, gather: &mut Gather) -> Result<End, Trouble> {
+fn decode(part: Part, seeking: Seeking, name: &str, gather: &mut Gather) -> Result<End, Trouble> {
     let failed = |error: Error| match error {
         Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
             Trouble::Io(error)
         }
         error => undecodable(name, error),
     };
-    let mut format = open(part).map_err(failed)?;
+    let mut format = open(part, seeking).map_err(failed)?;
     let mut end = End::default();
     let before = gather.len();
     loop {
@@ -134,8 +232,8 @@ fn decode_track(
     }
 }
 
-fn open(part: Part) -> Result<Box<dyn FormatReader>, Error> {
-    let source = MediaSourceStream::new(Box::new(Source { part }), Default::default());
+fn open(part: Part, seeking: Seeking) -> Result<Box<dyn FormatReader>, Error> {
+    let source = MediaSourceStream::new(Box::new(Source { part, seeking }), Default::default());
     get_probe().probe(
         &Hint::new(),
         source,
@@ -157,8 +255,15 @@ fn track_of(format: &dyn FormatReader) -> Result<Track, Error> {
     Ok((track.id, decoder, track.num_frames))
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seeking {
+    Yes,
+    No,
+}
+
 struct Source {
     part: Part,
+    seeking: Seeking,
 }
 
 impl std::io::Read for Source {
@@ -175,7 +280,7 @@ impl std::io::Seek for Source {
 
 impl MediaSource for Source {
     fn is_seekable(&self) -> bool {
-        true
+        self.seeking == Seeking::Yes
     }
 
     fn byte_len(&self) -> Option<u64> {

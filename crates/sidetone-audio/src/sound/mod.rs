@@ -11,6 +11,10 @@ mod compressed;
 mod error;
 mod gather;
 mod kind;
+#[cfg(feature = "compressed")]
+mod mpeg;
+#[cfg(feature = "compressed")]
+mod ogg;
 mod part;
 mod pcm;
 mod raw;

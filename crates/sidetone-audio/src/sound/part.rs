@@ -19,6 +19,9 @@ pub(super) struct Part {
 enum Store {
     File(Arc<File>),
     Memory(Arc<Vec<u8>>),
+    /// The one, then the other.
+    #[cfg(feature = "compressed")]
+    Both(Box<Part>, Arc<Vec<u8>>),
 }
 
 impl Part {
@@ -58,6 +61,17 @@ impl Part {
         self.slice(at, self.len())
     }
 
+    #[cfg(feature = "compressed")]
+    /// The same up to a place, and then these bytes.
+    pub(super) fn with_tail(&self, from: u64, tail: Vec<u8>) -> Self {
+        let head = self.slice(0, from);
+        Self {
+            range: 0..head.len() + tail.len() as u64,
+            store: Store::Both(Box::new(head), Arc::new(tail)),
+            at: 0,
+        }
+    }
+
     /// Up to so many bytes from this place on: fewer at the end.
     pub(super) fn peek(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
         let slice = self.slice(at, at.saturating_add(len as u64));
@@ -82,6 +96,10 @@ impl Read for Part {
         let read = match &self.store {
             Store::File(file) => file.read_at(buffer, place)?,
             Store::Memory(bytes) => (&bytes[place as usize..]).read(buffer)?,
+            #[cfg(feature = "compressed")]
+            Store::Both(head, _) if place < head.len() => head.from(place).read(buffer)?,
+            #[cfg(feature = "compressed")]
+            Store::Both(head, tail) => (&tail[(place - head.len()) as usize..]).read(buffer)?,
         };
         self.at += read as u64;
         Ok(read)
