@@ -75,7 +75,7 @@ enum Piece {
     },
     Shared {
         rate: Rate,
-        samples: Arc<[i16]>,
+        samples: Arc<Vec<i16>>,
         position: usize,
         end: Mark,
     },
@@ -121,7 +121,7 @@ impl Playout {
 
     /// Queues a clip that others may be playing, too. `end` is reached when its last sample is written or
     /// it is taken out with [`remove`](Self::remove).
-    pub fn push_shared(&mut self, now: Time, rate: Rate, samples: Arc<[i16]>, end: Mark) {
+    pub fn push_shared(&mut self, now: Time, rate: Rate, samples: Arc<Vec<i16>>, end: Mark) {
         if !samples.is_empty() {
             self.note_push(now, rate, samples.len());
         }

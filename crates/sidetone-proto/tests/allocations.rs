@@ -97,7 +97,7 @@ fn an_echo_allocates_nothing() {
 
 #[test]
 fn a_shared_clip_that_plays_again_and_again_allocates_nothing() {
-    let clip: Arc<[i16]> = vec![700; 1000].into();
+    let clip: Arc<Vec<i16>> = vec![700; 1000].into();
     let count = allocations(|call| {
         if call.machine.playout().is_empty() {
             let (now, clip) = (call.now, Arc::clone(&clip));

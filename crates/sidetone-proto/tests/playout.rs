@@ -144,7 +144,7 @@ proptest! {
                     next_sample += n;
                 }
                 Step::PushShared(rate, n) => {
-                    let samples: Arc<[i16]> = ramp(next_sample, n).into();
+                    let samples: Arc<Vec<i16>> = ramp(next_sample, n).into();
                     next_mark += 1;
                     clips.push(Mark(next_mark));
                     model.push(rate, &samples, Some(Mark(next_mark)));

@@ -7,7 +7,7 @@ use std::{
 
 use sidetone_audio::{
     resample::{UnsupportedRate, resample_clip},
-    sound::{Sound, SoundError},
+    sound::{FileName, Loaded, SoundError},
 };
 use sidetone_proto::Rate;
 
@@ -27,9 +27,9 @@ use sidetone_proto::Rate;
 pub struct Clip(Arc<Inner>);
 
 struct Inner {
-    samples: Arc<[i16]>,
+    samples: Arc<Vec<i16>>,
     hz: u32,
-    variants: [OnceLock<Arc<[i16]>>; Rate::ALL.len()],
+    variants: [OnceLock<Arc<Vec<i16>>>; Rate::ALL.len()],
 }
 
 /// Why a sound can't be played.
@@ -47,24 +47,31 @@ pub enum ClipError {
 impl Clip {
     /// Reads a sound file. This blocks: call it before serving, or from `spawn_blocking`.
     ///
+    /// What is missing in the file, or is in it besides the sound, is logged as a warning;
+    /// [`Loaded`] tells it.
+    ///
     /// # Errors
     ///
     /// When the file can't be read, is no sound of a supported kind, or its rate is not from 4 to 384 kHz.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ClipError> {
-        let sound = Sound::open(path)?;
+        let path = path.as_ref();
+        let Loaded { sound, flaws, .. } = Loaded::open(path)?;
+        for flaw in flaws {
+            tracing::warn!("{}: {flaw}", FileName::new(path));
+        }
         Self::from_samples(sound.rate, sound.samples)
     }
 
-    /// Mono samples at `hz` samples per second.
+    /// Mono samples at `hz` samples per second. A vector of them is kept as it is, without a copy.
     ///
     /// # Errors
     ///
     /// When `hz` is not from 4 to 384 kHz.
-    pub fn from_samples(hz: u32, samples: impl Into<Arc<[i16]>>) -> Result<Self, ClipError> {
+    pub fn from_samples(hz: u32, samples: impl Into<Vec<i16>>) -> Result<Self, ClipError> {
         resample_clip(&[], hz, Rate::Slin.hz())?;
         let variants = Default::default();
         Ok(Self(Arc::new(Inner {
-            samples: samples.into(),
+            samples: Arc::new(samples.into()),
             hz,
             variants,
         })))
@@ -96,12 +103,12 @@ impl Clip {
         self.0.hz == rate.hz() || self.0.variants[rate as usize].get().is_some()
     }
 
-    pub(crate) fn at(&self, rate: Rate) -> Arc<[i16]> {
+    pub(crate) fn at(&self, rate: Rate) -> Arc<Vec<i16>> {
         if self.0.hz == rate.hz() {
             return Arc::clone(&self.0.samples);
         }
         let make = || match resample_clip(&self.0.samples, self.0.hz, rate.hz()) {
-            Ok(samples) => samples.into(),
+            Ok(samples) => Arc::new(samples),
             // The rate was tried when the clip was made; no other call of this can fail.
             Err(_) => Arc::default(),
         };

@@ -210,7 +210,7 @@ fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
     let said: Arc<[i16]> = ramp(5, 0, 8_000 * 12).into();
     let lateness = |blocks: bool| {
         let runtime = runtime(2);
-        let clip = Clip::from_samples(8_000, Arc::clone(&said)).unwrap();
+        let clip = Clip::from_samples(8_000, &said[..]).unwrap();
         let handler = move |call: Call| {
             let clip = clip.clone();
             async move {

@@ -70,7 +70,7 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct ClipOrder {
     pub(crate) rate: Rate,
-    pub(crate) samples: Arc<[i16]>,
+    pub(crate) samples: Arc<Vec<i16>>,
     pub(crate) end: Mark,
     pub(crate) done: Arc<AtomicBool>,
 }
