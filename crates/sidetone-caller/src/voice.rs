@@ -13,7 +13,7 @@ pub enum Voice {
     /// Not a single frame, as from a phone that suppresses silence.
     Nothing,
     /// These samples, at the rate of the call's codec, then silence.
-    Samples(Arc<[i16]>),
+    Samples(Arc<Vec<i16>>),
     /// The endless [`ramp`] of a seed.
     Ramp(u64),
     /// These payloads as they are, then silence. An empty one leaves its frame out, and what is beyond
@@ -111,8 +111,8 @@ impl From<Vec<i16>> for Voice {
     }
 }
 
-impl From<Arc<[i16]>> for Voice {
-    fn from(samples: Arc<[i16]>) -> Self {
+impl From<Arc<Vec<i16>>> for Voice {
+    fn from(samples: Arc<Vec<i16>>) -> Self {
         Self::Samples(samples)
     }
 }

@@ -56,7 +56,14 @@ pub(crate) struct Echo {
 
 #[derive(Debug, Args)]
 pub(crate) struct Play {
-    /// The sound: WAV, or Asterisk's headerless formats by their extension (sln, sln16, ulaw, alaw …)
+    #[cfg_attr(
+        feature = "compressed",
+        doc = "The sound: WAV, AU, mp3, FLAC, Ogg Vorbis, or Asterisk's headerless formats by their extension (sln, sln16, ulaw, alaw …)"
+    )]
+    #[cfg_attr(
+        not(feature = "compressed"),
+        doc = "The sound: WAV, AU, or Asterisk's headerless formats by their extension (sln, sln16, ulaw, alaw …)"
+    )]
     pub(crate) file: PathBuf,
     /// Begin again at its end, until the caller hangs up
     #[arg(long = "loop")]

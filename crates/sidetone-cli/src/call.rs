@@ -8,10 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sidetone::Rate;
-use sidetone_audio::{
-    level::{FLOOR_DBFS, rms_dbfs},
-    sound::Sound,
-};
+use sidetone_audio::level::{FLOOR_DBFS, rms_dbfs};
 use sidetone_caller::{CallRecord, Caller, Codec, Event as CallerEvent, Stop};
 use uuid::Uuid;
 
@@ -21,6 +18,7 @@ use crate::{
     failure::{Failure, Verdict, complain},
     report::{Reporter, Style, Teller},
     service::Signals,
+    sound_file,
     tracks::TrackFile,
 };
 
@@ -81,7 +79,7 @@ struct Plan {
     address: SocketAddr,
     id: Uuid,
     rate: Rate,
-    says: Option<Vec<i16>>,
+    says: Option<Arc<Vec<i16>>>,
     length: Duration,
 }
 
@@ -90,12 +88,13 @@ impl Plan {
         let rate = rate(&options.rate)?;
         let says = match &options.play {
             Some(path) => {
-                let sound = Sound::open(path).map_err(Failure::new)?;
-                Some(sound.to_rate(rate.hz()).map_err(Failure::new)?.samples)
+                let sound = sound_file::open(path)?;
+                let sound = sound.into_rate(rate.hz()).map_err(Failure::new)?;
+                Some(Arc::new(sound.samples))
             }
             None => None,
         };
-        let speaking = rate.duration(says.as_ref().map_or(0, Vec::len) as u64);
+        let speaking = rate.duration(says.as_ref().map_or(0, |says| says.len()) as u64);
         let digits = options.dtmf.as_deref().unwrap_or_default();
         check_digits(digits)?;
         Ok(Self {
@@ -114,7 +113,7 @@ impl Plan {
             .hang_up_after(self.length)
             .observe(move |event| ear.observe(event));
         if let Some(samples) = &self.says {
-            caller = caller.say(samples.clone());
+            caller = caller.say(Arc::clone(samples));
         }
         if let Some(digits) = &options.dtmf {
             caller = caller.dtmf(digits, PRESSES_AT);

@@ -21,8 +21,10 @@ pub(crate) struct Failure(String);
 
 impl Failure {
     pub(crate) fn new(line: impl Display) -> Self {
-        let line = line.to_string();
-        Self(line.split_whitespace().collect::<Vec<_>>().join(" "))
+        let text = line.to_string();
+        // Spaces within a line may be those of a file's name.
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self(lines.collect::<Vec<_>>().join(" "))
     }
 }
 

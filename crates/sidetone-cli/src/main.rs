@@ -9,6 +9,7 @@
 //! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each |
 //! | `afterwards` | what goes on when its call is over |
 //! | `board`, `events`, `report`, `prose`, `terminal`, `clock` | what is said about calls, and how |
+//! | `sound_file` | a sound that is to be played, from a file or a pipe |
 //! | `tracks`, `correlate` | a call's two sides in a file, and what can be found in them |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
@@ -32,6 +33,7 @@ mod record;
 mod recordings;
 mod report;
 mod service;
+mod sound_file;
 mod terminal;
 mod tracks;
 mod transcribe;

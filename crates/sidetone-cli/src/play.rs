@@ -10,13 +10,15 @@ use crate::{
     board::Watch,
     failure::{Failure, Verdict},
     service::{Manner, Service},
+    sound_file,
 };
 
 /// A caller that sends audio has begun by then; one that sends none is not to wait longer.
 const RATE_KNOWN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(options: Play) -> Result<Verdict, Failure> {
-    let clip = Clip::open(&options.file).map_err(Failure::new)?;
+    let sound = sound_file::open(&options.file)?;
+    let clip = Clip::from_samples(sound.rate, sound.samples).map_err(Failure::new)?;
     // Most calls are 8 kHz; they need not wait for the resampler.
     clip.prepare(Rate::Slin).await;
     let manner = Manner {

@@ -70,8 +70,8 @@ fn a_sound_that_cant_be_played_is_told_before_it_listens() {
     assert!(refusal("play no-such-file.wav").contains("no such file"));
     assert!(refusal(&format!("play {}", directory.path().display())).contains("directory"));
     let text = file("text.wav", b"this is text");
-    assert!(refusal(&format!("play {text}")).contains("sox"));
-    assert!(refusal(&format!("call 127.0.0.1:1 --play {text}")).contains("sox"));
+    assert!(refusal(&format!("play {text}")).contains("ffmpeg -i"));
+    assert!(refusal(&format!("call 127.0.0.1:1 --play {text}")).contains("ffmpeg -i"));
     let empty = file("empty.wav", b"");
     assert!(refusal(&format!("play {empty}")).contains("no sound"));
 }

@@ -7,4 +7,5 @@ mod errors;
 mod kit;
 mod schema;
 mod shutdown;
+mod sounds;
 mod transcribe;
