@@ -119,7 +119,8 @@ pub enum SpeechEvent {
         /// Where it ends.
         to: Duration,
     },
-    /// The recogniser refuses for good. No more transcripts will come.
+    /// The recogniser refuses for good. No more transcripts will come; at the end of the call all of it that has
+    /// none is told as lost.
     Failed(SpeechError),
 }
 
@@ -243,6 +244,7 @@ impl<R: Recognizer> Session<R> {
                 }
                 Ended::Trouble(error) if error.is_final() => {
                     self.tell(SpeechEvent::Failed(error)).await;
+                    self.refused().await;
                     break;
                 }
                 Ended::Trouble(error) => {
@@ -260,6 +262,17 @@ impl<R: Recognizer> Session<R> {
             }
         }
         self.tape.abandon();
+        self.tell_losses().await;
+    }
+
+    /// Waits for the end of a call of which nothing more is transcribed: all of that is lost, in one piece.
+    async fn refused(&self) {
+        self.tell_losses().await;
+        self.tape.refuse();
+        self.tape.ended().await;
+    }
+
+    async fn tell_losses(&self) {
         while let Some(lost) = self.tape.take_loss() {
             self.tell_loss(lost).await;
         }

@@ -48,6 +48,8 @@ struct Inner {
     /// Since then: up to where it had read, and when.
     marks: VecDeque<(Instant, u64)>,
     losses: Losses,
+    /// No recogniser will read any more: what is written is lost, and not kept.
+    refused: bool,
     ended: bool,
 }
 
@@ -68,6 +70,7 @@ impl Tape {
                 begin: 0,
                 marks: VecDeque::new(),
                 losses: Losses::default(),
+                refused: false,
                 ended: false,
             }),
             written: Notify::new(),
@@ -96,10 +99,11 @@ impl Tape {
             }
         }
         inner.samples.extend(samples);
-        let surplus = inner
-            .samples
-            .len()
-            .saturating_sub(self.samples_in(KEPT) as usize);
+        let kept = match inner.refused {
+            true => 0,
+            false => self.samples_in(KEPT) as usize,
+        };
+        let surplus = inner.samples.len().saturating_sub(kept);
         inner.samples.drain(..surplus);
         inner.start += surplus as u64;
         let settled = inner.settled;
@@ -259,7 +263,7 @@ impl Tape {
         self.duration(inner.places.map(inner.settled))
     }
 
-    /// Gives up what is left of it.
+    /// Gives up what is left of it. Nothing more can be written.
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner.lock();
         let (from, end) = (self.next(&inner), inner.end());
@@ -270,6 +274,19 @@ impl Tape {
         inner.settled = end;
         inner.read = end;
         inner.unfinished = None;
+    }
+
+    /// Gives up what is left of it and what still comes, which takes no room any more. To be called when every
+    /// earlier loss was taken: this one grows until [`abandon`](Self::abandon).
+    pub(crate) fn refuse(&self) {
+        let mut inner = self.inner.lock();
+        let begin = self.next(&inner);
+        inner.settled = begin;
+        inner.unfinished = Some(u64::MAX);
+        inner.refused = true;
+        let kept = inner.samples.len();
+        inner.samples = VecDeque::new();
+        inner.start += kept as u64;
     }
 
     /// Waits for the next part that is lost.
@@ -353,5 +370,30 @@ mod tests {
         tape.abandon();
         let lost = (Duration::ZERO, Duration::from_millis(3_599_500));
         assert_eq!(tape.take_loss(), Some(lost));
+    }
+
+    #[test]
+    fn an_hour_after_a_refusal_takes_no_room_and_is_one_loss() {
+        let tape = Tape::new(Format::linear(8000));
+        let mut second = 0;
+        let mut write = |until| {
+            for at in second..until {
+                tape.write(Duration::from_secs(at), &[1; 4000]);
+            }
+            second = until;
+        };
+        write(7);
+        tape.settle_read();
+        tape.refuse();
+        write(3600);
+        assert_eq!(tape.take_loss(), None, "not before its end is known");
+        let inner = tape.inner.lock();
+        assert!(inner.samples.capacity() <= 2 * 8000);
+        assert!(inner.places.len() <= 1001);
+        drop(inner);
+        tape.abandon();
+        let lost = (Duration::ZERO, Duration::from_millis(3_599_500));
+        assert_eq!(tape.take_loss(), Some(lost));
+        assert_eq!(tape.take_loss(), None);
     }
 }

@@ -113,6 +113,40 @@ async fn a_refusal_is_final_and_what_was_not_heard_is_lost() {
         lost[0].0 >= heard && lost[0].0 <= ms(3000),
         "{lost:?} after {heard:?}"
     );
+    assert_eq!(lost[0].1, call.length(), "to the end of the call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
+    let call = Call::of(30);
+    // At once; in the middle; and when it has forgotten a part of it already.
+    let minute = Instant::now() + ms(60_000);
+    let fakes = [
+        (Fake::new([Plan::Refuse]), 0),
+        (Fake::new([Plan::CutAfter(ms(3000)), Plan::Refuse]), 3000),
+        (Fake::new([Plan::RefuseAt(minute)]), 0),
+    ];
+    for (number, (fake, heard)) in fakes.into_iter().enumerate() {
+        let (mut input, events) = transcribe(fake, Format::linear(HZ));
+        // A part of it is missing, too.
+        let hole = call.length() + ms(120_000);
+        let feed = async {
+            call.push(&mut input, ms(0)).await;
+            call.push(&mut input, call.length()).await;
+            sleep(ms(60_000)).await;
+            call.push(&mut input, hole).await;
+            input.finish();
+        };
+        let over = Instant::now();
+        let ((), told) = tokio::join!(feed, Told::all(events));
+        assert!(over.elapsed() < ms(3000) + hole + call.length(), "{number}");
+        let lost = told.lost();
+        let [(from, to)] = lost[..] else {
+            panic!("{number}: {lost:?}")
+        };
+        assert!(from <= ms(heard), "{number}: {lost:?}");
+        assert_eq!(to, hole + call.length(), "{number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -460,6 +494,8 @@ enum Plan {
     EndAfterFinal,
     EndAtOnce,
     Refuse,
+    /// Not before this, and takes nothing until then.
+    RefuseAt(Instant),
 }
 
 struct Fake {
@@ -497,6 +533,10 @@ impl Fake {
         match plan {
             Plan::EndAtOnce => return Ok(()),
             Plan::Refuse => return Err(refused()),
+            Plan::RefuseAt(when) => {
+                sleep_until(when).await;
+                return Err(refused());
+            }
             Plan::Gulp => {
                 audio.read(ms(0), Duration::MAX, &mut Vec::new()).await;
                 return Err(unavailable());
