@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full, Limited};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header,
+    body::{Bytes, Frame, Incoming},
+    header::{self, HeaderValue},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -46,6 +47,28 @@ pub struct Rules {
     pub backwards: usize,
     /// The status with which it answers some requests in place of a transcript; the first has number 0.
     pub fault: fn(usize) -> Option<u16>,
+    /// In which form it answers.
+    pub form: Form,
+}
+
+/// The forms of answers that servers with OpenAI's protocol have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// OpenAI's own.
+    #[default]
+    Usual,
+    /// Nothing but the text, whatever was asked for.
+    Text,
+    /// The words are in the segments, each with its probability.
+    WordsInSegments,
+    /// Whoever asks for `verbose_json` gets this status and an error.
+    NotVerbose(u16),
+    /// An error with these words and the status of a success.
+    Error(String),
+    /// It has moved to this address.
+    Moved(String),
+    /// Something that does not end.
+    Endless,
 }
 
 impl Default for Rules {
@@ -56,6 +79,7 @@ impl Default for Rules {
             verbose: true,
             backwards: 0,
             fault: |_| None,
+            form: Form::Usual,
         }
     }
 }
@@ -143,28 +167,51 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
 /// A status and what the body says.
 type Refusal = (StatusCode, String);
 
 impl State {
-    async fn handle(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let number = self.requests.fetch_add(1, Ordering::AcqRel);
         let at_once = self.at_once.fetch_add(1, Ordering::AcqRel) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::AcqRel);
         let answer = self.answer(number, request).await;
         self.at_once.fetch_sub(1, Ordering::AcqRel);
-        let (status, body) = match answer {
-            Ok(body) => (StatusCode::OK, body),
+        let (status, answer) = match answer {
+            Ok(answer) => (StatusCode::OK, answer),
             Err((status, message)) => (status, json!({ "error": { "message": message } })),
         };
-        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        Ok(self.response(status, &answer))
+    }
+
+    fn response(&self, status: StatusCode, answer: &Value) -> Response<Body> {
+        let mut content_type = "application/json";
+        let mut body = answer.to_string();
+        if self.rules.form == Form::Text && status.is_success() {
+            content_type = "text/plain; charset=utf-8";
+            body = format!("{}\n", answer["text"].as_str().unwrap_or_default());
+        }
+        let body = match self.rules.form {
+            Form::Endless => {
+                let piece = Bytes::from(vec![b'x'; 1 << 16]);
+                let pieces = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+                StreamBody::new(pieces).boxed_unsync()
+            }
+            _ => Full::new(Bytes::from(body)).boxed_unsync(),
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = status;
-        let json = header::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        Ok(response)
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Form::Moved(address) = &self.rules.form {
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            if let Ok(address) = HeaderValue::from_str(address) {
+                response.headers_mut().insert(header::LOCATION, address);
+            }
+        }
+        response
     }
 
     async fn answer(&self, number: usize, request: Request<Incoming>) -> Result<Value, Refusal> {
@@ -246,6 +293,15 @@ impl State {
             ));
         }
         let words = listen(upload);
+        match (upload.response_format.as_str(), &self.rules.form) {
+            (_, Form::Error(message)) => return Ok(json!({ "error": message })),
+            ("verbose_json", Form::NotVerbose(status)) => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::IM_A_TEAPOT);
+                return Err((status, "'list' object has no attribute 'segments'".into()));
+            }
+            ("verbose_json", Form::WordsInSegments) => return Ok(in_segments(&words)),
+            _ => {}
+        }
         match upload.response_format.as_str() {
             "verbose_json" if self.rules.verbose => Ok(verbose(upload, &words)),
             "verbose_json" => Err(bad(
@@ -298,6 +354,25 @@ fn verbose(upload: &Upload, words: &[Word]) -> Value {
         answer["words"] = timed.collect();
     }
     answer
+}
+
+/// As the servers write it that are built on faster-whisper.
+fn in_segments(words: &[Word]) -> Value {
+    let segments = words.iter().map(|word| {
+        json!({
+            "text": format!(" {}", word.text),
+            "avg_logprob": -0.25,
+            "no_speech_prob": 0.01,
+            "words": [{
+                "word": format!(" {}", word.text),
+                "start": word.start.as_secs_f64(),
+                "end": word.end.as_secs_f64(),
+                "probability": 0.75,
+            }],
+        })
+    });
+    let segments: Vec<Value> = segments.collect();
+    json!({ "text": text(words), "language": "en", "segments": segments, "words": null })
 }
 
 fn bad(message: &str) -> Refusal {

@@ -23,6 +23,8 @@ mod transcript;
 pub mod vosk;
 #[cfg(feature = "_websocket")]
 mod websocket;
+#[cfg(any(feature = "_websocket", feature = "openai"))]
+mod words;
 
 pub use audio::Audio;
 pub use error::SpeechError;

@@ -4,6 +4,8 @@
 //! It takes files, not streams. So what is said is cut into utterances where somebody pauses, which are sent
 //! while the call goes on: a transcript comes when its utterance is over, and none is interim.
 
+mod detail;
+mod reply;
 mod request;
 mod utterance;
 
@@ -16,7 +18,8 @@ use tokio::{
 };
 
 use crate::{Audio, Recognizer, SpeechError, Transcript, Transcripts, Word};
-use request::{Reply, Service};
+use reply::Reply;
+use request::Service;
 use utterance::{Cutter, Utterance};
 
 /// OpenAI's own address.
@@ -225,11 +228,11 @@ impl<'a> Dialog<'a> {
     fn transcript(&self, utterance: &Utterance, reply: &Reply) -> Transcript {
         let (start, end) = (utterance.start(self.hz), utterance.end(self.hz));
         let on_call = |seconds| self.audio.on_call(end.min(start + time(seconds)));
-        let words = reply.words.iter().flatten().map(|word| Word {
-            text: word.word.trim().to_owned(),
+        let words = reply.words.iter().map(|word| Word {
+            text: word.word.clone(),
             start: on_call(word.start),
             end: on_call(word.end),
-            confidence: None,
+            confidence: word.confidence,
         });
         Transcript {
             words: words.collect(),

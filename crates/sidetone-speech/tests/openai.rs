@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sidetone_services::{
-    openai::{Rules, Service},
+    openai::{Form, Rules, Service},
     speak, spoken,
 };
 use sidetone_speech::{Format, SpeechError, SpeechEvent, Transcript, openai::OpenAi, transcribe};
@@ -146,7 +146,7 @@ async fn only_the_utterance_that_was_not_answered_is_sent_again() {
     let rules = Rules {
         // One of four, which is tried three times more.
         fault: |number| {
-            [None, Some(500), None, None, Some(429), Some(503)]
+            [None, Some(429), None, None, Some(429), Some(408)]
                 .get(number)
                 .copied()?
         },
@@ -182,7 +182,8 @@ async fn only_the_utterance_that_was_not_answered_is_sent_again() {
 #[tokio::test]
 async fn an_utterance_that_stays_in_trouble_is_given_up_and_those_after_it_come() {
     let rules = Rules {
-        fault: |number| (number < 2).then_some(500),
+        // With detail, without it, and once more.
+        fault: |number| (number < 3).then_some(500),
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
@@ -241,7 +242,8 @@ async fn a_service_that_comes_later_gets_everything() {
 #[tokio::test]
 async fn a_service_is_not_said_to_be_back_before_it_has_answered() {
     let rules = Rules {
-        fault: |number| (number < 2).then_some(503),
+        // Of the first try, with detail and without it, and of the second.
+        fault: |number| (number < 3).then_some(503),
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
@@ -321,4 +323,99 @@ async fn a_model_that_is_not_there_is_final() {
         panic!("{events:?}");
     };
     assert!(error.to_string().contains("whisper-9"), "{error}");
+}
+
+async fn serving(form: Form) -> Service {
+    let rules = Rules {
+        form,
+        ..Rules::default()
+    };
+    Service::start(rules).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_answers_with_nothing_but_text_is_understood() {
+    let service = serving(Form::Text).await;
+    let events = run(engine(&service), &call(&[&["plain", "text"], &["more"]])).await;
+    assert_eq!(texts(&events), ["plain text", "more"]);
+    assert_eq!(events.len(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn words_inside_segments_come_with_their_times() {
+    let service = serving(Form::WordsInSegments).await;
+    let events = run(engine(&service), &call(&[&["first", "words"]])).await;
+    let heard = transcripts(&events);
+    assert_eq!(heard[0].text, "first words");
+    assert_eq!(heard[0].language.as_deref(), Some("en"));
+    assert_eq!(heard[0].words.len(), 2, "{heard:?}");
+    for (word, said) in heard[0].words.iter().zip(spoken(&["first", "words"], LEAD)) {
+        assert_eq!((&word.text, word.confidence), (&said.text, Some(0.75)));
+        assert!(word.start.abs_diff(said.start) < Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_fails_with_detail_is_asked_without_it() {
+    for status in [500, 501, 502] {
+        let service = serving(Form::NotVerbose(status)).await;
+        let words: [&[&str]; 3] = [&["never"], &["mind"], &["it"]];
+        let events = run(engine(&service), &call(&words)).await;
+        assert_eq!(texts(&events), ["never", "mind", "it"], "{status}");
+        assert_eq!(events.len(), 3, "without a word of trouble: {events:?}");
+        // Only those that were on their way at first had to ask twice.
+        assert!(service.requests() <= 3 + 3, "{}", service.requests());
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_comes_as_a_success_is_told_in_its_own_words() {
+    let service = serving(Form::Error("CUDA failed with error out of memory".into())).await;
+    let (mut input, mut events) = transcribe(engine(&service), Format::linear(HZ));
+    input.push(Duration::ZERO, &call(&[&["lost"]]));
+    for tried in 1..=3 {
+        let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+            panic!("no trouble");
+        };
+        assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.ends_with("had: CUDA failed with error out of memory"),
+            "{text}"
+        );
+        // Without detail once, and not with each try.
+        assert_eq!(service.requests(), 1 + tried);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_moved_names_its_new_address_and_is_not_followed() {
+    let elsewhere = Service::start(Rules::default()).await.unwrap();
+    let service = serving(Form::Moved(format!(
+        "{}/audio/transcriptions",
+        elsewhere.url()
+    )))
+    .await;
+    let events = run(engine(&service), &call(&[&["here"]])).await;
+    let Some(SpeechEvent::Failed(error)) = events.first() else {
+        panic!("{events:?}");
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains(&elsewhere.url()) && text.contains("308"),
+        "{text}"
+    );
+    assert_eq!((service.requests(), elsewhere.requests()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_at_a_megabyte() {
+    let service = serving(Form::Endless).await;
+    let (mut input, mut events) = transcribe(engine(&service), Format::linear(HZ));
+    input.push(Duration::ZERO, &call(&[&["word"]]));
+    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+        panic!("no trouble");
+    };
+    let text = error.to_string();
+    assert!(text.contains("more than a transcript can be"), "{text}");
 }

@@ -1,27 +1,23 @@
-use std::{
-    io::Cursor,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::Cursor, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde::Deserialize;
 use sidetone_audio::wav::{Channels, Writer};
 use tokio::time::timeout;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::NAME;
-use crate::{SpeechError, tls};
+use super::{
+    NAME,
+    detail::Detail,
+    reply::{self, Reply},
+};
+use crate::{SpeechError, tls, words};
 
 /// The usual path, of which an address may leave out the end.
 const PATH: &str = "/v1/audio/transcriptions";
@@ -30,11 +26,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// No answer about 15 s of speech is longer, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
-/// What a service says about an error is told up to here, in characters.
-const LONGEST_REASON: usize = 200;
-/// Above this and below that, Whisper's own programs take a segment for no speech at all.
-const NO_SPEECH: f32 = 0.6;
-const UNLIKELY: f32 = -1.0;
 
 /// A service and how it is asked.
 #[derive(Debug)]
@@ -45,31 +36,29 @@ pub(super) struct Service {
     pub(super) model: String,
     pub(super) language: Option<String>,
     pub(super) prompt: Option<String>,
-    /// It has refused to answer in detail; nobody asks it for that again.
-    terse: AtomicBool,
+    detail: Detail,
 }
 
-/// What the service answers, of which only the text is sure to be there.
-#[derive(Debug, Deserialize)]
-pub(super) struct Reply {
-    text: String,
-    language: Option<String>,
-    segments: Option<Vec<Segment>>,
-    pub(super) words: Option<Vec<TimedWord>>,
+/// What came back for one request.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// As it was sent, in small letters.
+    pub(super) content_type: String,
+    /// Where it says that it has moved to.
+    location: Option<String>,
+    pub(super) body: Bytes,
 }
 
-#[derive(Debug, Deserialize)]
-struct Segment {
-    avg_logprob: Option<f32>,
-    no_speech_prob: Option<f32>,
-}
-
-/// A word with its time in seconds from the beginning of the utterance.
-#[derive(Debug, Deserialize)]
-pub(super) struct TimedWord {
-    pub(super) word: String,
-    pub(super) start: f64,
-    pub(super) end: f64,
+#[cfg(test)]
+impl Answer {
+    pub(super) fn new(status: StatusCode, content_type: &str, body: &str) -> Self {
+        Self {
+            status,
+            content_type: content_type.into(),
+            location: None,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
 }
 
 impl Service {
@@ -95,7 +84,7 @@ impl Service {
             model: "whisper-1".into(),
             language: None,
             prompt: None,
-            terse: AtomicBool::new(false),
+            detail: Detail::default(),
         })
     }
 
@@ -113,20 +102,23 @@ impl Service {
 
     pub(super) async fn transcribe(&self, samples: &[i16], hz: u32) -> Result<Reply, SpeechError> {
         let wav = wav(samples, hz);
-        if !self.terse.load(Ordering::Relaxed) {
-            match self.ask(&wav, true).await? {
-                // Some models know no more than the text, and refuse to be asked for more.
-                (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {}
-                (status, body) => return self.understand(status, &body),
-            }
+        if !self.detail.is_had() {
+            let answer = self.ask(&wav, false).await?;
+            return self.understand(&answer);
         }
-        let (status, body) = self.ask(&wav, false).await?;
-        let reply = self.understand(status, &body)?;
-        self.terse.store(true, Ordering::Relaxed);
-        Ok(reply)
+        let answer = self.ask(&wav, true).await?;
+        let understood = self.understand(&answer);
+        let Some(refusal) = self.detail.refused(answer.status, understood.is_ok()) else {
+            return understood;
+        };
+        // Some models know no more than the text, and some servers fail when they are asked for more.
+        let answer = self.ask(&wav, false).await;
+        let understood = answer.and_then(|it| self.understand(&it));
+        self.detail.asked_for_less(refusal, understood.is_ok());
+        understood
     }
 
-    async fn ask(&self, wav: &[u8], verbose: bool) -> Result<(StatusCode, Bytes), SpeechError> {
+    async fn ask(&self, wav: &[u8], verbose: bool) -> Result<Answer, SpeechError> {
         let form = self.form(wav, verbose);
         let mut request = Request::builder()
             .method(Method::POST)
@@ -139,11 +131,25 @@ impl Service {
             .body(Full::new(form.finish()))
             .map_err(|error| SpeechError::Settings(error.to_string()))?;
         let answering = async {
-            let response = self.client.request(request).await.map_err(chain)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LONGEST_ANSWER);
-            let body = body.collect().await.map_err(|error| error.to_string())?;
-            Ok((status, body.to_bytes()))
+            let response = self.client.request(request).await;
+            let response = response.map_err(|error| chain(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+                true => "it answers with more than a transcript can be".into(),
+                false => chain(&*error),
+            })?;
+            let value = |name| {
+                let value = head.headers.get(name)?;
+                Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+            };
+            let content_type = value(header::CONTENT_TYPE).unwrap_or_default();
+            Ok(Answer {
+                status: head.status,
+                content_type: content_type.to_ascii_lowercase(),
+                location: value(header::LOCATION),
+                body: body.to_bytes(),
+            })
         };
         match timeout(ANSWER, answering).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -173,19 +179,23 @@ impl Service {
         form
     }
 
-    fn understand(&self, status: StatusCode, body: &[u8]) -> Result<Reply, SpeechError> {
-        if status.is_success() {
-            return serde_json::from_slice(body).map_err(|error| SpeechError::Broken {
-                service: NAME,
-                reason: format!("what it answers is no transcript: {error}"),
-            });
+    fn understand(&self, answer: &Answer) -> Result<Reply, SpeechError> {
+        if answer.status.is_success() {
+            return reply::read(answer).map_err(|fault| fault.told(&self.secrets()));
         }
-        let status = status.as_u16();
-        let said = self.complaint(body);
+        let status = answer.status.as_u16();
+        let said = match words::of(&answer.body, &self.secrets()) {
+            said if said.is_empty() => said,
+            said => format!(": {said}"),
+        };
         match status {
-            // Some services repeat the key in what they say.
-            401 | 403 => Err(refused(format!(
-                "status {status}: is the key right, and does it know this model?"
+            300..=399 => Err(refused(self.moved(answer))),
+            // Some services repeat a part of the key in what they say.
+            401 => Err(refused(
+                "status 401: is the key right, and does it know this model?".into(),
+            )),
+            403 => Err(refused(format!(
+                "status 403: is the key right, and does it know this model?{said}"
             ))),
             404 => Err(refused(format!(
                 "status 404: are the address and the model right?{said}"
@@ -195,57 +205,17 @@ impl Service {
         }
     }
 
-    /// What a service says is wrong, in one short line and without the key.
-    fn complaint(&self, body: &[u8]) -> String {
-        let text = String::from_utf8_lossy(body);
-        let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-        let message = json.as_ref().and_then(|json| {
-            let error = json.get("error").unwrap_or(json);
-            let said = error.get("message").or(error.get("detail"));
-            said.unwrap_or(error).as_str()
-        });
-        let words = message.unwrap_or(&text).split_whitespace();
-        let mut line = words.collect::<Vec<_>>().join(" ");
-        if let Some(key) = self.authorization.as_ref().and_then(|it| it.to_str().ok()) {
-            line = line.replace(key.trim_start_matches("Bearer "), "…");
-        }
-        match line.is_empty() {
-            true => line,
-            false => format!(
-                ": {}",
-                line.chars().take(LONGEST_REASON).collect::<String>()
-            ),
-        }
-    }
-}
-
-impl Reply {
-    /// What was said, which is nothing if the service itself does not believe it.
-    pub(super) fn said(&self) -> &str {
-        let segments = self.segments.as_deref().unwrap_or_default();
-        let no_speech = |segment: &Segment| {
-            segment.no_speech_prob.is_some_and(|it| it > NO_SPEECH)
-                && segment.avg_logprob.is_some_and(|it| it < UNLIKELY)
-        };
-        match !segments.is_empty() && segments.iter().all(no_speech) {
-            true => "",
-            false => self.text.trim(),
-        }
+    /// Voices go where they were sent by whoever named the address, and nowhere else.
+    fn moved(&self, answer: &Answer) -> String {
+        let status = answer.status.as_u16();
+        let target = answer.location.as_deref();
+        words::moved(status, target, &self.uri, &self.secrets())
     }
 
-    pub(super) fn confidence(&self) -> Option<f32> {
-        let segments = self.segments.as_deref().unwrap_or_default();
-        let logs: Option<Vec<f32>> = segments.iter().map(|it| it.avg_logprob).collect();
-        let logs = logs.filter(|logs| !logs.is_empty())?;
-        let mean = logs.iter().sum::<f32>() / logs.len() as f32;
-        Some(mean.exp().clamp(0.0, 1.0))
-    }
-
-    /// The language, from services that tell it as a tag and not as an English word.
-    pub(super) fn language_tag(&self) -> Option<String> {
-        let language = self.language.as_ref()?;
-        let primary = language.split('-').next()?;
-        matches!(primary.len(), 2 | 3).then(|| language.clone())
+    /// What is never told.
+    fn secrets(&self) -> [&str; 1] {
+        let key = self.authorization.as_ref().and_then(|it| it.to_str().ok());
+        [key.map_or("", |it| it.trim_start_matches("Bearer "))]
     }
 }
 
@@ -342,7 +312,7 @@ fn wav(samples: &[i16], hz: u32) -> Vec<u8> {
     write().unwrap_or_default()
 }
 
-fn unavailable(reason: String) -> SpeechError {
+pub(super) fn unavailable(reason: String) -> SpeechError {
     SpeechError::Unavailable {
         service: NAME,
         reason,
@@ -357,7 +327,7 @@ fn refused(reason: String) -> SpeechError {
 }
 
 /// What happened, down to what the system said.
-fn chain(error: impl std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -400,26 +370,15 @@ mod tests {
     fn a_service_that_repeats_the_key_does_not_make_us_say_it() {
         let mut service = Service::new("http://127.0.0.1:1").unwrap();
         service.set_key("sk-topsecret").unwrap();
-        let body = br#"{"error": {"message": "sk-topsecret can't have\n this"}}"#;
-        assert_eq!(service.complaint(body), ": … can't have this");
-        for status in [400, 401, 403, 404, 429, 500] {
-            let status = StatusCode::from_u16(status).unwrap();
-            let error = service.understand(status, body).unwrap_err();
-            assert!(!error.to_string().contains("topsecret"), "{error}");
+        let body = r#"{"error": {"message": "sk-topsecret can't have\n this"}}"#;
+        for status in [200, 301, 400, 401, 403, 404, 429, 500] {
+            let mut answer = Answer::new(StatusCode::from_u16(status).unwrap(), "", body);
+            answer.location = Some("http://x/?key=sk-topsecret".into());
+            let error = service.understand(&answer).unwrap_err().to_string();
+            assert!(!error.contains("topsecret"), "{error}");
+            let is_told = !matches!(status, 301 | 401);
+            assert_eq!(error.contains("… can't have this"), is_told, "{error}");
         }
         assert!(!format!("{service:?}").contains("topsecret"));
-    }
-
-    #[test]
-    fn what_the_service_does_not_believe_was_not_said() {
-        let reply = |no_speech: f32| -> Reply {
-            serde_json::from_value(serde_json::json!({
-                "text": " Thank you. ",
-                "segments": [{ "avg_logprob": -1.2, "no_speech_prob": no_speech }],
-            }))
-            .unwrap()
-        };
-        assert_eq!(reply(0.9).said(), "");
-        assert_eq!(reply(0.1).said(), "Thank you.");
     }
 }
