@@ -145,8 +145,13 @@ impl MediaHandle {
 /// The running media threads of a server. Dropping it hangs up every call and ends them.
 pub(crate) struct Media {
     pub(crate) shared: Arc<MediaShared>,
+    threads: Arc<MediaThreads>,
+}
+
+/// The threads, for whoever stops them.
+pub(crate) struct MediaThreads {
     handles: Vec<MediaHandle>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Media {
@@ -190,24 +195,57 @@ impl Media {
         }
         Ok(Self {
             shared,
-            handles,
-            threads: Mutex::new(threads),
+            threads: Arc::new(MediaThreads {
+                handles,
+                running: Mutex::new(threads),
+            }),
         })
     }
 
-    /// The thread that accepts.
-    pub(crate) fn acceptor(&self) -> MediaHandle {
-        self.handles[0].clone()
+    /// The threads, which may be stopped by somebody else, too.
+    pub(crate) fn threads(&self) -> Arc<MediaThreads> {
+        Arc::clone(&self.threads)
     }
 
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
-        let loads = self.handles.iter();
+        let loads = self.threads.handles.iter();
         loads
             .map(|handle| handle.0.load.load(Ordering::Acquire))
             .sum()
     }
 }
+
+impl MediaThreads {
+    /// The thread that accepts.
+    pub(crate) fn acceptor(&self) -> &MediaHandle {
+        &self.handles[0]
+    }
+
+    /// Has every call hung up. The threads end when the other sides have closed.
+    pub(crate) fn stop(&self) {
+        for handle in &self.handles {
+            handle.order(Order::Stop);
+        }
+    }
+
+    /// Waits until the threads have ended, but no longer than this. Blocks.
+    pub(crate) fn wait(&self, longest: Duration) {
+        let end = clock::now() + longest;
+        while !self.have_ended() && clock::now() < end {
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn have_ended(&self) -> bool {
+        // The lock is held only by whoever waits for all of them.
+        let running = self.running.try_lock();
+        running.is_some_and(|running| running.iter().all(JoinHandle::is_finished))
+    }
+}
+
+/// How often it is looked whether the threads have ended.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Of a media thread: it goes before whatever else wants its processor, and is soon done. Not a real-time
 /// priority, under which a fault of ours could lock the machine up.
@@ -263,10 +301,8 @@ fn report(ready: &SyncSender<io::Result<()>>, outcome: io::Result<()>) {
 
 impl Drop for Media {
     fn drop(&mut self) {
-        for handle in &self.handles {
-            handle.order(Order::Stop);
-        }
-        for thread in self.threads.lock().drain(..) {
+        self.threads.stop();
+        for thread in self.threads.running.lock().drain(..) {
             // A panic there has already been reported by the panic hook.
             let _ = thread.join();
         }

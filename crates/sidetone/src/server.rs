@@ -24,7 +24,7 @@ use crate::{
     call::{Call, CallHandle},
     error::ServeError,
     handler::{Handler, Outcome},
-    media::{Arrivals, EndWanted, Media, MediaHandle, MediaShared, SharedLink},
+    media::{Arrivals, EndWanted, Media, MediaShared, MediaThreads, SharedLink},
     stats::{CallSummary, ServerStats},
 };
 
@@ -38,6 +38,9 @@ const AFTER_GRACE: Duration = Duration::from_secs(5);
 
 /// How long tasks that are about to end may take to do so.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// How long ending all calls at once may take: the media threads allow the other sides half a second to close.
+const HANGING_UP: Duration = Duration::from_secs(2);
 
 /// How often a server that shuts down looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
@@ -179,7 +182,7 @@ impl Server {
     pub fn handle(&self) -> ServerHandle {
         ServerHandle {
             media: Arc::clone(&self.media.shared),
-            acceptor: self.media.acceptor(),
+            threads: self.media.threads(),
             registry: Arc::clone(&self.registry),
             shutdown: self.shutdown.clone(),
         }
@@ -430,7 +433,7 @@ impl Registry {
 #[derive(Clone)]
 pub struct ServerHandle {
     media: Arc<MediaShared>,
-    acceptor: MediaHandle,
+    threads: Arc<MediaThreads>,
     registry: Arc<Registry>,
     shutdown: watch::Sender<Option<Duration>>,
 }
@@ -453,8 +456,19 @@ impl ServerHandle {
     /// The successor must be listening on the same socket already, through a duplicate of it that it was
     /// given; see [`Builder::from_listener`].
     pub fn hand_over(&self, grace: Duration) {
-        self.acceptor.stop_listening();
+        self.threads.acceptor().stop_listening();
         self.shutdown.send_replace(Some(grace));
+    }
+
+    /// Hangs up every call at once and stops listening, for a process that is about to end: on a second signal,
+    /// after a panic. Each call is sent its hang-up; where a process ends without that, Asterisk may keep the call
+    /// up, or end it without going on in the dialplan. Nothing can be done with the server afterwards.
+    ///
+    /// It needs no runtime, and blocks until the other sides have closed: mostly for some milliseconds, at most for
+    /// half a second, or two if a media thread does not answer.
+    pub fn hang_up_all(&self) {
+        self.threads.stop();
+        self.threads.wait(HANGING_UP);
     }
 
     /// The calls that are running, with those that wait to be let in.
