@@ -14,15 +14,22 @@ use sidetone::{Call, CallHandle, CallSummary, Event as CallEvent};
 use sidetone_audio::level::{FLOOR_DBFS, Meter};
 use uuid::Uuid;
 
-use crate::{events::Event, report::Teller, transcribe::captions::Captions};
+use crate::{events::Event, flood::Limit, report::Teller, transcribe::captions::Captions};
 
 /// How long the last words about calls may take when the server is done.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// So much of a kind is told of a call in a second, more than people and Asterisk make; of the rest, how many.
+const OF_A_CALL: u32 = 20;
+
+/// So many connections that were turned away are told in a second; of the rest, how many.
+const TURNED_AWAY: u32 = 100;
 
 /// All calls that have begun and of which the end was not told yet.
 #[derive(Debug)]
 pub(crate) struct Board {
     rows: Mutex<Vec<Arc<Row>>>,
+    turned_away: Mutex<Limit>,
     teller: Teller,
     log_digits: bool,
 }
@@ -47,12 +54,34 @@ pub(crate) struct Watch {
     row: Arc<Row>,
     meter: Option<Meter>,
     log_digits: bool,
+    limits: Limits,
+}
+
+/// What may come by the thousand.
+#[derive(Debug)]
+struct Limits {
+    dtmf: Limit,
+    trouble: Limit,
+    /// It counts frames.
+    lagged: Limit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limit = || Limit::new(OF_A_CALL);
+        Self {
+            dtmf: limit(),
+            trouble: limit(),
+            lagged: limit(),
+        }
+    }
 }
 
 impl Board {
     pub(crate) fn new(teller: Teller, log_digits: bool) -> Self {
         Self {
             rows: Mutex::default(),
+            turned_away: Mutex::new(Limit::new(TURNED_AWAY)),
             teller,
             log_digits,
         }
@@ -82,6 +111,7 @@ impl Board {
             row: Arc::clone(row),
             meter: None,
             log_digits: self.log_digits,
+            limits: Limits::default(),
         })
     }
 
@@ -89,11 +119,38 @@ impl Board {
     pub(crate) fn end(&self, summary: CallSummary) {
         let mut rows = self.rows.lock();
         match rows.iter().position(|row| row.peer == summary.peer) {
-            None => self.teller.tell(Event::turned_away(summary)),
+            None => {
+                drop(rows);
+                self.turn_away(summary);
+            }
             Some(place) => {
                 let row = rows.remove(place);
                 *row.summary.lock() = Some(summary);
             }
+        }
+    }
+
+    fn turn_away(&self, summary: CallSummary) {
+        self.tell_what_was_counted();
+        if self.turned_away.lock().lets_through(Instant::now(), 1) {
+            self.teller.tell(Event::turned_away(summary));
+        }
+    }
+
+    /// Tells how many calls were turned away that were not told of, if there are any.
+    pub(crate) fn tell_what_was_counted(&self) {
+        let count = self.turned_away.lock().take_due(Instant::now());
+        self.tell_count(count);
+    }
+
+    fn tell_count(&self, count: Option<u64>) {
+        if let Some(count) = count {
+            let of = "turned_away";
+            self.teller.tell(Event::Counted {
+                id: None,
+                of,
+                count,
+            });
         }
     }
 
@@ -108,6 +165,8 @@ impl Board {
         while !self.rows.lock().is_empty() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let count = self.turned_away.lock().take_all();
+        self.tell_count(count);
     }
 }
 
@@ -150,7 +209,9 @@ impl Watch {
     }
 
     fn see(&mut self, event: &CallEvent<'_>) {
+        self.tell_what_was_counted(|limit| limit.take_due(Instant::now()));
         let id = self.row.id;
+        let now = Instant::now();
         let told = match event {
             CallEvent::Audio(frame) => {
                 let hz = frame.rate().hz();
@@ -161,7 +222,7 @@ impl Watch {
                     .store(meter.dbfs().to_bits(), Ordering::Relaxed);
                 return;
             }
-            CallEvent::Dtmf(digit) => Event::Dtmf {
+            CallEvent::Dtmf(digit) if self.limits.dtmf.lets_through(now, 1) => Event::Dtmf {
                 id,
                 digit: if self.log_digits { *digit } else { '*' },
             },
@@ -169,16 +230,44 @@ impl Watch {
                 id,
                 text: notice.to_string(),
             },
-            CallEvent::Trouble(error) => Event::Trouble {
-                id,
-                text: error.to_string(),
-            },
-            CallEvent::Lagged { frames } => Event::Lagged {
-                id,
-                frames: *frames,
-            },
+            CallEvent::Trouble(error) if self.limits.trouble.lets_through(now, 1) => {
+                Event::Trouble {
+                    id,
+                    text: error.to_string(),
+                }
+            }
+            CallEvent::Lagged { frames } if self.limits.lagged.lets_through(now, *frames) => {
+                Event::Lagged {
+                    id,
+                    frames: *frames,
+                }
+            }
             _ => return,
         };
         self.row.teller.tell(told);
+    }
+
+    fn tell_what_was_counted(&mut self, take: impl Fn(&mut Limit) -> Option<u64>) {
+        let id = self.row.id;
+        let Limits {
+            dtmf,
+            trouble,
+            lagged,
+        } = &mut self.limits;
+        for (limit, of) in [(dtmf, "dtmf"), (trouble, "trouble")] {
+            if let Some(count) = take(limit) {
+                let id = Some(id);
+                self.row.teller.tell(Event::Counted { id, of, count });
+            }
+        }
+        if let Some(frames) = take(lagged) {
+            self.row.teller.tell(Event::Lagged { id, frames });
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tell_what_was_counted(Limit::take_all);
     }
 }

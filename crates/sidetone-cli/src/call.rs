@@ -17,7 +17,7 @@ use crate::{
     events::{Event, Placed},
     failure::{Failure, Verdict, complain},
     report::{Reporter, Style, Teller},
-    service::Signals,
+    signals::FirstSignal,
     sound_file,
     tracks::TrackFile,
 };
@@ -39,7 +39,7 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
         .as_deref()
         .map(TrackFile::create)
         .transpose()?;
-    let mut signals = Signals::new()?;
+    let mut signal = FirstSignal::new();
     let stop = Stop::new().map_err(Failure::new)?;
     let reporter = Reporter::start(
         match Style::of_stdout() {
@@ -47,7 +47,7 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
             _ => Style::Prose,
         },
         None,
-    );
+    )?;
     let ear = Arc::new(Ear::new(plan.id, reporter.teller()));
     let caller = plan.caller(&options, Arc::clone(&ear));
     let calling = {
@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
         tokio::task::spawn_blocking(move || caller.call_until(&stop))
     };
     let hanging_up = tokio::spawn(async move {
-        signals.next().await;
+        signal.comes().await;
         stop.stop();
     });
     let record = calling.await.map_err(Failure::new)?.map_err(Failure::new)?;

@@ -22,7 +22,8 @@ use crate::{
     dialplan,
     failure::{Failure, Verdict, complain},
     report::{Style, Teller},
-    service::{Manner, Service, Signals},
+    service::{Manner, Service},
+    signals::FirstSignal,
     tracks::TrackFile,
 };
 use judge::Judgement;
@@ -57,9 +58,9 @@ pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || caller.call_until(&stop))
     };
-    let mut signals = Signals::new()?;
+    let mut signal = FirstSignal::new();
     let interrupted = tokio::spawn(async move {
-        signals.next().await;
+        signal.comes().await;
         stop.stop();
     });
     let after = After {

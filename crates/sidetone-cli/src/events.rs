@@ -73,6 +73,18 @@ pub(crate) enum Event {
         id: Uuid,
         frames: u64,
     },
+    /// More of a kind came than is told one by one: of one call, or `turned_away` of all.
+    Counted {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Uuid>,
+        /// The name of the event that would have told of each.
+        of: &'static str,
+        count: u64,
+    },
+    /// Events were lost here, since what they are written to did not take them in time.
+    EventsDropped {
+        events: u64,
+    },
     /// The recording of a call is over, usually just after the call is.
     Recorded {
         id: Uuid,
@@ -239,8 +251,10 @@ impl Event {
             Self::Listening { .. }
             | Self::Destination { .. }
             | Self::Notice { .. }
+            | Self::EventsDropped { .. }
             | Self::ShuttingDown { .. }
             | Self::Stopped => None,
+            Self::Counted { id, .. } => *id,
             Self::CallEnded(call) => Some(call.id),
             Self::CallFinished(call) => Some(call.id),
             Self::Transcript(line) => Some(line.id),

@@ -1,10 +1,11 @@
-//! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin.
+//! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin, 101 for a fault of ours.
 
 use std::{
     fmt::{self, Display},
-    io::{self, Write},
     process::ExitCode,
 };
+
+use crate::stderr;
 
 /// What became of a command that could begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) enum Verdict {
     Good,
     /// Exit code 1: a call was placed and was not as it should be. It has been said why.
     Bad,
+    /// Exit code 101, as any program that panicked. What happened has been said.
+    Panicked,
 }
 
 /// Why a command could not begin, and what to do about it, in one line. Exit code 2.
@@ -38,6 +41,7 @@ pub(crate) fn exit_code(result: Result<Verdict, Failure>) -> ExitCode {
     match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(1),
+        Ok(Verdict::Panicked) => ExitCode::from(101),
         Err(Failure(line)) => {
             complain(&line);
             ExitCode::from(2)
@@ -47,6 +51,5 @@ pub(crate) fn exit_code(result: Result<Verdict, Failure>) -> ExitCode {
 
 /// One line on standard error.
 pub(crate) fn complain(line: &str) {
-    // With nobody left to read it there is nobody to tell.
-    let _ = writeln!(io::stderr(), "sidetone: {line}");
+    stderr::write(format!("sidetone: {line}\n"));
 }

@@ -12,6 +12,7 @@ use sidetone_caller::load::{Frames, Load, Mode, Percentiles, Phases, Progress, R
 use crate::{
     call::resolve,
     failure::{Failure, Verdict, complain},
+    stderr,
 };
 
 #[derive(Debug, Args)]
@@ -182,14 +183,13 @@ impl Screen {
                 progress.elapsed.as_secs_f64(),
                 progress.calls
             );
-            // Without a terminal there is nobody to show it to.
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+            stderr::write(format!("\r\x1b[K{line}"));
         }
     }
 
     fn erase(&self) {
         if self.drawn {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            stderr::write("\r\x1b[K");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What the server counts and no call shows: told when it first happens.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sidetone::{ServerHandle, ServerStats};
 use tokio::time::interval;
 
-use crate::{events::Event, report::Teller};
+use crate::{board::Board, events::Event, report::Teller};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,11 +27,12 @@ const NOTICES: [(Sign, &str); 3] = [
 ];
 
 /// Looks until it is dropped.
-pub(crate) async fn tell(server: ServerHandle, teller: Teller) {
+pub(crate) async fn tell(server: ServerHandle, teller: Teller, board: Arc<Board>) {
     let mut untold = Vec::from(NOTICES);
     let mut looks = interval(LOOK_EVERY);
-    while !untold.is_empty() {
+    loop {
         looks.tick().await;
+        board.tell_what_was_counted();
         let stats = server.stats();
         untold.retain(|(sign, text)| {
             let happened = sign(&stats);

@@ -44,6 +44,20 @@ fn sentence(event: &Event) -> String {
         Event::Dtmf { digit, .. } => format!("pressed {digit}"),
         Event::Codec { text, .. } | Event::Trouble { text, .. } => text.clone(),
         Event::Lagged { frames, .. } => format!("{frames} frames were not handled in time"),
+        Event::Counted {
+            of: "dtmf", count, ..
+        } => format!("pressed {count} more keys"),
+        Event::Counted {
+            of: "turned_away",
+            count,
+            ..
+        } => format!("{count} more calls were turned away"),
+        Event::Counted { of, count, .. } => format!("{count} more times {of}"),
+        Event::EventsDropped { events } => {
+            format!(
+                "{events} events are missing here: what they are written to was not read in time"
+            )
+        }
         Event::Recorded {
             files,
             failure: None,

@@ -1,27 +1,39 @@
-//! One thread says everything on standard output, so that no call waits for a slow terminal or pipe.
+//! One thread says everything on standard output, so that no call waits for a slow terminal or pipe, and neither
+//! does the end of the process.
+
+mod queue;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{
         Arc, OnceLock,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 use uuid::Uuid;
 
 use crate::{
     board::Board,
     clock,
     events::{Event, json_line},
+    failure::{Failure, complain},
     prose,
     terminal::Table,
 };
+use queue::{Message, Queue};
 
 /// How often the live calls are drawn.
 const REDRAW: Duration = Duration::from_millis(250);
+
+/// How long the last words may take. A reader that is there is done with all that can wait in some milliseconds.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How things are said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,24 +68,16 @@ impl Style {
 
 /// Passes on what is to be said. Never waits.
 #[derive(Clone, Debug)]
-pub(crate) struct Teller(mpsc::Sender<Message>);
-
-#[derive(Debug)]
-enum Message {
-    Event(Event),
-    Line(String),
-    Finish,
-}
+pub(crate) struct Teller(Arc<Queue>);
 
 impl Teller {
     pub(crate) fn tell(&self, event: Event) {
-        // After the end nobody listens any more.
-        let _ = self.0.send(Message::Event(event));
+        self.0.push(Message::Event(event));
     }
 
     /// A line of its own making; nothing for programs.
     pub(crate) fn say(&self, line: impl Into<String>) {
-        let _ = self.0.send(Message::Line(line.into()));
+        self.0.push(Message::Line(line.into()));
     }
 }
 
@@ -82,25 +86,34 @@ impl Teller {
 pub(crate) struct Reporter {
     teller: Teller,
     board: Arc<OnceLock<Arc<Board>>>,
-    thread: JoinHandle<()>,
+    /// It is closed when the thread has ended.
+    thread: Receiver<()>,
 }
 
 impl Reporter {
     /// `untold`: the call of which nothing is said, since its story is told in other words.
-    pub(crate) fn start(style: Style, untold: Option<Uuid>) -> Self {
-        let (sender, messages) = mpsc::channel();
+    pub(crate) fn start(style: Style, untold: Option<Uuid>) -> Result<Self, Failure> {
+        let queue = Arc::<Queue>::default();
         let board = Arc::<OnceLock<Arc<Board>>>::default();
         let mouth = Mouth {
             style,
             untold,
             board: Arc::clone(&board),
             table: Table::default(),
+            lost: 0,
+            is_cut: false,
         };
-        Self {
-            teller: Teller(sender),
+        let (running, thread) = mpsc::channel();
+        let (builder, messages) = (thread::Builder::new(), Arc::clone(&queue));
+        builder
+            .name("sidetone-report".into())
+            .spawn(move || mouth.run(&messages, running))
+            .map_err(|error| Failure::new(format_args!("can't start: {error}")))?;
+        Ok(Self {
+            teller: Teller(queue),
             board,
-            thread: thread::spawn(move || mouth.run(&messages)),
-        }
+            thread,
+        })
     }
 
     pub(crate) fn teller(&self) -> Teller {
@@ -113,11 +126,12 @@ impl Reporter {
         let _ = self.board.set(Arc::clone(board));
     }
 
-    /// Says what is still to be said, and ends.
+    /// Says what is still to be said, and ends. It does not wait for a reader who is not there.
     pub(crate) fn finish(self) {
-        let _ = self.teller.0.send(Message::Finish);
-        // If it panicked there is nothing more to say.
-        let _ = self.thread.join();
+        self.teller.0.finish();
+        if let Err(RecvTimeoutError::Timeout) = self.thread.recv_timeout(LAST_WORDS) {
+            complain("standard output was not read, so the last events are missing there");
+        }
     }
 }
 
@@ -126,51 +140,55 @@ struct Mouth {
     untold: Option<Uuid>,
     board: Arc<OnceLock<Arc<Board>>>,
     table: Table,
+    /// Events that standard output did not take.
+    lost: u64,
+    /// Nor did it take the last line whole.
+    is_cut: bool,
 }
 
 impl Mouth {
-    fn run(mut self, messages: &Receiver<Message>) {
+    /// `_running` goes when this does.
+    fn run(mut self, messages: &Queue, _running: Sender<()>) {
+        let redraw = (self.style == Style::Screen).then_some(REDRAW);
+        let mut taken = Vec::new();
         loop {
-            let message = match self.style {
-                Style::Screen => messages.recv_timeout(REDRAW),
-                _ => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            let mut text = String::new();
-            let goes_on = match message {
-                Ok(message) => self.put(message, &mut text),
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => false,
-            };
-            self.show(text, goes_on);
+            let goes_on = messages.take(&mut taken, redraw);
+            let (mut text, mut events) = (String::new(), 0);
+            if self.lost > 0 {
+                self.put(Message::Dropped(self.lost), &mut text);
+            }
+            for message in taken.drain(..) {
+                events += message.events();
+                self.put(message, &mut text);
+            }
+            self.show(text, events, goes_on);
             if !goes_on {
                 return;
             }
         }
     }
 
-    /// Adds what is to be said; false if it was the last.
-    fn put(&self, message: Message, text: &mut String) -> bool {
-        match message {
-            Message::Finish => return false,
-            Message::Line(line) if self.style != Style::Json => push_line(text, &line),
-            Message::Line(_) => {}
-            Message::Event(event) if self.style == Style::Json => {
-                push_line(text, &json_line(&event))
-            }
-            Message::Event(event) if self.is_untold(&event) => {}
-            Message::Event(event) => {
-                let time = clock::local();
-                for (place, line) in prose::lines(&event).iter().enumerate() {
-                    let line = if place == 0 {
-                        format!("{time}  {line}")
-                    } else {
-                        line.clone()
-                    };
-                    push_line(text, &line);
-                }
+    /// Adds what is to be said.
+    fn put(&self, message: Message, text: &mut String) {
+        let event = match message {
+            Message::Line(line) if self.style != Style::Json => return push_line(text, &line),
+            Message::Line(_) => return,
+            Message::Dropped(events) => Event::EventsDropped { events },
+            Message::Event(event) => event,
+        };
+        if self.style == Style::Json {
+            push_line(text, &json_line(&event));
+        } else if !self.is_untold(&event) {
+            let time = clock::local();
+            for (place, line) in prose::lines(&event).iter().enumerate() {
+                let line = if place == 0 {
+                    format!("{time}  {line}")
+                } else {
+                    line.clone()
+                };
+                push_line(text, &line);
             }
         }
-        true
     }
 
     fn is_untold(&self, event: &Event) -> bool {
@@ -178,18 +196,48 @@ impl Mouth {
         event.call().is_some() && event.call() == self.untold && !recorded
     }
 
-    fn show(&mut self, text: String, goes_on: bool) {
-        let text = match (self.style, self.board.get()) {
+    fn show(&mut self, text: String, events: u64, goes_on: bool) {
+        let mut text = match (self.style, self.board.get()) {
             (Style::Screen, Some(board)) if goes_on => self.table.redraw(&text, &board.rows()),
             (Style::Screen, _) => self.table.erase() + &text,
             _ => text,
         };
-        let mut stdout = io::stdout().lock();
-        // A reader that has gone away must not end the calls.
-        let _ = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush());
+        if text.is_empty() {
+            return;
+        }
+        if self.is_cut {
+            text.insert(0, '\n');
+        }
+        // A reader that has gone away must not end the calls, nor must a full disk.
+        match write(text.as_bytes()) {
+            Ok(()) => (self.lost, self.is_cut) = (0, false),
+            Err(written) => {
+                self.lost += events;
+                if written > 0 {
+                    self.is_cut = text.as_bytes()[written - 1] != b'\n';
+                }
+            }
+        }
     }
+}
+
+/// Writes all of it to standard output, or says how much of it went there before it failed. What is written past the
+/// standard library's buffer can't be waited for once more when the process ends.
+fn write(bytes: &[u8]) -> Result<(), usize> {
+    let stdout = io::stdout();
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(&stdout, &bytes[written..]) {
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            // Somebody who shares it has made it one that does not wait.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None);
+            }
+            Err(_) => return Err(written),
+        }
+    }
+    Ok(())
 }
 
 fn push_line(text: &mut String, line: &str) {

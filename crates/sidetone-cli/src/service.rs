@@ -11,7 +11,6 @@ use std::{
 
 use listenfd::ListenFd;
 use sidetone::{Admission, Builder, Call, Networks, PlayError, ServeError, Server, ServerHandle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
     notices,
     recordings::Recordings,
     report::{Reporter, Style, Teller},
+    signals::{self, FirstSignal},
 };
 
 /// A server that listens, and what tells of its calls.
@@ -75,7 +75,7 @@ impl Service {
             .map(Recordings::prepare)
             .transpose()?;
         // The thread starts before the server does, but says nothing if that fails.
-        let reporter = Reporter::start(manner.style, manner.untold);
+        let reporter = Reporter::start(manner.style, manner.untold)?;
         let board = Arc::new(Board::new(reporter.teller(), options.log_digits));
         reporter.show(&board);
         let builder = settings(options, networks, &board);
@@ -135,9 +135,13 @@ impl Service {
             grace: self.grace,
             inherited: self.inherited,
         };
-        let noticing = tokio::spawn(notices::tell(self.server.handle(), self.reporter.teller()));
-        let signals = Signals::new()?;
-        let ending = tokio::spawn(ending.on(signals));
+        let noticing = tokio::spawn(notices::tell(
+            self.server.handle(),
+            self.reporter.teller(),
+            Arc::clone(&self.board),
+        ));
+        signals::hang_up_at_the_end(self.server.handle());
+        let ending = tokio::spawn(ending.on(FirstSignal::new()));
         let (board, recordings) = (Arc::clone(&self.board), self.recordings.clone());
         let serving = self.server.serve(move |call: Call| {
             if let Some(recordings) = &recordings {
@@ -233,7 +237,7 @@ fn on_any_port(listen: &str) -> String {
     }
 }
 
-/// Ends the server on Ctrl-C and SIGTERM.
+/// Ends the server with grace on the first signal; the second one needs nobody.
 struct Ending {
     handle: ServerHandle,
     teller: Teller,
@@ -242,8 +246,8 @@ struct Ending {
 }
 
 impl Ending {
-    async fn on(self, mut signals: Signals) {
-        signals.next().await;
+    async fn on(self, mut signal: FirstSignal) {
+        signal.comes().await;
         match self.inherited {
             // systemd keeps the socket: new calls wait there for the next process.
             true => self.handle.hand_over(self.grace),
@@ -254,36 +258,5 @@ impl Ending {
             running: self.handle.calls().len(),
             grace_ms: self.grace.as_millis() as u64,
         });
-        let second = signals.next().await;
-        std::process::exit(128 + second);
-    }
-}
-
-/// Ctrl-C and SIGTERM.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// From now on these signals don't end the process by themselves.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(format_args!("can't watch for signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next one and returns its number.
-    pub(crate) async fn next(&mut self) -> i32 {
-        let kind = tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        };
-        kind.as_raw_value()
     }
 }

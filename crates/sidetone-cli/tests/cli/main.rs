@@ -1,6 +1,7 @@
 //! The `sidetone` command as its users have it: what they type, what they read, which exit code comes.
 #![allow(clippy::unwrap_used)]
 
+mod blocked;
 mod calls;
 mod demo;
 mod errors;
@@ -8,4 +9,5 @@ mod kit;
 mod schema;
 mod shutdown;
 mod sounds;
+mod signals;
 mod transcribe;

@@ -1,6 +1,9 @@
 //! What programs read: one JSON object per line, and its fields.
 
-use std::net::TcpStream;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use serde_json::Value;
 
@@ -93,6 +96,36 @@ fn digits_are_shown_only_to_who_asks_for_them() {
         run(&format!("call {address} --dtmf 7 --seconds 4"));
         assert_eq!(server.wait_for("dtmf")["digit"], shown);
     }
+}
+
+#[test]
+fn a_flood_of_digits_is_told_by_its_number() {
+    const DIGITS: u64 = 30_000;
+    let (mut server, address) = Running::serve("echo");
+    let mut connection = TcpStream::connect(&address).unwrap();
+    let flood = b"\x03\x00\x015".repeat(100);
+    let uuid = b"\x01\x00\x100123456789abcdef";
+    connection.write_all(uuid).unwrap();
+    let mut heard = [0; 4096];
+    for _ in 0..DIGITS / 100 {
+        connection.write_all(&flood).unwrap();
+        // A frame has come: the handler has had time to read the digits.
+        connection.read_exact(&mut heard[..323]).unwrap();
+    }
+    connection.write_all(&[0, 0, 0]).unwrap();
+    let ended = server.wait_for("call_ended");
+    assert_eq!(ended["digits"], DIGITS);
+    let told = server.count("dtmf");
+    let counted: u64 = server
+        .seen
+        .iter()
+        .filter(|event| event["event"] == "counted")
+        .inspect(|event| assert_eq!((&event["of"], &event["id"]), (&"dtmf".into(), &ended["id"])))
+        .map(|event| event["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(told as u64 + counted, DIGITS);
+    let seconds = ended["duration_ms"].as_u64().unwrap() as usize / 1000 + 2;
+    assert!(told <= 20 * seconds, "{told} in {seconds} s");
 }
 
 #[test]

@@ -43,17 +43,6 @@ fn a_call_is_hung_up_when_its_grace_is_over() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
-    let (mut server, address) = Running::serve("echo --grace 600");
-    let _running = call_for("600", &address);
-    server.wait_for("call_started");
-    server.terminate();
-    server.wait_for("shutting_down");
-    server.terminate();
-    assert_eq!(server.exit_code(), 128 + 15);
-}
-
-#[test]
 fn recordings_are_whole_when_the_server_is_told_to_stop() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) =
