@@ -71,6 +71,11 @@ fn sentence(event: &Event) -> String {
             ),
         },
         Event::Recorded {
+            files,
+            failure: Some(failure),
+            ..
+        } if files.is_empty() => format!("not recorded: {failure}"),
+        Event::Recorded {
             failure: Some(failure),
             ..
         } => format!("recorded in part: {failure}"),

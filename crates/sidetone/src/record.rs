@@ -50,8 +50,9 @@
 //!
 //! One thread writes the recordings of all calls. A slow disk keeps it from its work and nothing else: up to
 //! five seconds of each side wait in memory, what comes after that is lost and counted. An error, such as a
-//! full disk, ends the recording of that call with what is there; its file stays a `.part`. Either is said
-//! once per call as a warning (target `sidetone::record`), and in the [`Report`].
+//! full disk or a limit on the size of files, ends the recording of that call with what is there; its file stays a
+//! `.part`, or goes if there is no sound in it. Either is said once per call as a warning (target `sidetone::record`),
+//! and in the [`Report`]. A directory that went away is made again for the next file.
 
 mod file;
 mod timeline;
@@ -59,7 +60,7 @@ mod track;
 mod writer;
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::mpsc::{self, Sender},
     thread::JoinHandle,
@@ -67,7 +68,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::fs::{Access, access};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -130,9 +130,7 @@ pub struct SideReport {
 #[non_exhaustive]
 pub enum RecordError {
     /// The directory can't be made or written to.
-    #[error(
-        "can't record into {}: {source}; choose a directory that this user may write to", directory.display()
-    )]
+    #[error("can't record into {}: {}; {}", directory.display(), file::explain(source), advice(source))]
     Directory {
         /// The directory.
         directory: PathBuf,
@@ -151,14 +149,14 @@ pub enum RecordError {
 }
 
 impl Recorder {
-    /// Records into `directory`, which is made if it isn't there.
+    /// Records into `directory`, which is made if it isn't there, and tried out.
     ///
     /// # Errors
     ///
     /// A directory that can't be made or written to.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, RecordError> {
         let directory = directory.into();
-        if let Err(source) = prepare(&directory) {
+        if let Err(source) = try_directory(&directory) {
             return Err(RecordError::Directory { directory, source });
         }
         Self::with_disk(Disk {
@@ -255,10 +253,25 @@ impl Report {
     }
 }
 
-fn prepare(directory: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-    Ok(())
+/// Tries whether files can be written into `directory`, by writing one and removing it again. The directory is made if
+/// it isn't there.
+///
+/// # Errors
+///
+/// What the system says to that: a place like `/proc`, a directory that has been deleted, a full disk, a user who may
+/// not.
+pub fn try_directory(directory: &Path) -> io::Result<()> {
+    file::try_out(directory)
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room there, or choose another directory"
+        }
+        ErrorKind::FileTooLarge => "raise it",
+        _ => "choose a directory that this user may write to",
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{Access, CWD, RenameFlags, access, renameat_with},
+    fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
 };
+use sidetone::record;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -20,11 +21,9 @@ use crate::{clock, failure::Failure};
 /// Nobody has so many transcripts of one call in one second.
 const MOST_NUMBERS: u32 = 10_000;
 
-/// Checks, before anything is served, that there is a directory to write to.
+/// Tries, before anything is served, to write into the directory.
 pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
-    let checked = std::fs::create_dir_all(directory)
-        .and_then(|()| Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?));
-    checked.map_err(|error| {
+    record::try_directory(directory).map_err(|error| {
         Failure::new(format_args!(
             "can't write transcripts into {} ({error}): choose a directory that this user may write to",
             directory.display()
@@ -89,8 +88,12 @@ impl Files {
             })
             .await;
         }
-        let paths = self.parts.into_iter().map(|part| part.path);
-        (paths.collect(), self.failure)
+        let mut paths: Vec<PathBuf> = self.parts.into_iter().map(|part| part.path).collect();
+        if self.failure.is_some() {
+            paths.iter().for_each(|path| remove_empty(path));
+            paths.retain(|path| path.exists());
+        }
+        (paths, self.failure)
     }
 
     /// Works on a thread that may wait for the disk.
@@ -122,11 +125,21 @@ impl Part {
             }
             let path = directory.join(name + ".part");
             let mut options = OpenOptions::new();
-            match options.write(true).create_new(true).mode(0o600).open(&path) {
+            options.write(true).create_new(true).mode(0o600);
+            let opened = match options.open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    // The directory went away.
+                    std::fs::create_dir_all(directory)?;
+                    options.open(&path)
+                }
+                opened => opened,
+            };
+            match opened {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 opened => {
                     let mut file = opened?;
-                    file.write_all(writer.head().as_bytes())?;
+                    file.write_all(writer.head().as_bytes())
+                        .inspect_err(|_| remove_empty(&path))?;
                     return Ok(Self { file, path, writer });
                 }
             }
@@ -147,6 +160,14 @@ impl Part {
         }
         self.path = whole;
         Ok(())
+    }
+}
+
+/// On a full disk there would be one more with each call.
+fn remove_empty(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        // It stays where it is as empty as it was.
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -221,12 +242,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_went_away_is_a_failure_that_is_told() {
+    async fn a_directory_that_went_away_is_made_again() {
         let directory = tempfile::tempdir().unwrap();
         let gone = directory.path().join("gone");
         let mut files = create(&gone).await;
-        files.add(|_| "lost".into()).await;
+        files.add(|_| "a line\n".into()).await;
+        let (paths, failure) = files.finish().await;
+        assert_eq!((paths.len(), failure), (2, None));
+    }
+
+    #[tokio::test]
+    async fn what_cant_be_written_is_told_and_leaves_nothing_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let files = create(&file).await;
         let (paths, failure) = files.finish().await;
         assert!(paths.is_empty() && failure.is_some());
+        // A writer whose head can be written and nothing else.
+        let files = create(directory.path()).await;
+        let failed = Files {
+            failure: Some("the disk is full".into()),
+            ..files
+        };
+        assert_eq!(failed.finish().await.0, Vec::<PathBuf>::new());
+        assert_eq!(names_in(directory.path()), ["file"]);
     }
 }

@@ -90,6 +90,38 @@ fn a_place_that_cant_be_written_is_told_before_the_call() {
 }
 
 #[test]
+fn a_place_where_no_file_can_be_made_is_told_before_it_listens() {
+    let transcribe =
+        "transcribe --engine vosk --endpoint ws://127.0.0.1:1 --output /proc --format text";
+    for line in ["record /proc", "echo --record /proc", transcribe] {
+        let text = refusal(&format!("{line} --listen 127.0.0.1:0"));
+        assert!(text.contains("/proc") && text.contains("choose"), "{text}");
+    }
+    // In a directory that has been deleted, and with no room for any file.
+    let directory = tempfile::tempdir().unwrap();
+    let deleted = format!(
+        "mkdir gone && cd gone && rmdir ../gone && exec {0}",
+        "\"$0\" \"$@\""
+    );
+    for (script, advice) in [
+        (deleted.as_str(), "choose"),
+        ("ulimit -f 0 && exec \"$0\" \"$@\"", "ulimit -f"),
+    ] {
+        let output = std::process::Command::new("bash")
+            .args(["-c", script])
+            .arg(assert_cmd::cargo::cargo_bin!("sidetone"))
+            .args(["record", ".", "--listen", "127.0.0.1:0"])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(advice), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
 fn what_a_call_cant_be_is_told() {
     assert!(refusal("call 127.0.0.1:1 --rate 11025").contains("16000 (slin16)"));
     assert!(refusal("call 127.0.0.1:1 --dtmf 12x").contains("0-9"));

@@ -4,6 +4,7 @@
 mod blocked;
 mod calls;
 mod demo;
+mod disks;
 mod errors;
 mod kit;
 mod schema;

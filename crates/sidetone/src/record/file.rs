@@ -14,6 +14,9 @@ use uuid::Uuid;
 /// Bytes of a stereo frame.
 const FRAME: u32 = 4;
 
+/// Bytes of a file in which there is no sound.
+const HEADER: u64 = 44;
+
 /// Nobody has so many recordings of one call in one second.
 const MOST_NUMBERS: u32 = 10_000;
 
@@ -118,6 +121,17 @@ impl Output {
         Ok(self.finished)
     }
 
+    /// Removes the last file if there is no sound in it: nobody misses it, and on a full disk there would be one more
+    /// with each call.
+    pub(super) fn remove_empty(self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.files().map(Into::into).collect();
+        let length = std::fs::metadata(&self.part.path).map(|file| file.len());
+        if length.is_ok_and(|length| length <= HEADER) && remove(&self.part.path) {
+            files.pop();
+        }
+        files
+    }
+
     /// All files of the recording as they are called now, in order.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let finished = self.finished.iter().map(PathBuf::as_path);
@@ -144,11 +158,13 @@ impl Part {
             if disk.directory.join(name).exists() {
                 continue;
             }
-            let medium = match (disk.open)(&path) {
+            let medium = match open_in(disk, &path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 opened => opened?,
             };
-            let wav = Writer::new(medium, hz, Channels::Stereo)?;
+            let wav = Writer::new(medium, hz, Channels::Stereo).inspect_err(|_| {
+                remove(&path);
+            })?;
             return Ok(Self { wav, path, begin });
         }
         Err(ErrorKind::AlreadyExists.into())
@@ -166,6 +182,43 @@ impl Part {
             }
         }
         Err(ErrorKind::AlreadyExists.into())
+    }
+}
+
+/// Opens a new file, in a directory that is made again if it went away.
+fn open_in(disk: &Disk, path: &Path) -> io::Result<Box<dyn Medium>> {
+    match (disk.open)(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            std::fs::create_dir_all(&disk.directory)?;
+            (disk.open)(path)
+        }
+        opened => opened,
+    }
+}
+
+/// Whether it is gone.
+fn remove(path: &Path) -> bool {
+    std::fs::remove_file(path).is_ok()
+}
+
+/// Writes a file into a directory, which is made if it isn't there, and removes it again.
+pub(super) fn try_out(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
+    let path = directory.join(format!(".sidetone-{}-{now}.part", std::process::id()));
+    let tried = open_new(&path).and_then(|mut file| file.write_all(&[0; HEADER as usize]));
+    remove(&path);
+    tried
+}
+
+/// What the system said, in words that say what to do where it is short of them.
+pub(super) fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        // Our own error, at the end of a WAV file, says it itself.
+        ErrorKind::FileTooLarge if error.raw_os_error().is_some() => format!(
+            "{error}: the limit on the size of files is reached (ulimit -f, or LimitFSIZE= in systemd)"
+        ),
+        _ => error.to_string(),
     }
 }
 

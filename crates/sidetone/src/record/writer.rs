@@ -196,12 +196,12 @@ impl Job {
                     Err(error) => (files, Some(error)),
                 }
             }
-            (Some(open), failure) => (open.output.files().map(Into::into).collect(), failure),
+            (Some(open), failure) => (open.output.remove_empty(), failure),
             (None, failure) => (Vec::new(), failure),
         };
         self.report.send_modify(|report| {
             report.files = files;
-            report.failure = failure.map(|error| error.to_string());
+            report.failure = failure.as_ref().map(file::explain);
             report.ended = true;
         });
         self.say_what_was_lost();

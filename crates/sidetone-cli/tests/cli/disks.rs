@@ -1,0 +1,69 @@
+//! Recordings and transcripts when the disk takes no more, or the directory is gone.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::kit::{Running, run};
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// From now on no file of this process may be longer.
+fn limit_files(server: &Running, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    let pid = Pid::from_raw(server.id() as i32);
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_costs_recordings_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) = Running::serve(&format!("record {}", directory.path().display()));
+    let call = || {
+        assert_eq!(
+            run(&format!("call {address} --seconds 1")).status.code(),
+            Some(0)
+        );
+    };
+    // In the middle of a file.
+    limit_files(&server, Some(8_000));
+    call();
+    let cut = server.wait_for("recorded");
+    assert!(
+        cut["failure"].as_str().unwrap().contains("ulimit -f"),
+        "{cut}"
+    );
+    // Before the first byte of one.
+    limit_files(&server, Some(0));
+    for _ in 0..3 {
+        call();
+        let none = server.wait_for("recorded");
+        assert!(none["failure"].is_string(), "{none}");
+        assert_eq!(none["files"].as_array().unwrap().len(), 0);
+    }
+    assert_eq!(files_in(directory.path()).len(), 1, "the one that was cut");
+    limit_files(&server, None);
+    call();
+    let whole = server.wait_for("recorded");
+    assert!(whole["failure"].is_null(), "{whole}");
+    server.stop();
+}
+
+#[test]
+fn a_directory_that_vanished_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let recordings = directory.path().join("recordings");
+    let (mut server, address) = Running::serve(&format!("record {}", recordings.display()));
+    std::fs::remove_dir_all(&recordings).unwrap();
+    run(&format!("call {address} --seconds 0.5"));
+    let recorded = server.wait_for("recorded");
+    assert!(recorded["failure"].is_null(), "{recorded}");
+    assert_eq!(files_in(&recordings).len(), 1);
+    server.stop();
+}
