@@ -96,7 +96,8 @@ pub(crate) struct Serving {
     /// Where to listen; port 0 lets the system choose one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     pub(crate) listen: String,
-    /// Who may connect: addresses, networks such as 10.0.0.0/8, or any. Needed beyond loopback
+    /// Who may connect: addresses, networks such as 10.0.0.0/8, names (resolved at the start), or any.
+    /// Needed beyond loopback
     #[arg(long, value_name = "NET")]
     pub(crate) allow: Vec<String>,
     /// What callers send under kind 0x10

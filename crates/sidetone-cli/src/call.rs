@@ -13,6 +13,7 @@ use sidetone_caller::{CallRecord, Caller, Codec, Event as CallerEvent, Stop};
 use uuid::Uuid;
 
 use crate::{
+    address,
     args::Call,
     events::{Event, Placed},
     failure::{Failure, Verdict, complain},
@@ -125,13 +126,16 @@ impl Plan {
     }
 }
 
-pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+pub(crate) fn resolve(typed: &str) -> Result<SocketAddr, Failure> {
     let wrong = |why: &str| {
         Failure::new(format_args!(
-            "can't call {address}: {why}; give the server as HOST:PORT, like 127.0.0.1:9092"
+            "can't call {typed}: {why}; give the server as HOST:PORT, like 127.0.0.1:9092"
         ))
     };
-    let mut all = address
+    if let Some(fault) = address::fault(typed) {
+        return Err(wrong(fault));
+    }
+    let mut all = typed
         .to_socket_addrs()
         .map_err(|error| wrong(&error.to_string()))?;
     all.next().ok_or_else(|| wrong("the name has no address"))

@@ -21,7 +21,10 @@
 //! | `ended_by` | `caller`, `server` or `connection` |
 //! | `reason` | why, as a name: `caller_hung_up`, `finished`, `shutdown`, `connection_reset` … |
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde::Serialize;
 use sidetone::{CallSummary, Rate};
@@ -43,6 +46,11 @@ pub(crate) enum Event {
     Listening {
         address: SocketAddr,
         dialplan: Vec<String>,
+    },
+    /// A name that was given with `--allow`, and what it stood for at the start.
+    Allowed {
+        name: String,
+        addresses: Vec<IpAddr>,
     },
     /// `sidetone transcribe`: where the callers' voices go.
     Destination {
@@ -249,6 +257,7 @@ impl Event {
     pub(crate) fn call(&self) -> Option<Uuid> {
         match self {
             Self::Listening { .. }
+            | Self::Allowed { .. }
             | Self::Destination { .. }
             | Self::Notice { .. }
             | Self::EventsDropped { .. }

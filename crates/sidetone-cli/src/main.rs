@@ -2,7 +2,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | `args` | what can be typed |
+//! | `args`, `address` | what can be typed |
 //! | `service` | what all serving commands share: listening, calls, shutting down |
 //! | `recordings` | what `--record` does |
 //! | `notices` | what goes wrong before there is a call |
@@ -15,6 +15,7 @@
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
 
+mod address;
 mod afterwards;
 mod args;
 mod board;

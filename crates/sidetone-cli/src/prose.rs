@@ -37,6 +37,13 @@ fn listening(address: &str, dialplan: &[String]) -> Vec<String> {
 fn sentence(event: &Event) -> String {
     match event {
         Event::Listening { address, .. } => format!("listening on {address}"),
+        Event::Allowed { name, addresses } => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!(
+                "{name} may connect from {}; start again if its address changes",
+                addresses.join(" and ")
+            )
+        }
         Event::Destination { destination, .. } => {
             format!("what callers say goes to {destination}")
         }

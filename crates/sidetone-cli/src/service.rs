@@ -14,6 +14,7 @@ use sidetone::{Admission, Builder, Call, Networks, PlayError, ServeError, Server
 use uuid::Uuid;
 
 use crate::{
+    address::{self, Allowed},
     afterwards::Afterwards,
     args::Serving,
     board::{Board, Watch},
@@ -63,7 +64,11 @@ impl Default for Manner {
 impl Service {
     /// Listens.
     pub(crate) async fn open(options: &Serving, manner: Manner) -> Result<Self, Failure> {
-        let networks = networks(&options.allow, manner.also_allow)?;
+        let Allowed { networks, names } = address::allowed(&options.allow).await?;
+        let networks = networks.map(|all| match manner.also_allow {
+            Some(also) => all.and(also),
+            None => all,
+        });
         let inherited = ListenFd::from_env().take_tcp_listener(0).map_err(|error| {
             Failure::new(format_args!(
                 "the socket in LISTEN_FDS is no TCP listener: {error}"
@@ -82,9 +87,13 @@ impl Service {
         let was_inherited = inherited.is_some();
         let server = match inherited {
             Some(listener) => take_over(builder, listener),
-            None => builder.bind(options.listen.as_str()).await,
+            None => listen(builder, &options.listen).await?,
         };
         let server = server.map_err(|error| cant_serve(&error, options))?;
+        for (name, addresses) in names {
+            let allowed = Event::Allowed { name, addresses };
+            reporter.teller().tell(allowed);
+        }
         let recordings = recorder.map(|recorder| Recordings::new(recorder, reporter.teller()));
         Ok(Self {
             recordings: recordings.map(Arc::new),
@@ -186,21 +195,16 @@ fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -
     }
 }
 
-fn networks(allowed: &[String], also: Option<Networks>) -> Result<Option<Networks>, Failure> {
-    let mut all: Option<Networks> = None;
-    for text in allowed {
-        let some: Networks = text
-            .parse()
-            .map_err(|error| Failure::new(format_args!("--allow: {error}")))?;
-        all = Some(match all {
-            Some(all) => all.and(some),
-            None => some,
-        });
+/// The hint that goes with every address that can't be listened on as it was given.
+const HOST_PORT: &str = "give --listen as HOST:PORT, like 127.0.0.1:9092 for this machine or 0.0.0.0:9092 for all its addresses";
+
+async fn listen(builder: Builder, address: &str) -> Result<Result<Server, ServeError>, Failure> {
+    match address::fault(address) {
+        None => Ok(builder.bind(address).await),
+        Some(fault) => Err(Failure::new(format_args!(
+            "can't listen on {address}: {fault}; {HOST_PORT}"
+        ))),
     }
-    Ok(all.map(|all| match also {
-        Some(also) => all.and(also),
-        None => all,
-    }))
 }
 
 fn take_over(builder: Builder, listener: TcpListener) -> Result<Server, ServeError> {
@@ -222,9 +226,7 @@ fn cant_serve(error: &ServeError, options: &Serving) -> Failure {
             io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::InvalidInput => Failure::new(error),
-            _ => Failure::new(format_args!(
-                "{error}: give --listen as HOST:PORT, like 127.0.0.1:9092"
-            )),
+            _ => Failure::new(format_args!("{error}; {HOST_PORT}")),
         },
         _ => Failure::new(error),
     }

@@ -100,9 +100,9 @@ impl Networks {
         Self(vec![v4, v6])
     }
 
-    /// Whether `address` may connect. An IPv4 address written as IPv6 counts as IPv4.
+    /// Whether `address` may connect. An IPv4 address written as IPv6 is the IPv4 address, in `address` and in the
+    /// networks; `::/0` holds all IPv4 addresses, too.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(address))
     }
 
@@ -114,16 +114,45 @@ impl Networks {
     }
 }
 
+impl From<IpAddr> for Networks {
+    /// This one address.
+    fn from(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Self(vec![Network { address, prefix }])
+    }
+}
+
 impl Network {
+    /// An IPv4 network that is written as IPv6 is an IPv4 network.
+    fn new(address: IpAddr, prefix: u8) -> Self {
+        match (address.to_canonical(), prefix.checked_sub(MAPPED)) {
+            (v4 @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => Self {
+                address: v4,
+                prefix,
+            },
+            _ => Self { address, prefix },
+        }
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
-        let differs = match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                u128::from(own.to_bits() ^ other.to_bits()) << 96
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => own.to_bits() ^ other.to_bits(),
-            _ => return false,
+        let prefix = match self.address {
+            IpAddr::V4(_) => MAPPED + self.prefix,
+            IpAddr::V6(_) => self.prefix,
         };
-        differs.leading_zeros() >= u32::from(self.prefix)
+        let differs = bits(self.address) ^ bits(address);
+        differs.leading_zeros() >= u32::from(prefix)
+    }
+}
+
+/// Bits before an IPv4 address that is written as IPv6.
+const MAPPED: u8 = 96;
+
+/// Either family as IPv6, where the other one has its place, too.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 
@@ -172,7 +201,7 @@ impl FromStr for Network {
         if prefix > longest {
             Err(wrong())
         } else {
-            Ok(Self { address, prefix })
+            Ok(Self::new(address, prefix))
         }
     }
 }
@@ -214,6 +243,22 @@ mod tests {
     #[test]
     fn an_ipv4_address_stays_one_when_it_comes_through_an_ipv6_socket() {
         assert!(contains("10.0.0.0/8", "::ffff:10.1.1.1"));
+    }
+
+    #[test]
+    fn an_ipv4_network_may_be_written_as_ipv6() {
+        for one in ["::ffff:10.1.1.1", "::ffff:10.1.1.1/128", "::ffff:a01:101"] {
+            assert!(contains(one, "10.1.1.1") && contains(one, "::ffff:10.1.1.1"));
+            assert!(!contains(one, "10.1.1.2") && !contains(one, "::1"));
+            assert_eq!(one.parse::<Networks>().unwrap().to_string(), "10.1.1.1/32");
+        }
+        assert!(contains("::ffff:10.0.0.0/104", "10.255.0.1"));
+        assert!(!contains("::ffff:10.0.0.0/104", "11.0.0.1"));
+        assert!(contains("::ffff:0:0/96", "8.8.8.8") && !contains("::ffff:0:0/96", "::1"));
+        assert!(contains("::/0", "8.8.8.8") && contains("::/0", "2001:db8::1"));
+        assert!(!contains("0.0.0.0/0", "2001:db8::1"));
+        let one: IpAddr = "::ffff:10.1.1.1".parse().unwrap();
+        assert!(Networks::from(one).contains("10.1.1.1".parse().unwrap()));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummar
 use turn::MediaThread;
 
 pub(crate) use batch::{Batch, Entry};
+pub(crate) use door::canonical;
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::ClipOrder;
 pub(crate) use sidetone_engine::Key;

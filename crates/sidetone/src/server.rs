@@ -24,7 +24,7 @@ use crate::{
     call::{Call, CallHandle},
     error::ServeError,
     handler::{Handler, Outcome},
-    media::{Arrivals, EndWanted, Media, MediaShared, MediaThreads, SharedLink},
+    media::{Arrivals, EndWanted, Media, MediaShared, MediaThreads, SharedLink, canonical},
     stats::{CallSummary, ServerStats},
 };
 
@@ -148,7 +148,7 @@ impl Server {
     }
 
     pub(crate) fn start(listener: TcpListener, builder: Builder) -> Result<Self, ServeError> {
-        let local = listener.local_addr().map_err(ServeError::Media)?;
+        let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let unclaimed = Arc::default();
         let announce = Box::new(ToServer {

@@ -10,8 +10,8 @@ use std::{
 use sidetone_audio::tone;
 
 use crate::kit::{
-    Running, assert_callers_end, best_match, last_event, likeness, read_stereo, run, stderr,
-    write_mono,
+    Running, assert_callers_end, best_match, last_event, likeness, read_stereo, run, sidetone,
+    stderr, write_mono,
 };
 
 #[test]
@@ -168,4 +168,54 @@ fn a_call_from_elsewhere_is_turned_away() {
     let call = run(&format!("call {address} --seconds 60"));
     assert_eq!(last_event(&call)["ended_by"], "server");
     assert_eq!(server.wait_for("turned_away")["reason"], "not_allowed");
+}
+
+/// A server on both families, and its port.
+fn serve_on_both(allow: &str) -> (Running, String) {
+    let mut server = Running::start(sidetone(["echo", "--listen", "[::]:0", "--allow", allow]));
+    let listening = server.wait_for("listening");
+    let (_, port) = listening["address"]
+        .as_str()
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap();
+    let port = port.to_owned();
+    (server, port)
+}
+
+#[test]
+fn an_ipv4_address_is_one_however_it_is_written_and_wherever_it_comes_in() {
+    for allow in [
+        "127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:127.0.0.0/104",
+        "localhost",
+    ] {
+        let (mut server, port) = serve_on_both(allow);
+        run(&format!("call 127.0.0.1:{port} --seconds 0.3"));
+        let peer = server.wait_for("call_started")["peer"].clone();
+        assert!(
+            peer.as_str().unwrap().starts_with("127.0.0.1:"),
+            "{allow}: {peer}"
+        );
+        server.wait_for("call_ended");
+        server.stop();
+    }
+    let (mut server, port) = serve_on_both("::ffff:10.0.0.0/104");
+    run(&format!("call 127.0.0.1:{port} --seconds 0.3"));
+    assert_eq!(server.wait_for("turned_away")["reason"], "not_allowed");
+}
+
+#[test]
+fn a_name_that_may_connect_is_told_with_its_address() {
+    let (mut server, address) = Running::serve("echo --allow localhost");
+    run(&format!("call {address} --seconds 0.3"));
+    server.wait_for("call_started");
+    let allowed = &server.seen[0];
+    assert_eq!(
+        (&allowed["event"], &allowed["name"]),
+        (&"allowed".into(), &"localhost".into())
+    );
+    let addresses = allowed["addresses"].as_array().unwrap();
+    assert!(addresses.contains(&"127.0.0.1".into()), "{allowed}");
 }

@@ -24,6 +24,15 @@ fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
     assert!(refusal("echo --listen 127.0.0.1:99999").contains("HOST:PORT"));
     assert!(refusal("echo --listen no-such-host.invalid:9092").contains("HOST:PORT"));
     assert!(refusal("call nonsense").contains("HOST:PORT"));
+    for missing in [":9092", "9092"] {
+        for line in ["echo --listen", "call", "load --calls 1"] {
+            let text = refusal(&format!("{line} {missing}"));
+            assert!(
+                text.contains("host is missing") && text.contains("127.0.0.1:9092"),
+                "{text}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -56,7 +65,12 @@ fn listening_beyond_loopback_asks_who_may_connect() {
         assert!(text.contains("--allow any"), "{text}");
         assert!(text.contains("--allow 10.0.0.0/8"), "{text}");
     }
-    assert!(refusal("echo --allow ten").contains("10.0.0.0/8"));
+    assert!(refusal("echo --allow 10.0.0.0/33").contains("10.0.0.0/8"));
+    let unknown = refusal("echo --allow no-such-host.invalid");
+    assert!(
+        unknown.contains("resolved") && unknown.contains("10.0.0.0/8"),
+        "{unknown}"
+    );
 }
 
 #[test]

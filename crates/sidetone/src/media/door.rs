@@ -32,7 +32,15 @@ pub(super) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAdd
     let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
     // Gone before it could be asked who it is.
     let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
-    Ok((socket.into(), peer.try_into()?))
+    Ok((socket.into(), canonical(peer.try_into()?)))
+}
+
+/// An IPv4 address as such, also when it comes through an IPv6 socket.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
 }
 
 /// Limits what the kernel holds back of a call that sends at this rate.
@@ -46,6 +54,22 @@ pub(super) fn limit_kernel_buffer(socket: &impl AsFd, rate: Rate) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_peer_on_an_ipv6_socket_has_its_own_address() {
+        let Ok(listener) = TcpListener::bind("[::]:0") else {
+            assert!(TcpListener::bind("[::1]:0").is_err(), "no IPv6 here");
+            return;
+        };
+        prepare(&listener).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let caller = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(accept(&listener).unwrap().1, caller.local_addr().unwrap());
+        let mapped = "[::ffff:10.0.0.1]:7".parse().unwrap();
+        assert_eq!(canonical(mapped), "10.0.0.1:7".parse().unwrap());
+        let scoped = "[fe80::1%3]:7".parse().unwrap();
+        assert_eq!(canonical(scoped), scoped);
+    }
 
     #[test]
     fn a_connection_has_what_its_listener_was_given() {
