@@ -109,10 +109,6 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for its end and returns the exit code; the other events are in `seen`.
     pub(crate) fn exit_code(&mut self) -> i32 {
         for line in self.lines.iter() {

@@ -9,6 +9,6 @@ mod errors;
 mod kit;
 mod schema;
 mod shutdown;
-mod sounds;
 mod signals;
+mod sounds;
 mod transcribe;
