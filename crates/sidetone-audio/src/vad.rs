@@ -59,6 +59,8 @@ const FRAME_TIME: Duration = Duration::from_millis(16);
 const STARTS_ABOVE: f32 = 0.5;
 /// Speech goes on above this score.
 const LASTS_ABOVE: f32 = 0.35;
+/// Nothing is decided any more by silence that goes on for longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Samples resampled at a time, which bounds memory whatever is pushed.
 const PIECE: usize = 512;
 
@@ -86,6 +88,7 @@ const PIECE: usize = 512;
 /// ```
 pub struct VoiceDetector {
     timing: Timing,
+    rate: u32,
     resampler: Resampler,
     network: Box<Detector>,
     /// Resampled sound that is no whole frame yet.
@@ -119,6 +122,7 @@ impl VoiceDetector {
     pub fn with_timing(rate: u32, timing: Timing) -> Result<Self, UnsupportedRate> {
         Ok(Self {
             timing,
+            rate,
             resampler: Resampler::new(rate, FRAME_RATE)?,
             network: Detector::default_boxed(),
             wide: Vec::new(),
@@ -132,7 +136,7 @@ impl VoiceDetector {
     }
 
     /// Listens to samples, as many as there are, and gives what was decided meanwhile.
-    pub fn push(&mut self, samples: &[i16]) -> impl Iterator<Item = VoiceEvent> {
+    pub fn push<'a>(&'a mut self, samples: &[i16]) -> impl Iterator<Item = VoiceEvent> + use<'a> {
         self.events.clear();
         for piece in samples.chunks(PIECE) {
             self.remember(piece);
@@ -140,6 +144,28 @@ impl VoiceDetector {
             self.score_frames();
         }
         self.events.drain(..)
+    }
+
+    /// Takes a stretch in which no sound came at all for silence of that length, up to a minute of it, and gives what
+    /// was decided meanwhile. A phone that is muted sends nothing, so without this its last words never end.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sidetone_audio::tone::caller_voice;
+    /// use sidetone_audio::vad::{VoiceDetector, VoiceEvent};
+    ///
+    /// let mut detector = VoiceDetector::new(8000)?;
+    /// detector.push(&caller_voice(8000, Duration::from_secs(3), 7)).for_each(drop);
+    /// let ends = detector.push_silence(Duration::from_secs(1)).any(|event| {
+    ///     matches!(event, VoiceEvent::SpeechEnded { .. })
+    /// });
+    /// assert!(ends && !detector.is_speaking());
+    /// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
+    /// ```
+    pub fn push_silence(&mut self, duration: Duration) -> impl Iterator<Item = VoiceEvent> {
+        let seconds = duration.min(LONGEST_SILENCE).as_secs_f64();
+        let samples = (seconds * f64::from(self.rate)).round() as usize;
+        self.push(&vec![0; samples])
     }
 
     /// Whether somebody speaks, as far as is known.

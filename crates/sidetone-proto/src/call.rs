@@ -16,6 +16,10 @@ pub use end::{EndReason, EndedBy};
 /// At most this many slots are written in one turn when some are missing.
 const SLOTS_A_TURN: usize = 2;
 
+/// Without audio for longer than this, and the frame that is due, a caller sends none: it is told, a piece of this
+/// length at a time, and after a second in pieces of that length.
+const NO_AUDIO: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 /// How long a call that was ended here may take to go: its last bytes, then the other side's end of stream.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -82,6 +86,9 @@ pub struct CallMachine {
     /// When the UUID came: the origin of the call's clock.
     began: Option<Time>,
     last_inbound: Time,
+    last_audio: Time,
+    /// How much of the time since then has been told to be without audio.
+    told_silent: Duration,
     decoder: Decoder,
     cadence: Cadence,
     /// The place of the next inbound sample on the call's clock.
@@ -178,6 +185,15 @@ pub enum Notice<'a> {
     Drained,
     /// A live source had nothing in time.
     Underrun,
+    /// For this stretch of the call's clock no audio has come: the caller is muted, on hold, or its phone suppresses
+    /// silence. It is told while it lasts, 100 ms at a time for a second, and from then on a second at a time.
+    /// Should audio come late after all, it is told with its own place, which may lie in a stretch that was told.
+    NoAudio {
+        /// Where it begins.
+        offset: Duration,
+        /// How long it is.
+        duration: Duration,
+    },
 }
 
 /// What is to be done to the socket.
@@ -200,6 +216,8 @@ impl CallMachine {
             opened: now,
             began: None,
             last_inbound: now,
+            last_audio: now,
+            told_silent: Duration::ZERO,
             decoder: Decoder::new(),
             cadence: Cadence::new(now),
             position: Duration::ZERO,
@@ -271,6 +289,8 @@ impl CallMachine {
         }
         if batch > Duration::ZERO {
             self.last_inbound = now;
+            self.last_audio = now;
+            self.told_silent = Duration::ZERO;
             let shift = self.cadence.arrived(now, frame, batch);
             self.pacer.follow(shift);
         }
@@ -328,6 +348,7 @@ impl CallMachine {
         notices: &mut dyn FnMut(Notice<'_>),
     ) {
         self.check_limits(now);
+        self.note_silence(now, notices);
         self.align(now);
         for _ in 0..SLOTS_A_TURN {
             if !matches!(self.phase, Phase::Running | Phase::Finishing(_)) || self.began.is_none() {
@@ -497,6 +518,7 @@ impl CallMachine {
             Message::Uuid(uuid) => {
                 self.began = Some(now);
                 self.last_inbound = now;
+                self.last_audio = now;
                 self.pacer = Pacer::new(now);
                 self.cadence = Cadence::new(now);
                 self.phase = match self.phase {
@@ -584,6 +606,24 @@ impl CallMachine {
             bytes / 2
         };
         rate.duration(samples as u64)
+    }
+
+    /// Looks how long no audio has come.
+    fn note_silence(&mut self, now: Time, notices: &mut dyn FnMut(Notice<'_>)) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let (short, long) = NO_AUDIO;
+        let silent = (now - self.last_audio).saturating_sub(self.rate.slot());
+        loop {
+            let duration = if self.told_silent < long { short } else { long };
+            if silent < self.told_silent + duration {
+                return;
+            }
+            let offset = self.position + self.told_silent;
+            self.told_silent += duration;
+            notices(Notice::NoAudio { offset, duration });
+        }
     }
 
     /// Moves the grid to the call's first live audio: so far, silence was all that left.

@@ -347,3 +347,39 @@ fn marks_are_reported_with_the_slot_that_ends_what_is_before_them() {
     world.run(SLOT * 10);
     assert_eq!(world.events.len(), 6);
 }
+
+#[test]
+fn a_caller_who_sends_nothing_is_told_of_while_it_lasts() {
+    let mut world = World::new();
+    for n in 0..50 {
+        world.run_to(at(20 * n));
+        world.receive(&audio(Rate::Slin, &ramp(0, 160)));
+    }
+    assert_eq!(world.silent, []);
+    // The last frame came at 980 and lasts until 1000. A slot looks every 20 ms.
+    world.run_to(at(1119));
+    assert_eq!(world.silent, [(ms(1000), ms(100))]);
+    world.run_to(at(4500));
+    let told = |offset, duration| (ms(offset), ms(duration));
+    let tenths = (0..10).map(|n| told(1000 + 100 * n, 100));
+    let seconds = (2..4).map(|n| told(1000 * n, 1000));
+    assert_eq!(world.silent, tenths.chain(seconds).collect::<Vec<_>>());
+    assert_eq!(world.call.counters().gaps, 0, "it may still be late");
+
+    // It speaks again, and is silent again.
+    for n in 0..10 {
+        world.run_to(at(4500 + 20 * n));
+        world.receive(&audio(Rate::Slin, &ramp(0, 160)));
+    }
+    let before = world.silent.len();
+    world.run_to(at(5000));
+    let (offset, _) = world.silent[before];
+    assert!(offset >= ms(4690) && offset <= ms(4710), "{offset:?}");
+}
+
+#[test]
+fn a_caller_who_never_sends_anything_is_told_of_from_the_beginning() {
+    let mut world = World::new();
+    world.run(ms(320));
+    assert_eq!(world.silent, [0, 100, 200].map(|n| (ms(n), ms(100))));
+}

@@ -285,6 +285,7 @@ impl CallReader {
             Entry::Mark(mark) => Event::MarkReached(mark),
             Entry::Drained => Event::PlaybackDrained,
             Entry::Underrun => Event::Underrun,
+            Entry::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
             Entry::Codec(notice) => Event::Codec(notice),
             Entry::Trouble(error) => Event::Trouble(error),
             Entry::Ended(reason) => {

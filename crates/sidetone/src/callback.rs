@@ -29,7 +29,10 @@
 
 mod worker;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use sidetone_proto::{EndReason, Rate};
 use uuid::Uuid;
@@ -63,6 +66,8 @@ pub enum Input<'a> {
     Started,
     /// Audio from the caller: linear samples at [`Reply::rate`].
     Audio(&'a [i16]),
+    /// For so long more no audio came; see [`Event::NoAudio`](crate::Event::NoAudio).
+    NoAudio(Duration),
     /// The caller pressed a key.
     Dtmf(char),
     /// Everything queued with [`Reply::play`] has been written.

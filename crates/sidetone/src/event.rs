@@ -22,6 +22,19 @@ pub enum Event<'a> {
     PlaybackDrained,
     /// A live source had nothing when its slot was due; silence went out.
     Underrun,
+    /// No audio came for this stretch of the call's clock: the caller is muted or on hold, or the phone sends nothing
+    /// where nobody speaks.
+    ///
+    /// It is told while it lasts, first 120 ms after the last audio came, 100 ms at a time for a second and then a
+    /// second at a time; what waits unread is told as one. Whoever looks for the end of speech takes it for as much
+    /// silence ([`VoiceDetector::push_silence`](sidetone_audio::vad::VoiceDetector::push_silence)). Should audio that was
+    /// only late come after all, its place may lie in a stretch that was told.
+    NoAudio {
+        /// Where it begins on the call's clock.
+        offset: Duration,
+        /// How long it is.
+        duration: Duration,
+    },
     /// Audio was dropped here because this handler did not read it in time.
     Lagged {
         /// How many frames.
@@ -44,6 +57,10 @@ impl Event<'_> {
             Self::MarkReached(mark) => OwnedEvent::MarkReached(*mark),
             Self::PlaybackDrained => OwnedEvent::PlaybackDrained,
             Self::Underrun => OwnedEvent::Underrun,
+            Self::NoAudio { offset, duration } => OwnedEvent::NoAudio {
+                offset: *offset,
+                duration: *duration,
+            },
             Self::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
             Self::Codec(notice) => OwnedEvent::Codec(*notice),
             Self::Trouble(error) => OwnedEvent::Trouble(error.clone()),
@@ -66,6 +83,13 @@ pub enum OwnedEvent {
     PlaybackDrained,
     /// See [`Event::Underrun`].
     Underrun,
+    /// See [`Event::NoAudio`].
+    NoAudio {
+        /// Where it begins on the call's clock.
+        offset: Duration,
+        /// How long it is.
+        duration: Duration,
+    },
     /// See [`Event::Lagged`].
     Lagged {
         /// How many frames.

@@ -5,6 +5,10 @@ mod support;
 
 use futures_util::StreamExt;
 use sidetone::{Call, Chunk, Codec, EndReason, Event, OwnedEvent, Rate, Server};
+use sidetone_audio::{
+    tone::caller_voice,
+    vad::{VoiceDetector, VoiceEvent},
+};
 use sidetone_caller::{Caller, Codec as Sends, Voice, exact_runs, ramp};
 use support::{call, millis, serve};
 use tokio::sync::mpsc::unbounded_channel;
@@ -202,4 +206,42 @@ async fn a_call_lives_as_long_as_its_stream() {
     .await;
     call(server.caller().say(Voice::Ramp(1))).await;
     assert_eq!(server.end().await[0].reason, EndReason::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_mutes_the_phone_has_ceased_to_speak() {
+    let (told, mut ended) = unbounded_channel();
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            let mut detector = VoiceDetector::new(8000).unwrap();
+            while let Some(event) = call.next().await {
+                let heard: Vec<_> = match event {
+                    Event::Audio(frame) => detector.push(frame.samples()).collect(),
+                    Event::NoAudio { duration, .. } => detector.push_silence(duration).collect(),
+                    _ => continue,
+                };
+                for voice in heard {
+                    let ends = matches!(voice, VoiceEvent::SpeechEnded { .. });
+                    told.send(ends).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    // Two seconds of speech, and not a frame more.
+    let speech = caller_voice(8000, millis(2000), 7);
+    let voice = Voice::made(move |frame, payload| {
+        let samples = speech.chunks(160).nth(frame as usize).unwrap_or_default();
+        payload.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    });
+    let caller = server.caller().say(voice).hang_up_after(millis(3500));
+    let record = call(caller).await;
+    assert_eq!(record.sent_samples().len(), 16_000);
+    server.end().await;
+    let mut last = None;
+    while let Some(ends) = ended.recv().await {
+        last = Some(ends);
+    }
+    assert_eq!(last, Some(true));
 }

@@ -119,6 +119,8 @@ pub struct World {
     pub writes: Vec<(Time, usize)>,
     /// When each slot left, as the call says.
     pub slots: Vec<(Time, Rate, Vec<i16>)>,
+    /// Stretches of the call's clock that were told to be without audio.
+    pub silent: Vec<(Duration, Duration)>,
     pub shut: Option<Time>,
     pub closed: Option<Time>,
 }
@@ -134,6 +136,7 @@ impl World {
             wire: Vec::new(),
             writes: Vec::new(),
             slots: Vec::new(),
+            silent: Vec::new(),
             shut: None,
             closed: None,
         }
@@ -184,6 +187,7 @@ impl World {
             wire.clear();
         }
         let (now, events, slots) = (self.now, &mut self.events, &mut self.slots);
+        let silent = &mut self.silent;
         let mut pcm = Vec::new();
         self.call
             .poll_slot(now, &mut wire, &mut pcm, &mut |notice| match notice {
@@ -191,6 +195,7 @@ impl World {
                 Notice::Reached(mark) => events.push(Event::Reached(mark)),
                 Notice::Drained => events.push(Event::Drained),
                 Notice::Underrun => events.push(Event::Underrun),
+                Notice::NoAudio { offset, duration } => silent.push((offset, duration)),
             });
         if !wire.is_empty() {
             self.write(&wire);

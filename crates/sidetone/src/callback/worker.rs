@@ -299,6 +299,7 @@ impl State {
                 }
                 Entry::Dtmf(digit) => Input::Dtmf(digit),
                 Entry::Drained => Input::PlaybackDrained,
+                Entry::NoAudio { duration, .. } => Input::NoAudio(duration),
                 Entry::Ended(reason) => {
                     self.is_over = true;
                     Input::Ended(reason)

@@ -30,11 +30,17 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Audio(AudioEntry),
-    Lagged { frames: u64 },
+    Lagged {
+        frames: u64,
+    },
     Dtmf(char),
     Mark(Mark),
     Drained,
     Underrun,
+    NoAudio {
+        offset: Duration,
+        duration: Duration,
+    },
     Codec(CodecNotice),
     Trouble(CallError),
     Ended(EndReason),
@@ -66,6 +72,18 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
+        if let (
+            Some(Entry::NoAudio { offset, duration }),
+            Entry::NoAudio {
+                offset: next,
+                duration: more,
+            },
+        ) = (self.entries.back_mut(), &entry)
+            && *offset + *duration == *next
+        {
+            *duration += *more;
+            return;
+        }
         if !self.ends_with(&entry) {
             self.kept += usize::from(entry.is_kept());
             self.entries.push_back(entry);
@@ -147,9 +165,15 @@ impl Batch {
     }
 
     /// Puts a `Lagged` where the audio at `index` was, or counts it in the one before: nothing but what says
-    /// that something happens now lies between the two, and of that the last of each kind is enough.
+    /// that something happens now lies between the two, and of that the last of each kind is enough. A silence among
+    /// audio that was dropped is as lost as that.
     fn mark_lagged(&mut self, index: usize) {
-        let is_moment = |entry: &Entry| matches!(entry, Entry::Drained | Entry::Underrun);
+        let is_moment = |entry: &Entry| {
+            matches!(
+                entry,
+                Entry::Drained | Entry::Underrun | Entry::NoAudio { .. }
+            )
+        };
         let moments = self.entries.range(..index).rev();
         let begin = index - moments.take_while(|entry| is_moment(entry)).count();
         let before = begin.checked_sub(1).map(|before| &mut self.entries[before]);

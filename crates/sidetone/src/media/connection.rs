@@ -197,6 +197,9 @@ impl Connection {
                 }
                 Notice::Drained => batch.push(Entry::Drained),
                 Notice::Underrun => batch.push(Entry::Underrun),
+                Notice::NoAudio { offset, duration } => {
+                    batch.push(Entry::NoAudio { offset, duration });
+                }
             },
         );
         if let Some(link) = link {
