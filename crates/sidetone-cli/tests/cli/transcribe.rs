@@ -150,7 +150,8 @@ fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
         transcribed["delay_ms"].as_u64().unwrap() >= 300,
         "the pause at least"
     );
-    assert!(transcribed["duration_ms"].as_u64().unwrap() >= 6000);
+    // The caller's six seconds begin when it has connected, the server's with the UUID, a moment later.
+    assert!(transcribed["duration_ms"].as_u64().unwrap() >= 5900);
     assert!(transcribed["failure"].is_null());
     let place = |name: &str| events.iter().position(|event| event["event"] == name);
     assert!(place("transcribed") < place("call_ended"));
