@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use line::{Codec, Line};
 use sidetone_audio::detect::{Detector, Verdict};
 use sidetone_audio::level::rms_dbfs;
-use sidetone_audio::sound::Sound;
+use sidetone_audio::sound::{Loaded, Sound, SoundError};
 use sidetone_lab::fetch;
 
 /// Frame lengths, in milliseconds.
@@ -96,6 +96,45 @@ fn of_five_hundred_decisions_over_human_prompts_none_is_wrong() {
     );
     assert_eq!(count(|tally| tally.wrong.len()), 0);
     assert!(count(|tally| tally.undecided) <= all / 20);
+}
+
+#[test]
+fn no_prompt_is_refused_under_its_own_name_and_hardly_one_plays_under_another() {
+    let Some(prompts) = prompts() else { return };
+    let names = [
+        (Codec::Slin, "a.sln"),
+        (Codec::Ulaw, "a.pcm"),
+        (Codec::Alaw, "a.alaw"),
+    ];
+    let (mut tried, mut undecided) = (0, 0);
+    for path in &prompts {
+        let sound = Sound::open(path).unwrap().to_rate(8_000).unwrap().samples;
+        for (codec, right) in names {
+            let bytes = codec.encode(&sound);
+            for (_, name) in names {
+                let loaded = Loaded::from_reader(&bytes[..], Some(name.as_ref()));
+                let at = format!("{} as {codec:?} called {name}", path.display());
+                match loaded {
+                    Ok(_) => undecided += usize::from(name != right),
+                    Err(SoundError::Misnamed { extensions, .. }) => {
+                        assert_ne!(name, right, "{at}");
+                        let is_named = match codec {
+                            Codec::Slin => extensions.contains(".sln16"),
+                            Codec::Ulaw => extensions == ".ulaw",
+                            _ => extensions == ".alaw",
+                        };
+                        assert!(is_named, "{at}: {extensions}");
+                    }
+                    Err(error) => panic!("{at}: {error}"),
+                }
+                tried += usize::from(name != right);
+            }
+        }
+    }
+    assert!(
+        undecided * 20 < tried,
+        "{undecided} of {tried} play under another name"
+    );
 }
 
 /// All prompts, in an order that mixes their topics.

@@ -200,11 +200,36 @@ pub(crate) enum Guess {
 
 /// By so much one encoding must beat the others before a file is said not to be what its name says.
 const SURE_LEAD: f64 = 1.2;
+/// Codes of either law never come below this, in bits per byte, as linear samples; near silence these may look like
+/// codes.
+const CODES_ABOVE: f64 = 6.8;
 /// So much sound, in codes or samples, is heard before.
 const SURE_AFTER: usize = 480;
 
+/// Pieces of a file that are judged on their own, of even length: near silence linear samples may look like codes, and
+/// what is loud tells the truth.
+const WINDOW: usize = 4000;
+/// So many windows agree for each that says otherwise.
+const AGREEING: usize = 5;
+
 /// Tells what the bytes of a file are by the sound alone, for there is no rate to tell it by.
 pub(crate) fn guess(bytes: &[u8]) -> Guess {
+    let kinds = [Guess::Slin, Guess::Ulaw, Guess::Alaw];
+    let mut votes = [0; 3];
+    for window in bytes.chunks(WINDOW) {
+        let guess = guess_window(window);
+        if let Some(kind) = kinds.iter().position(|kind| *kind == guess) {
+            votes[kind] += 1;
+        }
+    }
+    let all: usize = votes.iter().sum();
+    let is_it = |kind: &usize| votes[*kind] > 0 && (all - votes[*kind]) * AGREEING <= votes[*kind];
+    (0..3)
+        .find(is_it)
+        .map_or(Guess::Unknown, |kind| kinds[kind])
+}
+
+fn guess_window(bytes: &[u8]) -> Guess {
     let mut detector = Detector::new();
     detector.listen(bytes);
     let [ulaw, alaw] = [&detector.ulaw, &detector.alaw].map(Model::bits_per_code);
@@ -213,6 +238,8 @@ pub(crate) fn guess(bytes: &[u8]) -> Guess {
         guess_of_repeated(bytes)
     } else if linear + SURE_LEAD < ulaw.min(alaw) {
         Guess::Slin
+    } else if linear < CODES_ABOVE {
+        Guess::Unknown
     } else if ulaw + SURE_LEAD < alaw.min(linear) && ulaw < SPEECH_BELOW {
         Guess::Ulaw
     } else if alaw + SURE_LEAD < ulaw.min(linear) && alaw < SPEECH_BELOW {
