@@ -199,7 +199,7 @@ impl Live {
             return None;
         }
         if self.is_finding() {
-            let patience = self.rate.slot().min(MOST_MOVED - self.moved);
+            let patience = self.rate.slot().min(self.may_move());
             return (now < slot + patience).then_some(now + LOOK_AGAIN);
         }
         if now >= slot + SHORT_PATIENCE {
@@ -226,7 +226,8 @@ impl Live {
         if !self.is_finding() || !self.has_slot() {
             return None;
         }
-        let needed = self.last_push.shifted(MARGIN).min(now).max(slot);
+        let latest = now.min(slot + self.may_move());
+        let needed = self.last_push.shifted(MARGIN).min(latest).max(slot);
         self.moved += needed - slot;
         Some(needed)
     }
@@ -354,6 +355,11 @@ impl Live {
 
     fn prefill(&self) -> Duration {
         self.jitter.min(MOST_PREFILL) + Duration::from_nanos(self.margin() as u64)
+    }
+
+    /// By how much the grid may still move with slots that wait.
+    fn may_move(&self) -> Duration {
+        MOST_MOVED.saturating_sub(self.moved)
     }
 
     fn has_slot(&self) -> bool {

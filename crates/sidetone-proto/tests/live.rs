@@ -572,6 +572,25 @@ fn cuts_that_lead_to_holes_become_rarer() {
     assert!(outcome.counters.underruns < 60, "{:?}", outcome.counters);
 }
 
+#[test]
+fn a_media_thread_that_stands_still_while_a_slot_waits_goes_on() {
+    for stall in [5, 15, 30, 45, 59, 100] {
+        let mut world = World::new();
+        for n in 0..100 {
+            world.run_to(at(20 * n + 7));
+            // The next frames' slots are looked at when they wait, and then not for a while.
+            if (3..12).contains(&n) {
+                world.run(ms(15));
+                world.stall(ms(stall));
+            }
+            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
+            world.turn();
+        }
+        let (last, ..) = *world.slots.last().unwrap();
+        assert!(last >= at(1_900), "{stall}: it goes on");
+    }
+}
+
 /// Frames that were pushed and did not leave.
 fn cut(outcome: &Outcome) -> Vec<usize> {
     let last = *outcome.left.last().unwrap();
