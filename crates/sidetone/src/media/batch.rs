@@ -72,32 +72,30 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        if let (
-            Some(Entry::NoAudio { offset, duration }),
-            Entry::NoAudio {
-                offset: next,
-                duration: more,
-            },
-        ) = (self.entries.back_mut(), &entry)
-            && *offset + *duration == *next
-        {
-            *duration += *more;
-            return;
-        }
-        if !self.ends_with(&entry) {
+        if !self.absorbs(&entry) {
             self.kept += usize::from(entry.is_kept());
             self.entries.push_back(entry);
         }
     }
 
-    /// Of what only says that something happens now, one in a row is enough: nothing here grows without
-    /// bound when nobody reads.
-    fn ends_with(&self, new: &Entry) -> bool {
-        match (new, self.entries.back()) {
+    /// Whether `new` is told with the last entry: of what only says that something happens now, one in a row is enough,
+    /// and a silence that goes on is one. Nothing here grows without bound when nobody reads.
+    fn absorbs(&mut self, new: &Entry) -> bool {
+        match (new, self.entries.back_mut()) {
             (Entry::Underrun, Some(Entry::Underrun)) | (Entry::Drained, Some(Entry::Drained)) => {
                 true
             }
             (Entry::Trouble(new), Some(Entry::Trouble(last))) => new == last,
+            (
+                Entry::NoAudio { offset, duration },
+                Some(Entry::NoAudio {
+                    offset: begin,
+                    duration: told,
+                }),
+            ) if *begin + *told == *offset => {
+                *told += *duration;
+                true
+            }
             _ => false,
         }
     }
@@ -220,7 +218,7 @@ impl Batch {
             self.make_room(rate);
         }
         if let Some(first) = other.entries.front()
-            && self.ends_with(first)
+            && self.absorbs(first)
         {
             other.kept -= usize::from(first.is_kept());
             other.entries.pop_front();
@@ -278,6 +276,25 @@ mod tests {
         batch.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
             samples.extend([value; 160])
         });
+    }
+
+    #[test]
+    fn a_silence_that_nobody_reads_of_is_one() {
+        let mut inbox = Batch::default();
+        for second in 0..3600 {
+            let mut turn = Batch::default();
+            turn.push(Entry::NoAudio {
+                offset: Duration::from_secs(second),
+                duration: Duration::from_secs(1),
+            });
+            inbox.append(&mut turn);
+        }
+        let told = inbox.take().unwrap().0;
+        let Entry::NoAudio { offset, duration } = told else {
+            panic!("{told:?}");
+        };
+        assert_eq!((offset.as_secs(), duration.as_secs()), (0, 3600));
+        assert!(inbox.is_empty());
     }
 
     #[test]
