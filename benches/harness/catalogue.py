@@ -88,9 +88,6 @@ class Scenario:
 
 # Numbers of calls; at those of the second list the peers are measured, too.
 ECHOES, ECHOES_OF_PEERS = (10, 100, 500, 1000, 2000), (100, 500, 1000)
-# Our echoes find their place in a call's grid in its first seconds: at 5 ms a second, from up to 20 ms away. At few
-# calls the turn of an echo is measured, which is in place then.
-SETTLED = 8
 # Calls whose server's workers are all blocked, with so many busy loops on the same CPU.
 BLOCKED, LOOPS = 100, 2
 
@@ -103,7 +100,6 @@ def scenarios():
             "echo",
             ("--calls", 10, "--mode", "echo", "--jitter", 2.75),
             (FLOOR, OURS),
-            warm_up=SETTLED,
         ),
         Scenario("playout, 1000 calls", "play", ("--calls", 1000, "--mode", "playout"), (FLOOR, OURS, PEER)),
         Scenario(f"playout, {BLOCKED} calls, blocked", "block", ("--calls", BLOCKED, "--mode", "playout"), (OURS,)),
@@ -138,8 +134,7 @@ def scenarios():
 
 def echo(calls):
     roles = (FLOOR, OURS, PEER) if calls in ECHOES_OF_PEERS else (FLOOR, OURS)
-    warm_up = SETTLED if calls == 10 else None
-    return Scenario(f"echo, {calls} calls", "echo", ("--calls", calls, "--mode", "echo"), roles, warm_up=warm_up)
+    return Scenario(f"echo, {calls} calls", "echo", ("--calls", calls, "--mode", "echo"), roles)
 
 
 def set_up(roles, often=EVERY_ROUND):

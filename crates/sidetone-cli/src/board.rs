@@ -19,10 +19,10 @@ use crate::{events::Event, flood::Limit, report::Teller, transcribe::captions::C
 /// How long the last words about calls may take when the server is done.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// So much of a kind is told of a call in a second, more than people and Asterisk make; of the rest, how many.
+/// Events of one kind that are told of a call each second, more than people and Asterisk cause; the rest are counted.
 const OF_A_CALL: u32 = 20;
 
-/// So many connections that were turned away are told in a second; of the rest, how many.
+/// Connections turned away that are told each second; the rest are counted.
 const TURNED_AWAY: u32 = 100;
 
 /// All calls that have begun and of which the end was not told yet.

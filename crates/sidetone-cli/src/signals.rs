@@ -52,18 +52,18 @@ pub(crate) fn heed() -> Result<(), Failure> {
     let cant = |error: io::Error| Failure::new(format_args!("can't watch for signals: {error}"));
     let ignored = ignored();
     let heeded = ENDING.into_iter().chain(ENDING_NOTHING).chain([AT_ONCE]);
-    // Whoever started it with nohup wants it to outlive the terminal.
+    // Started with nohup, it is to outlive the terminal.
     let heeded =
         heeded.filter(|number| *number != signal::SIGHUP || !ignored.contains(&signal::SIGHUP));
     let mut signals = iterator::Signals::new(heeded).map_err(cant)?;
     let heeding = thread::Builder::new().name("sidetone-signals".into());
     heeding
-        .spawn(move || signals.forever().for_each(obey))
+        .spawn(move || signals.forever().for_each(handle))
         .map_err(cant)?;
     Ok(())
 }
 
-fn obey(number: i32) {
+fn handle(number: i32) {
     if ENDING_NOTHING.contains(&number) {
         return;
     }

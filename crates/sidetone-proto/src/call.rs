@@ -16,8 +16,7 @@ pub use end::{EndReason, EndedBy};
 /// At most this many slots are written in one turn when some are missing.
 const SLOTS_A_TURN: usize = 2;
 
-/// Without audio for longer than this, and the frame that is due, a caller sends none: it is told, a piece of this
-/// length at a time, and after a second in pieces of that length.
+/// The lengths of the pieces in which a stretch without audio is reported: in its first second, and later.
 const NO_AUDIO: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How long a call that was ended here may take to go: its last bytes, then the other side's end of stream.
@@ -626,7 +625,7 @@ impl CallMachine {
         }
     }
 
-    /// Moves the grid to the call's first live audio: so far, silence was all that left.
+    /// Moves the grid to the call's first live audio, which begins in silence: nothing that plays is moved with it.
     fn align(&mut self, now: Time) {
         if self.phase == Phase::Running
             && self.unsent.is_clear()

@@ -15,7 +15,7 @@ const MOST_OWED: i64 = 20_000_000;
 /// The grid of a call: when its next slot is due.
 ///
 /// It stands still but for three things: it is slewed, at most 0.1 ms a slot; it slips when a stall was longer than
-/// 60 ms; and the call's first live audio moves it to where that is needed.
+/// 60 ms; and the call's first live audio moves it to where that is needed, at once and then by at most 0.5 ms a slot.
 ///
 /// ```
 /// use {sidetone_proto::{Due, Pacer, Time}, std::time::Duration};

@@ -61,7 +61,7 @@ pub enum Form {
     Text,
     /// The words are in the segments, each with its probability.
     WordsInSegments,
-    /// Whoever asks for `verbose_json` gets this status and an error.
+    /// A request for `verbose_json` gets this status and an error.
     NotVerbose(u16),
     /// An error with these words and the status of a success.
     Error(String),

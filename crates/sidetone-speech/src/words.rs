@@ -65,7 +65,7 @@ pub(crate) fn line(text: &str, secrets: &[&str]) -> String {
     }
 }
 
-/// What is told of an answer that sends elsewhere, as `from` was asked: where that is.
+/// Describes a redirect from `from`, with its target.
 pub(crate) fn moved(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str]) -> String {
     let Some(to) = to.map(str::trim).filter(|it| !it.is_empty()) else {
         return format!("status {status}: it has moved, and does not say where to");

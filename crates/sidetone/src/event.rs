@@ -26,7 +26,7 @@ pub enum Event<'a> {
     /// where nobody speaks.
     ///
     /// It is told while it lasts, first 120 ms after the last audio came, 100 ms at a time for a second and then a
-    /// second at a time; what waits unread is told as one. Whoever looks for the end of speech takes it for as much
+    /// second at a time; what waits unread is told as one. For the end of speech it counts as
     /// silence ([`VoiceDetector::push_silence`](sidetone_audio::vad::VoiceDetector::push_silence)). Should audio that was
     /// only late come after all, its place may lie in a stretch that was told.
     NoAudio {

@@ -149,7 +149,7 @@ pub(crate) struct Media {
     threads: Arc<MediaThreads>,
 }
 
-/// The threads, for whoever stops them.
+/// The threads, shared by all who may stop them.
 pub(crate) struct MediaThreads {
     handles: Vec<MediaHandle>,
     running: Mutex<Vec<JoinHandle<()>>>,
@@ -239,7 +239,7 @@ impl MediaThreads {
     }
 
     fn have_ended(&self) -> bool {
-        // The lock is held only by whoever waits for all of them.
+        // The lock is only held while all of them are waited for.
         let running = self.running.try_lock();
         running.is_some_and(|running| running.iter().all(JoinHandle::is_finished))
     }

@@ -48,7 +48,7 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Adds one. Never waits for whoever takes.
+    /// Adds one. It never waits for the writer.
     pub(super) fn push(&self, message: Message) {
         let mut waiting = self.waiting.lock();
         let messages = &mut waiting.messages;

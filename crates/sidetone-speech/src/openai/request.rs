@@ -205,7 +205,7 @@ impl Service {
         }
     }
 
-    /// Voices go where they were sent by whoever named the address, and nowhere else.
+    /// Audio goes to the address that was configured, and nowhere else.
     fn moved(&self, answer: &Answer) -> String {
         let status = answer.status.as_u16();
         let target = answer.location.as_deref();
