@@ -4,7 +4,9 @@
 use std::f64::consts::TAU;
 
 use proptest::prelude::*;
-use sidetone_audio::resample::{MAX_RATE, MIN_RATE, Resampler, UnsupportedRate, resample_clip};
+use sidetone_audio::resample::{
+    Filters, MAX_RATE, MIN_RATE, Resampler, UnsupportedRate, resample_clip,
+};
 
 const RATES: [u32; 9] = [
     8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
@@ -156,4 +158,62 @@ fn a_rate_that_is_no_sounds_is_refused() {
         assert_eq!(Resampler::new(8_000, rate).err(), refused);
         assert_eq!(resample_clip(&[1], rate, 8_000).err(), refused);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn an_aligned_stream_is_the_clip_of_the_same_sound(
+        from in any_rate(),
+        to in any_rate(),
+        input in prop::collection::vec(any::<i16>(), 1..3000),
+        cut in 1usize..700,
+    ) {
+        let clip = resample_clip(&input, from, to).unwrap();
+        let filters = Filters::new(from, [8_000, to]).unwrap();
+        for mut resampler in [Resampler::aligned(from, to).unwrap(), filters.aligned(to).unwrap()] {
+            let mut out = Vec::new();
+            for piece in input.chunks(cut) {
+                resampler.process(piece, &mut out);
+            }
+            resampler.flush(&mut out);
+            let length = (input.len() as u64 * u64::from(to)).div_ceil(u64::from(from));
+            prop_assert_eq!(out.len() as u64, length);
+            let both = out.len().min(clip.len());
+            prop_assert_eq!(&out[..both], &clip[..both]);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_begins_in_the_middle_goes_on_there(
+        from in prop::sample::select(&RATES[..]),
+        to in prop::sample::select(&RATES[..]),
+        input in prop::collection::vec(any::<i16>(), 8_000..9_000),
+        frames in 1usize..3,
+        more in 0usize..4,
+    ) {
+        // Where both rates have a sample: any other place is up to half a sample off.
+        let begin = frames * from as usize / 100;
+        let past = begin.min(from as usize / 200 + more);
+        let whole = resample_clip(&input, from, to).unwrap();
+        let mut resampler = Resampler::aligned(from, to).unwrap();
+        resampler.process(&input[..100], &mut Vec::new());
+        resampler.begin_behind(&input[begin - past..begin]);
+        let mut out = Vec::new();
+        resampler.process(&input[begin..], &mut out);
+        let rest = &whole[frames * to as usize / 100..];
+        prop_assert!(!out.is_empty() && out[..] == rest[..out.len()]);
+    }
+}
+
+#[test]
+fn filters_are_for_the_rates_they_were_made_for() {
+    let filters = Filters::new(24_000, [8_000, 24_000]).unwrap();
+    assert_eq!(filters.from(), 24_000);
+    assert!(filters.aligned(16_000).is_none());
+    let mut out = Vec::new();
+    filters.aligned(24_000).unwrap().process(&[1, 2, 3], &mut out);
+    assert_eq!(out, [1, 2, 3], "bit by bit and at once");
+    assert_eq!(Filters::new(1, [8_000]).unwrap_err(), UnsupportedRate { rate: 1 });
 }

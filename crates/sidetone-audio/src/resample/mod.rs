@@ -23,9 +23,10 @@
 mod filter;
 mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use self::filter::Ratio;
+use self::filter::{Filter, Ratio};
 use self::stream::Stream;
 
 /// The lowest rate that can be resampled, in Hz.
@@ -66,6 +67,8 @@ const SILENCE: [i16; 256] = [0; 256];
 pub struct Resampler {
     from: u32,
     ratio: Ratio,
+    /// Input samples that the first output waits for, besides its own.
+    lead: usize,
     /// `None` where there is nothing to do.
     stream: Option<Stream>,
 }
@@ -89,8 +92,52 @@ impl Resampler {
         Ok(Self {
             from,
             ratio,
-            stream: (from != to).then(|| Stream::new(ratio)),
+            lead: 0,
+            stream: (from != to).then(|| Stream::new(ratio, Filter::shared(ratio))),
         })
+    }
+
+    /// A stream that is not late: its n-th output sample is the sound of the moment n / `to`, as in a
+    /// [resampled clip](resample_clip). So it comes when [`delay`](Self::delay) more of the input has come,
+    /// and [`flush`](Self::flush) brings the last ones. With those, n input samples give ⌈n · to / from⌉.
+    ///
+    /// # Errors
+    ///
+    /// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+    ///
+    /// ```
+    /// use sidetone_audio::resample::Resampler;
+    ///
+    /// let mut resampler = Resampler::aligned(16_000, 8_000)?;
+    /// let mut out = Vec::new();
+    /// resampler.process(&[500; 320], &mut out);
+    /// assert_eq!(out.len(), 160 - 18);
+    /// resampler.flush(&mut out);
+    /// assert_eq!(out.len(), 160);
+    /// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
+    /// ```
+    pub fn aligned(from: u32, to: u32) -> Result<Self, UnsupportedRate> {
+        let mut resampler = Self::new(from, to)?;
+        resampler.align();
+        Ok(resampler)
+    }
+
+    fn align(&mut self) {
+        self.lead = self.ratio.delay() as usize;
+        self.begin_behind(&[]);
+    }
+
+    /// Begins anew in the middle of a sound, of which `past` came before: the next input is what follows
+    /// it, and so is the next output. More of the past than [`delay`](Self::delay) changes nothing.
+    pub fn begin_behind(&mut self, past: &[i16]) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        // What is dealt out to rows begins with the first of them.
+        let past = &past[past.len() % self.ratio.lanes()..];
+        stream.restart(self.lead + past.len());
+        // All of it comes before the first output.
+        stream.process(past, &mut Vec::new());
     }
 
     /// Takes input of any length and appends the output that is complete.
@@ -115,7 +162,7 @@ impl Resampler {
             stream.process(&SILENCE[..part], out);
             rest -= part;
         }
-        stream.restart(0);
+        stream.restart(self.lead);
     }
 
     /// How much later a sound comes out than it went in, besides its being cut into frames.
@@ -136,6 +183,52 @@ impl Resampler {
     }
 }
 
+/// What is needed to resample from one rate to some others, computed beforehand: where a stream's rate turns out in the
+/// middle of it, a [`Resampler`] is made of this without computing anything and without waiting for anybody.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    from: u32,
+    /// None where there is nothing to do.
+    to: Box<[(u32, Option<Arc<Filter>>)]>,
+}
+
+impl Filters {
+    /// Computes what this process has not used yet, some milliseconds for each pair of rates.
+    ///
+    /// # Errors
+    ///
+    /// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+    pub fn new(from: u32, to: impl IntoIterator<Item = u32>) -> Result<Self, UnsupportedRate> {
+        let filter = |to| {
+            let stream = Resampler::new(from, to)?.stream;
+            Ok((to, stream.map(Stream::into_filter)))
+        };
+        let to = to.into_iter().map(filter).collect::<Result<_, _>>()?;
+        Ok(Self { from, to })
+    }
+
+    /// The rate of the input, in Hz.
+    pub fn from(&self) -> u32 {
+        self.from
+    }
+
+    /// As [`Resampler::aligned`], to one of the rates that this was made for; `None` for another.
+    pub fn aligned(&self, to: u32) -> Option<Resampler> {
+        let (_, filter) = self.to.iter().find(|(rate, _)| *rate == to)?;
+        let ratio = Ratio::new(self.from, to);
+        let mut resampler = Resampler {
+            from: self.from,
+            ratio,
+            lead: 0,
+            stream: filter
+                .as_ref()
+                .map(|filter| Stream::new(ratio, Arc::clone(filter))),
+        };
+        resampler.align();
+        Some(resampler)
+    }
+}
+
 /// Resamples a whole sound: not delayed, and exactly n · `to` / `from` samples long, rounded.
 ///
 /// # Errors
@@ -148,11 +241,10 @@ impl Resampler {
 /// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
 /// ```
 pub fn resample_clip(samples: &[i16], from: u32, to: u32) -> Result<Vec<i16>, UnsupportedRate> {
-    let mut resampler = Resampler::new(from, to)?;
+    let mut resampler = Resampler::aligned(from, to)?;
     let Some(stream) = &mut resampler.stream else {
         return Ok(samples.to_vec());
     };
-    stream.restart(resampler.ratio.delay() as usize);
     let (from, to) = (u64::from(from), u64::from(to));
     let len = (samples.len() as u64 * to + from / 2) / from;
     let mut out = Vec::with_capacity(len as usize);

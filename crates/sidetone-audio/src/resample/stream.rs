@@ -24,8 +24,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(ratio: Ratio) -> Self {
-        let filter = Filter::shared(ratio);
+    pub(super) fn new(ratio: Ratio, filter: Arc<Filter>) -> Self {
         let lanes = if ratio.up == 1 {
             ratio.down as usize
         } else {
@@ -46,6 +45,10 @@ impl Stream {
         };
         stream.restart(0);
         stream
+    }
+
+    pub(super) fn into_filter(self) -> Arc<Filter> {
+        self.filter
     }
 
     /// Silence as the past; the first output comes after `skipped` more input samples than usual,
