@@ -213,7 +213,13 @@ fn filters_are_for_the_rates_they_were_made_for() {
     assert_eq!(filters.from(), 24_000);
     assert!(filters.aligned(16_000).is_none());
     let mut out = Vec::new();
-    filters.aligned(24_000).unwrap().process(&[1, 2, 3], &mut out);
+    filters
+        .aligned(24_000)
+        .unwrap()
+        .process(&[1, 2, 3], &mut out);
     assert_eq!(out, [1, 2, 3], "bit by bit and at once");
-    assert_eq!(Filters::new(1, [8_000]).unwrap_err(), UnsupportedRate { rate: 1 });
+    assert_eq!(
+        Filters::new(1, [8_000]).unwrap_err(),
+        UnsupportedRate { rate: 1 }
+    );
 }

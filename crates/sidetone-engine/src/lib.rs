@@ -7,6 +7,7 @@
 mod bell;
 mod choice;
 mod epoll;
+mod unsent;
 mod uring;
 
 use std::{
@@ -20,6 +21,7 @@ use rustix::{io::Errno, net::SendFlags};
 pub use bell::Bell;
 pub use choice::Engine;
 pub use epoll::Epoll;
+pub use unsent::unsent_bytes;
 pub use uring::Uring;
 
 slotmap::new_key_type! {

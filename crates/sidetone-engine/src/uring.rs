@@ -1,6 +1,6 @@
 //! The io_uring engine: a receive armed once per connection, all sends of a turn in one system call.
 //!
-//! This is the one module with `unsafe` in it, here and in [`buffers`]. The kernel shares two kinds of memory
+//! Nearly all `unsafe` is here and in [`buffers`]. The kernel shares two kinds of memory
 //! with it: *receive buffers*, which it fills for as long as a receive is armed, and *send buffers*, which it
 //! reads until their send completes. Both belong to [`Uring`], whose drop lets go of them only when no
 //! request is outstanding.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use sidetone_engine::{Bell, Epoll, Kernel, Key, Report, Sent, Uring};
+use sidetone_engine::{Bell, Epoll, Kernel, Key, Report, Sent, Uring, unsent_bytes};
 use slotmap::SlotMap;
 
 /// Longer than anything here takes; whoever waits so long waits for ever.
@@ -471,4 +471,45 @@ fn a_batched_wait_lasts_until_its_time_is_up() {
         assert_eq!((rung, &heard[..]), (1, &b"early"[..]));
         engine.dismiss(line.key, line.stream);
     });
+}
+
+#[test]
+fn what_waits_in_the_socket_is_known_to_the_byte() {
+    over_each(|engine, _| {
+        let mut line = watched(engine);
+        assert_eq!(unsent_bytes(&line.stream), Ok(0));
+        // Until nothing more goes: the other side has no room, and what it has not got waits here.
+        let mut given = 0;
+        loop {
+            match engine.send(line.key, &line.stream, &[7; 1000]) {
+                Sent::Now(0) => break,
+                Sent::Now(sent) => given += sent,
+                Sent::Later => match next(engine) {
+                    Report::Sent(_) => given += 1000,
+                    Report::CutShort(_, rest) => {
+                        given += 1000 - rest.len();
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                },
+                Sent::Failed(error) => panic!("{error}"),
+            }
+        }
+        let waiting = unsent_bytes(&line.stream).unwrap();
+        assert!(waiting > 0 && waiting < given, "{waiting} of {given}");
+        let mut got = vec![0; given];
+        line.peer.read_exact(&mut got).unwrap();
+        assert_eq!(
+            unsent_bytes(&line.stream),
+            Ok(0),
+            "all {given} have been read"
+        );
+    });
+}
+
+#[test]
+fn of_what_is_no_connection_nothing_is_said() {
+    assert!(unsent_bytes(std::fs::File::open("/dev/null").unwrap()).is_err());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(unsent_bytes(&listener), Err(Errno::INVAL));
 }
