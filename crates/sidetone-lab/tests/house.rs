@@ -39,7 +39,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         &["sidetone-audio", "sidetone-proto", "sidetone-engine"],
     ),
     ("sidetone-audio", &[]),
-    ("sidetone-proto", &[]),
+    ("sidetone-proto", &["sidetone-audio"]),
     ("sidetone-engine", &[]),
 ];
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    Cadence, Decoder, Due, Kind, Live, Mark, Message, Outbound, Pacer, PeerErrors, Playout, Pulled,
-    Rate, Time, Unsent, encode_samples,
+    Cadence, Decoder, Due, Heard, ItemId, Kind, Live, Message, Outbound, Pacer, PeerErrors,
+    Playout, Pulled, Rate, Time, Unsent, encode_samples,
 };
 
 mod counters;
@@ -168,7 +168,7 @@ pub enum Received<'a> {
     },
 }
 
-/// What happened while a slot was made.
+/// What happened to what was to be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// A slot leaves.
@@ -178,9 +178,18 @@ pub enum Notice<'a> {
         /// Its samples.
         samples: &'a [i16],
     },
-    /// Everything queued before this mark has left.
-    Reached(Mark),
-    /// All queued audio has left.
+    /// Something queued is over.
+    Ended {
+        /// What it was.
+        item: ItemId,
+        /// It was heard to its end, as against stopped or cleared.
+        is_whole: bool,
+        /// What was heard of it.
+        heard: Heard,
+    },
+    /// Everything queued was thrown away; this much was heard of what was cut off.
+    Cleared(Heard),
+    /// Everything queued has been heard to its end.
     Drained,
     /// A live source had nothing in time.
     Underrun,
@@ -297,6 +306,7 @@ impl CallMachine {
 
     /// The other side closed its direction. Asterisk does so whenever a call ends.
     pub fn end_of_stream(&mut self) {
+        self.playout.stop_all();
         self.phase = Phase::Closed(match self.phase {
             Phase::Opening => EndReason::NoIdentity,
             Phase::Running => EndReason::CallerHungUp,
@@ -309,6 +319,7 @@ impl CallMachine {
 
     /// The connection broke. After our own hang-up that is a normal end.
     pub fn broken(&mut self, reason: EndReason) {
+        self.playout.stop_all();
         self.phase = Phase::Closed(match self.phase {
             Phase::HangingUp { reason, .. }
             | Phase::Lingering { reason, .. }
@@ -375,11 +386,12 @@ impl CallMachine {
                 self.pacer.advance(self.rate.slot());
                 continue;
             }
-            if let Phase::Finishing(reason) = self.phase
-                && self.is_finished()
-            {
-                self.begin_hangup(now, reason);
-                break;
+            if let Phase::Finishing(reason) = self.phase {
+                self.playout.end_all();
+                if self.is_finished() {
+                    self.begin_hangup(now, reason);
+                    break;
+                }
             }
             let rate = self.make_slot(now, pcm, notices);
             encode_samples(rate, pcm, wire);
@@ -411,10 +423,22 @@ impl CallMachine {
         self.unsent.keep(wire, sent);
     }
 
-    /// Whoever sends has taken the wire over, and will report to [`transmitted`](Self::transmitted) with what
+    /// Whoever sends has taken so many bytes over, and will report to [`transmitted`](Self::transmitted) with what
     /// was not sent. Until then slots pass unused.
-    pub fn handed_over(&mut self) {
-        self.unsent.hand_over();
+    pub fn handed_over(&mut self, bytes: usize) {
+        self.unsent.hand_over(bytes);
+    }
+
+    /// Whether there is something for [`confirm`](Self::confirm) to tell, and it is known what was sent.
+    pub fn wants_confirmation(&self) -> bool {
+        self.playout.has_news() && !self.unsent.is_under_way()
+    }
+
+    /// Tells what was heard of what has been played, stopped or cleared: `held` bytes of what was written are in the
+    /// kernel and not sent, or that can't be known. While some of it has not been heard, it is to be called again after
+    /// the next slot. What is under way counts as not sent.
+    pub fn confirm(&mut self, held: Option<usize>, notices: &mut dyn FnMut(Notice<'_>)) {
+        self.playout.confirm(self.unsent.length(), held, notices);
     }
 
     /// Whether to ask the kernel when the socket takes more.
@@ -556,7 +580,7 @@ impl CallMachine {
     }
 
     fn begin_hangup(&mut self, now: Time, reason: EndReason) {
-        self.playout.clear();
+        self.playout.stop_all();
         self.live.clear();
         self.phase = Phase::HangingUp {
             reason,
@@ -567,7 +591,7 @@ impl CallMachine {
 
     /// The other side said that the call is over: there is nothing to say any more.
     fn linger(&mut self, now: Time, reason: EndReason) {
-        self.playout.clear();
+        self.playout.stop_all();
         self.live.clear();
         self.phase = Phase::HangingUp {
             reason,
@@ -642,7 +666,7 @@ impl CallMachine {
         let needs_it = self.phase == Phase::Running
             && now >= slot
             && self.unsent.is_clear()
-            && self.playout.is_empty();
+            && self.playout.is_silent();
         needs_it.then(|| self.live.awaits(now, slot)).flatten()
     }
 
@@ -654,7 +678,7 @@ impl CallMachine {
         notices: &mut dyn FnMut(Notice<'_>),
     ) -> Rate {
         pcm.clear();
-        let queued = self.playout.pull(now, pcm);
+        let queued = self.playout.pull(now, self.rate, pcm);
         let rate = match queued {
             Some(rate) => {
                 self.live.clear();
@@ -674,13 +698,10 @@ impl CallMachine {
             self.counters.silent_slots += 1;
             pcm.resize(rate.slot_samples(), 0);
         }
+        if queued.is_none() {
+            self.playout.note_other_slot(rate);
+        }
         notices(Notice::Slot { rate, samples: pcm });
-        while let Some(mark) = self.playout.take_reached() {
-            notices(Notice::Reached(mark));
-        }
-        if self.playout.take_drained() {
-            notices(Notice::Drained);
-        }
         rate
     }
 

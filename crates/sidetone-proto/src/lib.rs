@@ -8,7 +8,7 @@
 //! | [`Kind`], [`Rate`] | the first byte of a message, and the nine sample rates it can name |
 //! | [`Decoder`], [`Message`] | bytes cut anywhere become borrowed messages |
 //! | [`Outbound`] | the only two things a server may write |
-//! | [`Playout`] | queued audio, marks, clear |
+//! | [`Playout`], [`Clip`] | queued audio: clips, marks, utterances, and what was heard of them |
 //! | [`Live`] | audio that is made while it plays: prefill, re-centring, underrun |
 //! | [`Pacer`], [`Cadence`] | the 20 ms grid, and the inbound rhythm it follows |
 //! | [`CallMachine`] | the state of one call, tying all of these together |
@@ -18,6 +18,7 @@
 
 mod cadence;
 mod call;
+mod clip;
 mod decoder;
 mod encoder;
 mod kind;
@@ -33,13 +34,14 @@ pub use cadence::Cadence;
 pub use call::{
     CallConfig, CallMachine, Counters, EndReason, EndedBy, Io, Notice, Phase, Received,
 };
+pub use clip::{Clip, filters_from};
 pub use decoder::{Decoded, Decoder};
 pub use encoder::{HANGUP, Outbound, OutboundAudio, PayloadError, encode_samples};
 pub use kind::{Kind, PeerErrors};
 pub use live::{Live, Pulled};
 pub use message::{AudioPayload, Message};
 pub use pacer::{Due, Pacer};
-pub use playout::{Cleared, Mark, Playout};
+pub use playout::{Format, Heard, ItemId, Playout};
 pub use rate::Rate;
 pub use time::Time;
 pub use transmit::Unsent;

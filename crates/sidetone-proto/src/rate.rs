@@ -129,6 +129,12 @@ impl Rate {
         }
     }
 
+    /// Bytes of a slot on the wire, with the headers of its messages.
+    pub const fn slot_bytes(self) -> usize {
+        let messages = self.slot_samples() / self.message_samples();
+        2 * self.slot_samples() + 3 * messages
+    }
+
     /// How long `samples` samples last, to the nanosecond below.
     pub const fn duration(self, samples: u64) -> Duration {
         duration_of(samples, self.hz() as u64)

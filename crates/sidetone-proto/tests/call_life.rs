@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sidetone_proto::{CallConfig, EndReason, EndedBy, Mark, Phase, Rate};
+use sidetone_proto::{CallConfig, EndReason, EndedBy, ItemId, Phase, Rate};
 
 mod support;
 use support::{Event, Heard, SLOT, World, at, audio, frame, message, ms, ramp, uuid_message};
@@ -22,34 +22,36 @@ fn after_a_clear_the_next_slot_is_silence_wherever_it_strikes() {
     for millis in 0..200 {
         let mut world = World::new();
         world.call.playout().push(at(0), Rate::Slin, &ramp(0, 1600));
-        world.call.playout().push_mark(Mark(1));
+        world.call.playout().push_mark(ItemId(1));
         world.run(ms(millis));
         let left = millis / 20 + 1;
-        let cleared = world.call.playout().clear();
-        assert_eq!(
-            (cleared.played, cleared.discarded),
-            (ms(20 * left), ms(200 - 20 * left))
-        );
+        // What was heard to its end was not cut off.
+        let heard = if left == 10 { 0 } else { 20 * left };
+        assert_eq!(world.clear(), (ms(heard), ms(200 - 20 * left)));
         world.call.playout().push(world.now, Rate::Slin, &[-9; 160]);
         world.run(ms(100));
         let expected = [ramp(0, 160 * left as usize), vec![-9; 160]].concat();
         assert!(world.sound() == expected);
-        let reached = world.events.contains(&Event::Reached(Mark(1)));
-        assert_eq!(reached, left == 10, "only a mark whose audio has left");
+        assert_eq!(
+            world.ended() == [1],
+            left == 10,
+            "only a mark whose audio has left"
+        );
     }
 }
 
 #[test]
 fn finish_plays_out_and_then_says_exactly_a_hangup() {
     let mut world = playing();
-    world.call.playout().push_mark(Mark(7));
+    world.call.playout().push_mark(ItemId(7));
     world.call.live().push(world.now, Rate::Slin, &[-3; 160]);
     world.call.playout().push(world.now, Rate::Slin, &[5; 40]);
     world.call.finish(EndReason::Finished);
     world.run(ms(5000));
     let sound = [ramp(0, 1600), vec![5; 40]].concat();
     assert!(world.sound() == sound, "live audio made way for the queue");
-    assert_eq!(world.events, [Event::Reached(Mark(7)), Event::Drained]);
+    assert_eq!(world.ended(), [7]);
+    assert_eq!(world.events[1..], [Event::Drained]);
     assert_eq!(world.wire.len(), 11 * 323 + 3);
     assert_eq!(world.wire[11 * 323..], [0, 0, 0]);
     assert_eq!(
@@ -335,13 +337,13 @@ fn marks_are_reported_with_the_slot_that_ends_what_is_before_them() {
     let mut world = World::new();
     for n in 0..5 {
         world.call.playout().push(at(0), Rate::Slin, &ramp(0, 320));
-        world.call.playout().push_mark(Mark(n));
+        world.call.playout().push_mark(ItemId(n));
     }
     for n in 0..5 {
         world.run_to(at(40 * n + 19));
         assert_eq!(world.events.len(), n as usize);
         world.run_to(at(40 * n + 20));
-        assert_eq!(world.events[n as usize], Event::Reached(Mark(n)));
+        assert_eq!(world.ended().last(), Some(&n));
     }
     assert_eq!(world.events[5..], [Event::Drained]);
     world.run(SLOT * 10);

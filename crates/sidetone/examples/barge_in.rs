@@ -42,7 +42,7 @@ pub(crate) async fn prompt(
         };
         if interrupted && !player.buffered().is_zero() {
             let cleared = call.clear().await?;
-            println!("{}: interrupted after {:?}", call.id(), cleared.played);
+            println!("{}: interrupted after {:?}", call.id(), cleared.heard);
         }
         begins_anew &= player.buffered().is_zero();
         if begins_anew {

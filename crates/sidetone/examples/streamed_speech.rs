@@ -76,7 +76,7 @@ async fn heard_out(
                 saying.abort();
                 let _ = saying.await;
                 let cleared = call.clear().await?;
-                println!("{}: {key} after {:?}", call.id(), cleared.played);
+                println!("{}: {key} after {:?}", call.id(), cleared.heard);
                 return Ok(key != '#');
             }
             _ => {}

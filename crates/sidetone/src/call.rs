@@ -21,8 +21,10 @@ use crate::{
     live::LiveLine,
     media::{Batch, EndWanted, Entry, Purpose, SharedLink, Tap, clock},
     monitor::Monitor,
-    player::{Clearing, Player, wait_for},
+    playback::{Clearing, wait_for},
+    player::Player,
     stats::{CallStats, CallSummary},
+    utterance::Utterance,
 };
 
 /// A running call: what happens on it, and what is played to it.
@@ -154,6 +156,15 @@ impl Call {
     /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
         self.writer.player(hz)
+    }
+
+    /// Speech that comes in pieces, at `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
+    pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
+        self.writer.utterance(hz)
     }
 
     /// A live source at the call's own rate, the rate of its frames.
@@ -326,6 +337,15 @@ impl CallWriter {
         Player::new(self.link().clone(), hz)
     }
 
+    /// Speech that comes in pieces, at `hz` samples per second, any rate from 4 to 384 kHz.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
+    pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
+        Utterance::new(self.link().clone(), hz)
+    }
+
     /// A live source at the call's own rate, the rate of its frames.
     pub fn live(&self) -> LiveLine {
         LiveLine::new(self.link().clone(), None)
@@ -430,6 +450,16 @@ impl CallHandle {
     /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
         Player::new(self.link.clone(), hz)
+    }
+
+    /// Speech that comes in pieces, at `hz` samples per second, any rate from 4 to 384 kHz. It doesn't keep the
+    /// call alive either.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
+    pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
+        Utterance::new(self.link.clone(), hz)
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use sidetone_proto::{EndReason, Rate};
+use sidetone_proto::{EndReason, Heard, Rate};
 use uuid::Uuid;
 
 use crate::{
@@ -42,7 +42,7 @@ use crate::{
     error::{CallError, ServeError},
     live::LiveLine,
     media::{EndWanted, SharedLink},
-    player::queue_clip,
+    playback::queue_clip,
     server::Builder,
 };
 
@@ -70,8 +70,12 @@ pub enum Input<'a> {
     NoAudio(Duration),
     /// The caller pressed a key.
     Dtmf(char),
-    /// Everything queued with [`Reply::play`] has been written.
+    /// Everything queued with [`Reply::play`] and [`Reply::queue`] has been heard to its end. It comes once each time that
+    /// nothing is left, and not when the last of it was cleared.
     PlaybackDrained,
+    /// What was heard of everything that [`Reply::clear`] cut off, and what not. It comes once for each clear, or for several
+    /// in a row.
+    Cleared(Heard),
     /// The call is over; nothing more comes.
     Ended(EndReason),
 }
@@ -82,23 +86,41 @@ pub struct Reply {
     link: SharedLink,
     line: LiveLine,
     rate: Rate,
+    /// The number of a clearing of which it has not been told what was heard.
+    clearing: Option<u64>,
 }
 
 impl Reply {
-    /// Plays live samples at [`rate`](Self::rate), as soon as possible.
+    /// Plays live samples at [`rate`](Self::rate), as soon as possible: an echo, a relay, whatever is made while it plays.
+    ///
+    /// They are not kept for later: of more than 80 ms at once the oldest are dropped, and all that come while something
+    /// queued plays. A whole sentence is for [`queue`](Self::queue).
     pub fn send(&mut self, samples: &[i16]) {
         self.line.push(samples);
     }
 
-    /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here.
+    /// Queues samples at [`rate`](Self::rate), as many as there are: a sentence, an announcement. They play at normal speed
+    /// behind what is queued, and to their end unless they are [cleared](Self::clear).
+    pub fn queue(&mut self, samples: &[i16]) {
+        // A call's own rate is one that can be resampled.
+        if let Ok(sentence) = Clip::from_samples(self.rate.hz(), samples) {
+            self.play(&sentence);
+        }
+    }
+
+    /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here, unless that rate is not
+    /// known yet: then it is resampled while it plays.
     pub fn play(&mut self, clip: &Clip) {
+        if let Some(rate) = self.link.known_rate() {
+            clip.shared().prepare(rate);
+        }
         // After a clearing or the end nobody would hear it.
         let _ = queue_clip(&self.link, self.link.generation(), clip);
     }
 
-    /// Throws everything queued away.
+    /// Throws everything queued away, at once. [`Input::Cleared`] says what was heard of it.
     pub fn clear(&mut self) {
-        self.link.clear();
+        self.clearing = Some(self.link.clear());
     }
 
     /// Ends the call when everything queued has been played.

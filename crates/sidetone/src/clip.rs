@@ -1,12 +1,7 @@
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, path::Path, time::Duration};
 
 use sidetone_audio::{
-    resample::{UnsupportedRate, resample_clip},
+    resample::UnsupportedRate,
     sound::{FileName, Loaded, SoundError},
 };
 use sidetone_proto::Rate;
@@ -21,16 +16,11 @@ use sidetone_proto::Rate;
 /// let beep: Vec<i16> = (0..8000).map(|i| if i / 10 % 2 == 0 { 3000 } else { -3000 }).collect();
 /// let clip = Clip::from_samples(8000, beep)?;
 /// assert_eq!(clip.duration().as_secs(), 1);
+/// assert_eq!(Clip::sequence([&clip, &clip]).duration().as_secs(), 2);
 /// # Ok::<(), sidetone::ClipError>(())
 /// ```
 #[derive(Clone)]
-pub struct Clip(Arc<Inner>);
-
-struct Inner {
-    samples: Arc<Vec<i16>>,
-    hz: u32,
-    variants: [OnceLock<Arc<Vec<i16>>>; Rate::ALL.len()],
-}
+pub struct Clip(sidetone_proto::Clip);
 
 /// Why a sound can't be played.
 #[derive(Debug, thiserror::Error)]
@@ -68,20 +58,35 @@ impl Clip {
     ///
     /// When `hz` is not from 4 to 384 kHz.
     pub fn from_samples(hz: u32, samples: impl Into<Vec<i16>>) -> Result<Self, ClipError> {
-        resample_clip(&[], hz, Rate::Slin.hz())?;
-        let variants = Default::default();
-        Ok(Self(Arc::new(Inner {
-            samples: Arc::new(samples.into()),
-            hz,
-            variants,
-        })))
+        Ok(Self(sidetone_proto::Clip::new(hz, samples)?))
     }
 
-    /// How long it is.
+    /// The clips one after the other, once each, without a gap: one begins with the sample after the last one of the one
+    /// before, wherever that is in a frame. They may have different rates, and share their variants with it.
+    pub fn sequence<'a>(clips: impl IntoIterator<Item = &'a Self>) -> Self {
+        let clips = clips.into_iter().map(|clip| &clip.0);
+        Self(sidetone_proto::Clip::sequence(clips))
+    }
+
+    /// The same without an end and without a gap: behind its last sample follows its first. It plays until it is
+    /// [stopped](crate::Playback::stop) or cleared; a call that [finishes](crate::Call::finish) ends with the round that
+    /// plays then. What is shorter than a millisecond is played once.
+    ///
+    /// ```no_run
+    /// # async fn example(call: sidetone::Call, music: sidetone::Clip) -> Result<(), Box<dyn std::error::Error>> {
+    /// let playing = call.player(8_000)?.play_clip(&music.looped()).await?;
+    /// // … until there is somebody to talk to:
+    /// playing.stop().await;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn looped(&self) -> Self {
+        Self(self.0.looped())
+    }
+
+    /// How long it is, or one round of it.
     pub fn duration(&self) -> Duration {
-        Duration::from_nanos(
-            (self.0.samples.len() as u128 * 1_000_000_000 / u128::from(self.0.hz.max(1))) as u64,
-        )
+        self.0.duration()
     }
 
     /// Makes the variant for `rate` now, off the async threads, so that the first call that plays it does
@@ -91,36 +96,21 @@ impl Clip {
     ///
     /// Dropping the future leaves the work going on; its result is kept.
     pub async fn prepare(&self, rate: Rate) {
-        if self.is_prepared(rate) {
+        if self.0.is_prepared(rate) {
             return;
         }
-        let clip = self.clone();
-        // If it panics, the variant is made by whoever plays it, and panics there.
-        let _ = tokio::task::spawn_blocking(move || drop(clip.at(rate))).await;
+        let clip = self.0.clone();
+        // If it panics, whoever plays the clip resamples it.
+        let _ = tokio::task::spawn_blocking(move || clip.prepare(rate)).await;
     }
 
-    pub(crate) fn is_prepared(&self, rate: Rate) -> bool {
-        self.0.hz == rate.hz() || self.0.variants[rate as usize].get().is_some()
-    }
-
-    pub(crate) fn at(&self, rate: Rate) -> Arc<Vec<i16>> {
-        if self.0.hz == rate.hz() {
-            return Arc::clone(&self.0.samples);
-        }
-        let make = || match resample_clip(&self.0.samples, self.0.hz, rate.hz()) {
-            Ok(samples) => Arc::new(samples),
-            // The rate was tried when the clip was made; no other call of this can fail.
-            Err(_) => Arc::default(),
-        };
-        Arc::clone(self.0.variants[rate as usize].get_or_init(make))
+    pub(crate) fn shared(&self) -> &sidetone_proto::Clip {
+        &self.0
     }
 }
 
 impl fmt::Debug for Clip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clip")
-            .field("hz", &self.0.hz)
-            .field("duration", &self.duration())
-            .finish()
+        self.0.fmt(f)
     }
 }

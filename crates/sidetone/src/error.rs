@@ -37,8 +37,9 @@ pub enum PlayError {
     /// The call is over. Handlers may pass this on with `?`: it is a normal end.
     #[error("the call is over")]
     Closed,
-    /// `clear()` was called while this was waiting; nothing more of it is queued.
-    #[error("cleared while it was being queued")]
+    /// `clear()` was called while this was waiting, or an utterance was cleared or stopped before; nothing more of it is
+    /// queued.
+    #[error("cleared or stopped while it was being queued")]
     Cleared,
     /// Only from `try_play`: the playback buffer has no room for all of it, so none was queued.
     #[error(

@@ -1,8 +1,12 @@
 use std::{fmt, time::Duration};
 
-use sidetone_proto::{EndReason, Mark, Rate};
+use sidetone_proto::{EndReason, Rate};
 
 use crate::error::CallError;
+
+/// A place in what is queued on a call, of which [`Event::MarkReached`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(pub u64);
 
 /// What happens on a call, in order. `Ended` is always the last.
 #[derive(Debug)]
@@ -16,9 +20,14 @@ pub enum Event<'a> {
     /// call on which more than 4096 digits and reports of [trouble](Self::Trouble) wait is ended as
     /// [flooded](EndReason::Flooded) instead.
     Dtmf(char),
-    /// Everything queued before this mark has been written.
+    /// Everything queued before this mark has been heard, or was stopped.
     MarkReached(Mark),
-    /// Everything queued has been written.
+    /// Everything queued has been heard to its end: nothing is left, neither a clip nor a mark nor an open
+    /// [`Utterance`](crate::Utterance).
+    ///
+    /// It comes once each time the queue becomes empty, if there was any audio in it. It does not come when the last of it was
+    /// stopped or cleared, nor each time that an utterance has nothing to play before it is ended. What a
+    /// [`Player`](crate::Player) writes, and nothing says that more won't come, is taken for ended after a second.
     PlaybackDrained,
     /// A live source had nothing when its slot was due; silence went out.
     Underrun,

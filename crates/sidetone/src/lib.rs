@@ -27,8 +27,9 @@
 //! # Where to go from here
 //!
 //! - [`Server`] and [`Builder`]: listening, limits, shutting down.
-//! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, a [`Clip`] shared by
-//!   many calls, a [`LiveLine`] for audio that is made while it plays.
+//! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, an [`Utterance`] for speech that comes
+//!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveLine`] for audio that is made while it plays.
+//! - [`Heard`]: what was heard of any of them.
 //! - [`callback`]: the same with two callbacks and without tokio.
 //! - [`record`]: both sides of a call in a WAV file.
 //! - [`Monitor`]: what a call's other side hears, frame by frame.
@@ -44,28 +45,33 @@ pub mod callback;
 mod clip;
 mod error;
 mod event;
+mod feed;
 mod handler;
 mod live;
 mod media;
 mod monitor;
+mod playback;
 mod player;
 pub mod record;
 mod server;
 mod stats;
+mod utterance;
 
 pub use admission::{Admission, NetworkError, Networks, Request};
 pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
 pub use error::{CallError, PlayError, ServeError};
-pub use event::{Codec, CodecNotice, Event, Frame, OwnedEvent, OwnedFrame};
+pub use event::{Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use live::LiveLine;
 pub use monitor::Monitor;
-pub use player::{Clearing, Playback, Player};
+pub use playback::{Clearing, Playback, Stopping};
+pub use player::Player;
 pub use server::{Builder, Server, ServerHandle, Tuning};
 pub use sidetone_engine::Engine;
-pub use sidetone_proto::{Cleared, Counters, EndReason, EndedBy, Mark, Rate};
+pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Rate};
 pub use stats::{CallStats, CallSummary, ServerStats};
+pub use utterance::Utterance;
 pub use uuid::Uuid;
 
 /// The code in the README compiles.

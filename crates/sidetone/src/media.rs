@@ -8,6 +8,7 @@ mod connection;
 mod door;
 mod link;
 mod outbox;
+mod playing;
 mod tap;
 mod turn;
 mod wheel;
@@ -37,7 +38,8 @@ use turn::MediaThread;
 pub(crate) use batch::{Batch, Entry};
 pub(crate) use door::canonical;
 pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
-pub(crate) use outbox::ClipOrder;
+pub(crate) use outbox::{Outbox, Piece};
+pub(crate) use playing::Playing;
 pub(crate) use sidetone_engine::Key;
 pub(crate) use tap::{Purpose, Side, Tap, TapBuffer};
 

@@ -1,32 +1,26 @@
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use sidetone_audio::resample::{Resampler, UnsupportedRate};
-use sidetone_proto::{Cleared, Mark, Rate};
+use sidetone_audio::resample::UnsupportedRate;
 
 use crate::{
     clip::Clip,
     error::PlayError,
-    media::{ClipOrder, NotSubmitted, SharedLink},
+    event::Mark,
+    feed::Feed,
+    media::SharedLink,
+    playback::{Clearing, Playback, queue_clip, queue_end, wait_for},
 };
-
-/// Pieces from this length on are handed over whole instead of being copied under the lock.
-const HAND_OVER: usize = 2048;
 
 /// Queues audio at a fixed rate, to be played at normal speed however fast it comes.
 ///
-/// It resamples to the call's rate on the thread that calls it. Several players of one call queue behind
-/// each other. A remainder shorter than 20 ms waits for the next write, and is padded with silence only
-/// when its slot is due.
+/// It resamples to the call's rate on the thread that calls it; what it queues before that rate is known is resampled when
+/// it is due. Several players of one call queue behind each other. A remainder shorter than 20 ms waits for the next write,
+/// and is padded with silence only when its slot is due.
+///
+/// What players write is one utterance until a mark or a clip is queued, [`drained`](Self::drained) or `clear` is called, a
+/// player is dropped, or nothing came for a second after the last of it: as far as that goes back a
+/// [clearing](Self::clear) says what was heard, and only at its end it counts as [drained](crate::Event::PlaybackDrained). Where
+/// that must be clear, as with a voice model's, use an [`Utterance`](crate::Utterance).
 ///
 /// A player doesn't keep its call alive: after the end every method answers [`PlayError::Closed`].
 ///
@@ -38,25 +32,13 @@ const HAND_OVER: usize = 2048;
 /// # Ok(()) }
 /// ```
 pub struct Player {
-    link: SharedLink,
-    hz: u32,
-    resampler: Option<(Rate, Resampler)>,
-    /// The number of clearings when the resampler was last used: what it holds from before is void.
-    generation: u64,
-    resampled: Vec<i16>,
+    feed: Feed,
 }
 
 impl Player {
     pub(crate) fn new(link: SharedLink, hz: u32) -> Result<Self, UnsupportedRate> {
-        Resampler::new(hz, Rate::Slin.hz())?;
-        let generation = link.generation();
-        Ok(Self {
-            link,
-            hz,
-            resampler: None,
-            generation,
-            resampled: Vec::new(),
-        })
+        let feed = Feed::new(link, hz)?;
+        Ok(Self { feed })
     }
 
     /// Waits until there is room and queues as many of `samples` as fit. Returns how many: at least one,
@@ -70,8 +52,8 @@ impl Player {
     ///
     /// Dropped before it is ready, it has queued nothing.
     pub async fn write(&mut self, samples: &[i16]) -> Result<usize, PlayError> {
-        let generation = self.link.generation();
-        self.write_under(generation, samples).await
+        let generation = self.link().generation();
+        self.feed.write(generation, None, samples).await
     }
 
     /// Queues all of `samples`, waiting for room as often as needed.
@@ -85,13 +67,8 @@ impl Player {
     ///
     /// Dropped before it is ready, it may have queued a part; use [`write`](Self::write) to know how much.
     pub async fn play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        let generation = self.link.generation();
-        let mut rest = samples;
-        while !rest.is_empty() {
-            let written = self.write_under(generation, rest).await?;
-            rest = &rest[written..];
-        }
-        Ok(())
+        let generation = self.link().generation();
+        self.feed.play(generation, None, samples).await
     }
 
     /// Queues all of `samples` if there is room for them now, else none.
@@ -100,14 +77,13 @@ impl Player {
     ///
     /// [`PlayError::Full`] when there is not, [`PlayError::Closed`] after the end of the call.
     pub fn try_play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        if self.room() < samples.len() as u64 {
-            return Err(PlayError::Full);
-        }
-        self.queue(self.link.generation(), samples)
+        let generation = self.link().generation();
+        self.feed.try_play(generation, None, samples)
     }
 
     /// Queues a clip and returns a handle to it. If the variant for this call's rate is not made yet, it is
-    /// made first, off the async threads.
+    /// made first, off the async threads. While that rate is not known, before the caller's first audio, it is queued as it
+    /// is and plays at the call's rate as soon as that is known.
     ///
     /// # Errors
     ///
@@ -117,39 +93,42 @@ impl Player {
     ///
     /// Dropped before it is ready, it has queued nothing.
     pub async fn play_clip(&mut self, clip: &Clip) -> Result<Playback, PlayError> {
-        let generation = self.link.generation();
-        clip.prepare(self.link.rate()).await;
-        self.flush(generation)?;
-        queue_clip(&self.link, generation, clip)
+        let generation = self.link().generation();
+        if let Some(rate) = self.link().known_rate() {
+            clip.prepare(rate).await;
+        }
+        self.feed.flush(generation, None)?;
+        queue_clip(self.link(), generation, clip)
     }
 
     /// Queues a mark behind everything queued so far. [`Event::MarkReached`](crate::Event::MarkReached)
-    /// says when all that has been written. A mark that is cleared is never reached.
+    /// says when all that has been heard. A mark that is cleared is never reached.
     ///
     /// # Errors
     ///
     /// [`PlayError::Closed`] after the end of the call.
     pub fn mark(&mut self) -> Result<Mark, PlayError> {
-        let generation = self.link.generation();
-        self.flush(generation)?;
-        let mark = self.link.next_mark();
-        self.link
-            .submit(generation, Duration::ZERO, |outbox| outbox.mark(mark))?;
-        Ok(mark)
+        let generation = self.link().generation();
+        self.feed.flush(generation, None)?;
+        let id = self.link().next_item();
+        self.link()
+            .submit(generation, Duration::ZERO, |outbox| outbox.mark(id, None))?;
+        Ok(Mark(id.0))
     }
 
-    /// From now on a playback starts only when `cushion` of audio is queued, or a [`mark`](Self::mark) is,
-    /// or nothing more came for as long as the cushion is. It keeps speech whole that is synthesised in
-    /// uneven pieces, at the price of starting that much later. It holds for the whole call.
+    /// From now on what players write starts, and starts again after a pause, only when `cushion` of it is queued, or
+    /// something else is behind it, or nothing more came for as long as the cushion is. It keeps speech whole that is
+    /// synthesised in uneven pieces, at the price of starting that much later. It holds for the whole call, but for
+    /// [utterances](crate::Utterance), which have their own.
     ///
     /// # Errors
     ///
     /// [`PlayError::Closed`] after the end of the call.
     pub fn set_cushion(&mut self, cushion: Duration) -> Result<(), PlayError> {
-        Ok(self.link.order(|outbox| outbox.cushion(cushion))?)
+        Ok(self.link().order(|outbox| outbox.prebuffer(cushion))?)
     }
 
-    /// Waits until nothing is queued on this call any more: it was played, or cleared.
+    /// Waits until everything queued on this call so far has been heard to its end, or was stopped or cleared.
     ///
     /// # Errors
     ///
@@ -159,260 +138,56 @@ impl Player {
     ///
     /// It may be dropped and called again.
     pub async fn drained(&mut self) -> Result<(), PlayError> {
-        let generation = self.link.generation();
-        self.flush(generation)?;
-        wait_for(&self.link, |link| link.buffered().is_zero().then_some(())).await
+        let generation = self.link().generation();
+        self.feed.flush(generation, None)?;
+        let end = match queue_end(self.link(), generation) {
+            Err(PlayError::Cleared) => return Ok(()),
+            end => end?,
+        };
+        let look = |link: &SharedLink| {
+            let is_over = end.heard().is_some() || link.generation() != generation;
+            is_over.then_some(())
+        };
+        wait_for(self.link(), look).await
     }
 
     /// How much audio is queued on this call and not yet written.
     pub fn buffered(&self) -> Duration {
-        self.link.buffered()
+        self.link().buffered()
     }
 
     /// Throws everything queued on this call away, at once: nothing of it leaves after the slot that is just
     /// being written. Audio queued after this call plays as usual.
     ///
-    /// The future says what was thrown away and how much of the current playback was written; it may be
-    /// dropped.
+    /// The future says what was heard of all that this cut off, from the beginning of each: nothing, if none of it had
+    /// begun. It may be dropped.
     pub fn clear(&self) -> Clearing {
-        Clearing::new(self.link.clone())
+        Clearing::new(self.link().clone())
     }
 
     /// The rate of the samples it takes.
     pub fn hz(&self) -> u32 {
-        self.hz
+        self.feed.hz
     }
 
-    async fn write_under(&mut self, generation: u64, samples: &[i16]) -> Result<usize, PlayError> {
-        if samples.is_empty() {
-            return Ok(0);
-        }
-        let least = self
-            .duration_of(samples.len() as u64)
-            .min(Duration::from_millis(20));
-        wait_for(&self.link, |link| {
-            if link.generation() != generation {
-                return Some(Err(PlayError::Cleared));
-            }
-            if link.buffered() + least <= link.playback_buffer {
-                return Some(Ok(()));
-            }
-            link.want_room();
-            None
-        })
-        .await??;
-        // Another player may have taken the room meanwhile, but a write always gets on.
-        let fitting = samples.len().min((self.room() as usize).max(1));
-        self.queue(generation, &samples[..fitting])?;
-        Ok(fitting)
+    fn link(&self) -> &SharedLink {
+        &self.feed.link
     }
-
-    /// How many samples of this player's rate fit into the playback buffer.
-    fn room(&self) -> u64 {
-        let room = self
-            .link
-            .playback_buffer
-            .saturating_sub(self.link.buffered());
-        (room.as_nanos() * u128::from(self.hz) / 1_000_000_000) as u64
-    }
-
-    fn duration_of(&self, samples: u64) -> Duration {
-        Duration::from_nanos(samples * 1_000_000_000 / u64::from(self.hz.max(1)))
-    }
-
-    fn queue(&mut self, generation: u64, samples: &[i16]) -> Result<(), PlayError> {
-        let rate = self.link.rate();
-        if self.hz == rate.hz() {
-            return submit(&self.link, generation, rate, samples, None);
-        }
-        if generation != self.generation
-            || self.resampler.as_ref().is_none_or(|(to, _)| *to != rate)
-        {
-            self.generation = generation;
-            self.resampler = Resampler::new(self.hz, rate.hz())
-                .ok()
-                .map(|resampler| (rate, resampler));
-        }
-        let Some((_, resampler)) = &mut self.resampler else {
-            return Ok(());
-        };
-        self.resampled.clear();
-        resampler.process(samples, &mut self.resampled);
-        let owned =
-            (self.resampled.len() >= HAND_OVER).then(|| std::mem::take(&mut self.resampled));
-        submit(&self.link, generation, rate, &self.resampled, owned)
-    }
-
-    /// Queues what the resampler still holds, for nothing is known to follow.
-    fn flush(&mut self, generation: u64) -> Result<(), PlayError> {
-        let Some((rate, mut resampler)) = self.resampler.take() else {
-            return Ok(());
-        };
-        if generation != self.generation {
-            return Ok(());
-        }
-        self.resampled.clear();
-        resampler.flush(&mut self.resampled);
-        submit(&self.link, generation, rate, &self.resampled, None)
-    }
-}
-
-fn submit(
-    link: &SharedLink,
-    generation: u64,
-    rate: Rate,
-    samples: &[i16],
-    owned: Option<Vec<i16>>,
-) -> Result<(), PlayError> {
-    let owned = owned.or_else(|| (samples.len() >= HAND_OVER).then(|| samples.to_vec()));
-    let length = owned.as_ref().map_or(samples.len(), Vec::len);
-    Ok(link.submit(
-        generation,
-        rate.duration(length as u64),
-        |outbox| match owned {
-            Some(owned) => outbox.play_owned(rate, owned),
-            None => outbox.play(rate, samples),
-        },
-    )?)
-}
-
-pub(crate) fn queue_clip(
-    link: &SharedLink,
-    generation: u64,
-    clip: &Clip,
-) -> Result<Playback, PlayError> {
-    let rate = link.rate();
-    let samples = clip.at(rate);
-    let (end, done) = (link.next_mark(), Arc::new(AtomicBool::new(false)));
-    let audio = rate.duration(samples.len() as u64);
-    let order = ClipOrder {
-        rate,
-        samples,
-        end,
-        done: Arc::clone(&done),
-    };
-    link.submit(generation, audio, |outbox| outbox.play_clip(order))?;
-    Ok(Playback {
-        link: link.clone(),
-        end,
-        done,
-    })
 }
 
 impl Drop for Player {
     fn drop(&mut self) {
         // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
-        let _ = self.flush(self.link.generation());
+        let _ = self.feed.flush(self.link().generation(), None);
+        let _ = self.link().order(|outbox| outbox.end_loose());
     }
 }
 
 impl fmt::Debug for Player {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Player")
-            .field("call", &self.link.id)
-            .field("hz", &self.hz)
+            .field("call", &self.link().id)
+            .field("hz", &self.hz())
             .finish_non_exhaustive()
-    }
-}
-
-/// A clip that was queued.
-#[derive(Clone)]
-pub struct Playback {
-    link: SharedLink,
-    end: Mark,
-    done: Arc<AtomicBool>,
-}
-
-impl Playback {
-    /// Waits until its last sample is written, or it is stopped or cleared, or the call is over.
-    ///
-    /// # Cancel safety
-    ///
-    /// It may be dropped and called again.
-    pub async fn finished(&self) {
-        // The end of the call is an end of the playback, too.
-        let _ = wait_for(&self.link, |_| self.is_finished().then_some(())).await;
-    }
-
-    /// Whether nothing of it is left to play.
-    pub fn is_finished(&self) -> bool {
-        self.done.load(Ordering::Acquire) || self.link.ended().is_some()
-    }
-
-    /// Takes it out of the queue, whether it plays already or waits. What is queued behind it follows at the
-    /// next slot.
-    pub fn stop(&self) {
-        // After a clearing or the end there is nothing to stop.
-        let _ = self
-            .link
-            .submit(self.link.generation(), Duration::ZERO, |outbox| {
-                outbox.remove(self.end)
-            });
-    }
-}
-
-impl fmt::Debug for Playback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Playback")
-            .field("call", &self.link.id)
-            .field("finished", &self.is_finished())
-            .finish()
-    }
-}
-
-/// A clearing under way; it has taken effect, whether it is awaited or not.
-#[must_use = "it has taken effect, but only awaiting it says what was thrown away; drop it if nobody asks"]
-#[derive(Debug)]
-pub struct Clearing {
-    link: SharedLink,
-    generation: u64,
-}
-
-impl Clearing {
-    pub(crate) fn new(link: SharedLink) -> Self {
-        let generation = link.clear();
-        Self { link, generation }
-    }
-}
-
-impl Future for Clearing {
-    type Output = Result<Cleared, PlayError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        poll_progress(&self.link, context, |link| link.cleared(self.generation))
-    }
-}
-
-/// Waits until `look` finds what it looks for, or the call is over.
-pub(crate) async fn wait_for<T>(
-    link: &SharedLink,
-    mut look: impl FnMut(&SharedLink) -> Option<T>,
-) -> Result<T, PlayError> {
-    poll_fn(|context| poll_progress(link, context, &mut look)).await
-}
-
-fn poll_progress<T>(
-    link: &SharedLink,
-    context: &Context<'_>,
-    mut look: impl FnMut(&SharedLink) -> Option<T>,
-) -> Poll<Result<T, PlayError>> {
-    if let Some(found) = look(link) {
-        return Poll::Ready(Ok(found));
-    }
-    link.wait(context.waker());
-    // What happened between the look and the registration woke nobody.
-    match (look(link), link.ended()) {
-        (Some(found), _) => Poll::Ready(Ok(found)),
-        (None, Some(_)) => Poll::Ready(Err(PlayError::Closed)),
-        (None, None) => Poll::Pending,
-    }
-}
-
-impl From<NotSubmitted> for PlayError {
-    fn from(why: NotSubmitted) -> Self {
-        match why {
-            NotSubmitted::Closed => Self::Closed,
-            NotSubmitted::Cleared => Self::Cleared,
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use sidetone::callback::{self, CallInfo, Input, Reply};
-use sidetone::{Call, Cleared, Clip, EndReason, Server};
+use sidetone::{Call, Clip, EndReason, Heard, Server};
 use sidetone_audio::tone::caller_voice;
 use sidetone_caller::{Codec, exact_runs, ramp};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ async fn what_is_cleared_is_not_heard(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 async fn cleared(lab: &Lab, way: Way) -> anyhow::Result<()> {
-    let (tell, mut told) = mpsc::unbounded_channel::<Cleared>();
+    let (tell, mut told) = mpsc::unbounded_channel::<Heard>();
     let handler = move |call: Call| {
         let tell = tell.clone();
         async move {
@@ -55,14 +55,14 @@ async fn cleared(lab: &Lab, way: Way) -> anyhow::Result<()> {
     let heard = samples(&call.person.heard());
     let first = exact_runs(&ramp(1, 0, 20 * 8_000), &heard);
     let second = exact_runs(&ramp(2, 0, 50 * FRAME), &heard);
-    let played = (cleared.played.as_secs_f64() * 8e3).round() as usize;
+    let played = (cleared.heard.as_secs_f64() * 8e3).round() as usize;
     eprintln!("    {way:?}: {cleared:?}, heard {first:?}");
     ensure!(
         matches!(first[..], [run] if run.said == 0 && run.length == played),
         "{way:?}: {cleared:?}, yet {first:?}"
     );
     ensure!(
-        cleared.played + cleared.discarded == Duration::from_secs(20),
+        cleared.heard + cleared.unheard == Duration::from_secs(20),
         "{cleared:?}"
     );
     ensure!(

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sidetone_proto::{
-    CallConfig, CallMachine, EndReason, Io, Kind, Mark, Notice, Phase, Rate, Received, Time,
+    CallConfig, CallMachine, EndReason, Io, ItemId, Kind, Notice, Phase, Rate, Received, Time,
 };
 
 pub const SLOT: Duration = Duration::from_millis(20);
@@ -95,7 +95,16 @@ pub enum Event {
         kind: Kind,
         length: u16,
     },
-    Reached(Mark),
+    Ended {
+        item: ItemId,
+        is_whole: bool,
+        heard: Duration,
+        unheard: Duration,
+    },
+    Cleared {
+        heard: Duration,
+        unheard: Duration,
+    },
     Drained,
     Underrun,
 }
@@ -113,7 +122,9 @@ pub struct World {
     pub events: Vec<Event>,
     /// Bytes that the socket will still take; `None` is any number.
     pub room: Option<usize>,
-    /// All that the other side has got.
+    /// Bytes that the kernel holds of what it took: the last of the wire.
+    pub held: usize,
+    /// All that the kernel took.
     pub wire: Vec<u8>,
     /// When each write was, and how much of it was taken.
     pub writes: Vec<(Time, usize)>,
@@ -133,6 +144,7 @@ impl World {
             call: CallMachine::new(Time::ZERO, config),
             events: Vec::new(),
             room: None,
+            held: 0,
             wire: Vec::new(),
             writes: Vec::new(),
             slots: Vec::new(),
@@ -192,19 +204,70 @@ impl World {
         self.call
             .poll_slot(now, &mut wire, &mut pcm, &mut |notice| match notice {
                 Notice::Slot { rate, samples } => slots.push((now, rate, samples.to_vec())),
-                Notice::Reached(mark) => events.push(Event::Reached(mark)),
-                Notice::Drained => events.push(Event::Drained),
                 Notice::Underrun => events.push(Event::Underrun),
                 Notice::NoAudio { offset, duration } => silent.push((offset, duration)),
+                other => panic!("{other:?} before anything was sent"),
             });
         if !wire.is_empty() {
             self.write(&wire);
         }
+        self.confirm();
         match self.call.poll_io(now) {
             Io::Nothing => {}
             Io::ShutdownWrite => assert_eq!(self.shut.replace(now), None, "shut down once"),
             Io::Close => self.closed = Some(now),
         }
+    }
+
+    fn confirm(&mut self) {
+        if !self.call.wants_confirmation() {
+            return;
+        }
+        let events = &mut self.events;
+        self.call.confirm(Some(self.held), &mut |notice| {
+            events.push(match notice {
+                Notice::Ended {
+                    item,
+                    is_whole,
+                    heard,
+                } => Event::Ended {
+                    item,
+                    is_whole,
+                    heard: heard.heard,
+                    unheard: heard.unheard,
+                },
+                Notice::Cleared(cleared) => Event::Cleared {
+                    heard: cleared.heard,
+                    unheard: cleared.unheard,
+                },
+                Notice::Drained => Event::Drained,
+                other => panic!("{other:?} is not asked for"),
+            });
+        });
+    }
+
+    /// Throws everything queued away and says how much was heard of it and how much not.
+    pub fn clear(&mut self) -> (Duration, Duration) {
+        self.call.playout().clear();
+        self.confirm();
+        let told = self.events.iter().rev().find_map(|event| match event {
+            Event::Cleared { heard, unheard } => Some((*heard, *unheard)),
+            _ => None,
+        });
+        told.unwrap()
+    }
+
+    /// The marks and other items that came to their end, in order.
+    pub fn ended(&self) -> Vec<u64> {
+        let ended = self.events.iter().filter_map(|event| match event {
+            Event::Ended {
+                item,
+                is_whole: true,
+                ..
+            } => Some(item.0),
+            _ => None,
+        });
+        ended.collect()
     }
 
     fn write(&mut self, wire: &[u8]) {

@@ -153,6 +153,7 @@ impl Arrivals for ToWorkers {
             link: link.clone(),
             line: LiveLine::new(link.clone(), None),
             rate: link.rate(),
+            clearing: None,
         };
         let state = State {
             info,
@@ -185,7 +186,8 @@ impl Arrivals for ToWorkers {
 }
 
 impl Wake for CallbackCall {
-    /// Only media threads call it, and [`ToWorkers::wake`] at the end of the turn.
+    /// Media threads call it, and [`ToWorkers::wake`] at the end of the turn; and a call's own worker, which looks into its
+    /// queue before it rests.
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let workers = Arc::clone(&self.workers);
@@ -263,7 +265,7 @@ impl CallbackCall {
         self.link.fill(batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
-        while !state.is_over && state.has_news(batch) {
+        while !state.is_over && (state.has_news(batch) || state.has_cleared(&self)) {
             let worked = catch_unwind(AssertUnwindSafe(|| state.work(batch, &self.workers)));
             if let Err(panic) = worked {
                 state.fail(&self.workers, &*panic);
@@ -272,6 +274,7 @@ impl CallbackCall {
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
             self.link.fill(batch, |waker| *waker = None);
+            self.link.forget_waiters();
         }
     }
 }
@@ -280,6 +283,19 @@ impl State {
     /// A call that has just begun is news, whether or not it says anything.
     fn has_news(&self, batch: &Batch) -> bool {
         self.on_input.is_none() || !batch.is_empty()
+    }
+
+    /// Whether it is known what was heard of what was cleared. Else the call is woken when it is.
+    fn has_cleared(&self, call: &Arc<CallbackCall>) -> bool {
+        let link = &self.reply.link;
+        let is_known = |generation| {
+            link.cleared(generation).is_some() || {
+                link.wait(&Waker::from(Arc::clone(call)));
+                // What happened between the look and the registration woke nobody.
+                link.cleared(generation).is_some()
+            }
+        };
+        self.reply.clearing.is_some_and(is_known)
     }
 
     fn work(&mut self, batch: &mut Batch, workers: &Workers) {
@@ -291,7 +307,16 @@ impl State {
                 on_input
             }
         };
-        while let Some((entry, samples)) = batch.take() {
+        loop {
+            if let Some(generation) = self.reply.clearing
+                && let Some(heard) = self.reply.link.cleared(generation)
+            {
+                self.reply.clearing = None;
+                on_input(Input::Cleared(heard), &mut self.reply);
+            }
+            let Some((entry, samples)) = batch.take() else {
+                break;
+            };
             let input = match entry {
                 Entry::Audio(audio) => {
                     self.reply.rate = audio.rate;

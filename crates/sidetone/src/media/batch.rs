@@ -1,9 +1,9 @@
 use std::{collections::VecDeque, time::Duration};
 
-use sidetone_proto::{EndReason, Mark, Rate, Time};
+use sidetone_proto::{EndReason, Rate, Time};
 
 use crate::error::CallError;
-use crate::event::CodecNotice;
+use crate::event::{CodecNotice, Mark};
 
 /// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
 /// is given back. Enough for [`ROOM`] slots at 96 kHz.

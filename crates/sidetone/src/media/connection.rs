@@ -1,18 +1,15 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::Waker,
     time::Duration,
 };
 
 use rustix::io::Errno;
-use sidetone_engine::Sent;
+use sidetone_engine::{Sent, unsent_bytes};
 use sidetone_proto::{
-    CallMachine, Cleared, EndReason, Io, Mark, Notice, PeerErrors, Phase, Rate, Received, Time,
+    CallMachine, EndReason, Heard, Io, ItemId, Notice, PeerErrors, Phase, Rate, Received, Time,
 };
 use uuid::Uuid;
 
@@ -22,9 +19,10 @@ use super::{
     codec::{InboundCodec, push_samples},
     door,
     outbox::{Destination, Outbox},
+    playing::Playing,
     tap::{Side, Taps},
 };
-use crate::{error::CallError, stats::CallSummary};
+use crate::{error::CallError, event::Mark, stats::CallSummary};
 
 /// The handler sees its call's counters this fresh.
 const PUBLISH_EVERY: u32 = 10;
@@ -49,14 +47,24 @@ pub(crate) struct Connection {
     /// What could not be handed over because the handler was just taking the rest.
     pending: Batch,
     generation: u64,
-    clearing: Option<Cleared>,
-    clips: Vec<(Mark, Arc<AtomicBool>)>,
+    clearing: Option<Clearing>,
+    playing: Vec<(ItemId, Arc<Playing>)>,
     taps: Taps,
     slots_unpublished: u32,
     /// Something happened that those who wait for progress have not been told.
     progress: bool,
     kernel_rate: Rate,
     farewell: Farewell,
+}
+
+/// A clearing of which has not been told what was heard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clearing {
+    heard: Heard,
+    /// The queue has said its part.
+    is_told: bool,
+    /// All that was queued before it has been seen.
+    is_complete: bool,
 }
 
 /// What has been said about the end of the call, each of which may have to wait for a lock.
@@ -136,7 +144,7 @@ impl Connection {
             pending: Batch::default(),
             generation: 0,
             clearing: None,
-            clips: Vec::new(),
+            playing: Vec::new(),
             taps: Taps::default(),
             slots_unpublished: 0,
             progress: false,
@@ -171,14 +179,8 @@ impl Connection {
         self.obey(now, desk);
         let tools = &mut *desk.tools;
         tools.wire.clear();
-        let (link, clips, taps, batch) = (
-            &self.link,
-            &mut self.clips,
-            &mut self.taps,
-            &mut tools.batch,
-        );
-        let was_queued = !self.machine.playout().is_empty();
-        let (mut slots, mut progress) = (0, false);
+        let (link, taps, batch) = (&self.link, &mut self.taps, &mut tools.batch);
+        let mut slots = 0;
         self.machine.poll_slot(
             now,
             &mut tools.wire,
@@ -188,18 +190,12 @@ impl Connection {
                     slots += 1;
                     taps.put(Side::Server, rate, now, samples);
                 }
-                Notice::Reached(mark) => {
-                    progress = true;
-                    match clips.iter().position(|(end, _)| *end == mark) {
-                        Some(index) => clips.swap_remove(index).1.store(true, Ordering::Release),
-                        None => batch.push(Entry::Mark(mark)),
-                    }
-                }
-                Notice::Drained => batch.push(Entry::Drained),
                 Notice::Underrun => batch.push(Entry::Underrun),
                 Notice::NoAudio { offset, duration } => {
                     batch.push(Entry::NoAudio { offset, duration });
                 }
+                // They are told when it is known what was sent.
+                Notice::Ended { .. } | Notice::Cleared(_) | Notice::Drained => {}
             },
         );
         if let Some(link) = link {
@@ -211,12 +207,10 @@ impl Connection {
                 self.slots_unpublished = 0;
             }
         }
-        progress |= was_queued && self.machine.playout().is_empty();
-        self.progress |= progress
-            || self
-                .link
-                .as_ref()
-                .is_some_and(|link| link.has_wanted_room());
+        self.progress |= self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.has_wanted_room());
     }
 
     /// Puts what was left over on the wire: it goes before anything else.
@@ -229,7 +223,7 @@ impl Connection {
     pub(crate) fn note_sent(&mut self, sent: Sent, desk: &mut Desk<'_>) {
         match sent {
             Sent::Now(sent) => self.machine.transmitted(&desk.tools.wire, sent),
-            Sent::Later => self.machine.handed_over(),
+            Sent::Later => self.machine.handed_over(desk.tools.wire.len()),
             Sent::Failed(error) => self.broken(error, desk),
         }
     }
@@ -243,16 +237,72 @@ impl Connection {
                 self.deliver(desk);
             }
         }
+        if self.machine.wants_confirmation() {
+            self.tell(desk);
+        }
     }
 
     /// Says what came of it all. Returns whether the connection lives on.
     pub(crate) fn conclude(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
         self.announce(desk);
-        self.deliver(desk);
-        self.wake_waiters(desk);
+        self.tell(desk);
         let open = self.settle(now);
         let farewell = self.say_farewell(now, desk);
         open || !farewell
+    }
+
+    /// Tells the handler what happened.
+    fn tell(&mut self, desk: &mut Desk<'_>) {
+        if self.machine.wants_confirmation() {
+            self.confirm(desk);
+        }
+        self.publish_clearing(desk);
+        self.deliver(desk);
+        self.wake_waiters(desk);
+    }
+
+    /// Asks what was sent, and so heard, of what has left the queue.
+    fn confirm(&mut self, desk: &mut Desk<'_>) {
+        let held = unsent_bytes(&self.stream).ok();
+        let (playing, clearing) = (&mut self.playing, &mut self.clearing);
+        let (batch, progress) = (&mut desk.tools.batch, &mut self.progress);
+        self.machine.confirm(held, &mut |notice| match notice {
+            Notice::Ended {
+                item,
+                is_whole,
+                heard,
+            } => {
+                *progress = true;
+                match playing.iter().position(|(id, _)| *id == item) {
+                    Some(index) => playing.swap_remove(index).1.finish(heard),
+                    None if is_whole => batch.push(Entry::Mark(Mark(item.0))),
+                    None => {}
+                }
+            }
+            Notice::Cleared(heard) => {
+                if let Some(clearing) = clearing {
+                    clearing.heard = clearing.heard.and(heard);
+                    clearing.is_told = true;
+                }
+            }
+            Notice::Drained => batch.push(Entry::Drained),
+            Notice::Slot { .. } | Notice::Underrun => {}
+        });
+    }
+
+    fn publish_clearing(&mut self, desk: &mut Desk<'_>) {
+        if let Some(clearing) = self.clearing
+            && let Some(link) = &self.link
+            && clearing.is_told
+            && clearing.is_complete
+        {
+            if link.try_set_cleared(self.generation, clearing.heard) {
+                self.clearing = None;
+                self.progress = true;
+            } else {
+                desk.look_again();
+            }
+        }
     }
 
     /// Ends the call; the next turn says so.
@@ -268,7 +318,7 @@ impl Connection {
     fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
         let began = self.link.as_ref().map(|link| link.began);
         let (inbound, taps, batch) = (&mut self.inbound, &mut self.taps, &mut desk.tools.batch);
-        let mut identified = None;
+        let (mut identified, mut has_audio) = (None, false);
         self.machine
             .receive(now, bytes, &mut |received| match received {
                 Received::Identified(id) => identified = Some(id),
@@ -277,6 +327,7 @@ impl Connection {
                     bytes,
                     offset,
                 } => {
+                    has_audio = true;
                     let before = batch.samples_len();
                     match rate {
                         Rate::Slin => {
@@ -306,9 +357,10 @@ impl Connection {
         if self.machine.rate() != self.kernel_rate {
             self.kernel_rate = self.machine.rate();
             door::limit_kernel_buffer(&self.stream, self.kernel_rate);
-            if let Some(link) = &self.link {
-                link.set_rate(self.kernel_rate);
-            }
+        }
+        // The first audio tells it, whatever it is.
+        if has_audio && let Some(link) = &self.link {
+            link.set_rate(self.kernel_rate);
         }
     }
 
@@ -384,37 +436,29 @@ impl Connection {
         let generation = taken.unwrap_or(seen);
         if generation != self.generation {
             self.generation = generation;
-            let cleared = machine.playout().clear();
+            machine.playout().clear();
             machine.live().clear();
             link.set_queued(Duration::ZERO, Duration::ZERO);
-            let earlier = clearing.map_or(Duration::ZERO, |clearing| clearing.discarded);
-            *clearing = Some(Cleared {
-                discarded: cleared.discarded + earlier,
-                ..cleared
-            });
+            clearing.get_or_insert_default().is_told = false;
         }
         if taken.is_some() {
             let mut destination = Destination {
                 machine,
-                clips: &mut self.clips,
+                playing: &mut self.playing,
                 taps: &mut self.taps,
             };
             let emptied = outbox.empty_into(now, generation, &mut destination);
             link.set_queued(emptied.audio, machine.playout().queued());
             if let Some(clearing) = clearing {
-                clearing.discarded += emptied.voided;
+                clearing.heard.unheard += emptied.voided;
             }
         }
         // A clearing is done, and an end is after the last sound, only when all that was queued is known.
         if is_contended {
             desk.look_again();
-        } else if let Some(cleared) = *clearing {
-            if link.try_set_cleared(generation, cleared) {
-                *clearing = None;
-                self.progress = true;
-            } else {
-                desk.look_again();
-            }
+        }
+        if let Some(clearing) = clearing {
+            clearing.is_complete = !is_contended;
         }
         match end_wanted {
             EndWanted::No => {}
@@ -513,12 +557,18 @@ impl Connection {
         };
         if self.farewell == Farewell::Unsaid {
             let told = link.try_set_counters(self.machine.counters()) && self.taps.try_end();
-            if !told {
+            let outbox = &mut desk.tools.outbox;
+            let taken = link.try_take_outbox(outbox).is_some() || !link.has_outbox();
+            outbox.give_up(&self.playing);
+            if !told || !taken {
                 desk.look_again();
                 return false;
             }
-            for (_, done) in self.clips.drain(..) {
-                done.store(true, Ordering::Release);
+            // Nothing is known of what was under way, and it counts as not sent.
+            self.machine.playout().stop_all();
+            self.confirm(desk);
+            for (_, playing) in self.playing.drain(..) {
+                playing.finish(Heard::default());
             }
             desk.shared.running.fetch_sub(1, Ordering::AcqRel);
             link.set_ended(reason, now);

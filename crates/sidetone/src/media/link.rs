@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use sidetone_proto::{Cleared, Counters, EndReason, Mark, Rate, Time};
+use sidetone_proto::{Counters, EndReason, Heard, ItemId, Rate, Time};
 use uuid::Uuid;
 
 use super::{Key, MediaHandle, batch::Batch, outbox::Outbox};
@@ -32,11 +32,12 @@ pub(crate) struct Link {
     outbox_filled: AtomicBool,
     /// Counts the calls of `clear`; what was queued under a lower number is void at once.
     generation: AtomicU64,
-    clearing: Mutex<(u64, Cleared)>,
+    clearing: Mutex<(u64, Heard)>,
     /// Audio in the outbox, in nanoseconds, and audio that the media thread has taken from there and not
     /// played yet.
     unclaimed: AtomicU64,
     queued: AtomicU64,
+    /// The code of the call's own rate; 0 while that is not known.
     rate: AtomicU8,
     codec: AtomicU8,
     /// Somebody waits for room in the playback buffer.
@@ -50,7 +51,7 @@ pub(crate) struct Link {
     live_noted: AtomicBool,
     counters: Mutex<Counters>,
     lagged: AtomicU64,
-    next_mark: AtomicU64,
+    next_item: AtomicU64,
 }
 
 /// What waits for the handler.
@@ -98,7 +99,7 @@ impl Link {
             clearing: Mutex::default(),
             unclaimed: AtomicU64::new(0),
             queued: AtomicU64::new(0),
-            rate: AtomicU8::new(Rate::default().code()),
+            rate: AtomicU8::new(0),
             codec: AtomicU8::new(Codec::Auto as u8),
             room_wanted: AtomicBool::new(false),
             end_wanted: AtomicU8::new(EndWanted::No as u8),
@@ -108,7 +109,7 @@ impl Link {
             live_noted: AtomicBool::new(false),
             counters: Mutex::default(),
             lagged: AtomicU64::new(0),
-            next_mark: AtomicU64::new(0),
+            next_item: AtomicU64::new(0),
         }
     }
 }
@@ -171,10 +172,16 @@ impl Link {
         generation
     }
 
-    /// What clearing number `generation`, or one after it, threw away; `None` before it is done.
-    pub(crate) fn cleared(&self, generation: u64) -> Option<Cleared> {
+    /// What was heard of what clearing number `generation`, or one after it, cut off; `None` before it is done.
+    pub(crate) fn cleared(&self, generation: u64) -> Option<Heard> {
         let (done, cleared) = *self.clearing.lock();
         (done >= generation).then_some(cleared)
+    }
+
+    /// Something was stopped.
+    pub(crate) fn note_stop(&self) {
+        self.wake_waiters();
+        self.call_for_attention();
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {
@@ -206,13 +213,19 @@ impl Link {
         }
     }
 
+    /// Nobody waits any more.
+    pub(crate) fn forget_waiters(&self) {
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        drop(waiters);
+    }
+
     /// Those who wait are to be woken when a quarter of the playback buffer is free.
     pub(crate) fn want_room(&self) {
         self.room_wanted.store(true, Ordering::Release);
     }
 
-    pub(crate) fn next_mark(&self) -> Mark {
-        Mark(self.next_mark.fetch_add(1, Ordering::Relaxed))
+    pub(crate) fn next_item(&self) -> ItemId {
+        ItemId(self.next_item.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -227,7 +240,12 @@ impl Link {
     }
 
     pub(crate) fn rate(&self) -> Rate {
-        Rate::from_code(self.rate.load(Ordering::Relaxed)).unwrap_or_default()
+        self.known_rate().unwrap_or_default()
+    }
+
+    /// The call's own rate, once the other side's first audio has told it.
+    pub(crate) fn known_rate(&self) -> Option<Rate> {
+        Rate::from_code(self.rate.load(Ordering::Relaxed))
     }
 
     /// What comes in under kind `0x10`; `Auto` while that is not known.
@@ -294,8 +312,8 @@ impl Link {
         self.outbox_filled.load(Ordering::Acquire)
     }
 
-    /// Publishes what a clearing threw away; false if the handler is just looking.
-    pub(crate) fn try_set_cleared(&self, generation: u64, cleared: Cleared) -> bool {
+    /// Publishes what was heard of what a clearing cut off; false if the handler is just looking.
+    pub(crate) fn try_set_cleared(&self, generation: u64, cleared: Heard) -> bool {
         match self.clearing.try_lock() {
             Some(mut clearing) => {
                 *clearing = (generation, cleared);

@@ -1,15 +1,10 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use sidetone_proto::{CallMachine, Mark, Rate, Time};
+use sidetone_proto::{CallMachine, Clip, Format, Heard, ItemId, Rate, Time};
 
 use super::{
     batch::ROOM,
+    playing::Playing,
     tap::{Purpose, Tap, Taps},
 };
 
@@ -23,6 +18,8 @@ pub(crate) struct Outbox {
     /// How much queued audio has come since the media thread last looked, and how much of it is void.
     audio: Duration,
     voided: Duration,
+    /// Of what is void, how much was of utterances that the media thread knows.
+    voided_of: Vec<(ItemId, Duration)>,
 }
 
 /// What was taken out of an outbox.
@@ -37,8 +34,8 @@ pub(crate) struct Emptied {
 /// Where the orders go.
 pub(crate) struct Destination<'a> {
     pub(crate) machine: &'a mut CallMachine,
-    /// The clips that somebody may be waiting for the end of.
-    pub(crate) clips: &'a mut Vec<(Mark, Arc<AtomicBool>)>,
+    /// What somebody may be waiting for the end of.
+    pub(crate) playing: &'a mut Vec<(ItemId, Arc<Playing>)>,
     pub(crate) taps: &'a mut Taps,
 }
 
@@ -46,17 +43,31 @@ pub(crate) struct Destination<'a> {
 enum Order {
     /// The next `length` of the outbox's samples.
     Play {
-        rate: Rate,
+        piece: Piece,
         length: usize,
     },
     PlayOwned {
-        rate: Rate,
+        piece: Piece,
         samples: Vec<i16>,
     },
-    PlayClip(ClipOrder),
-    Mark(Mark),
-    Remove(Mark),
-    Cushion(Duration),
+    PlayClip {
+        clip: Clip,
+        id: ItemId,
+        playing: Arc<Playing>,
+    },
+    Open {
+        id: ItemId,
+        prebuffer: Duration,
+        playing: Arc<Playing>,
+    },
+    End(ItemId),
+    EndLoose,
+    Mark {
+        id: ItemId,
+        playing: Option<Arc<Playing>>,
+    },
+    Stop(ItemId),
+    Prebuffer(Duration),
     LiveCushion(Duration),
     Live {
         rate: Rate,
@@ -66,13 +77,12 @@ enum Order {
     Tap(Purpose, Arc<Tap>),
 }
 
-/// A clip to be played.
-#[derive(Debug)]
-pub(crate) struct ClipOrder {
-    pub(crate) rate: Rate,
-    pub(crate) samples: Arc<Vec<i16>>,
-    pub(crate) end: Mark,
-    pub(crate) done: Arc<AtomicBool>,
+/// What samples are.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    /// Which utterance they belong to, or to none in particular.
+    pub(crate) utterance: Option<ItemId>,
+    pub(crate) format: Format,
 }
 
 /// The media thread looks every 20 ms: where more orders than this lie, live audio would only be late.
@@ -91,32 +101,48 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn play(&mut self, rate: Rate, samples: &[i16]) {
+    pub(crate) fn play(&mut self, piece: Piece, samples: &[i16]) {
         self.samples.extend_from_slice(samples);
         self.orders.push(Order::Play {
-            rate,
+            piece,
             length: samples.len(),
         });
     }
 
-    pub(crate) fn play_owned(&mut self, rate: Rate, samples: Vec<i16>) {
-        self.orders.push(Order::PlayOwned { rate, samples });
+    pub(crate) fn play_owned(&mut self, piece: Piece, samples: Vec<i16>) {
+        self.orders.push(Order::PlayOwned { piece, samples });
     }
 
-    pub(crate) fn play_clip(&mut self, clip: ClipOrder) {
-        self.orders.push(Order::PlayClip(clip));
+    pub(crate) fn play_clip(&mut self, clip: Clip, id: ItemId, playing: Arc<Playing>) {
+        self.orders.push(Order::PlayClip { clip, id, playing });
     }
 
-    pub(crate) fn mark(&mut self, mark: Mark) {
-        self.orders.push(Order::Mark(mark));
+    pub(crate) fn open(&mut self, id: ItemId, prebuffer: Duration, playing: Arc<Playing>) {
+        self.orders.push(Order::Open {
+            id,
+            prebuffer,
+            playing,
+        });
     }
 
-    pub(crate) fn remove(&mut self, end: Mark) {
-        self.orders.push(Order::Remove(end));
+    pub(crate) fn end(&mut self, id: ItemId) {
+        self.orders.push(Order::End(id));
     }
 
-    pub(crate) fn cushion(&mut self, cushion: Duration) {
-        self.orders.push(Order::Cushion(cushion));
+    pub(crate) fn end_loose(&mut self) {
+        self.orders.push(Order::EndLoose);
+    }
+
+    pub(crate) fn mark(&mut self, id: ItemId, playing: Option<Arc<Playing>>) {
+        self.orders.push(Order::Mark { id, playing });
+    }
+
+    pub(crate) fn stop(&mut self, id: ItemId) {
+        self.orders.push(Order::Stop(id));
+    }
+
+    pub(crate) fn prebuffer(&mut self, prebuffer: Duration) {
+        self.orders.push(Order::Prebuffer(prebuffer));
     }
 
     pub(crate) fn live_cushion(&mut self, cushion: Duration) {
@@ -160,27 +186,46 @@ impl Outbox {
         if self.generation != generation {
             self.void();
         }
+        for (id, voided) in self.voided_of.drain(..) {
+            if let Some((_, playing)) = call.playing.iter().find(|(its, _)| *its == id) {
+                playing.note_voided(voided);
+            }
+        }
         let mut begin = 0;
         for order in self.orders.drain(..) {
             match order {
-                Order::Play { rate, length } => {
-                    call.machine
-                        .playout()
-                        .push(now, rate, &self.samples[begin..begin + length]);
+                Order::Play { piece, length } => {
+                    let samples = Cow::Borrowed(&self.samples[begin..begin + length]);
+                    let Piece { utterance, format } = piece;
+                    let playout = call.machine.playout();
+                    playout.push_piece(now, utterance, format, samples);
                     begin += length;
                 }
-                Order::PlayOwned { rate, samples } => {
-                    call.machine.playout().push_owned(now, rate, samples)
+                Order::PlayOwned { piece, samples } => {
+                    let Piece { utterance, format } = piece;
+                    let playout = call.machine.playout();
+                    playout.push_piece(now, utterance, format, samples.into());
                 }
-                Order::PlayClip(clip) => {
-                    call.clips.push((clip.end, clip.done));
-                    call.machine
-                        .playout()
-                        .push_shared(now, clip.rate, clip.samples, clip.end);
+                Order::PlayClip { clip, id, playing } => {
+                    call.playing.push((id, playing));
+                    call.machine.playout().push_clip(clip, id);
                 }
-                Order::Mark(mark) => call.machine.playout().push_mark(mark),
-                Order::Remove(end) => call.machine.playout().remove(end),
-                Order::Cushion(cushion) => call.machine.playout().set_cushion(cushion),
+                Order::Open {
+                    id,
+                    prebuffer,
+                    playing,
+                } => {
+                    call.playing.push((id, playing));
+                    call.machine.playout().open(now, id, prebuffer);
+                }
+                Order::End(id) => call.machine.playout().end(id),
+                Order::EndLoose => call.machine.playout().end_loose(),
+                Order::Mark { id, playing } => {
+                    call.playing.extend(playing.map(|playing| (id, playing)));
+                    call.machine.playout().push_mark(id);
+                }
+                Order::Stop(id) => call.machine.playout().stop(id),
+                Order::Prebuffer(prebuffer) => call.machine.playout().set_prebuffer(prebuffer),
                 Order::LiveCushion(cushion) => call.machine.live().set_cushion(cushion),
                 Order::Live { rate, at, length } => {
                     call.machine
@@ -205,51 +250,128 @@ impl Outbox {
         }
     }
 
+    /// Drops everything, for the call is over.
+    pub(crate) fn give_up(&mut self, playing: &[(ItemId, Arc<Playing>)]) {
+        self.void();
+        for (id, voided) in self.voided_of.drain(..) {
+            if let Some((_, playing)) = playing.iter().find(|(its, _)| *its == id) {
+                playing.note_voided(voided);
+            }
+        }
+        self.orders.clear();
+        (self.audio, self.voided) = (Duration::ZERO, Duration::ZERO);
+    }
+
     /// Drops what was queued to be played.
     fn void(&mut self) {
-        let voided = &mut self.voided;
-        self.orders.retain(|order| {
+        let (voided, voided_of) = (&mut self.voided, &mut self.voided_of);
+        let mut opened = Vec::new();
+        self.orders.retain_mut(|order| {
             match order {
-                Order::Play { rate, length } => *voided += rate.duration(*length as u64),
-                Order::PlayOwned { rate, samples } => {
-                    *voided += rate.duration(samples.len() as u64)
+                Order::Play { piece, length } => {
+                    *voided += piece.void(*length, voided_of);
                 }
-                Order::PlayClip(clip) => {
-                    *voided += clip.rate.duration(clip.samples.len() as u64);
-                    clip.done.store(true, Ordering::Release);
+                Order::PlayOwned { piece, samples } => {
+                    *voided += piece.void(samples.len(), voided_of);
                 }
-                Order::Tap(..) | Order::Cushion(_) | Order::LiveCushion(_) => return true,
-                Order::Mark(_) | Order::Remove(_) | Order::Live { .. } => {}
+                Order::PlayClip { clip, playing, .. } => {
+                    *voided += clip.duration();
+                    playing.finish(Heard::nothing_of(clip.duration()));
+                }
+                Order::Open { id, playing, .. } => opened.push((*id, Arc::clone(playing))),
+                Order::Mark { playing, .. } => {
+                    if let Some(playing) = playing {
+                        playing.finish(Heard::default());
+                    }
+                }
+                Order::Tap(..) | Order::Prebuffer(_) | Order::LiveCushion(_) | Order::Stop(_) => {
+                    return true;
+                }
+                Order::End(_) | Order::EndLoose | Order::Live { .. } => {}
             }
             false
         });
+        for (id, playing) in opened {
+            let of_it = voided_of.iter().filter(|(its, _)| *its == id);
+            playing.finish(Heard::nothing_of(of_it.map(|(_, voided)| *voided).sum()));
+            voided_of.retain(|(its, _)| *its != id);
+        }
         self.samples.clear();
+    }
+}
+
+impl Piece {
+    /// How long so many samples of it were, which are not played.
+    fn void(&self, samples: usize, of: &mut Vec<(ItemId, Duration)>) -> Duration {
+        let voided = self.format.duration(samples);
+        of.extend(self.utterance.map(|id| (id, voided)));
+        voided
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sidetone_proto::CallConfig;
+    use sidetone_proto::{CallConfig, Notice};
 
     #[test]
     fn an_outbox_that_was_another_calls_voids_nothing_of_its_new_one() {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
-        let (mut clips, mut taps) = (Vec::new(), Taps::default());
+        let (mut playing, mut taps) = (Vec::new(), Taps::default());
         let mut other = Outbox::default();
         other.begin(7, Duration::ZERO);
         let mut outbox = Outbox::default();
         outbox.begin(3, Duration::ZERO);
         outbox.swap_with(&mut other);
 
-        outbox.mark(Mark(1));
+        outbox.mark(ItemId(1), None);
         let mut call = Destination {
             machine: &mut machine,
-            clips: &mut clips,
+            playing: &mut playing,
             taps: &mut taps,
         };
         outbox.empty_into(Time::ZERO, 3, &mut call);
-        machine.playout().pull(Time::ZERO, &mut Vec::new());
-        assert_eq!(machine.playout().take_reached(), Some(Mark(1)));
+        let mut told = Vec::new();
+        machine.confirm(Some(0), &mut |notice| {
+            if let Notice::Ended { item, .. } = notice {
+                told.push(item);
+            }
+        });
+        assert_eq!(told, [ItemId(1)]);
+    }
+
+    #[test]
+    fn what_is_void_before_the_media_thread_saw_it_was_not_heard() {
+        let piece = |utterance| Piece {
+            utterance,
+            format: Format::At(Rate::Slin),
+        };
+        let [clip, known, new] = [(); 3].map(|()| Arc::<Playing>::default());
+        let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
+        let mut playing = vec![(ItemId(1), Arc::clone(&known))];
+        let mut taps = Taps::default();
+        let mut outbox = Outbox::default();
+        outbox.begin(0, Duration::from_millis(120));
+        outbox.play(piece(Some(ItemId(1))), &[1; 160]);
+        outbox.open(ItemId(2), Duration::ZERO, Arc::clone(&new));
+        outbox.play(piece(Some(ItemId(2))), &[1; 320]);
+        outbox.play(piece(None), &[1; 160]);
+        if let Ok(sound) = Clip::new(8_000, vec![1; 320]) {
+            outbox.play_clip(sound, ItemId(3), Arc::clone(&clip));
+        }
+        let mut call = Destination {
+            machine: &mut machine,
+            playing: &mut playing,
+            taps: &mut taps,
+        };
+        let emptied = outbox.empty_into(Time::ZERO, 1, &mut call);
+        let millis = Duration::from_millis;
+        assert_eq!((emptied.audio, emptied.voided), (millis(120), millis(120)));
+        assert!(machine.playout().is_empty());
+        assert_eq!(new.finished(), Some(Heard::nothing_of(millis(40))));
+        assert_eq!(clip.finished(), Some(Heard::nothing_of(millis(40))));
+        assert_eq!(known.finished(), None);
+        known.finish(Heard::nothing_of(millis(5)));
+        assert_eq!(known.finished(), Some(Heard::nothing_of(millis(25))));
     }
 }

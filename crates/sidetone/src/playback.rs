@@ -1,0 +1,190 @@
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use sidetone_proto::{Heard, ItemId};
+
+use crate::{
+    clip::Clip,
+    error::PlayError,
+    media::{NotSubmitted, Playing, SharedLink},
+};
+
+/// Something that was queued: a clip, or an [`Utterance`](crate::Utterance).
+///
+/// Dropping it stops nothing; cloning it is cheap.
+#[derive(Clone)]
+pub struct Playback {
+    link: SharedLink,
+    id: ItemId,
+    playing: Arc<Playing>,
+}
+
+impl Playback {
+    pub(crate) fn new(link: SharedLink) -> Self {
+        Self {
+            id: link.next_item(),
+            playing: Arc::default(),
+            link,
+        }
+    }
+
+    /// Waits until its last sample has been heard, or it is stopped or cleared, or the call is over, and says what was
+    /// heard of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped and called again.
+    pub async fn finished(&self) -> Heard {
+        // The end of the call is an end of the playback, too.
+        let _ = wait_for(&self.link, |_| self.is_finished().then_some(())).await;
+        self.heard().unwrap_or_default()
+    }
+
+    /// Whether nothing of it is left to play, or the call is over.
+    pub fn is_finished(&self) -> bool {
+        self.playing.finished().is_some() || self.link.ended().is_some()
+    }
+
+    /// What was heard of it, once it is over.
+    pub fn heard(&self) -> Option<Heard> {
+        self.playing.finished()
+    }
+
+    /// Takes it out of the queue, whether it plays already or waits: nothing of it leaves after the slot that is just
+    /// being written. What is queued behind it follows at the next slot.
+    ///
+    /// The future says what was heard of it and what not, to the sample of the call's rate; it may be dropped.
+    pub fn stop(&self) -> Stopping {
+        self.playing.note_stopped();
+        // After the end there is nothing to stop.
+        let _ = self.link.order(|outbox| match self.playing.is_opened() {
+            true => outbox.stop(self.id),
+            false => self.playing.finish(Heard::default()),
+        });
+        self.link.note_stop();
+        Stopping(self.clone())
+    }
+
+    pub(crate) fn link(&self) -> &SharedLink {
+        &self.link
+    }
+
+    pub(crate) fn id(&self) -> ItemId {
+        self.id
+    }
+
+    pub(crate) fn playing(&self) -> &Arc<Playing> {
+        &self.playing
+    }
+}
+
+impl fmt::Debug for Playback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Playback")
+            .field("call", &self.link.id)
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// A stop under way; it has taken effect, whether it is awaited or not.
+#[must_use = "it has taken effect, but only awaiting it says what was heard; drop it if nobody asks"]
+#[derive(Debug)]
+pub struct Stopping(Playback);
+
+impl Future for Stopping {
+    type Output = Heard;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Heard> {
+        let look = |_: &SharedLink| self.0.heard();
+        poll_progress(&self.0.link, context, look).map(Result::unwrap_or_default)
+    }
+}
+
+/// A clearing under way; it has taken effect, whether it is awaited or not.
+#[must_use = "it has taken effect, but only awaiting it says what was heard; drop it if nobody asks"]
+#[derive(Debug)]
+pub struct Clearing {
+    link: SharedLink,
+    generation: u64,
+}
+
+impl Clearing {
+    pub(crate) fn new(link: SharedLink) -> Self {
+        let generation = link.clear();
+        Self { link, generation }
+    }
+}
+
+impl Future for Clearing {
+    type Output = Result<Heard, PlayError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        poll_progress(&self.link, context, |link| link.cleared(self.generation))
+    }
+}
+
+/// Queues a clip. It needs no variant: what is not made is resampled while it plays.
+pub(crate) fn queue_clip(
+    link: &SharedLink,
+    generation: u64,
+    clip: &Clip,
+) -> Result<Playback, PlayError> {
+    let clip = clip.shared().clone();
+    let playback = Playback::new(link.clone());
+    link.submit(generation, clip.duration(), |outbox| {
+        playback.playing.note_opened();
+        outbox.play_clip(clip, playback.id, Arc::clone(&playback.playing));
+    })?;
+    Ok(playback)
+}
+
+/// Queues something without audio, that is over when everything queued so far is.
+pub(crate) fn queue_end(link: &SharedLink, generation: u64) -> Result<Playback, PlayError> {
+    let playback = Playback::new(link.clone());
+    link.submit(generation, Duration::ZERO, |outbox| {
+        playback.playing.note_opened();
+        outbox.mark(playback.id, Some(Arc::clone(&playback.playing)));
+    })?;
+    Ok(playback)
+}
+
+/// Waits until `look` finds what it looks for, or the call is over.
+pub(crate) async fn wait_for<T>(
+    link: &SharedLink,
+    mut look: impl FnMut(&SharedLink) -> Option<T>,
+) -> Result<T, PlayError> {
+    poll_fn(|context| poll_progress(link, context, &mut look)).await
+}
+
+fn poll_progress<T>(
+    link: &SharedLink,
+    context: &Context<'_>,
+    mut look: impl FnMut(&SharedLink) -> Option<T>,
+) -> Poll<Result<T, PlayError>> {
+    if let Some(found) = look(link) {
+        return Poll::Ready(Ok(found));
+    }
+    link.wait(context.waker());
+    // What happened between the look and the registration woke nobody.
+    match (look(link), link.ended()) {
+        (Some(found), _) => Poll::Ready(Ok(found)),
+        (None, Some(_)) => Poll::Ready(Err(PlayError::Closed)),
+        (None, None) => Poll::Pending,
+    }
+}
+
+impl From<NotSubmitted> for PlayError {
+    fn from(why: NotSubmitted) -> Self {
+        match why {
+            NotSubmitted::Closed => Self::Closed,
+            NotSubmitted::Cleared => Self::Cleared,
+        }
+    }
+}
