@@ -16,6 +16,7 @@ mod echo;
 mod endings;
 mod far_end;
 mod formats;
+mod heard;
 mod hearing;
 mod lab;
 mod machine;
@@ -55,6 +56,7 @@ fn all() -> Vec<Scenario> {
         formats::scenarios(),
         endings::scenarios(),
         playback::scenarios(),
+        heard::scenarios(),
         recording::scenarios(),
         binary::scenarios(),
         minute::scenarios(),
