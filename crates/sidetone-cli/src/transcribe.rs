@@ -21,12 +21,12 @@ mod track;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use sidetone::{Call, CallHandle, Clip, Codec, Event, Monitor, PlayError, Rate};
+use sidetone::{Call, CallHandle, Clip, Codec, Event, Heard, Monitor, PlayError, Rate};
 use sidetone_audio::{g711::Law, tone};
 use sidetone_speech::Recognizer;
 use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, sleep_until, timeout},
+    sync::mpsc,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -41,8 +41,6 @@ use options::{EngineName, Options};
 use scribe::{Scribe, hang_up};
 use track::Track;
 
-/// A caller that sends audio has begun by then; one that sends none is not to wait longer.
-const RATE_KNOWN: Duration = Duration::from_millis(100);
 /// What recognisers have said and the scribe has not read; then they are read no further.
 const UNREAD: usize = 16;
 /// A call without a time limit.
@@ -172,8 +170,7 @@ impl Ear {
             tokio::spawn(overhear(monitor, self.track(Side::Heard)));
         }
         let mut caller = self.track(Side::Caller);
-        let first_audio = Notify::new();
-        let mut prompting = std::pin::pin!(prompt(&handle, &plan.prompts, &first_audio));
+        let mut prompting = std::pin::pin!(prompt(&handle, &plan.prompts));
         let (mut prompting_over, mut prompted) = (false, false);
         let mut limit = std::pin::pin!(sleep_until(self.began + plan.time_limit));
         let mut limited = false;
@@ -182,7 +179,6 @@ impl Ear {
                 event = watch.next(&mut call) => match event {
                     None => return Ok(()),
                     Some(Event::Audio(frame)) => {
-                        first_audio.notify_one();
                         if prompted || !plan.announces {
                             let law = law(&handle, frame.rate());
                             caller.push(frame.offset(), frame.rate().hz(), law, frame.samples());
@@ -193,7 +189,7 @@ impl Ear {
                 played = &mut prompting, if !prompting_over => {
                     prompting_over = true;
                     // An announcement that was not heard is none.
-                    prompted = played.is_ok();
+                    prompted = played.is_ok_and(|heard| heard.unheard.is_zero());
                 }
                 () = &mut limit, if !limited => {
                     limited = true;
@@ -210,20 +206,12 @@ impl Ear {
 }
 
 /// Plays what is to be played, to its end.
-async fn prompt(call: &CallHandle, clips: &[Clip], first_audio: &Notify) -> Result<(), PlayError> {
+async fn prompt(call: &CallHandle, clips: &[Clip]) -> Result<Heard, PlayError> {
     let mut player = call
         .player(Rate::Slin.hz())
         .map_err(|_| PlayError::Closed)?;
-    // What is queued before the rate is known would be heard at 8 kHz.
-    let _ = timeout(RATE_KNOWN, first_audio.notified()).await;
-    let mut playing = None;
-    for clip in clips {
-        playing = Some(player.play_clip(clip).await?);
-    }
-    if let Some(playing) = playing {
-        playing.finished().await;
-    }
-    Ok(())
+    let playing = player.play_clip(&Clip::sequence(clips)).await?;
+    Ok(playing.finished().await)
 }
 
 async fn overhear(mut monitor: Monitor, mut track: Track) {

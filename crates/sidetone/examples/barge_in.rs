@@ -19,11 +19,11 @@ pub(crate) async fn prompt(
     prompt: Clip,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut player = call.player(8_000)?;
-    player.play_clip(&prompt).await?;
+    let mut playing = player.play_clip(&prompt).await?;
     // The rate of what the caller says is known with its first frame.
     let mut listening: Option<VoiceDetector> = None;
     while let Some(event) = call.next().await {
-        let (interrupted, mut begins_anew) = match event {
+        let (interrupted, begins_anew) = match event {
             Event::Dtmf('#') => break,
             Event::Dtmf(_) => (true, false),
             Event::Audio(frame) => {
@@ -40,13 +40,12 @@ pub(crate) async fn prompt(
             }
             _ => (false, false),
         };
-        if interrupted && !player.buffered().is_zero() {
-            let cleared = call.clear().await?;
-            println!("{}: interrupted after {:?}", call.id(), cleared.heard);
+        if interrupted && !playing.is_finished() {
+            let stopped = playing.stop().await;
+            println!("{}: interrupted after {:?}", call.id(), stopped.heard);
         }
-        begins_anew &= player.buffered().is_zero();
-        if begins_anew {
-            player.play_clip(&prompt).await?;
+        if begins_anew && playing.is_finished() {
+            playing = player.play_clip(&prompt).await?;
         }
     }
     // Nobody listens to the rest of a prompt that they have ended with #.

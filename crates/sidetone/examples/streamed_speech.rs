@@ -1,6 +1,6 @@
 //! Speech that is made while it plays, as from a voice model: pieces of any length, now faster than real
-//! time and now slower. A cushion keeps a sentence whole, a mark says when it has been heard, and a key
-//! ends it at once for the next. `#` hangs up.
+//! time and now slower. A prebuffer keeps a sentence whole, and a key ends it at once for the next, of which as
+//! much is known as was heard. `#` hangs up.
 //!
 //!     cargo run -p sidetone --example streamed_speech
 //!     cargo run --release -- call 127.0.0.1:9092 --dtmf 1 --seconds 12 --record heard.wav
@@ -8,11 +8,10 @@
 
 use std::{error::Error, time::Duration};
 
-use sidetone::{Call, Event, Mark, PlayError, Player, Server};
+use sidetone::{Call, Event, PlayError, Playback, Server, Utterance};
 use sidetone_audio::tone;
 use tokio::{
     sync::mpsc::{Receiver, channel},
-    task::JoinHandle,
     time::sleep,
 };
 
@@ -43,19 +42,23 @@ fn synthesise(number: u64) -> Receiver<Vec<i16>> {
     receiver
 }
 
-async fn say(mut player: Player, number: u64) -> Result<Mark, PlayError> {
+/// Says a sentence, unless it is stopped before its end.
+async fn say(mut sentence: Utterance, number: u64) -> Result<(), PlayError> {
     let mut pieces = synthesise(number);
     while let Some(piece) = pieces.recv().await {
-        player.play(&piece).await?;
+        sentence.play(&piece).await?;
     }
-    player.mark()
+    sentence.end();
+    Ok(())
 }
 
 pub(crate) async fn tell(mut call: Call) -> Result<(), Box<dyn Error + Send + Sync>> {
-    call.player(HZ)?.set_cushion(Duration::from_millis(300))?;
     for number in 0..SENTENCES {
-        let saying = tokio::spawn(say(call.player(HZ)?, number));
-        if !heard_out(&mut call, saying).await? {
+        let mut sentence = call.utterance(HZ)?;
+        sentence.set_prebuffer(Duration::from_millis(300));
+        let playing = sentence.playback();
+        tokio::spawn(say(sentence, number));
+        if !heard_out(&mut call, &playing).await {
             return Ok(());
         }
     }
@@ -63,26 +66,21 @@ pub(crate) async fn tell(mut call: Call) -> Result<(), Box<dyn Error + Send + Sy
 }
 
 /// Waits until the sentence was heard, or is ended by a key. False when the caller wants no more.
-async fn heard_out(
-    call: &mut Call,
-    saying: JoinHandle<Result<Mark, PlayError>>,
-) -> Result<bool, Box<dyn Error + Send + Sync>> {
-    while let Some(event) = call.next().await {
-        match event {
-            // Each sentence has one mark, behind its last word.
-            Event::MarkReached(_) => return Ok(true),
-            Event::Dtmf(key) => {
-                // First the source, so that nothing follows what is cleared.
-                saying.abort();
-                let _ = saying.await;
-                let cleared = call.clear().await?;
-                println!("{}: {key} after {:?}", call.id(), cleared.heard);
-                return Ok(key != '#');
-            }
-            _ => {}
+async fn heard_out(call: &mut Call, playing: &Playback) -> bool {
+    loop {
+        tokio::select! {
+            _ = playing.finished() => return true,
+            event = call.next() => match event {
+                Some(Event::Dtmf(key)) => {
+                    let stopped = playing.stop().await;
+                    println!("{}: {key} after {:?}", call.id(), stopped.heard);
+                    return key != '#';
+                }
+                Some(_) => {}
+                None => return false,
+            },
         }
     }
-    Ok(false)
 }
 
 #[tokio::main]
