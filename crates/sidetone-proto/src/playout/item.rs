@@ -357,7 +357,7 @@ enum Using {
     /// Nothing yet.
     Nothing,
     /// A variant, and the number of the next sample.
-    Variant(Rate, Arc<[i16]>, usize),
+    Variant(Rate, Arc<Vec<i16>>, usize),
     /// The source, and the number of the next sample that goes in.
     Source(Box<Converter>, usize),
 }

@@ -286,7 +286,7 @@ impl Connection {
                 }
             }
             Notice::Drained => batch.push(Entry::Drained),
-            Notice::Slot { .. } | Notice::Underrun => {}
+            Notice::Slot { .. } | Notice::Underrun | Notice::NoAudio { .. } => {}
         });
     }
 
