@@ -434,6 +434,13 @@ impl CallMachine {
         self.playout.has_news() && !self.unsent.is_under_way()
     }
 
+    /// Whether the last of what was played is under way together with the hang-up, so that it will soon be known
+    /// what was heard of it.
+    pub fn awaits_last_sent(&self) -> bool {
+        let is_hanging_up = matches!(self.phase, Phase::HangingUp { .. });
+        is_hanging_up && self.playout.has_news() && self.unsent.is_under_way()
+    }
+
     /// Tells what was heard of what has been played, stopped or cleared: `held` bytes of what was written are in the
     /// kernel and not sent, or that can't be known. While some of it has not been heard, it is to be called again after
     /// the next slot. What is under way counts as not sent.

@@ -68,6 +68,8 @@ pub struct Playout {
     has_sounded: bool,
     /// The last of the queue was stopped or cleared.
     is_cut: bool,
+    /// Nothing more will be heard: what waits is not waited for.
+    is_over: bool,
     prebuffer: Duration,
     next_number: u64,
     spare: Spare,
@@ -207,9 +209,7 @@ impl Playout {
 
     /// Takes everything out of the queue, for nothing will be heard any more.
     pub fn stop_all(&mut self) {
-        for item in &mut self.leaving {
-            item.why = Why::Stopped;
-        }
+        self.is_over = true;
         self.cut_all(Why::Stopped);
     }
 
@@ -365,7 +365,7 @@ impl Playout {
             && let Source::Stream(stream) = &mut item.source
         {
             item.openness = Openness::Closed;
-            self.queued -= stream.drop_tail();
+            self.queued = self.queued.saturating_sub(stream.drop_tail());
         }
     }
 
@@ -401,12 +401,12 @@ impl Playout {
 
     /// Tells what was heard of an item, unless it is still to be heard.
     fn has_told(&mut self, item: &Leaving, sent: Sent, tell: &mut dyn FnMut(Notice<'_>)) -> bool {
-        if item.why == Why::Written && !sent.has(item.end) {
+        let is_whole = item.why == Why::Written && sent.has(item.end);
+        if item.why == Why::Written && !is_whole && !self.is_over {
             return false;
         }
         let Leaving {
             number,
-            why,
             written,
             thrown_away,
             ..
@@ -415,12 +415,12 @@ impl Playout {
         if let (Why::Cleared, Some(cleared)) = (item.why, &mut self.clearing) {
             cleared.add(heard);
         }
-        self.has_sounded |= item.why == Why::Written && item.has_audio && written > 0;
+        self.has_sounded |= is_whole && item.has_audio && written > 0;
         if let Some(item) = item.id {
             let heard = heard.durations();
             tell(Notice::Ended {
                 item,
-                is_whole: why == Why::Written,
+                is_whole,
                 heard,
             });
         }

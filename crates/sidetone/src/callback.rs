@@ -108,12 +108,10 @@ impl Reply {
         }
     }
 
-    /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here, unless that rate is not
-    /// known yet: then it is resampled while it plays.
+    /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here; before the caller's first
+    /// audio has told that rate, the one for 8 kHz is.
     pub fn play(&mut self, clip: &Clip) {
-        if let Some(rate) = self.link.known_rate() {
-            clip.shared().prepare(rate);
-        }
+        clip.shared().prepare(self.link.rate());
         // After a clearing or the end nobody would hear it.
         let _ = queue_clip(&self.link, self.link.generation(), clip);
     }

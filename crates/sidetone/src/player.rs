@@ -82,8 +82,9 @@ impl Player {
     }
 
     /// Queues a clip and returns a handle to it. If the variant for this call's rate is not made yet, it is
-    /// made first, off the async threads. While that rate is not known, before the caller's first audio, it is queued as it
-    /// is and plays at the call's rate as soon as that is known.
+    /// made first, off the async threads. That rate is known with the caller's first audio; before that, the variant for 8 kHz
+    /// is made, and on a call of another rate the clip is resampled while it plays, unless it was
+    /// [prepared](Clip::prepare).
     ///
     /// # Errors
     ///
@@ -94,9 +95,8 @@ impl Player {
     /// Dropped before it is ready, it has queued nothing.
     pub async fn play_clip(&mut self, clip: &Clip) -> Result<Playback, PlayError> {
         let generation = self.link().generation();
-        if let Some(rate) = self.link().known_rate() {
-            clip.prepare(rate).await;
-        }
+        // Of a rate that is not known, the most usual is expected.
+        clip.prepare(self.link().rate()).await;
         self.feed.flush(generation, None)?;
         queue_clip(self.link(), generation, clip)
     }

@@ -114,7 +114,7 @@ impl Trail {
     /// Takes note of samples in the slot that is being made.
     pub(super) fn note(&mut self, item: u64, rate: Rate, offset: usize, length: usize) {
         if self.stretches.capacity() == 0 {
-            self.stretches.reserve_exact(2 * SLOTS as usize);
+            self.stretches.reserve_exact(SLOTS as usize + 8);
         }
         self.stretches.push_back(Stretch {
             item,

@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    fn confirm(&mut self) {
+    pub fn confirm(&mut self) {
         if !self.call.wants_confirmation() {
             return;
         }
@@ -255,6 +255,12 @@ impl World {
             _ => None,
         });
         told.unwrap()
+    }
+
+    /// Takes an item out of the queue.
+    pub fn stop(&mut self, item: ItemId) {
+        self.call.playout().stop(item);
+        self.confirm();
     }
 
     /// The marks and other items that came to their end, in order.

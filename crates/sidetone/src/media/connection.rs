@@ -550,6 +550,10 @@ impl Connection {
         if self.farewell == Farewell::Said {
             return true;
         }
+        // The report of what was sent leads back here.
+        if self.machine.awaits_last_sent() {
+            return false;
+        }
         let Some(link) = self.link.clone() else {
             self.say_farewell_to_nobody(reason, desk);
             self.farewell = Farewell::Said;
