@@ -1,9 +1,11 @@
 //! Once a call runs, nothing of it allocates any more.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sidetone_proto::{CallConfig, CallMachine, Clip, ItemId, Notice, Rate, Received, Time};
+use sidetone_proto::{
+    CallConfig, CallMachine, Clip, Format, ItemId, Notice, Rate, Received, Time, filters_from,
+};
 
 mod support;
 use support::{SLOT, frame, uuid_message};
@@ -120,6 +122,33 @@ fn a_queue_that_is_kept_full_allocates_nothing() {
         let now = call.now;
         while call.machine.playout().queued() < Duration::from_secs(2) {
             call.machine.playout().push(now, Rate::Slin, &[300; 320]);
+        }
+        call.turn(false);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn what_is_resampled_when_it_is_due_allocates_nothing() {
+    let filters = filters_from(24_000).unwrap();
+    let count = allocations(|call| {
+        let now = call.now;
+        while call.machine.playout().queued() < Duration::from_secs(2) {
+            let format = Format::From(Arc::clone(&filters));
+            let playout = call.machine.playout();
+            playout.push_piece(now, None, format, [300; 320][..].into());
+        }
+        call.turn(false);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_looped_clip_without_a_variant_allocates_nothing() {
+    let clip = Clip::new(44_100, vec![700; 1_000]).unwrap().looped();
+    let count = allocations(|call| {
+        if call.machine.playout().is_empty() {
+            call.machine.playout().push_clip(clip.clone(), ItemId(1));
         }
         call.turn(false);
     });
