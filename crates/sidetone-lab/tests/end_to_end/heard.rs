@@ -11,6 +11,7 @@ use sidetone_audio::resample::resample_clip;
 use sidetone_caller::{Codec, exact_runs, ramp};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use crate::person::samples;
 use crate::serve::{Served, Way, dial};
@@ -163,20 +164,26 @@ async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_o
     lab: Arc<Lab>,
 ) -> anyhow::Result<()> {
     const CALLS: u64 = 50;
-    let prompt = ramp(1, 0, 24_000);
-    let clip = Clip::from_samples(16_000, prompt.clone())?;
-    let played = prompt.clone();
-    let handler = move |call: Call| {
-        let (clip, prompt) = (clip.clone(), played.clone());
+    let clip = Clip::from_samples(16_000, prompt())?;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let handler = move |mut call: Call| {
+        let (clip, tell) = (clip.clone(), tell.clone());
         async move {
-            // At once, in each of the ways there are, and long before anything is known of the rate.
+            // At once, in each of the ways there are, and before anything is known of the rate.
             match call.id().as_u128() % 3 {
                 0 => drop(call.player(16_000)?.play_clip(&clip).await?),
-                1 => call.player(16_000)?.play(&prompt).await?,
+                1 => call.player(16_000)?.play(&prompt()).await?,
                 _ => {
                     let mut utterance = call.utterance(16_000)?;
-                    utterance.play(&prompt).await?;
+                    utterance.play(&prompt()).await?;
                     utterance.end();
+                }
+            }
+            let id = call.id();
+            while let Some(event) = call.next().await {
+                if let Event::Audio(frame) = event {
+                    tell.send((id, frame.arrived()))?;
+                    break;
                 }
             }
             anyhow::Ok(())
@@ -192,25 +199,57 @@ async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_o
         }
     });
     let heard = try_join_all(calls).await?;
-    // What of it is not heard as it is was in its first frame.
-    let is_well = |(begin, end): &(usize, usize)| *begin <= 320 && *end == prompt.len();
-    ensure!(heard.iter().all(is_well), "{heard:?}");
-    let narrow = heard.iter().filter(|(begin, _)| *begin > 0).count();
+    let mut narrow = 0;
+    for _ in 0..CALLS {
+        let (id, first_frame) = timeout(SOON, told.recv()).await?.context("no handler")?;
+        let call = heard.iter().find(|heard| heard.id == id);
+        let call = call.context("a call that nobody placed")?;
+        // The rate is known with the first frame. Where the machine stood still, that came later than usual.
+        let slots = (first_frame.as_millis() / 20).max(1) as usize;
+        ensure!(
+            call.narrow <= slots * 320,
+            "{} samples at 8 kHz, though the caller's first frame came after {first_frame:?}",
+            call.narrow
+        );
+        narrow += usize::from(call.narrow > 0);
+    }
     eprintln!("    {CALLS} prompts, of which {narrow} began with a frame at 8 kHz");
     Ok(())
 }
 
-/// From where on, and how far, the caller heard the prompt as it is, sample by sample.
-async fn prompted(lab: &Lab, server: SocketAddr) -> anyhow::Result<(usize, usize)> {
+fn prompt() -> Vec<i16> {
+    ramp(1, 0, 24_000)
+}
+
+/// How a caller heard the prompt.
+struct Prompted {
+    id: Uuid,
+    /// Samples before the first from which on it is what it is at 16 kHz, bit by bit.
+    narrow: usize,
+}
+
+async fn prompted(lab: &Lab, server: SocketAddr) -> anyhow::Result<Prompted> {
     let way = Way::DialOn("slin16");
     let mut call = dial(lab, server, way, Codec::Slin(Rate::Slin16)).await?;
     call.reaches(way.after()).await?;
     call.person.ended(SOON).await?;
     let heard = samples(&call.person.heard());
-    let runs = exact_runs(&ramp(1, 0, 24_000), &heard);
-    let last = runs.last().context("nothing was heard of it")?;
-    ensure!(runs.len() <= 2, "in pieces: {runs:?}");
-    Ok((last.said, last.said + last.length))
+    let runs = exact_runs(&prompt(), &heard);
+    let is_sound = |sample: &i16| *sample != 0;
+    let begin = heard.iter().position(is_sound);
+    let begin = begin.context("nothing was heard of it")?;
+    let wide = runs.first().context("it was never wideband")?.heard;
+    let rest = heard[wide..].iter().filter(|sample| is_sound(sample));
+    let exact: usize = runs.iter().map(|run| run.length).sum();
+    ensure!(rest.count() == exact, "not wideband all the time: {runs:?}");
+    ensure!(
+        exact > 24_000 * 3 / 4,
+        "only {exact} samples of it: {runs:?}"
+    );
+    Ok(Prompted {
+        id: call.id,
+        narrow: wide - begin,
+    })
 }
 
 async fn a_loop_is_heard_without_a_hole(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -233,7 +272,7 @@ async fn a_loop_is_heard_without_a_hole(lab: Arc<Lab>) -> anyhow::Result<()> {
     let heard: Vec<i16> = samples(&call.person.heard());
     let sound: Vec<i16> = heard.into_iter().filter(|sample| *sample != 0).collect();
     let rounds = sound.len() / round.len();
-    ensure!(rounds >= 10, "{rounds}");
+    ensure!(rounds >= 3, "{rounds}");
     ensure!(
         sound == round.repeat(rounds + 1)[..sound.len()],
         "it has holes"
