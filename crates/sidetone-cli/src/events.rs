@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `id` | the call's UUID |
 //! | `peer` | where it came from, as `address:port` |
-//! | `codec` | `slin`, `ulaw` or `alaw` at 8 kHz (`auto` if that was never found out), else `slin12` … `slin192` |
+//! | `codec` | `slin`, `ulaw` or `alaw` at 8 kHz (`auto` if that was set and nothing found out), else `slin12` … `slin192` |
 //! | `duration_ms` | from the UUID to the end |
 //! | `frames_in` | audio messages that came |
 //! | `frames_out` | audio messages that went, silence included |
@@ -20,6 +20,7 @@
 //! | `digits` | DTMF digits that came: how many, not which |
 //! | `ended_by` | `caller`, `server` or `connection` |
 //! | `reason` | why, as a name: `caller_hung_up`, `finished`, `shutdown`, `connection_reset` … |
+//! | `reset` | the caller's hang-up came as a reset of the connection, as in `Dial` now and then |
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -191,6 +192,7 @@ pub(crate) struct CallEnded {
     pub(crate) digits: u64,
     pub(crate) ended_by: String,
     pub(crate) reason: &'static str,
+    pub(crate) reset: bool,
     /// The reason in words, for people.
     #[serde(skip)]
     pub(crate) text: String,
@@ -238,7 +240,11 @@ impl From<CallSummary> for CallEnded {
             digits: counters.digits,
             ended_by: call.reason.by().to_string(),
             reason: call.reason.name(),
-            text: call.reason.to_string(),
+            reset: counters.reset,
+            text: match counters.reset {
+                true => format!("{} (with a reset)", call.reason),
+                false => call.reason.to_string(),
+            },
         }
     }
 }

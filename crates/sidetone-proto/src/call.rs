@@ -317,13 +317,18 @@ impl CallMachine {
         });
     }
 
-    /// The connection broke. After our own hang-up that is a normal end.
+    /// The connection broke. After our own hang-up that is a normal end, and a reset is one of the caller's: in `Dial`
+    /// Asterisk may close with our audio unread when the caller hangs up, and then its host resets the connection.
     pub fn broken(&mut self, reason: EndReason) {
         self.playout.stop_all();
         self.phase = Phase::Closed(match self.phase {
             Phase::HangingUp { reason, .. }
             | Phase::Lingering { reason, .. }
             | Phase::Closed(reason) => reason,
+            _ if reason == EndReason::ConnectionReset && self.counters.frames_in > 0 => {
+                self.counters.reset = true;
+                EndReason::CallerHungUp
+            }
             _ => reason,
         });
     }

@@ -127,8 +127,14 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
         world.call.hang_up(world.now, EndReason::HungUp);
         world
     };
+    let talking: Prepare = || {
+        let mut world = playing();
+        world.receive(&[&[0x10, 1, 64][..], &[7; 320]].concat());
+        world
+    };
     let finishing: Prepare = || {
         let mut world = playing();
+        world.receive(&[&[0x10, 1, 64][..], &[7; 320]].concat());
         world.call.finish(EndReason::Finished);
         world
     };
@@ -142,7 +148,9 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
     for (prepare, fin, rst) in [
         (opening, EndReason::NoIdentity, reset),
         (playing as Prepare, EndReason::CallerHungUp, reset),
-        (finishing, EndReason::CallerHungUp, reset),
+        // How the caller's host answers what it has not read when the caller hangs up.
+        (talking, EndReason::CallerHungUp, EndReason::CallerHungUp),
+        (finishing, EndReason::CallerHungUp, EndReason::CallerHungUp),
         (hanging_up, EndReason::HungUp, EndReason::HungUp),
         (lingering, EndReason::HungUp, EndReason::HungUp),
         (closed, EndReason::CallerHungUp, EndReason::CallerHungUp),
@@ -157,6 +165,9 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
             }
             world.run(ms(0));
             assert_eq!(world.reason(), Some(expected));
+            let was_over = matches!(prepare().call.phase(), Phase::Closed(_));
+            let is_callers = expected == EndReason::CallerHungUp && !was_over;
+            assert_eq!(world.call.counters().reset, is_reset && is_callers);
             assert_eq!(world.closed, Some(world.now));
             assert_eq!(world.wire.len(), written, "there is nobody to write to");
         }

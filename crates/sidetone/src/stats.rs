@@ -13,7 +13,8 @@ pub struct CallStats {
     pub duration: Duration,
     /// The rate at which audio goes out.
     pub rate: Rate,
-    /// What comes in under kind `0x10`, as far as it is known; `auto` until it is.
+    /// What comes in under kind `0x10`: what the server was told to expect, or what was found out; under
+    /// [`Codec::Auto`] that until something is.
     pub codec: Codec,
     /// Audio queued and not yet written.
     pub buffered: Duration,
@@ -35,7 +36,8 @@ pub struct CallSummary {
     pub duration: Duration,
     /// The rate at which its audio went out at last.
     pub rate: Rate,
-    /// What came in under kind `0x10`; `auto` if that was never found out.
+    /// What came in under kind `0x10`, or would have: what the server was told to expect; under [`Codec::Auto`] what
+    /// was found out, if anything was.
     pub codec: Codec,
     /// Frames that the handler did not read in time.
     pub lagged: u64,
@@ -46,13 +48,13 @@ pub struct CallSummary {
 }
 
 impl CallSummary {
-    pub(crate) fn turned_away(id: Uuid, peer: SocketAddr, reason: EndReason) -> Self {
+    pub(crate) fn turned_away(id: Uuid, peer: SocketAddr, codec: Codec, reason: EndReason) -> Self {
         Self {
             id,
             peer,
             duration: Duration::ZERO,
             rate: Rate::default(),
-            codec: Codec::Auto,
+            codec,
             lagged: 0,
             counters: Counters::default(),
             reason,

@@ -140,13 +140,11 @@ impl Drop for Running {
     }
 }
 
-/// Checks that a call was ended by its caller, who may have hung up with audio unread: that resets the
-/// connection.
+/// Checks that a call was ended by its caller.
 #[track_caller]
 pub(crate) fn assert_callers_end(ended: &Value) {
-    let callers = ["caller_hung_up", "connection_reset"];
-    let reason = ended["reason"].as_str().unwrap();
-    assert!(callers.contains(&reason), "{ended}");
+    assert_eq!(ended["reason"], "caller_hung_up", "{ended}");
+    assert_eq!(ended["ended_by"], "caller", "{ended}");
 }
 
 /// How alike the pieces of `sound` are to what is most like them in `heard`: the piece in the middle counts,

@@ -40,6 +40,7 @@ fn call_ended_has_its_fixed_fields() {
             "lagged",
             "peer",
             "reason",
+            "reset",
             "slips",
             "time",
             "underruns",
@@ -95,6 +96,51 @@ fn digits_are_shown_only_to_who_asks_for_them() {
         let (mut server, address) = Running::serve(&format!("echo {option}"));
         run(&format!("call {address} --dtmf 7 --seconds 4"));
         assert_eq!(server.wait_for("dtmf")["digit"], shown);
+    }
+}
+
+#[test]
+fn a_reset_after_audio_is_the_callers_hang_up() {
+    let (mut server, address) = Running::serve("echo --codec slin");
+    let uuid = b"\x01\x00\x100123456789abcdef";
+    let audio = [&[0x10, 1, 64][..], &[0; 320]].concat();
+    for (sent, reason, by) in [
+        (&[&uuid[..], &audio].concat(), "caller_hung_up", "caller"),
+        (&uuid.to_vec(), "connection_reset", "connection"),
+    ] {
+        let mut connection = TcpStream::connect(&address).unwrap();
+        connection.write_all(sent).unwrap();
+        server.wait_for("call_started");
+        // Closed with audio unread, it is reset.
+        connection.peek(&mut [0; 1]).unwrap();
+        drop(connection);
+        let seen = server.seen.len();
+        let ended = server.wait_for("call_ended");
+        assert_eq!(
+            (&ended["reason"], &ended["ended_by"]),
+            (&reason.into(), &by.into())
+        );
+        assert_eq!(ended["reset"], by == "caller");
+        // What was set, also of the one that never sent any audio.
+        assert_eq!(ended["codec"], "slin");
+        let troubles = server.seen[seen..]
+            .iter()
+            .filter(|event| event["event"] == "trouble");
+        assert_eq!(troubles.count(), usize::from(by == "connection"));
+    }
+}
+
+#[test]
+fn the_codec_that_was_set_is_told_of_calls_without_audio_too() {
+    for codec in ["slin", "ulaw", "alaw", "auto"] {
+        let (mut server, address) = Running::serve(&format!("echo --codec {codec}"));
+        let mut connection = TcpStream::connect(&address).unwrap();
+        connection
+            .write_all(b"\x01\x00\x100123456789abcdef")
+            .unwrap();
+        server.wait_for("call_started");
+        drop(connection);
+        assert_eq!(server.wait_for("call_ended")["codec"], codec);
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Counters {
     pub bytes_after_end: u64,
     /// Error messages.
     pub peer_errors: u64,
+    /// The caller's hang-up came as a reset of the connection, as in `Dial` now and then.
+    pub reset: bool,
 }
 
 impl Counters {

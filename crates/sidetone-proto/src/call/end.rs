@@ -15,7 +15,8 @@ pub enum EndedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The end of the stream came: how Asterisk reports every hang-up of a caller.
+    /// The end of the stream came: how Asterisk reports every hang-up of a caller. Now and then it comes as a reset
+    /// after audio, which [`Counters::reset`](crate::Counters::reset) says.
     CallerHungUp,
     /// A hang-up message came, or an error message with the hang-up bit.
     HangupMessage,
@@ -46,7 +47,7 @@ pub enum EndReason {
     MalformedIdentity,
     /// Thousands of digits or error messages came that the handler did not read.
     Flooded,
-    /// The other side reset the connection: what Asterisk's host does when it has unread audio.
+    /// The other side reset the connection before any audio came.
     ConnectionReset,
     /// The other side stopped answering.
     PeerGone,

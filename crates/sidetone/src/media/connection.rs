@@ -397,6 +397,7 @@ impl Connection {
             desk.handle.clone(),
             desk.key,
         ));
+        link.set_codec(self.inbound.codec());
         self.link = Some(link);
         self.is_unannounced = true;
     }
@@ -591,10 +592,12 @@ impl Connection {
 
     fn say_farewell_to_nobody(&self, reason: EndReason, desk: &Desk<'_>) {
         match self.turned_away {
-            Some(id) => desk
-                .shared
-                .arrivals
-                .turned_away(CallSummary::turned_away(id, self.peer, reason)),
+            Some(id) => desk.shared.arrivals.turned_away(CallSummary::turned_away(
+                id,
+                self.peer,
+                self.inbound.codec(),
+                reason,
+            )),
             None => {
                 desk.shared
                     .tally
