@@ -31,6 +31,8 @@ pub enum Event<'a> {
         at: Duration,
         /// Bytes of payload.
         bytes: usize,
+        /// What is in it, as the far end of the codec has it.
+        samples: &'a [i16],
     },
     /// A digit was sent.
     Digit {

@@ -188,8 +188,10 @@ impl Leg {
             }),
             What::Frame => {
                 let bytes = length - HEADER;
-                self.recorder.said(at);
-                self.caller.observer.tell(Event::Said { at, bytes });
+                let samples = self.recorder.said(at);
+                self.caller
+                    .observer
+                    .tell(Event::Said { at, bytes, samples });
             }
             What::Digit(digit) => {
                 self.recorder.pressed(at, digit);

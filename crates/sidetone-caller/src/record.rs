@@ -186,21 +186,24 @@ impl Recorder {
 
     /// This payload is about to be sent.
     pub(crate) fn speaking(&mut self, payload: &[u8]) {
-        if self.keeps {
-            let from = self.record.sent_samples.len();
-            let samples = &mut self.record.sent_samples;
-            self.record.codec.decode(payload, samples);
-            self.speaking = samples.len() - from;
+        let samples = &mut self.record.sent_samples;
+        if !self.keeps {
+            samples.clear();
         }
+        let from = samples.len();
+        self.record.codec.decode(payload, samples);
+        self.speaking = samples.len() - from;
     }
 
-    /// It was sent.
-    pub(crate) fn said(&mut self, at: Duration) {
+    /// It was sent: lends its samples.
+    pub(crate) fn said(&mut self, at: Duration) -> &[i16] {
         self.record.counts.frames_sent += 1;
+        let samples = std::mem::take(&mut self.speaking);
         if self.keeps {
-            let samples = std::mem::take(&mut self.speaking);
             self.record.sent.push(Sent { at, samples });
         }
+        let all = &self.record.sent_samples;
+        &all[all.len() - samples..]
     }
 
     pub(crate) fn pressed(&mut self, at: Duration, digit: char) {
@@ -212,7 +215,9 @@ impl Recorder {
 
     pub(crate) fn finish(mut self, ended: Ended) -> CallRecord {
         if !self.keeps {
-            self.record.heard_samples.clear();
+            self.record.heard_samples = Vec::new();
+            self.record.sent_samples = Vec::new();
+            self.speaking = 0;
         }
         // A frame that the socket did not take whole was never said.
         let said = self.record.sent_samples.len() - self.speaking;

@@ -20,7 +20,7 @@ use crate::{
     report::{Reporter, Style, Teller},
     signals::FirstSignal,
     sound_file,
-    tracks::TrackFile,
+    tracks::{Following, TrackFile, Tracks},
 };
 
 /// From this level on something is to be heard, in dBFS: comfort noise lies below.
@@ -50,7 +50,13 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
         None,
     )?;
     let ear = Arc::new(Ear::new(plan.id, reporter.teller()));
-    let caller = plan.caller(&options, Arc::clone(&ear));
+    let (tracks, following) = match file {
+        Some(file) => file
+            .follow(plan.rate)
+            .map(|(tracks, following)| (Some(tracks), Some(following)))?,
+        None => (None, None),
+    };
+    let caller = plan.caller(&options, Arc::clone(&ear), tracks);
     let calling = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || caller.call_until(&stop))
@@ -61,8 +67,8 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
     });
     let record = calling.await.map_err(Failure::new)?.map_err(Failure::new)?;
     hanging_up.abort();
-    if let Some(file) = file {
-        file.write(&record)?;
+    if let Some(following) = following {
+        tell_recorded(following, plan.id, &reporter.teller()).await?;
     }
     let placed = ear.conclude(&record, plan.address);
     let faults = faults(&record, &placed, options.expect_audio);
@@ -73,6 +79,22 @@ pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
         true => Verdict::Good,
         false => Verdict::Bad,
     })
+}
+
+/// Waits until the file is whole, and tells of it.
+async fn tell_recorded(following: Following, id: Uuid, teller: &Teller) -> Result<(), Failure> {
+    let path = following.path.clone();
+    let finishing = tokio::task::spawn_blocking(|| following.finish());
+    let (written, lost_frames) = finishing.await.map_err(Failure::new)??;
+    teller.tell(Event::Recorded {
+        id,
+        files: vec![path],
+        duration_ms: written.duration.as_millis() as u64,
+        lost_frames,
+        surplus_ms: written.surplus.as_millis() as u64,
+        failure: None,
+    });
+    Ok(())
 }
 
 /// What the options come to.
@@ -107,22 +129,26 @@ impl Plan {
         })
     }
 
-    fn caller(&self, options: &Call, ear: Arc<Ear>) -> Caller {
+    fn caller(&self, options: &Call, ear: Arc<Ear>, tracks: Option<Tracks>) -> Caller {
         let mut caller = Caller::new(self.address)
             .uuid(self.id)
             .codec(Codec::Slin(self.rate))
             .hang_up_after(self.length)
-            .observe(move |event| ear.observe(event));
+            // What was said and heard goes into the file as it comes: a server may send more than there is room for.
+            .counts_only()
+            .observe(move |event| {
+                if let Some(tracks) = &tracks {
+                    tracks.observe(&event);
+                }
+                ear.observe(event);
+            });
         if let Some(samples) = &self.says {
             caller = caller.say(Arc::clone(samples));
         }
         if let Some(digits) = &options.dtmf {
             caller = caller.dtmf(digits, PRESSES_AT);
         }
-        match options.record {
-            Some(_) => caller,
-            None => caller.counts_only(),
-        }
+        caller
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) enum Event {
         duration_ms: u64,
         /// Frames that the disk was too slow for; silence stands for them.
         lost_frames: u64,
+        /// Audio that came so much faster than real time that there was no place for it.
+        surplus_ms: u64,
         failure: Option<String>,
     },
     /// `sidetone transcribe --json`: what somebody said.

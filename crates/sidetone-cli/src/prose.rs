@@ -69,14 +69,21 @@ fn sentence(event: &Event) -> String {
             files,
             failure: None,
             lost_frames,
+            surplus_ms,
             ..
-        } => match lost_frames {
-            0 => format!("recorded in {}", list(files)),
-            lost => format!(
-                "recorded in {}; the disk was too slow for {lost} frames",
-                list(files)
-            ),
-        },
+        } => {
+            let mut text = format!("recorded in {}", list(files));
+            if *lost_frames > 0 {
+                text.push_str(&format!("; the disk was too slow for {lost_frames} frames"));
+            }
+            if *surplus_ms > 0 {
+                let seconds = *surplus_ms as f64 / 1000.0;
+                text.push_str(&format!(
+                    "; {seconds:.1} s came too fast for their place in it"
+                ));
+            }
+            text
+        }
         Event::Recorded {
             files,
             failure: Some(failure),
@@ -232,6 +239,7 @@ mod tests {
                 files: vec!["dir/call.wav".into()],
                 duration_ms: 1000,
                 lost_frames: 0,
+                surplus_ms: 0,
                 failure: failure.map(Into::into),
             };
             lines(&event).join("\n")

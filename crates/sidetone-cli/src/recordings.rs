@@ -55,6 +55,7 @@ async fn tell(recording: Recording, teller: Teller) {
         files: report.files,
         duration_ms: report.duration.as_millis() as u64,
         lost_frames: report.lost_frames,
+        surplus_ms: (report.caller.surplus + report.server.surplus).as_millis() as u64,
         failure: report.failure,
     });
 }

@@ -41,7 +41,8 @@ pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
 pub(crate) use outbox::{Outbox, Piece};
 pub(crate) use playing::Playing;
 pub(crate) use sidetone_engine::Key;
-pub(crate) use tap::{Purpose, Side, Tap, TapBuffer};
+pub use tap::Side;
+pub(crate) use tap::{Purpose, Tap, TapBuffer};
 
 /// What the media threads of a server are told once.
 #[derive(Debug)]

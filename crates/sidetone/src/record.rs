@@ -55,6 +55,7 @@
 //! and in the [`Report`]. A directory that went away is made again for the next file.
 
 mod file;
+mod stereo;
 mod timeline;
 mod track;
 mod writer;
@@ -71,8 +72,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use crate::media::Side;
 use crate::{call::CallHandle, media::Purpose};
 use file::Disk;
+pub use stereo::StereoFile;
 use writer::{Job, Order};
 
 /// Records calls into a directory, on one thread of its own.

@@ -232,7 +232,7 @@ fn an_observer_sees_the_call_in_order() {
                 Event::Heard { at, rate, samples } => {
                     format!("heard {} {} {}", at.as_millis(), rate.name(), samples.len())
                 }
-                Event::Said { at, bytes } => format!("said {} {bytes}", at.as_millis()),
+                Event::Said { at, bytes, .. } => format!("said {} {bytes}", at.as_millis()),
                 Event::Digit { at, digit } => format!("digit {} {digit}", at.as_millis()),
                 Event::Ended(ended) => format!("ended {} {:?}", ended.at.as_millis(), ended.why),
                 other => panic!("{other:?}"),

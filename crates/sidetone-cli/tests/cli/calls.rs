@@ -149,6 +149,72 @@ fn a_call_that_dies_is_told_with_asterisks_own_words() {
     );
 }
 
+/// So much a server sends at once that floods: far more than the caller may keep, and soon over, for other tests run
+/// beside this one.
+const FLOOD: usize = 300_000_000;
+/// What the caller may ask the system for in all, in kilobytes.
+const MEMORY: usize = 200_000;
+
+/// A server that floods, and then says nothing until the caller is gone.
+fn flooding() -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let flooding = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let messages = [&[0x10, 0x1F, 0xFE][..], &[1; 0x1FFE]].concat().repeat(4);
+        for _ in 0..FLOOD / messages.len() {
+            if connection.write_all(&messages).is_err() {
+                return;
+            }
+        }
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    (address, flooding)
+}
+
+#[test]
+fn a_server_that_floods_fills_neither_the_memory_nor_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, server) = flooding();
+    let heard = directory.path().join("heard.wav");
+    let script = format!("ulimit -v {MEMORY} && exec \"$0\" \"$@\"");
+    let call = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .arg(assert_cmd::cargo::cargo_bin!("sidetone"))
+        .args(["call", &address, "--seconds", "3", "--record"])
+        .arg(&heard)
+        // What threads ask for and don't use counts, too.
+        .envs([("TOKIO_WORKER_THREADS", "1"), ("MALLOC_ARENA_MAX", "1")])
+        .output()
+        .unwrap();
+    server.join().unwrap();
+    let finished = last_event(&call);
+    // On a busy machine a message is late, and the call dies of that as one of Asterisk's would.
+    match call.status.code() {
+        Some(0) => assert_eq!(finished["ended_by"], "caller", "{finished}"),
+        code => {
+            assert_eq!(code, Some(1), "{}", stderr(&call));
+            assert!(
+                stderr(&call).contains("inside a message"),
+                "{}",
+                stderr(&call)
+            );
+        }
+    }
+    let stdout = String::from_utf8(call.stdout.clone()).unwrap();
+    let recorded = stdout
+        .lines()
+        .find(|line| line.contains("\"recorded\""))
+        .unwrap();
+    let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+    let count = |name: &str| recorded[name].as_u64().unwrap();
+    assert!(count("surplus_ms") + count("lost_frames") > 0, "{recorded}");
+    // The call, and the five seconds that are kept of what comes too early, to the end of their message.
+    let (_, left, _) = read_stereo(&heard);
+    let call_ms = finished["duration_ms"].as_u64().unwrap() as usize;
+    assert!(left.len() <= (call_ms + 6_000) * 8, "{recorded}");
+}
+
 #[test]
 fn a_call_beyond_the_limit_is_turned_away() {
     let (mut server, address) = Running::serve("echo --max-calls 1");

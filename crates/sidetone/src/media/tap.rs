@@ -19,10 +19,10 @@ const KEEP: usize = 8 * 1024;
 
 /// Which way a piece of audio went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// From the caller.
+pub enum Side {
+    /// From the caller: left in a recording.
     Caller,
-    /// What left the socket.
+    /// From the server: right.
     Server,
 }
 

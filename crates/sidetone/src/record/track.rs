@@ -196,19 +196,25 @@ impl Track {
     }
 
     fn place(&mut self, place: u64, piece: &[i16]) {
+        let (end, patience) = (self.end() as i64, self.ms(PATIENCE_MS) as i64);
         if let Some(doubt) = &mut self.doubt {
-            doubt.start = doubt.start.min(place as i64 - doubt.samples.len() as i64);
-            doubt.samples.extend_from_slice(piece);
+            let start = doubt.start.min(place as i64 - doubt.samples.len() as i64);
+            if end - start > patience {
+                self.counts.surplus += piece.len() as u64;
+            } else {
+                doubt.start = start;
+                doubt.samples.extend_from_slice(piece);
+            }
             return;
         }
-        let late = place as i64 - self.end() as i64;
+        let late = place as i64 - end;
         if !self.heard || late >= self.ms(HOLE_MS) as i64 {
             self.doubt = Some(Doubt {
                 since: place,
                 samples: piece.to_vec(),
                 start: place as i64,
             });
-        } else if -late > self.ms(PATIENCE_MS) as i64 {
+        } else if -late > patience {
             self.counts.surplus += piece.len() as u64;
         } else {
             self.measure(place, late);

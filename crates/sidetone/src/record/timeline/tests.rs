@@ -231,6 +231,26 @@ fn audio_faster_than_real_time_is_kept_up_to_five_seconds_and_makes_room_in_sile
 }
 
 #[test]
+fn a_flood_is_bounded_while_it_is_in_doubt_too() {
+    let second = [1_000; 8_000];
+    // At the beginning, and behind a hole.
+    for since in [0, 2_000] {
+        let mut film = Film::new(Rate::Slin);
+        for n in 0..since / 20 {
+            film.put(Side::Server, Rate::Slin, Time::ZERO + ms(n * 20), &[0; 160]);
+        }
+        let now = Time::ZERO + ms(since + 60);
+        for _ in 0..600 {
+            film.put(Side::Server, Rate::Slin, now, &second);
+        }
+        film.finish();
+        let most = (since as usize + 60 + 6_000) * 8;
+        assert!(film.left.len() <= most, "{}", film.left.len());
+        assert!(film.timeline.counts(Side::Server).surplus >= 590 * 8_000);
+    }
+}
+
+#[test]
 fn whatever_comes_whenever_is_placed_once() {
     for seed in 1..=40 {
         let mut random = Random(seed * 0x9e37_79b9);
