@@ -197,6 +197,43 @@ fn sixteen_kilobytes_a_second_are_slin_whatever_they_sound_like() {
 }
 
 #[test]
+fn wideband_is_known_by_its_rate_whatever_it_sounds_like() {
+    for (hz, bytes) in [(12_000, 480), (16_000, 640), (48_000, 1920)] {
+        for amplitude in [0.0, 300.0, 30_000.0] {
+            let sound = Codec::Slin.encode(&noise(amplitude, bytes * 50, 8));
+            let mut line = Line::new(20, 3);
+            for burst in [None, Some((0, 30)), Some((7, 10))] {
+                line.burst = burst;
+                let (verdict, _) = decide(&line.deliver(&sound, bytes / 20), bytes / 20);
+                assert_eq!(verdict, Verdict::Wideband { hz }, "{amplitude} {burst:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sound_without_a_verdict_lasts_from_its_beginning_and_silence_does_not() {
+    let lasts = |sound: &[i16]| {
+        let mut detector = Detector::new();
+        let messages = Line::new(20, 1).deliver(&Codec::Ulaw.encode(sound), 8);
+        let mut end = Duration::ZERO;
+        for (at, payload) in &messages {
+            detector.push(*at, payload);
+            end = *at;
+        }
+        assert_eq!(detector.verdict(), Verdict::Undecided);
+        detector.sound_undecided(end).as_millis()
+    };
+    let hiss = noise(8_000.0, 16_000, 4);
+    assert!((1_900..2_000).contains(&lasts(&hiss)));
+    let late = [&SILENCE[..24_000], &hiss].concat();
+    assert!((1_900..2_000).contains(&lasts(&late)));
+    for quiet in [&SILENCE[..], &noise(60.0, 200, 1)] {
+        assert_eq!(lasts(quiet), 0);
+    }
+}
+
+#[test]
 fn other_rates_are_unsupported_with_their_number() {
     // G.729, GSM and a 32 kbit/s ADPCM all look like chance.
     for (len, rate) in [(20, 1000), (33, 1650), (80, 4000)] {

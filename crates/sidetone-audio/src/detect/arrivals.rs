@@ -13,6 +13,9 @@ const HEAPS: usize = 32;
 /// The time, in seconds, and the heaps after which a rate is believed whatever it is.
 const SURE_AFTER: f64 = 0.5;
 const SURE_HEAPS: usize = 20;
+/// The same for rates that are far from each other.
+const EARLY_AFTER: f64 = 0.1;
+const EARLY_HEAPS: usize = 4;
 /// How far a heap may be off the usual rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
 const USUAL: f64 = 1.7;
 
@@ -120,10 +123,22 @@ impl RateMeter {
         is_sure.then(|| nominal(rate.bytes_per_second))
     }
 
+    /// The rate, to the nearest 50 bytes, once four heaps and a tenth of a second agree on it: near enough to tell rates
+    /// apart of which one is half as much again as the other.
+    pub fn early_bytes_per_second(&self) -> Option<u32> {
+        let rate = self.rate()?;
+        let is_near = rate.seconds >= EARLY_AFTER && rate.heaps >= EARLY_HEAPS;
+        is_near.then(|| nominal(rate.bytes_per_second))
+    }
+
     pub(super) fn rate(&self) -> Option<ByteRate> {
-        // The open heap counts as it is: most are one message, and a part of one stands out.
-        let open = self.now.and_then(Open::heap);
-        let heaps = self.heaps[..self.count.min(HEAPS)].iter().chain(&open);
+        let done = &self.heaps[..self.count.min(HEAPS)];
+        // The open heap counts as it is: most are one message. One that took longer than any may be a backlog, of which
+        // the part that has come so far would look like a slower rate.
+        let longest = done.iter().map(|heap| heap.seconds).fold(0.0, f64::max);
+        let is_usual = |heap: &Heap| done.is_empty() || heap.seconds <= longest * USUAL;
+        let open = self.now.and_then(Open::heap).filter(is_usual);
+        let heaps = done.iter().chain(&open);
         let mut rates = [0.0; HEAPS + 1];
         let mut total = 0;
         for (rate, heap) in rates.iter_mut().zip(heaps.clone()) {

@@ -39,6 +39,12 @@ pub enum Verdict {
     Ulaw,
     /// G.711 A-law.
     Alaw,
+    /// Linear samples of a higher rate, which Asterisk sends under the kind of 8 kHz up to the releases that have kinds
+    /// for more.
+    Wideband {
+        /// Samples a second.
+        hz: u32,
+    },
     /// A compressed codec that is neither; `c(slin)` in the dialplan's `Dial` mends it.
     Unsupported {
         /// About how many bytes it sends a second: 8000 is mostly G.722, 1000 G.729.
@@ -71,6 +77,7 @@ pub struct Detector {
     ulaw: Model,
     alaw: Model,
     linear: Linear,
+    sound: Sound,
     verdict: Verdict,
 }
 
@@ -82,6 +89,8 @@ const OTHER_RATE_AFTER: f64 = 0.5;
 const OTHER_RATE_HEAPS: usize = 20;
 const COMPANDED_RATE: std::ops::Range<f64> = 6_400.0..9_800.0;
 const SLIN_RATE: std::ops::Range<f64> = 12_800.0..19_600.0;
+/// Of a rate that has not lasted: above it, it may be that of 12 kHz.
+const SLIN_AT_ONCE_BELOW: f64 = 18_000.0;
 
 /// Codes of sound before a law is decided upon: 60 ms.
 const LAW_AFTER: usize = 480;
@@ -108,6 +117,7 @@ impl Detector {
             ulaw: Model::new(Law::Ulaw),
             alaw: Model::new(Law::Alaw),
             linear: Linear::default(),
+            sound: Sound::default(),
             verdict: Verdict::Undecided,
         }
     }
@@ -121,6 +131,7 @@ impl Detector {
         if self.arrivals.push(at, payload.len()) <= HEAP_HEARD {
             self.listen(payload);
         }
+        self.sound.push(at, payload);
         if let Some(rate) = self.arrivals.rate() {
             self.verdict = self.judge(rate);
         }
@@ -130,6 +141,15 @@ impl Detector {
     /// What is known so far.
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// For how long, at `at`, sound has come that tells nothing: from its beginning, if at least half of what came since
+    /// was sound. Silence and comfort noise are none.
+    pub fn sound_undecided(&self, at: Duration) -> Duration {
+        match self.verdict {
+            Verdict::Undecided => self.sound.lasts(at),
+            _ => Duration::ZERO,
+        }
     }
 
     fn listen(&mut self, payload: &[u8]) {
@@ -158,8 +178,15 @@ impl Detector {
             // A burst of G.711 can feign the rate, but not for long.
             let is_linear = |linear| heard == 0 || linear < best;
             let is_lasting = seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS;
-            match is_lasting || self.linear.bits_per_byte().is_some_and(is_linear) {
+            let is_near = bytes_per_second < SLIN_AT_ONCE_BELOW;
+            match is_lasting || is_near && self.linear.bits_per_byte().is_some_and(is_linear) {
                 true => Verdict::Slin,
+                false => Verdict::Undecided,
+            }
+        } else if let Some(hz) = wideband_hz(nominal(bytes_per_second)) {
+            // Nothing else comes at so many, but a burst does, for a while.
+            match seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS {
+                true => Verdict::Wideband { hz },
                 false => Verdict::Undecided,
             }
         } else if COMPANDED_RATE.contains(&bytes_per_second) {
@@ -280,6 +307,77 @@ impl Default for Detector {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The sample rates that Asterisk has beyond 8 kHz.
+const WIDEBAND: [u32; 8] = [
+    12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
+];
+
+/// The rate of linear samples, beyond 8 kHz, that come at so many bytes a second: the nearest one, if it is within a
+/// seventh.
+///
+/// ```
+/// use sidetone_audio::detect::wideband_hz;
+///
+/// assert_eq!(wideband_hz(31_500), Some(16_000));
+/// assert_eq!(wideband_hz(16_000), None, "8 kHz");
+/// assert_eq!(wideband_hz(20_000), None);
+/// ```
+pub fn wideband_hz(bytes_per_second: u32) -> Option<u32> {
+    let off = |hz: u32| (hz * 2).abs_diff(bytes_per_second) as f64 / f64::from(hz * 2);
+    let nearest = WIDEBAND
+        .into_iter()
+        .min_by(|a, b| off(*a).total_cmp(&off(*b)))?;
+    (off(nearest) < 1.0 / 7.0).then_some(nearest)
+}
+
+/// How long there has been sound, whatever it is.
+#[derive(Debug, Clone, Default)]
+struct Sound {
+    began: Option<Duration>,
+    latest: Duration,
+    /// Messages since it began, and those of them in which there was sound.
+    messages: u32,
+    loud: u32,
+}
+
+/// The mean of the samples above which a message is sound, about −44 dBFS: comfort noise is below.
+const LOUD: u32 = 200;
+/// After so long without any, sound begins anew.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Sound {
+    fn push(&mut self, at: Duration, payload: &[u8]) {
+        if at.saturating_sub(self.latest) > PAUSE {
+            *self = Self::default();
+        }
+        let is_loud = is_loud(payload);
+        if is_loud {
+            self.began.get_or_insert(at);
+            self.latest = at;
+        }
+        if self.began.is_some() {
+            self.messages += 1;
+            self.loud += u32::from(is_loud);
+        }
+    }
+
+    fn lasts(&self, at: Duration) -> Duration {
+        match self.began {
+            Some(began) if self.loud * 2 >= self.messages => at.saturating_sub(began),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// Whether it is sound under both laws: the idle codes of one are sound under the other.
+fn is_loud(codes: &[u8]) -> bool {
+    [Law::Ulaw, Law::Alaw].into_iter().all(|law| {
+        let level = |code: &u8| u32::from(law.decode_byte(*code).unsigned_abs());
+        let sum: u32 = codes.iter().map(level).sum();
+        codes.len() as u32 * LOUD < sum
+    })
 }
 
 /// Whether these bytes are a law's idle codes, or repeat themselves, as a test tone of 1 kHz does:
