@@ -227,7 +227,7 @@ impl From<CallSummary> for CallEnded {
         Self {
             id: call.id,
             peer: call.peer,
-            codec: match call.rate {
+            codec: match call.inbound_rate {
                 Rate::Slin => call.codec.to_string(),
                 wideband => wideband.name().into(),
             },

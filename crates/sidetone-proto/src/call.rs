@@ -93,6 +93,8 @@ pub struct CallMachine {
     /// The place of the next inbound sample on the call's clock.
     position: Duration,
     companded: bool,
+    /// The rate of linear samples that come under kind `0x10`.
+    linear_rate: Rate,
     rate: Rate,
     pacer: Pacer,
     /// Until when the slot that is due waits for live audio.
@@ -230,6 +232,7 @@ impl CallMachine {
             cadence: Cadence::new(now),
             position: Duration::ZERO,
             companded: false,
+            linear_rate: Rate::default(),
             rate: Rate::default(),
             pacer: Pacer::new(now),
             waits_until: None,
@@ -497,14 +500,29 @@ impl CallMachine {
     ///
     /// A change after audio came in forgets the gaps so far: they were measured with the wrong ruler.
     pub fn set_companded(&mut self, companded: bool) {
-        if companded != self.companded
-            && let Some(began) = self.began
-        {
-            self.cadence = Cadence::new(began + self.position);
-            self.counters.gaps = 0;
-            self.counters.gap_time = Duration::ZERO;
+        if companded != self.companded {
+            self.forget_gaps();
         }
         self.companded = companded;
+    }
+
+    /// Inbound `0x10` carries linear samples of this rate, not of the 8 kHz that it says: so Asterisk sends them up to
+    /// the releases that know other kinds.
+    ///
+    /// If audio that has come already is of the new rate, too, `moved` is the place on the call's clock that its first
+    /// frame was given, and the one where it belongs.
+    ///
+    /// A change forgets the gaps so far, as [`set_companded`](Self::set_companded) does.
+    pub fn set_linear_rate(&mut self, rate: Rate, moved: Option<(Duration, Duration)>) {
+        if rate == self.linear_rate {
+            return;
+        }
+        if let Some((from, to)) = moved {
+            let counted = self.position.saturating_sub(from) * self.linear_rate.hz();
+            self.position = to + counted / rate.hz();
+        }
+        self.linear_rate = rate;
+        self.forget_gaps();
     }
 
     /// The queued audio.
@@ -623,6 +641,15 @@ impl CallMachine {
         }
     }
 
+    /// They were measured with the wrong ruler.
+    fn forget_gaps(&mut self) {
+        if let Some(began) = self.began {
+            self.cadence = Cadence::new(began + self.position);
+            self.counters.gaps = 0;
+            self.counters.gap_time = Duration::ZERO;
+        }
+    }
+
     /// Looks whether audio is missing before a batch that was read at `now`.
     fn note_gap(&mut self, now: Time, frame: Duration, batch: Duration) {
         let had_begun = self.cadence.has_begun();
@@ -639,6 +666,10 @@ impl CallMachine {
             bytes
         } else {
             bytes / 2
+        };
+        let rate = match rate {
+            Rate::Slin => self.linear_rate,
+            wideband => wideband,
         };
         rate.duration(samples as u64)
     }

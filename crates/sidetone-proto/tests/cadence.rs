@@ -170,6 +170,32 @@ fn jitter_of_any_frame_length_moves_nothing() {
 }
 
 #[test]
+fn wideband_under_the_kind_of_8_khz_is_in_its_place_once_its_rate_is_known() {
+    for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
+        let mut world = World::new();
+        let mut random = Random(u64::from(rate.hz()));
+        let bytes = vec![0; rate.slot_samples().max(rate.hz() as usize / 50) * 2];
+        for n in 0..3_000 {
+            world.run_to(at(40 + 20 * n).shifted(random.jitter(us(5_500))));
+            world.receive(&message(0x10, &bytes));
+            if n == 5 {
+                // The first frame came after 40 ms.
+                let moved = Some((offsets(&world)[0], ms(20)));
+                world.call.set_linear_rate(rate, moved);
+            }
+        }
+        // Whoever held back the first ones puts their places right.
+        for (n, place) in offsets(&world).iter().enumerate().skip(6) {
+            let nominal = ms(20) + SLOT * n as u32;
+            assert!(place.abs_diff(nominal) < ms(6), "{rate:?}: {place:?}");
+        }
+        assert_eq!(world.call.counters().gaps, 0);
+        assert!(moved(&world).abs() < 2_000_000, "{} ns", moved(&world));
+        assert_eq!(world.call.rate(), Rate::Slin, "what goes out");
+    }
+}
+
+#[test]
 fn drift_is_followed_and_no_gap() {
     for ppm in [200, -200] {
         let mut world = World::new();

@@ -167,7 +167,7 @@ impl Call {
         self.writer.utterance(hz)
     }
 
-    /// A live source at the call's own rate, the rate of its frames.
+    /// A live source at the rate of the call's frames.
     pub fn live(&self) -> LiveLine {
         self.writer.live()
     }
@@ -346,7 +346,7 @@ impl CallWriter {
         Utterance::new(self.link().clone(), hz)
     }
 
-    /// A live source at the call's own rate, the rate of its frames.
+    /// A live source at the rate of the call's frames.
     pub fn live(&self) -> LiveLine {
         LiveLine::new(self.link().clone(), None)
     }
@@ -495,6 +495,7 @@ impl CallHandle {
             peer: self.link.peer,
             duration: stats.duration,
             rate: stats.rate,
+            inbound_rate: self.link.inbound_rate(),
             codec: stats.codec,
             lagged: stats.lagged,
             counters: stats.counters,

@@ -204,13 +204,22 @@ pub enum Codec {
 pub enum CodecNotice {
     /// Under [`Codec::Auto`]: this is what it is. Said once per call.
     Decided(Codec),
-    /// The audio is not what the server was told to expect, and what the application gets is noise.
+    /// The audio is not what the server was told to expect. It would be noise, so the application gets none of it.
     Mismatch {
         /// What the server was told.
         expected: Codec,
         /// About how many bytes a second came.
         bytes_per_second: u32,
     },
+    /// Kind `0x10`, which says 8 kHz, carries another rate: Asterisk does so with `c(slin16)` and the like up to the
+    /// releases that have kinds for them. Frames have their real rate; what goes out is 8 kHz.
+    Wideband {
+        /// The rate of what comes in.
+        rate: Rate,
+    },
+    /// Under [`Codec::Auto`]: there is sound, and for 1.5 s it has not told what it is. Nothing of it is heard until it
+    /// does. Said once per call.
+    Undecided,
     /// Under [`Codec::Auto`]: it is compressed, which is not supported.
     Unsupported {
         /// About how many bytes a second came.
@@ -226,9 +235,30 @@ impl fmt::Display for CodecNotice {
             Self::Mismatch {
                 expected,
                 bytes_per_second,
-            } => write!(
+            } => {
+                write!(
+                    f,
+                    "the audio comes at {bytes_per_second} bytes a second, which is not {expected}, so nothing of it is heard: "
+                )?;
+                match expected {
+                    Codec::Ulaw | Codec::Alaw => write!(
+                        f,
+                        "put c({expected}) into Dial, or start the server with the codec auto"
+                    ),
+                    Codec::Slin | Codec::Auto => {
+                        write!(f, "{REMEDY}, or start the server with the codec auto")
+                    }
+                }
+            }
+            Self::Wideband { rate } => write!(
                 f,
-                "the audio comes at {bytes_per_second} bytes a second, which is not {expected}: {REMEDY}, or start the server with the codec auto"
+                "this Asterisk sends {} as if it were 8 kHz; it is heard at its {} Hz, and what is played stays 8 kHz: {REMEDY}, for only 20.17, 21.12, 22.7, 23.1 and later have messages for more",
+                rate.name(),
+                rate.hz()
+            ),
+            Self::Undecided => write!(
+                f,
+                "the caller is not heard so far, for the sound does not tell which codec it is: start the server with the codec that Dial has in c(…), or {REMEDY}"
             ),
             Self::Unsupported { bytes_per_second } => write!(
                 f,

@@ -14,9 +14,9 @@ use crate::media::{SharedLink, clock};
 /// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
 pub struct LiveLine {
     link: SharedLink,
-    /// The rate of what is pushed; the call's own, unless given.
+    /// The rate of what is pushed; that of the call's frames, unless given.
     hz: Option<u32>,
-    resampler: Option<Box<(Rate, Resampler)>>,
+    resampler: Option<Box<(u32, Rate, Resampler)>>,
     resampled: Vec<i16>,
 }
 
@@ -33,9 +33,10 @@ impl LiveLine {
     /// Adds samples, to be heard as soon as possible. After the end of the call they go nowhere.
     pub fn push(&mut self, samples: &[i16]) {
         let rate = self.link.rate();
-        match self.hz {
-            Some(hz) if hz != rate.hz() => self.push_resampled(hz, rate, samples),
-            _ => push(&self.link, rate, samples),
+        let hz = self.hz.unwrap_or(self.link.inbound_rate().hz());
+        match hz == rate.hz() {
+            true => push(&self.link, rate, samples),
+            false => self.push_resampled(hz, rate, samples),
         }
     }
 
@@ -66,14 +67,15 @@ impl LiveLine {
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
-        if self.resampler.as_ref().is_none_or(|made| made.0 != rate) {
+        let made = self.resampler.as_ref();
+        if made.is_none_or(|made| (made.0, made.1) != (hz, rate)) {
             self.resampler = Resampler::new(hz, rate.hz())
                 .ok()
-                .map(|resampler| Box::new((rate, resampler)));
+                .map(|resampler| Box::new((hz, rate, resampler)));
         }
         if let Some(made) = &mut self.resampler {
             self.resampled.clear();
-            made.1.process(samples, &mut self.resampled);
+            made.2.process(samples, &mut self.resampled);
             push(&self.link, rate, &self.resampled);
         }
     }

@@ -36,6 +36,9 @@ pub struct CallSummary {
     pub duration: Duration,
     /// The rate at which its audio went out at last.
     pub rate: Rate,
+    /// The rate at which audio came in at last: the same, unless Asterisk sent another one under kind `0x10`
+    /// ([`CodecNotice::Wideband`](crate::CodecNotice::Wideband)).
+    pub inbound_rate: Rate,
     /// What came in under kind `0x10`, or would have: what the server was told to expect; under [`Codec::Auto`] what
     /// was found out, if anything was.
     pub codec: Codec,
@@ -54,6 +57,7 @@ impl CallSummary {
             peer,
             duration: Duration::ZERO,
             rate: Rate::default(),
+            inbound_rate: Rate::default(),
             codec,
             lagged: 0,
             counters: Counters::default(),

@@ -4,31 +4,47 @@
 mod support;
 
 use futures_util::StreamExt;
-use sidetone::{Call, Chunk, Codec, EndReason, Event, OwnedEvent, Rate, Server};
+use sidetone::{Call, Chunk, Codec, CodecNotice, EndReason, Event, OwnedEvent, Rate, Server};
 use sidetone_audio::{
     tone::caller_voice,
     vad::{VoiceDetector, VoiceEvent},
 };
-use sidetone_caller::{Caller, Codec as Sends, Voice, exact_runs, ramp};
+use sidetone_caller::{Caller, Codec as Sends, Generation, Voice, exact_runs, ramp};
 use support::{call, millis, serve};
 use tokio::sync::mpsc::unbounded_channel;
 
 /// A handler under `codec` hears, bit by bit, what a caller that sends `sends` said.
 async fn hears(codec: Codec, sends: Sends) {
+    hears_from(codec, sends, |caller| caller).await;
+}
+
+/// The same from a caller with a peculiarity; what was noticed about it.
+async fn hears_from(
+    codec: Codec,
+    sends: Sends,
+    peculiar: impl FnOnce(Caller) -> Caller,
+) -> Vec<CodecNotice> {
     let (told, mut heard) = unbounded_channel();
     // Whatever else the machine does, nothing is dropped because this handler comes to it late.
     let settings = Server::builder().codec(codec).receive_buffer(millis(5000));
     let server = serve(settings, move |mut call: Call| {
         let told = told.clone();
         async move {
-            let mut all = Vec::new();
+            let (mut all, mut notices) = (Vec::new(), Vec::new());
+            let mut end = millis(0);
             while let Some(event) = call.next().await {
-                if let Event::Audio(frame) = event {
-                    assert_eq!(frame.rate(), sends.rate());
-                    all.extend_from_slice(frame.samples());
+                match event {
+                    Event::Audio(frame) => {
+                        assert_eq!(frame.rate(), sends.rate());
+                        assert!(frame.offset() >= end, "{end:?}: {frame:?}");
+                        end = frame.offset() + frame.duration();
+                        all.extend_from_slice(frame.samples());
+                    }
+                    Event::Codec(notice) => notices.push(notice),
+                    _ => {}
                 }
             }
-            told.send(all).unwrap();
+            told.send((all, notices)).unwrap();
         }
     })
     .await;
@@ -37,13 +53,134 @@ async fn hears(codec: Codec, sends: Sends) {
         .codec(sends)
         .say(Voice::Ramp(1))
         .hang_up_after(millis(600));
-    let record = call(caller).await;
-    let heard = heard.recv().await.unwrap();
+    let record = call(peculiar(caller)).await;
+    let (heard, notices) = heard.recv().await.unwrap();
     let runs = exact_runs(record.sent_samples(), &heard);
     assert_eq!(runs.len(), 1, "{runs:?}");
     assert_eq!(runs[0].length, record.sent_samples().len());
     let summary = server.end().await.remove(0);
     assert_eq!((summary.codec, summary.lagged), (codec, 0));
+    assert_eq!(summary.inbound_rate, sends.rate());
+    notices
+}
+
+/// As Asterisk up to the releases that have kinds for more than 8 kHz.
+fn without_wideband_kinds(caller: Caller) -> Caller {
+    let mut rules = Generation::G.rules();
+    rules.wideband = false;
+    caller.rules(rules)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wideband_under_the_kind_of_8_khz_is_heard_at_its_rate() {
+    for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
+        let notices = hears_from(Codec::Slin, Sends::Slin(rate), without_wideband_kinds).await;
+        assert_eq!(notices, [CodecNotice::Wideband { rate }]);
+        let text = notices[0].to_string();
+        let (name, hz) = (rate.name(), rate.hz().to_string());
+        for part in [name, &hz, "UUID/c(slin)", "20.17, 21.12, 22.7, 23.1"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_frames_of_8_khz_are_not_taken_for_wideband() {
+    for length in [30, 40, 60] {
+        let long = |caller: Caller| caller.ptime(millis(length));
+        let notices = hears_from(Codec::Slin, Sends::Slin(Rate::Slin), long).await;
+        assert_eq!(notices, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_held_back_of_a_short_call_is_heard() {
+    let short = |caller: Caller| caller.ptime(millis(40)).hang_up_after(millis(90));
+    let notices = hears_from(Codec::Slin, Sends::Slin(Rate::Slin), short).await;
+    assert_eq!(notices, []);
+}
+
+/// What a server of `codec` notices about a caller, and how much audio its handler gets after the first notice.
+async fn noticed(codec: Codec, caller: impl FnOnce(Caller) -> Caller) -> (Vec<CodecNotice>, usize) {
+    let (told, mut heard) = unbounded_channel();
+    let server = serve(Server::builder().codec(codec), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            let (mut notices, mut after) = (Vec::new(), 0);
+            while let Some(event) = call.next().await {
+                match event {
+                    Event::Codec(notice) => notices.push(notice),
+                    Event::Audio(_) if !notices.is_empty() => after += 1,
+                    _ => {}
+                }
+            }
+            told.send((notices, after)).unwrap();
+        }
+    })
+    .await;
+    call(caller(server.caller())).await;
+    server.end().await;
+    heard.recv().await.unwrap()
+}
+
+/// White noise, which no codec makes more likely than another.
+fn noise(milliseconds: u64) -> Vec<i16> {
+    let mut state = 1_u64;
+    let samples = (0..milliseconds * 8).map(|_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        ((state >> 48) as i16) / 4
+    });
+    samples.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audio_that_is_known_to_be_wrong_is_not_heard() {
+    for (set, sends) in [
+        (Codec::Slin, Sends::Ulaw),
+        (Codec::Slin, Sends::Alaw),
+        (Codec::Ulaw, Sends::Slin(Rate::Slin)),
+        (Codec::Alaw, Sends::Slin(Rate::Slin)),
+    ] {
+        let said = |caller: Caller| {
+            let voice = caller.codec(sends).say(Voice::Ramp(1));
+            voice.hang_up_after(millis(1_500))
+        };
+        let (notices, heard) = noticed(set, said).await;
+        let [CodecNotice::Mismatch { expected, .. }] = notices[..] else {
+            panic!("{set} and {sends:?}: {notices:?}");
+        };
+        assert_eq!((expected, heard), (set, 0));
+        let text = notices[0].to_string();
+        assert!(text.contains(&format!("c({set})")), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sound_that_tells_no_codec_is_told_within_two_seconds() {
+    let said = |caller: Caller| {
+        let caller = caller.codec(Sends::Ulaw).say(noise(2_000));
+        caller.hang_up_after(millis(2_000))
+    };
+    let (notices, heard) = noticed(Codec::Auto, said).await;
+    assert_eq!((notices, heard), (vec![CodecNotice::Undecided], 0));
+    // Silence is none.
+    let silent = |caller: Caller| caller.codec(Sends::Ulaw).hang_up_after(millis(2_500));
+    assert_eq!(noticed(Codec::Auto, silent).await, (vec![], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wideband_under_the_kind_of_8_khz_is_found_by_auto_too() {
+    for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
+        let said = |caller: Caller| {
+            let caller = caller.codec(Sends::Slin(rate)).say(Voice::Ramp(1));
+            without_wideband_kinds(caller).hang_up_after(millis(1_200))
+        };
+        let (notices, heard) = noticed(Codec::Auto, said).await;
+        assert_eq!(notices, [CodecNotice::Wideband { rate }]);
+        assert!(heard > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

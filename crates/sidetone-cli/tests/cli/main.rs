@@ -3,6 +3,7 @@
 
 mod blocked;
 mod calls;
+mod codecs;
 mod demo;
 mod disks;
 mod errors;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     EndWanted, Key, Link, MediaHandle, MediaShared, SharedLink,
     batch::{Batch, Entry},
-    codec::{InboundCodec, push_samples},
+    codec::{CallerAudio, InboundCodec},
     door,
     outbox::{Destination, Outbox},
     playing::Playing,
@@ -317,36 +317,50 @@ impl Connection {
 
     fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
         let began = self.link.as_ref().map(|link| link.began);
-        let (inbound, taps, batch) = (&mut self.inbound, &mut self.taps, &mut desk.tools.batch);
+        let (inbound, batch) = (&mut self.inbound, &mut desk.tools.batch);
+        let age = now - began.unwrap_or(now);
+        let mut audio = CallerAudio {
+            batch,
+            taps: &mut self.taps,
+        };
         let (mut identified, mut has_audio) = (None, false);
         self.machine
             .receive(now, bytes, &mut |received| match received {
                 Received::Identified(id) => identified = Some(id),
+                Received::Audio {
+                    rate: Rate::Slin,
+                    bytes,
+                    offset,
+                } => {
+                    has_audio = true;
+                    inbound.receive(age, now, offset, bytes, &mut audio);
+                }
                 Received::Audio {
                     rate,
                     bytes,
                     offset,
                 } => {
                     has_audio = true;
-                    let before = batch.samples_len();
-                    match rate {
-                        Rate::Slin => {
-                            inbound.receive(now - began.unwrap_or(now), now, offset, bytes, batch)
-                        }
-                        wideband => push_samples(wideband, bytes, offset, now, batch),
-                    }
-                    taps.put(Side::Caller, rate, now, batch.samples_from(before));
+                    audio.put_linear(rate, offset, now, bytes);
                 }
-                Received::Dtmf { digit, .. } => batch.push(Entry::Dtmf(digit)),
-                Received::PeerErrors(errors) => push_trouble(errors, batch),
+                Received::Dtmf { digit, .. } => audio.batch.push(Entry::Dtmf(digit)),
+                Received::PeerErrors(errors) => push_trouble(errors, audio.batch),
                 Received::Malformed { kind, length } => {
-                    batch.push(Entry::Trouble(CallError::UnexpectedPayload {
-                        kind,
-                        length,
-                    }));
+                    audio
+                        .batch
+                        .push(Entry::Trouble(CallError::UnexpectedPayload {
+                            kind,
+                            length,
+                        }));
                 }
                 _ => {}
             });
+        if let Some(found) = self.inbound.decide(age, &mut audio) {
+            self.machine.set_linear_rate(found.rate, found.moved);
+            if let Some(link) = &self.link {
+                link.set_linear_rate(found.rate);
+            }
+        }
         self.machine.set_companded(self.inbound.is_companded());
         if let Some(link) = &self.link {
             link.set_codec(self.inbound.codec());
@@ -561,6 +575,10 @@ impl Connection {
             return true;
         };
         if self.farewell == Farewell::Unsaid {
+            self.inbound.release(&mut CallerAudio {
+                batch: &mut desk.tools.batch,
+                taps: &mut self.taps,
+            });
             let told = link.try_set_counters(self.machine.counters()) && self.taps.try_end();
             let outbox = &mut desk.tools.outbox;
             let taken = link.try_take_outbox(outbox).is_some() || !link.has_outbox();

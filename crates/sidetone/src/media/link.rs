@@ -40,6 +40,8 @@ pub(crate) struct Link {
     /// The code of the call's own rate; 0 while that is not known.
     rate: AtomicU8,
     codec: AtomicU8,
+    /// The rate of what comes in under kind `0x10`.
+    linear_rate: AtomicU8,
     /// Somebody waits for room in the playback buffer.
     room_wanted: AtomicBool,
     end_wanted: AtomicU8,
@@ -101,6 +103,7 @@ impl Link {
             queued: AtomicU64::new(0),
             rate: AtomicU8::new(0),
             codec: AtomicU8::new(Codec::Auto as u8),
+            linear_rate: AtomicU8::new(Rate::default().code()),
             room_wanted: AtomicBool::new(false),
             end_wanted: AtomicU8::new(EndWanted::No as u8),
             ended: OnceLock::new(),
@@ -248,6 +251,16 @@ impl Link {
         Rate::from_code(self.rate.load(Ordering::Relaxed))
     }
 
+    /// The rate of what comes in: [`rate`](Self::rate), unless Asterisk sends another one under kind `0x10`.
+    pub(crate) fn inbound_rate(&self) -> Rate {
+        match self.rate() {
+            Rate::Slin => {
+                Rate::from_code(self.linear_rate.load(Ordering::Relaxed)).unwrap_or_default()
+            }
+            wideband => wideband,
+        }
+    }
+
     /// What comes in under kind `0x10`; `Auto` while that is not known.
     pub(crate) fn codec(&self) -> Codec {
         let codec = self.codec.load(Ordering::Relaxed);
@@ -347,6 +360,10 @@ impl Link {
             5 => EndWanted::Shutdown,
             _ => EndWanted::No,
         }
+    }
+
+    pub(crate) fn set_linear_rate(&self, rate: Rate) {
+        self.linear_rate.store(rate.code(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_codec(&self, codec: Codec) {

@@ -1,0 +1,84 @@
+//! What comes under kind 0x10 and is not the 8 kHz that it says.
+
+use std::time::Duration;
+
+use sidetone::Rate;
+use sidetone_audio::{resample::resample_clip, tone};
+use sidetone_caller::{CallRecord, Caller, Codec, Generation};
+
+use crate::kit::{Running, likeness, read_stereo};
+
+/// A call that says `said` and goes on for a second. It knows no kinds for more than 8 kHz, as no Asterisk before 20.17,
+/// 21.12, 22.7 and 23.1.
+fn call(address: &str, codec: Codec, said: &[i16]) -> CallRecord {
+    let mut rules = Generation::G.rules();
+    rules.wideband = false;
+    let speaking = codec.rate().duration(said.len() as u64);
+    let caller = Caller::new(address.parse().unwrap()).rules(rules);
+    let caller = caller.codec(codec).say(said.to_vec());
+    let caller = caller.hang_up_after(speaking + Duration::from_secs(1));
+    caller.call().unwrap()
+}
+
+#[test]
+fn wideband_under_the_kind_of_8_khz_is_echoed_and_recorded_at_its_rate() {
+    for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut server, address) =
+            Running::serve(&format!("echo --record {}", directory.path().display()));
+        let said = tone::caller_voice(rate.hz(), Duration::from_secs(3), 5);
+        let record = call(&address, Codec::Slin(rate), &said);
+        let codec = server.wait_for("codec");
+        let text = codec["text"].as_str().unwrap();
+        for part in [rate.name(), "UUID/c(slin)", "20.17"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let recorded = server.wait_for("recorded");
+        let (hz, left, _) = read_stereo(recorded["files"][0].as_str().unwrap().as_ref());
+        assert_eq!(hz, rate.hz());
+        let kept = likeness(&said, &left);
+        assert!(kept > 0.95, "{hz}: recorded with {kept}");
+        // Its echo comes back as the only thing that such an Asterisk takes.
+        assert!(record.heard.iter().all(|heard| heard.rate == Rate::Slin));
+        let said = resample_clip(&said, hz, 8_000).unwrap();
+        let echo = likeness(&said, record.heard_samples());
+        assert!(echo > 0.9, "{hz}: echoed with {echo}");
+        // Which of the two is told first is not said.
+        let events = server.stop();
+        let ended = events.iter().find(|event| event["event"] == "call_ended");
+        assert_eq!(ended.unwrap()["codec"], rate.name());
+    }
+}
+
+#[test]
+fn audio_that_is_known_to_be_wrong_is_silence() {
+    let (mut server, address) = Running::serve("echo");
+    let said = tone::caller_voice(8_000, Duration::from_secs(3), 5);
+    let record = call(&address, Codec::Ulaw, &said);
+    let text = server.wait_for("codec")["text"].clone();
+    assert!(text.as_str().unwrap().contains("c(slin)"), "{text}");
+    // Until it was known, noise may have been echoed.
+    let heard = record.heard_samples();
+    assert!(heard[heard.len() / 2..].iter().all(|sample| *sample == 0));
+    assert_eq!(server.wait_for("call_ended")["codec"], "slin");
+}
+
+#[test]
+fn a_caller_whose_sound_tells_no_codec_is_told_of() {
+    let (mut server, address) = Running::serve("echo --codec auto");
+    let mut state = 1_u64;
+    let noise: Vec<i16> = (0..16_000)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ((state >> 48) as i16) / 4
+        })
+        .collect();
+    call(&address, Codec::Ulaw, &noise);
+    let ended = server.wait_for("call_ended");
+    let told = server.seen.iter().find(|event| event["event"] == "codec");
+    let text = told.unwrap()["text"].as_str().unwrap();
+    assert!(text.contains("not heard"), "{text}");
+    assert_eq!(ended["codec"], "auto");
+}
