@@ -109,6 +109,10 @@ pub(crate) struct Serving {
     /// How long running calls may go on after Ctrl-C or SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) grace: u32,
+    /// If this is killed, reset its calls instead of closing them: for Asterisk before 20.14, 21.9 and 22.4,
+    /// where they would stay up, each on a whole core
+    #[arg(long)]
+    pub(crate) reset_when_killed: bool,
     /// Show the digits that callers press, instead of * for each
     #[arg(long)]
     pub(crate) log_digits: bool,

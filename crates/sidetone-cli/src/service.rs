@@ -184,6 +184,7 @@ fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -
     let builder = Server::builder()
         .max_calls(options.max_calls)
         .codec(options.codec.into())
+        .reset_when_killed(options.reset_when_killed)
         .admit(move |request| {
             admitting.begin(request.id, request.peer);
             std::future::ready(Admission::accept())

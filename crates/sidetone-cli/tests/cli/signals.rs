@@ -1,6 +1,8 @@
 //! What each signal does, and what the calls hear of it.
 
 use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
     sync::mpsc::channel,
     thread::{self, JoinHandle},
 };
@@ -46,8 +48,12 @@ fn assert_hung_up(calling: JoinHandle<Vec<CallRecord>>) {
 
 #[test]
 fn every_call_is_sent_its_hang_up_when_a_second_signal_ends_the_server() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let (mut server, address) = Running::serve("echo --grace 600");
+    for (signal, option) in [
+        (Signal::TERM, ""),
+        (Signal::INT, "--reset-when-killed"),
+        (Signal::HUP, ""),
+    ] {
+        let (mut server, address) = Running::serve(&format!("echo --grace 600 {option}"));
         let calling = talking(&address);
         server.signal(signal);
         server.wait_for("shutting_down");
@@ -127,4 +133,23 @@ fn a_server_that_was_started_with_nohup_outlives_its_terminal() {
     // Had the first one counted, this would be the second.
     server.terminate();
     assert_eq!(server.exit_code(), 0);
+}
+
+/// What somebody who reads everything sees of a server that is killed.
+fn killed(option: &str) -> std::io::Result<usize> {
+    let (mut server, address) = Running::serve(&format!("echo {option}"));
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection
+        .write_all(b"\x01\x00\x100123456789abcdef")
+        .unwrap();
+    server.wait_for("call_started");
+    server.signal(Signal::KILL);
+    connection.read_to_end(&mut Vec::new())
+}
+
+#[test]
+fn what_the_kernel_does_with_the_calls_of_a_killed_server_can_be_chosen() {
+    assert!(killed("").is_ok());
+    let reset = killed("--reset-when-killed").unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
 }
