@@ -41,6 +41,11 @@ impl VoskServer {
         self.0.set(trouble);
     }
 
+    /// How many bytes it has sent where its trouble is that it sends too many.
+    pub fn flooded(&self) -> usize {
+        self.0.flooded()
+    }
+
     /// How many connections there were, refused ones too.
     pub fn connections(&self) -> usize {
         self.0.connections()

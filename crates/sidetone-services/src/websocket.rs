@@ -14,7 +14,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use percent_encoding::percent_decode_str;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::AbortHandle,
@@ -32,6 +32,16 @@ pub enum Trouble {
     CutAfter(Duration),
     /// Each connection is refused with this HTTP status.
     Refuse(u16),
+    /// The same, and this is what is said about it.
+    RefuseSaying(u16, &'static str),
+    /// It has moved to this address.
+    Moved(&'static str),
+    /// It answers with so many bytes of a header that does not end.
+    EndlessHandshake(usize),
+    /// It takes nothing, and sends up to so many bytes of pings as fast as it can.
+    Pings(usize),
+    /// It answers with this text in place of its own.
+    Say(&'static str),
     /// It takes audio and says nothing.
     Hang,
     /// It takes so long for each message.
@@ -46,6 +56,7 @@ pub(crate) struct Service {
     address: SocketAddr,
     trouble: watch::Sender<Trouble>,
     connections: Arc<AtomicUsize>,
+    flooded: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
 
@@ -56,16 +67,20 @@ impl Service {
         let (trouble, watched) = watch::channel(Trouble::None);
         let connections = Arc::<AtomicUsize>::default();
         let (rules, counter) = (Arc::new(rules), Arc::clone(&connections));
+        let flooded = Arc::<AtomicUsize>::default();
+        let flood = Arc::clone(&flooded);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(Arc::clone(&rules), stream, watched.clone()));
+                let (rules, flood) = (Arc::clone(&rules), Arc::clone(&flood));
+                tokio::spawn(serve(rules, stream, watched.clone(), flood));
             }
         });
         Ok(Self {
             address,
             trouble,
             connections,
+            flooded,
             accepting: accepting.abort_handle(),
         })
     }
@@ -76,6 +91,11 @@ impl Service {
 
     pub(crate) fn set(&self, trouble: Trouble) {
         self.trouble.send_replace(trouble);
+    }
+
+    /// How many bytes it has sent where it floods.
+    pub(crate) fn flooded(&self) -> usize {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -192,14 +212,19 @@ impl Request {
     }
 }
 
-async fn serve(rules: Arc<impl Rules>, stream: TcpStream, mut trouble: watch::Receiver<Trouble>) {
+async fn serve(
+    rules: Arc<impl Rules>,
+    stream: TcpStream,
+    mut trouble: watch::Receiver<Trouble>,
+    flooded: Arc<AtomicUsize>,
+) {
     let mut until_down = trouble.clone();
     tokio::select! {
         // First, or a client that is quick would be served up to the first moment in which nothing is to be read.
         biased;
         _ = until_down.wait_for(|it| *it == Trouble::Down) => {}
         // A client that breaks the connection, or never begins one, is no concern of the service.
-        _ = converse(rules, stream, &mut trouble) => {}
+        _ = converse(rules, stream, &mut trouble, &flooded) => {}
     }
 }
 
@@ -207,22 +232,43 @@ async fn converse(
     rules: Arc<impl Rules>,
     mut stream: TcpStream,
     trouble: &mut watch::Receiver<Trouble>,
+    flooded: &AtomicUsize,
 ) -> Result<(), tokio_websockets::Error> {
     let request = Request::peek(&stream).await?;
     let wrong = *trouble.borrow();
     let admitted = match wrong {
-        Trouble::Refuse(status) => Err(status),
-        _ => rules.admit(&request),
+        Trouble::Refuse(status) => Err((status, "", "")),
+        Trouble::RefuseSaying(status, text) => Err((status, "", text)),
+        Trouble::Moved(address) => Err((308, address, "")),
+        Trouble::EndlessHandshake(most) => {
+            stream.write_all(b"HTTP/1.1 101 Yes\r\nX-Y: ").await?;
+            return Ok(flood(&mut stream, &[b'x'; 4096], most, flooded).await?);
+        }
+        _ => rules.admit(&request).map_err(|status| (status, "", "")),
     };
     let mut dialog = match admitted {
         Ok(dialog) => dialog,
-        Err(status) => {
-            let refusal = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
-            stream.write_all(refusal.as_bytes()).await?;
+        Err((status, location, text)) => {
+            let length = text.len();
+            let head = format!(
+                "HTTP/1.1 {status} No\r\nLocation: {location}\r\nContent-Length: {length}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await?;
+            // In a segment of its own, as behind many a proxy.
+            tokio::task::yield_now().await;
+            stream.write_all(text.as_bytes()).await?;
+            // Until the client goes.
+            stream.read_to_end(&mut Vec::new()).await?;
             return Ok(());
         }
     };
     let (_, mut socket) = ServerBuilder::new().accept(stream).await?;
+    if let Trouble::Pings(most) = wrong {
+        let mut ping = [0; 127];
+        [ping[0], ping[1]] = [0x89, 125];
+        flood(socket.get_mut(), &ping, most, flooded).await?;
+        std::future::pending::<()>().await;
+    }
     loop {
         let patience = dialog.patience();
         let limit = patience.as_ref().map_or(Duration::MAX, |it| it.0);
@@ -236,12 +282,31 @@ async fn converse(
             Trouble::CutAfter(limit) if dialog.taken() >= limit => return Ok(()),
             Trouble::Hang => continue,
             Trouble::Slow(delay) => sleep(delay).await,
+            Trouble::Say(text) if !answer.texts.is_empty() => {
+                say(&mut socket, Answer::text(text)).await?;
+                continue;
+            }
             _ => {}
         }
         if say(&mut socket, answer).await? {
             return Ok(());
         }
     }
+}
+
+/// Sends the same again and again, and counts it.
+async fn flood(
+    stream: &mut TcpStream,
+    piece: &[u8],
+    most: usize,
+    flooded: &AtomicUsize,
+) -> io::Result<()> {
+    let many = piece.repeat(100);
+    while flooded.load(Ordering::Relaxed) < most {
+        stream.write_all(&many).await?;
+        flooded.fetch_add(many.len(), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Whether that was the last.

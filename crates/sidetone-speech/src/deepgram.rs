@@ -227,13 +227,14 @@ impl Dialog {
     }
 
     async fn hear(&mut self, text: &str) -> Result<(), SpeechError> {
-        let message: Told = serde_json::from_str(text).map_err(|error| {
-            let reason = format!("a message is not Deepgram's: {error}");
-            self.connection.broken(reason)
-        })?;
+        let results = match serde_json::from_str(text) {
+            Ok(Told::Results(results)) => Some(results),
+            Ok(Told::Other) => None,
+            Ok(Told::Error) | Err(_) => return Err(self.connection.strange(text)),
+        };
         self.transcripts.alive();
         self.answered = (Instant::now(), self.audio.taken());
-        let Told::Results(results) = message else {
+        let Some(results) = results else {
             return Ok(());
         };
         let is_final = results.is_final;
@@ -258,13 +259,13 @@ impl Dialog {
             text: it.punctuated_word.unwrap_or(it.word),
             start: self.on_call(it.start),
             end: self.on_call(it.end),
-            confidence: Some(it.confidence),
+            confidence: it.confidence,
         });
         let words: Vec<Word> = words.collect();
         let start = words.first().map_or(start, |it| it.start);
         let end = words.last().map_or(until, |it| it.end);
         let mut transcript = Transcript::new(best.transcript, results.is_final, start, end);
-        transcript.confidence = (!words.is_empty()).then_some(best.confidence);
+        transcript.confidence = best.confidence.filter(|_| !words.is_empty());
         transcript.language = best.languages.into_iter().next();
         transcript.words = words;
         transcript
@@ -281,6 +282,8 @@ impl Dialog {
 #[serde(tag = "type")]
 enum Told {
     Results(Results),
+    /// What is wrong, in one field or another.
+    Error,
     #[serde(other)]
     Other,
 }
@@ -301,7 +304,7 @@ struct Channel {
 #[derive(Deserialize)]
 struct Alternative {
     transcript: String,
-    confidence: f32,
+    confidence: Option<f32>,
     #[serde(default)]
     words: Vec<ToldWord>,
     /// From models for several languages.
@@ -315,5 +318,5 @@ struct ToldWord {
     punctuated_word: Option<String>,
     start: f64,
     end: f64,
-    confidence: f32,
+    confidence: Option<f32>,
 }

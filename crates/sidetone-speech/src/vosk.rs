@@ -150,31 +150,29 @@ impl Dialog {
             Said::Text(text) => text,
             Said::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
         };
-        let reply: Reply = serde_json::from_str(&text).map_err(|error| {
-            self.connection
-                .broken(format!("a reply is not Vosk's: {error}"))
-        })?;
+        let reply = serde_json::from_str(&text);
+        let reply: Reply = reply.map_err(|_| self.connection.strange(&text))?;
         let Some(sent) = self.unanswered.pop_front() else {
             return Err(self.connection.broken("a reply to nothing".into()));
         };
         self.transcripts.alive();
         let until = self.audio.on_call(sent);
-        match reply {
-            Reply::Partial { partial } if partial.is_empty() => {}
+        let Heard { text, result } = match reply {
             Reply::Partial { partial } => {
                 let start = self.spoken.min(until);
                 let transcript = Transcript::new(partial, false, start, until);
                 self.transcripts.tell(transcript).await;
+                return Ok(());
             }
-            Reply::Final { text, result } => {
-                self.transcripts
-                    .tell(self.final_transcript(text, &result, until))
-                    .await;
-                // What comes after its last word up to here was heard as silence.
-                self.transcripts.settle(until);
-                self.spoken = until;
-            }
-        }
+            Reply::Choice { alternatives } => alternatives.into_iter().next().unwrap_or_default(),
+            Reply::Final(heard) => heard,
+        };
+        self.transcripts
+            .tell(self.final_transcript(text, &result, until))
+            .await;
+        // What comes after its last word up to here was heard as silence.
+        self.transcripts.settle(until);
+        self.spoken = until;
         Ok(())
     }
 
@@ -213,11 +211,18 @@ enum Reply {
     Partial {
         partial: String,
     },
-    Final {
-        text: String,
-        #[serde(default)]
-        result: Vec<ReplyWord>,
+    /// From servers that were told to give several, the best one first.
+    Choice {
+        alternatives: Vec<Heard>,
     },
+    Final(Heard),
+}
+
+#[derive(Default, Deserialize)]
+struct Heard {
+    text: String,
+    #[serde(default)]
+    result: Vec<ReplyWord>,
 }
 
 /// Times in seconds since the first sample of the connection.

@@ -1,21 +1,27 @@
+mod handshake;
+
 use std::{fmt, io, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Uri};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_websockets::{
     ClientBuilder, Connector, Error, Limits, MaybeTlsStream, Message, Payload, WebSocketStream,
     upgrade,
 };
 
-use crate::{SpeechError, tls};
+use crate::{SpeechError, tls, words};
+use handshake::{Beginning, Refusal};
 
 /// Name look-up, connection, TLS and handshake have to be done by then.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Whoever does not take a piece of audio for so long does not listen.
 const SEND: Duration = Duration::from_secs(10);
-/// No service has that much to say at once.
-const LONGEST_MESSAGE: usize = 1 << 20;
+/// No service has that much to say at once: it is a quarter of an hour of words with their times.
+const LONGEST_MESSAGE: usize = 256 * 1024;
 
 /// Where a service is reached by WebSocket.
 pub(crate) struct Endpoint {
@@ -64,14 +70,7 @@ impl Endpoint {
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Connection, SpeechError> {
         match timeout(CONNECT, self.open(query, headers)).await {
-            Ok(Ok(socket)) => Ok(Connection {
-                service: self.service,
-                socket,
-            }),
-            Ok(Err(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)))) => {
-                Err(self.refused(status))
-            }
-            Ok(Err(error)) => Err(self.unavailable(error.to_string())),
+            Ok(connected) => connected,
             Err(_) => Err(self.unavailable("no answer within 10 s".into())),
         }
     }
@@ -80,16 +79,53 @@ impl Endpoint {
         &self,
         query: &str,
         headers: &[(HeaderName, HeaderValue)],
-    ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, Error> {
+    ) -> Result<Connection, SpeechError> {
+        let (stream, left) = Beginning::new(self.stream().await.map_err(|it| self.cant(&it))?);
         let mut builder = ClientBuilder::from_uri(self.asking(query))
             .limits(Limits::default().max_payload_len(Some(LONGEST_MESSAGE)));
         for (name, value) in headers {
-            builder = builder.add_header(name.clone(), value.clone())?;
+            let named = builder.add_header(name.clone(), value.clone());
+            builder = named.map_err(|it| self.cant(&it))?;
         }
+        let error = match builder.connect_on(stream).await {
+            Ok((mut socket, _)) => {
+                socket.get_mut().begun();
+                return Ok(Connection {
+                    service: self.service,
+                    socket,
+                    owed: None,
+                });
+            }
+            Err(Error::Upgrade(error)) => error,
+            Err(error) => return Err(self.cant(&error)),
+        };
+        // Services show what they were sent.
+        let secrets = headers.iter().filter_map(|(_, value)| value.to_str().ok());
+        let secrets = secrets.filter_map(|it| it.split(' ').next_back());
+        let secrets: Vec<&str> = secrets.collect();
+        let refusal = left.refusal().await;
+        Err(match error {
+            upgrade::Error::DidNotSwitchProtocols(status) => {
+                self.refused(status, &refusal, &secrets)
+            }
+            error => {
+                let reason = match words::of(&refusal.body, &secrets) {
+                    said if said.is_empty() => error.to_string(),
+                    said => said,
+                };
+                self.unavailable(format!("it does not speak WebSocket: {reason}"))
+            }
+        })
+    }
+
+    async fn stream(&self) -> Result<MaybeTlsStream<TcpStream>, Error> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        let stream = self.connector.wrap(&self.host, stream).await?;
-        Ok(builder.connect_on(stream).await?.0)
+        self.connector.wrap(&self.host, stream).await
+    }
+
+    fn cant(&self, error: &Error) -> SpeechError {
+        self.unavailable(error.to_string())
     }
 
     fn asking(&self, query: &str) -> Uri {
@@ -103,16 +139,25 @@ impl Endpoint {
         uri.parse().unwrap_or_else(|_| self.uri.clone())
     }
 
-    fn refused(&self, status: u16) -> SpeechError {
+    fn refused(&self, status: u16, refusal: &Refusal, secrets: &[&str]) -> SpeechError {
+        let hint = match status {
+            200..=299 => ": it answers, but with no WebSocket: is the address right?",
+            401 | 403 => ": are the credentials right?",
+            402 => ": the account has nothing left to pay with",
+            404 => ": is the address right?",
+            429 => ": too many requests",
+            _ => "",
+        };
+        let said = match words::of(&refusal.body, secrets) {
+            said if said.is_empty() => said,
+            said => format!(": {said}"),
+        };
         let reason = match status {
-            401 | 403 => format!("status {status}: are the credentials right?"),
-            402 => format!("status {status}: the account has nothing left to pay with"),
-            404 => format!("status {status}: is the address right?"),
-            429 => format!("status {status}: too many requests"),
-            _ => format!("status {status}"),
+            300..=399 => words::moved(status, refusal.location.as_deref(), &self.uri, secrets),
+            _ => format!("status {status}{hint}{said}"),
         };
         match status {
-            408 | 429 | 500.. => self.unavailable(reason),
+            408 | 425 | 429 | 500.. => self.unavailable(reason),
             _ => SpeechError::Refused {
                 service: self.service,
                 reason,
@@ -153,7 +198,10 @@ pub(crate) enum Said {
 
 pub(crate) struct Connection {
     service: &'static str,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Beginning<MaybeTlsStream<TcpStream>>>,
+    /// Since when a ping has been without its answer. Answers wait without a limit, so nothing is read until they
+    /// are gone.
+    owed: Option<Instant>,
 }
 
 impl Connection {
@@ -179,15 +227,34 @@ impl Connection {
 
     async fn send(&mut self, message: Message) -> Result<(), SpeechError> {
         match timeout(SEND, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.owed = None;
+                Ok(())
+            }
             Ok(Err(error)) => Err(self.broken(error.to_string())),
             Err(_) => Err(self.broken("it takes no more audio".into())),
+        }
+    }
+
+    /// Sends the answers to pings. Cancel safe.
+    async fn answer(&mut self) -> Result<(), SpeechError> {
+        let Some(since) = self.owed else {
+            return Ok(());
+        };
+        match timeout_at(since + SEND, self.socket.flush()).await {
+            Ok(Ok(())) => {
+                self.owed = None;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(self.broken(error.to_string())),
+            Err(_) => Err(self.broken("it asks for signs of life and takes none".into())),
         }
     }
 
     /// Waits for what the service says next. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Said, SpeechError> {
         loop {
+            self.answer().await?;
             let message = match self.socket.next().await {
                 Some(Ok(message)) => message,
                 Some(Err(Error::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -196,6 +263,9 @@ impl Connection {
                 Some(Err(error)) => return Err(self.broken(error.to_string())),
                 None => return Err(self.broken("it was cut".into())),
             };
+            if message.is_ping() {
+                self.owed.get_or_insert_with(Instant::now);
+            }
             if let Some(text) = message.as_text() {
                 return Ok(Said::Text(text.to_owned()));
             }
@@ -209,6 +279,14 @@ impl Connection {
     pub(crate) fn closed(&self, code: u16, reason: &str) -> SpeechError {
         let reason = format!("the service closed it: {code} {reason}");
         self.broken(reason.trim_end().into())
+    }
+
+    /// What it sent is none of its messages: what is told is what it says.
+    pub(crate) fn strange(&self, message: &str) -> SpeechError {
+        self.broken(match words::of(message.as_bytes(), &[]) {
+            said if said.is_empty() => "an empty message".into(),
+            said => format!("it says: {said}"),
+        })
     }
 
     pub(crate) fn broken(&self, reason: String) -> SpeechError {
