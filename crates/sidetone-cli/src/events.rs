@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     clock,
+    plain::{paths, plain_json},
     transcribe::{
         line::{Line, Side},
         tally::Transcribed,
@@ -98,6 +99,7 @@ pub(crate) enum Event {
     Recorded {
         id: Uuid,
         /// Whole, unless `failure` says why not.
+        #[serde(serialize_with = "paths")]
         files: Vec<PathBuf>,
         duration_ms: u64,
         /// Frames that the disk was too slow for; silence stands for them.
@@ -305,5 +307,5 @@ pub(crate) fn json_line(event: &impl Serialize) -> String {
     }
     let time = clock::utc();
     // Only maps with odd keys and failing writers can't be written, and here are neither.
-    serde_json::to_string(&Stamped { time, event }).unwrap_or_default()
+    plain_json(serde_json::to_string(&Stamped { time, event }).unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::stderr;
+use crate::{plain::plain, stderr};
 
 /// What became of a command that could begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,5 +51,9 @@ pub(crate) fn exit_code(result: Result<Verdict, Failure>) -> ExitCode {
 
 /// One line on standard error.
 pub(crate) fn complain(line: &str) {
-    stderr::write(format!("sidetone: {line}\n"));
+    stderr::write(format!(
+        "sidetone: {}
+",
+        plain(line)
+    ));
 }

@@ -12,8 +12,10 @@
 //! | `board`, `events`, `flood`, `report`, `prose`, `terminal`, `stderr`, `clock` | what is said about calls, and how |
 //! | `sound_file` | a sound that is to be played, from a file or a pipe |
 //! | `tracks`, `correlate` | a call's two sides in a file, and what can be found in them |
+//! | `plain` | text from outside, as it may be printed and written |
 //! | `dialplan` | the lines to paste into Asterisk |
 //! | `failure` | exit codes |
+//! | `workers` | the threads that handlers run on |
 
 mod address;
 mod afterwards;
@@ -30,6 +32,7 @@ mod failure;
 mod flood;
 mod load;
 mod notices;
+mod plain;
 mod play;
 mod prose;
 mod record;
@@ -42,6 +45,7 @@ mod stderr;
 mod terminal;
 mod tracks;
 mod transcribe;
+mod workers;
 
 use std::{
     future::Future,
@@ -52,7 +56,7 @@ use std::{
 
 use args::Command;
 use failure::{Failure, Verdict};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::Runtime;
 
 /// How long work that was left to other threads may go on when the command is done.
 const LEFTOVERS: Duration = Duration::from_secs(1);
@@ -70,11 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Verdict, Failure> {
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format_args!("can't start: {error}")))?;
-    run_on(runtime, obey(command))
+    run_on(workers::runtime()?, obey(command))
 }
 
 /// Runs it to its end, or to its panic, which the calls are told of.
@@ -137,9 +137,8 @@ mod tests {
 
     #[test]
     fn a_panic_hangs_up_every_call() {
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build();
         let (tell, calling) = channel();
-        let verdict = run_on(runtime.unwrap(), async move {
+        let verdict = run_on(workers::runtime().unwrap(), async move {
             let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
             signals::hang_up_at_the_end(server.handle());
             let (address, (sender, heard)) = (server.local_addr(), channel());

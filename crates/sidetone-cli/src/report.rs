@@ -24,6 +24,7 @@ use crate::{
     clock,
     events::{Event, json_line},
     failure::{Failure, complain},
+    plain::plain,
     prose,
     terminal::Table,
 };
@@ -241,6 +242,6 @@ fn write(bytes: &[u8]) -> Result<(), usize> {
 }
 
 fn push_line(text: &mut String, line: &str) {
-    text.push_str(line);
+    text.push_str(&plain(line));
     text.push('\n');
 }

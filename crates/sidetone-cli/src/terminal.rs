@@ -6,6 +6,7 @@ use sidetone_audio::level::FLOOR_DBFS;
 
 use crate::{
     board::Row,
+    plain::plain,
     prose::{clock, short},
     transcribe::captions::Drawn,
 };
@@ -38,6 +39,7 @@ impl Table {
         let mut out = self.erase();
         out.push_str(text);
         for Line { text, faint } in lines {
+            let (text, faint) = (plain(text), plain(faint));
             self.drawn
                 .push(text.chars().count() + faint.chars().count());
             // Writing into a string can't fail.

@@ -179,7 +179,15 @@ fn one_language(options: &Recogniser) -> Result<Option<&str>, Failure> {
 fn key(options: &Recogniser, variable: &str) -> Result<Option<String>, Failure> {
     let key = match &options.credentials {
         Some(path) => read(path)?,
-        None => std::env::var(variable).unwrap_or_default(),
+        None => match std::env::var(variable) {
+            Ok(key) => key,
+            Err(std::env::VarError::NotPresent) => String::new(),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(Failure::new(format_args!(
+                    "what is in {variable} is no text, so it is no key: set it to the key, or name a file with --credentials"
+                )));
+            }
+        },
     };
     let key = key.trim().to_owned();
     match (&options.credentials, key.is_empty()) {

@@ -6,6 +6,8 @@ use serde::{Serialize, Serializer};
 use sidetone_speech::Transcript;
 use uuid::Uuid;
 
+use crate::plain::plain;
+
 /// Who was transcribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Side {
@@ -58,7 +60,7 @@ struct TimedWord {
 impl Line {
     pub(crate) fn new(id: Uuid, side: Side, transcript: Transcript) -> Self {
         let words = transcript.words.into_iter().map(|word| TimedWord {
-            text: word.text,
+            text: one_line(&word.text),
             start_ms: word.start.as_millis() as u64,
             end_ms: word.end.as_millis() as u64,
             confidence: word.confidence,
@@ -72,7 +74,7 @@ impl Line {
             end_ms: transcript.end.as_millis() as u64,
             confidence: transcript.confidence,
             stability: transcript.stability,
-            language: transcript.language,
+            language: transcript.language.as_deref().map(one_line),
             words: words.collect(),
         }
     }
@@ -92,11 +94,8 @@ impl Line {
     }
 }
 
-/// Text from outside without what would move a terminal's cursor or begin another line of a file.
+/// Text from outside in one line, without space around it.
 pub(super) fn one_line(text: &str) -> String {
-    let cleaned: String = text
-        .chars()
-        .filter(|it| it.is_whitespace() || !it.is_control())
-        .collect();
-    cleaned.split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = plain(text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{line::Line, words};
+use crate::plain::paths;
 
 /// Counts while the call goes on.
 #[derive(Debug, Default)]
@@ -31,6 +32,7 @@ pub(crate) struct Transcribed {
     /// Audio that no recogniser got.
     pub(crate) lost_ms: u64,
     /// Whole, unless `failure` says why not.
+    #[serde(serialize_with = "paths")]
     pub(crate) files: Vec<PathBuf>,
     pub(crate) failure: Option<String>,
 }

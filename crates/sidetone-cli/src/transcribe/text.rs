@@ -65,11 +65,12 @@ impl Writer {
                 format!("{} --> {}\n{voice}\n\n", stamp(start, '.'), stamp(end, '.'))
             }
             Format::Srt => format!(
-                "{}\n{} --> {}\n{}{text}\n\n",
+                "{}\n{} --> {}\n{}{}\n\n",
                 self.cues,
                 stamp(start, ','),
                 stamp(end, ','),
-                self.label(line.side)
+                self.label(line.side),
+                without_markup(text)
             ),
         }
     }
@@ -109,6 +110,14 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// SubRip has no escapes. Players take `<` and `{` for markup, and a line with times and `-->` for the next cue.
+fn without_markup(text: &str) -> String {
+    text.replace('<', "‹")
+        .replace('>', "›")
+        .replace('{', "(")
+        .replace('}', ")")
 }
 
 #[cfg(test)]
@@ -180,7 +189,22 @@ mod tests {
             Side::Caller,
             "one\n\n2\n00:00:00,000 --> \x1b[31m two\u{2028}",
         );
-        assert_eq!(line.text, "one 2 00:00:00,000 --> [31m two");
+        assert_eq!(line.text, "one 2 00:00:00,000 --> \u{fffd}[31m two");
+        let cue = Writer::new(Format::Srt, false).transcript(&line);
+        assert_eq!(cue.matches("-->").count(), 1, "{cue}");
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_a_cue_is_no_cue_in_any_format() {
+        let text = "00:00:09,000 --> 00:00:10,000 <i>{\\an8}forged";
+        for labelled in [false, true] {
+            let srt = written(Format::Srt, labelled, text);
+            assert_eq!(srt.matches("-->").count(), 2, "{srt}");
+            assert!(!srt.contains(['<', '{']), "{srt}");
+            let vtt = written(Format::Vtt, false, text);
+            assert_eq!(vtt.matches("-->").count(), 2, "{vtt}");
+            assert!(!vtt.contains("<i"), "{vtt}");
+        }
     }
 
     #[test]

@@ -179,3 +179,74 @@ fn an_engine_that_nobody_knows_is_told_with_those_that_are_known() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("`epoll` or `io_uring`"), "{text}");
 }
+
+#[test]
+fn a_number_of_threads_that_is_none_is_told() {
+    let told = |number: &str| {
+        let mut command = sidetone(["call", "nonsense"]);
+        let output = command.env("TOKIO_WORKER_THREADS", number).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{number:?}");
+        let text = stderr(&output);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    };
+    for number in [
+        "x",
+        "",
+        "0",
+        "-1",
+        "1.5",
+        "99999999",
+        "99999999999999999999999",
+    ] {
+        let text = told(number);
+        assert!(text.contains("TOKIO_WORKER_THREADS is"), "{text}");
+        assert!(text.contains("from 1 to 1024"), "{text}");
+    }
+    assert!(told("2").contains("HOST:PORT"));
+}
+
+#[test]
+fn a_key_that_is_no_text_is_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let key = std::ffi::OsStr::from_bytes(b"sk-\xff");
+    for (engine, variable) in [
+        ("openai", "OPENAI_API_KEY"),
+        ("deepgram", "DEEPGRAM_API_KEY"),
+    ] {
+        let mut command = sidetone(["transcribe", "--engine", engine]);
+        let output = command.env(variable, key).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        assert!(
+            text.contains(variable) && text.contains("no text"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_was_typed_cant_paint_the_terminal() {
+    // To clear it, by ESC and by C1; to erase a letter; to write backwards; another line.
+    let evil = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\n\u{85}no.wav";
+    let commands: [&[&str]; 9] = [
+        &["play", evil],
+        &["call", "127.0.0.1:1", "--play", evil],
+        &["call", evil],
+        &["call", "127.0.0.1:1", "--uuid", evil],
+        &["echo", "--listen", evil],
+        &["echo", "--allow", evil],
+        &["echo", evil],
+        &["transcribe", "--engine", "openai", "--credentials", evil],
+        &["transcribe", "--engine", "vosk", "--endpoint", evil],
+    ];
+    for words in commands {
+        let output = sidetone(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let text = stderr(&output);
+        let line = text.strip_suffix('\n').unwrap();
+        let harmful = |it: char| it.is_control() || it == '\u{202e}';
+        assert!(!line.contains(harmful), "{words:?}: {line:?}");
+    }
+}

@@ -88,7 +88,7 @@ impl Running {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
                 panic!("no event {name:?} came, only {:#?}", self.seen);
             };
-            let event: Value = serde_json::from_str(&line).unwrap();
+            let event = read(&line);
             self.seen.push(event.clone());
             if event["event"] == name {
                 return event;
@@ -112,7 +112,7 @@ impl Running {
     /// Waits for its end and returns the exit code; the other events are in `seen`.
     pub(crate) fn exit_code(&mut self) -> i32 {
         for line in self.lines.iter() {
-            self.seen.push(serde_json::from_str(&line).unwrap());
+            self.seen.push(read(&line));
         }
         self.child.wait().unwrap().code().unwrap()
     }
@@ -138,6 +138,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An event, whose line would do no harm on a terminal either.
+#[track_caller]
+fn read(line: &str) -> Value {
+    assert!(!line.contains(char::is_control), "{line:?}");
+    serde_json::from_str(line).unwrap()
 }
 
 /// Checks that a call was ended by its caller.

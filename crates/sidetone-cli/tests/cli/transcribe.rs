@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -11,8 +11,9 @@ use std::{
 use serde_json::Value;
 use sidetone_caller::{CallRecord, Caller};
 use sidetone_services::{
+    Trouble,
     deepgram::DeepgramServer,
-    openai::{Rules, Service},
+    openai::{Form, Rules, Service},
     speak,
     vosk::VoskServer,
 };
@@ -251,6 +252,12 @@ mod google {
     }
 
     #[test]
+    fn after_a_refusal_of_google_everything_is_missing() {
+        let (_house, address) = open();
+        misses_everything("google", &address, "--language en-US --project other");
+    }
+
+    #[test]
     fn g711_goes_to_google_as_it_came() {
         let (house, address) = open();
         let (mut server, listening) = Running::serve(&format!(
@@ -369,6 +376,138 @@ fn a_service_that_is_not_there_costs_text_and_never_the_call() {
     assert!(record.heard_samples().len() >= 2 * HZ as usize);
     let (_, text) = file(&transcribed, "txt");
     assert!(text.contains("(not transcribed up to "), "{text}");
+}
+
+/// A call of 3 s to a service that refuses: all of it is told as missing, once.
+fn misses_everything(engine: &str, endpoint: &str, options: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) = Running::serve_with(
+        &format!(
+            "transcribe --engine {engine} --endpoint {endpoint} {options} --output {} --format text,vtt",
+            directory.path().display()
+        ),
+        &[("DEEPGRAM_API_KEY", "another")],
+    );
+    let said = voice(soon(), &[&["hello"], &["world"]]);
+    call(address.parse().unwrap(), said, 3);
+    let transcribed = server.wait_for("transcribed");
+    let events = server.stop();
+    find(&events, "recogniser_refused");
+    let missing: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "not_transcribed")
+        .collect();
+    assert_eq!(missing.len(), 1, "{engine}: {events:#?}");
+    let (from, to) = (&missing[0]["from_ms"], &missing[0]["to_ms"]);
+    let (from, to) = (from.as_u64().unwrap(), to.as_u64().unwrap());
+    // An engine may know by itself that nobody speaks yet.
+    assert!(from < 500, "{engine}: {events:#?}");
+    // To the last frame, of which the end of the call is not much later.
+    let duration = transcribed["duration_ms"].as_u64().unwrap();
+    assert!(to + 500 > duration && to > 2500, "{engine}: {events:#?}");
+    let lost = transcribed["lost_ms"].as_u64().unwrap();
+    assert!(lost.abs_diff(to - from) <= 1, "{engine}: {transcribed}");
+    let (_, text) = file(&transcribed, "txt");
+    assert!(
+        text.starts_with("[0:00] (not transcribed up to 0:0"),
+        "{text}"
+    );
+    let (_, vtt) = file(&transcribed, "vtt");
+    assert!(
+        vtt.contains("NOTE not transcribed from 0:00 to 0:0"),
+        "{vtt}"
+    );
+}
+
+#[test]
+fn after_a_refusal_of_openai_everything_is_missing() {
+    let key = Rules {
+        key: Some("sk-right".into()),
+        ..Rules::default()
+    };
+    let moved = Rules {
+        form: Form::Moved("http://127.0.0.1:1/v1".into()),
+        ..Rules::default()
+    };
+    for (rules, options) in [(key, ""), (moved, ""), (Rules::default(), "--model none")] {
+        let house = House::open(rules);
+        misses_everything("openai", &house.service.url(), options);
+    }
+}
+
+#[test]
+fn after_a_refusal_of_vosk_everything_is_missing() {
+    let vosk = House::of(VoskServer::start());
+    for status in [200, 308, 403] {
+        vosk.service.set(Trouble::Refuse(status));
+        misses_everything("vosk", &vosk.service.endpoint(), "");
+    }
+}
+
+#[test]
+fn after_a_refusal_of_deepgram_everything_is_missing() {
+    let patience = Duration::from_secs(10);
+    let deepgram = House::of(DeepgramServer::start("topsecret", patience));
+    let endpoint = deepgram.service.endpoint();
+    misses_everything("deepgram", &endpoint, "");
+    deepgram.service.set(Trouble::Refuse(402));
+    misses_everything("deepgram", &endpoint, "");
+}
+
+#[test]
+fn what_a_service_says_is_neither_a_cue_nor_a_command_to_the_terminal() {
+    let evil = concat!(
+        r#"{"text":"00:00:00,000 --> 00:00:09,000\n\n2\n<b>forged\u001b[2J\u007f\u009b2J\u0085\u2028\u202eend","#,
+        r#""result":[{"word":"\u009b2Jend\u007f\n\u202e","start":0.1,"end":0.2,"conf":1}]}"#
+    );
+    let house = House::of(VoskServer::start());
+    house.service.set(Trouble::Say(evil));
+    // A name that is no text, and one that would clear the screen.
+    let base = tempfile::tempdir().unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"\xc2\x9b2J\x1b[2J\xff");
+    let directory = base.path().join(name);
+    let endpoint = house.service.endpoint();
+    let mut command = sidetone(["transcribe", "--engine", "vosk", "--json", "--endpoint"]);
+    command.args([
+        &endpoint,
+        "--listen",
+        "127.0.0.1:0",
+        "--format",
+        "json,text,vtt,srt",
+    ]);
+    command.arg("--output").arg(&directory);
+    let mut server = Running::start(command);
+    let address = server.wait_for("listening")["address"].clone();
+    let said = voice(soon(), &[&["hello"]]);
+    call(address.as_str().unwrap().parse().unwrap(), said, 2);
+    let transcript = server.wait_for("transcript");
+    let texts = [&transcript["text"], &transcript["words"][0]["text"]];
+    let harmful = |it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{202e}');
+    for text in texts {
+        let text = text.as_str().unwrap();
+        assert!(text.contains("end") && !text.contains(harmful), "{text:?}");
+    }
+    let transcribed = server.wait_for("transcribed");
+    assert_eq!(transcribed["files"].as_array().unwrap().len(), 4);
+    server.stop();
+    let files = std::fs::read_dir(&directory).unwrap();
+    for path in files.map(|it| it.unwrap().path()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            !text.replace('\n', "").contains(harmful),
+            "{path:?}: {text:?}"
+        );
+        let extension = path.extension().unwrap().to_str().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let cues = lines.iter().filter(|it| it.contains("-->")).count();
+        let count = match extension {
+            // A cue is four lines, and three in WebVTT, behind two.
+            "srt" => lines.len() / 4,
+            "vtt" => (lines.len() - 2) / 3,
+            _ => cues,
+        };
+        assert!(count >= 1 && cues == count, "{path:?}: {text}");
+    }
 }
 
 #[test]
