@@ -55,6 +55,10 @@ pub struct Rules {
     pub delay: Duration,
     /// The times of words are multiples of this.
     pub precision: Duration,
+    /// What it answers in place of gRPC: a status, an address that it has moved to, and a text.
+    pub plain: Option<(u16, &'static str, &'static str)>,
+    /// A word of so many letters is added to each result.
+    pub padding: usize,
 }
 
 impl Default for Rules {
@@ -74,6 +78,8 @@ impl Default for Rules {
             at_once: Duration::from_millis(500),
             delay: Duration::from_millis(300),
             precision: Duration::from_millis(100),
+            plain: None,
+            padding: 0,
         }
     }
 }

@@ -23,7 +23,7 @@ mod transcript;
 pub mod vosk;
 #[cfg(feature = "_websocket")]
 mod websocket;
-#[cfg(any(feature = "_websocket", feature = "openai"))]
+#[cfg(any(feature = "_websocket", feature = "google", feature = "openai"))]
 mod words;
 
 pub use audio::Audio;

@@ -203,7 +203,7 @@ impl Dialog {
         if !is_final && !config.interim {
             return;
         }
-        let transcript = text(&words);
+        let transcript = text(&words) + &"x".repeat(rules.padding);
         let time = |time: Duration| {
             let step = rules.precision.as_nanos() as u64;
             let steps = (time.as_nanos() as u64 + step / 2) / step;

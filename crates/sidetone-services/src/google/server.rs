@@ -88,6 +88,13 @@ impl Service<http::Request<Body>> for Methods {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if let Some((status, location, text)) = self.0.rules.lock().plain {
+            let mut response = http::Response::new(Body::new(text.to_owned()));
+            *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+            let location = http::HeaderValue::from_static(location);
+            response.headers_mut().insert("location", location);
+            return Box::pin(ready(Ok(response)));
+        }
         let recognize = Recognize(Arc::clone(&self.0));
         Box::pin(async move {
             if request.uri().path() != METHOD {

@@ -11,6 +11,7 @@
 
 mod access;
 mod ending;
+mod plain;
 mod reply;
 mod request;
 mod stream;

@@ -18,6 +18,7 @@ use super::{
     Google, SERVICE,
     access::Lane,
     ending,
+    plain::Plain,
     reply::{self, Settled},
     request,
 };
@@ -37,6 +38,11 @@ const LAST_RESULTS: Duration = Duration::from_secs(5);
 const UNNOTICED: Duration = Duration::from_secs(15);
 /// A stream that took so much audio was a good one, however it ended.
 const GOOD: Duration = Duration::from_secs(5);
+
+/// No reply is longer, in bytes: it is a quarter of an hour of words with their times.
+const LONGEST_REPLY: usize = 256 * 1024;
+/// What tonic says of one that is.
+const TOO_LONG: &str = "message length too large";
 
 /// One call of `StreamingRecognize`.
 pub(super) struct Stream<'a> {
@@ -76,7 +82,8 @@ impl<'a> Stream<'a> {
         let _ = requests.try_send(first);
         let mut request = Request::new(stream::poll_fn(move |context| waiting.poll_recv(context)));
         sender.sign(&name, request.metadata_mut())?;
-        let mut client = SpeechClient::new(lane.0.clone());
+        let client = SpeechClient::new(Plain(lane.0.clone()));
+        let mut client = client.max_decoding_message_size(LONGEST_REPLY);
         // The service may answer nothing at all before it has heard something.
         let replies = async move { Ok(client.streaming_recognize(request).await?.into_inner()) };
         Ok(Self {
@@ -231,6 +238,7 @@ impl<'a> Stream<'a> {
     fn ended(&self, status: &Status) -> Result<Ended, SpeechError> {
         let harmless = match status.code() {
             // Its limits. The next stream goes on where this one has no final result.
+            _ if status.message().contains(TOO_LONG) => false,
             Code::Aborted | Code::OutOfRange => self.audio.taken() >= GOOD,
             Code::InvalidArgument if status.message().contains("does not support feature") => {
                 self.google.features.reduce()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod example;
+mod flood;
 mod kit;
 mod limits;
 mod settings;

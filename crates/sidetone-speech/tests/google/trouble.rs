@@ -130,3 +130,66 @@ async fn nobody_at_the_address_is_trouble_and_not_the_end() {
     };
     assert_eq!(*to, Duration::from_secs(2));
 }
+
+/// What is told first where the service answers so.
+async fn first_word(rules: Rules) -> SpeechError {
+    let service = Service::new(rules);
+    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    caller.say(&["anybody", "there"]).await;
+    let heard = caller.hang_up().await;
+    let error = heard.incidents().into_iter().find_map(|it| match it {
+        SpeechEvent::Failed(error) | SpeechEvent::Trouble { error, .. } => Some(error.clone()),
+        _ => None,
+    });
+    error.unwrap_or_else(|| panic!("{:?}", heard.events))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_grpc_is_told_as_what_it_says() {
+    let page = "<html><title>502 Bad Gateway</title></html>";
+    for (status, location, text, told, is_final) in [
+        (
+            308,
+            "https://elsewhere.example",
+            "",
+            "moved to https://elsewhere.example",
+            true,
+        ),
+        (
+            403,
+            "",
+            r#"{"error":{"message":"No access."}}"#,
+            "No access.",
+            true,
+        ),
+        (404, "", "no such page", "no such page", true),
+        (502, "", page, "\"502 Bad Gateway\"", false),
+        (
+            200,
+            "",
+            "Welcome!",
+            "no gRPC: is the address right?: Welcome!",
+            false,
+        ),
+    ] {
+        let error = first_word(Rules {
+            plain: Some((status, location, text)),
+            ..Rules::default()
+        })
+        .await;
+        assert!(error.to_string().contains(told), "{status}: {error}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+        assert_eq!(error.is_final(), is_final, "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_too_long_is_given_up() {
+    let error = first_word(Rules {
+        padding: 256 * 1024,
+        ..Rules::default()
+    })
+    .await;
+    assert!(matches!(error, SpeechError::Broken { .. }), "{error}");
+    assert!(error.to_string().contains("too large"), "{error}");
+}
