@@ -18,6 +18,12 @@ const GOOD: Duration = Duration::from_secs(10);
 /// How long after the end of the call transcripts may still come.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
+/// So much text a second is read from a recogniser, in bytes: many times what anybody says, interim words and
+/// times included. And so much time's worth may come at once.
+const FASTEST: (usize, Duration) = (64 * 1024, Duration::from_secs(16));
+/// What the place and the confidence of a word count for in that.
+const WORD: usize = 64;
+
 /// Starts to transcribe one call: samples go into the first half, transcripts come out of the second.
 ///
 /// It runs as a task of its own on the tokio runtime it is called on, and ends when both the audio is finished
@@ -149,10 +155,13 @@ impl Transcripts {
     /// Tells one. A final transcript settles everything up to its end: that will not be asked for again.
     /// One without any text only does that.
     ///
-    /// Waits while the application has not read those before it. Cancel safe: one that is dropped was not
+    /// Waits while the application has not read those before it, and while there is more text than anybody can
+    /// say: a recogniser that floods is read no faster than 64 KiB/s. Cancel safe: one that is dropped was not
     /// told, and has settled nothing.
     pub async fn tell(&mut self, transcript: Transcript) {
         let (is_final, end) = (transcript.is_final, transcript.end);
+        let due = self.contact.due(weight(&transcript));
+        sleep_until(due).await;
         if is_final {
             // Whoever gets that far is not in the trouble that was before.
             self.contact.reset_pause();
@@ -369,6 +378,8 @@ struct Contact {
     alive: Notify,
     /// Before the next try, at most.
     pause: Mutex<Duration>,
+    /// When all that was told would have been told at the pace that is allowed.
+    told: Mutex<Instant>,
 }
 
 impl Default for Contact {
@@ -376,6 +387,7 @@ impl Default for Contact {
         Self {
             alive: Notify::new(),
             pause: Mutex::new(BACK_OFF.0),
+            told: Mutex::new(Instant::now()),
         }
     }
 }
@@ -395,9 +407,25 @@ impl Contact {
         next
     }
 
+    /// When so much text may be told.
+    fn due(&self, weight: usize) -> Instant {
+        let mut told = self.told.lock();
+        let now = Instant::now();
+        *told = (*told).max(now) + Duration::from_secs_f64(weight as f64 / FASTEST.0 as f64);
+        match told.checked_duration_since(now + FASTEST.1) {
+            Some(wait) => now + wait,
+            None => now,
+        }
+    }
+
     fn reset_pause(&self) {
         *self.pause.lock() = BACK_OFF.0;
     }
+}
+
+fn weight(transcript: &Transcript) -> usize {
+    let words = transcript.words.iter().map(|it| WORD + it.text.len());
+    transcript.text.len() + words.sum::<usize>()
 }
 
 /// How a connection ended.

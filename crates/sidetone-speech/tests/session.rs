@@ -216,6 +216,23 @@ async fn whoever_never_reads_gets_what_fits_and_is_told_of_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recogniser_that_floods_is_read_no_faster_than_anybody_speaks() {
+    let (mut input, events) = transcribe(Flood, Format::linear(HZ));
+    input.push(ms(0), &[0; 160]);
+    let began = Instant::now();
+    input.finish();
+    let told = Told::all(events).await;
+    // Ten seconds after the call nobody waits any longer: 16 s at once, and these.
+    assert_eq!(began.elapsed().as_secs(), 10);
+    let size = |it: &SpeechEvent| match it {
+        SpeechEvent::Transcript(it) => it.text.len(),
+        _ => 0,
+    };
+    let size: usize = told.0.iter().map(size).sum();
+    assert!((1 << 20..27 * 64 * 1024).contains(&size), "{size}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn words_after_a_hole_in_the_audio_are_where_they_were_said() {
     for hole in [ms(50), ms(100), ms(599), ms(601), ms(5000), ms(600_000)] {
         let call = Call::of(4);
@@ -625,6 +642,30 @@ impl Recognizer for Hesitant {
             sleep(ms(1)).await;
             let after = Transcript::new("after it", true, ms(1500), ms(3000));
             transcripts.tell(after).await;
+            Ok(())
+        })
+    }
+}
+
+/// Says without end what nobody has said; no more than 100 MB of it.
+struct Flood;
+
+impl Recognizer for Flood {
+    fn destination(&self) -> String {
+        "nowhere".into()
+    }
+
+    fn run<'a>(
+        &'a self,
+        _: Audio,
+        mut transcripts: Transcripts,
+    ) -> BoxFuture<'a, Result<(), SpeechError>> {
+        Box::pin(async move {
+            for _ in 0..100_000 {
+                let text = "never ".repeat(170);
+                let transcript = Transcript::new(text, true, ms(0), ms(0));
+                transcripts.tell(transcript).await;
+            }
             Ok(())
         })
     }

@@ -2,6 +2,11 @@
 
 use super::line::{Line, Side};
 
+/// So much of what a side said is kept, in bytes: more than an hour of talking. The rest is in the files.
+const KEPT: usize = 128 * 1024;
+/// Stands for what is not.
+const CUT: &str = "… ";
+
 /// What was said on a call so far, for each side that said something.
 #[derive(Debug, Default)]
 pub(crate) struct Captions(Vec<Caption>);
@@ -32,6 +37,7 @@ impl Captions {
                     caption.text.push(' ');
                 }
                 caption.text.push_str(&line.text);
+                caption.forget();
             }
             false => caption.interim.clone_from(&line.text),
         }
@@ -58,6 +64,16 @@ pub(crate) struct Drawn {
 }
 
 impl Caption {
+    /// Half of it at a time, so that this is seldom.
+    fn forget(&mut self) {
+        if self.text.len() <= KEPT {
+            return;
+        }
+        let from = self.text.floor_char_boundary(self.text.len() - KEPT / 2);
+        let from = from + self.text[from..].find(' ').map_or(0, |it| it + 1);
+        self.text.replace_range(..from, CUT);
+    }
+
     fn line(&self, columns: usize) -> Drawn {
         let label = format!("  {}: ", self.side.name());
         let room = columns.saturating_sub(label.len());
@@ -120,6 +136,19 @@ mod tests {
 
     fn pair(sure: &str, interim: &str) -> (String, String) {
         (sure.into(), interim.into())
+    }
+
+    #[test]
+    fn of_a_side_that_never_ends_the_latest_is_kept() {
+        let mut captions = Captions::default();
+        for number in 0..100_000 {
+            captions.show(&line(Side::Caller, &format!("wörd{number}"), true));
+            let text = &captions.0[0].text;
+            assert!(text.len() <= KEPT && text.ends_with(&number.to_string()));
+        }
+        let texts = captions.texts();
+        assert!(texts[0].1.starts_with("… wörd"), "{}", &texts[0].1[..20]);
+        assert!(texts[0].1.len() >= KEPT / 2);
     }
 
     #[test]
