@@ -241,7 +241,34 @@ fn write(bytes: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
+/// Adds a line, and no more than that.
 fn push_line(text: &mut String, line: &str) {
     text.push_str(&plain(line));
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_whose_name_is_made_to_look_like_more_is_told_in_one_line() {
+        for failure in [None, Some("no room\r\nin \x7f".into())] {
+            let event = Event::Recorded {
+                id: Uuid::nil(),
+                files: vec!["dir/a\x1b[2J\u{9b}2J\nb.wav".into()],
+                duration_ms: 1000,
+                surplus_ms: 0,
+                lost_frames: 0,
+                failure,
+            };
+            let mut text = String::new();
+            let lines = prose::lines(&event);
+            lines.iter().for_each(|line| push_line(&mut text, line));
+            push_line(&mut text, &json_line(&event));
+            assert_eq!(text.matches('\n').count(), 2, "{text:?}");
+            let letters = text.replace('\n', "");
+            assert!(!letters.contains(char::is_control), "{text:?}");
+        }
+    }
 }
