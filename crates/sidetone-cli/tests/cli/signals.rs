@@ -78,6 +78,9 @@ fn a_terminal_that_goes_away_lets_calls_end_and_recordings_be_whole() {
     let (mut server, address) =
         Running::serve(&format!("record {} --grace 1", directory.path().display()));
     let calling = talking(&address);
+    for _ in 0..CALLS {
+        server.wait_for("call_started");
+    }
     server.signal(Signal::HUP);
     assert_eq!(server.wait_for("shutting_down")["running"], CALLS);
     assert_eq!(server.exit_code(), 0);
