@@ -7,7 +7,6 @@ from .places import BENCHES, FLOORS, GO_PROGRAM, NODE, PROGRAMS, VENV
 FLOOR, OURS, PEER = "floor", "ours", "peer"
 
 EPOLL_FLOOR = "floor: epoll"
-PACED_FLOOR = "floor: epoll, 10 ms later"
 URING_FLOOR = "floor: io_uring, 2 ms tick"
 WHEEL_FLOOR = "floor: wheel"
 RUST_PEER = "Rust `audiosocket`, tokio"
@@ -35,7 +34,6 @@ class Server:
 def servers():
     return [
         Server(EPOLL_FLOOR, FLOOR, {"echo": [FLOORS / "epoll_echo"]}),
-        Server(PACED_FLOOR, FLOOR, {"echo": [FLOORS / "epoll_paced"]}),
         Server(URING_FLOOR, FLOOR, {"echo": [FLOORS / "uring_echo"]}),
         Server(WHEEL_FLOOR, FLOOR, {"play": [FLOORS / "playout_wheel"]}),
         *(our_server(style, engine) for style in STYLES for engine in reversed(ENGINES)),
@@ -62,7 +60,7 @@ def peer(name, *words):
 
 
 # How often a scenario is measured.
-EVERY_ROUND, ONCE, WHEN_NAMED = "every round", "once", "when named"
+EVERY_ROUND, ONCE = "every round", "once"
 
 
 @dataclass(frozen=True)
@@ -72,22 +70,27 @@ class Scenario:
     # The load's words.
     load: tuple
     roles: tuple
-    # Server and load share a CPU, or have one each.
-    shared: bool = True
+    # The server has the load's CPU, and no other.
+    shared: bool = False
     # In seconds, instead of what the run says.
     warm_up: float | None = None
     seconds: float | None = None
     often: str = EVERY_ROUND
     # Our servers are asked what they allocate.
     allocations: bool = False
-
-    @property
-    def kind(self):
-        return self.name.split(",")[0]
+    # A server that did not hold the calls of the one before is not asked for more.
+    climbs: bool = False
 
 
-# Numbers of calls; at those of the second list the peers are measured, too.
-ECHOES, ECHOES_OF_PEERS = (10, 100, 500, 1000, 2000), (100, 500, 1000)
+# Numbers of calls whose round trips are compared; at those of the second list the peers are measured, too.
+ECHOES, ECHOES_OF_PEERS = (10, 100, 500, 1000), (100, 500, 1000)
+# More and more calls, until a server does not hold them.
+CLIMB = (1500, 2000, 2250, 2500, 2750, 3000)
+# Frames leave up to so many milliseconds before or after their place.
+JITTER = 5.5
+# Calls are held when nothing is lost and 99 % of frames come within so many milliseconds of the grid, and back within
+# so many.
+HELD_LATENESS, HELD_ROUND_TRIP = 5, 25
 # Calls whose server's workers are all blocked, with so many busy loops on the same CPU.
 BLOCKED, LOOPS = 100, 2
 
@@ -95,57 +98,67 @@ BLOCKED, LOOPS = 100, 2
 def scenarios():
     return [
         *(echo(calls) for calls in ECHOES),
+        *(echo(calls, climbs=True) for calls in CLIMB),
+        *(echo_with_jitter(calls) for calls in ECHOES),
+        *(playout(calls, climbs=calls in CLIMB) for calls in (1000, *CLIMB)),
         Scenario(
-            "echo with jitter, 10 calls",
-            "echo",
-            ("--calls", 10, "--mode", "echo", "--jitter", 2.75),
-            (FLOOR, OURS),
+            f"playout, {BLOCKED} calls, blocked",
+            "block",
+            ("--calls", BLOCKED, "--mode", "playout"),
+            (OURS,),
+            shared=True,
         ),
-        Scenario("playout, 1000 calls", "play", ("--calls", 1000, "--mode", "playout"), (FLOOR, OURS, PEER)),
-        Scenario(f"playout, {BLOCKED} calls, blocked", "block", ("--calls", BLOCKED, "--mode", "playout"), (OURS,)),
         set_up((FLOOR, OURS)),
         set_up((PEER,), often=ONCE),
         memory("accepted, 5000 connections", "echo", ("--calls", 5000, "--mode", "nameless"), (OURS,)),
-        waiting((OURS,)),
-        waiting((PEER,), often=ONCE),
+        memory("waiting, 5000 calls", "echo", ("--calls", 5000, "--mode", "idle"), (OURS, PEER)),
         memory("never read, 1000 calls", "never read", ("--calls", 1000, "--mode", "echo"), (OURS,)),
         Scenario(
             "talking, 1000 calls",
             "echo",
             ("--calls", 1000, "--mode", "echo"),
             (OURS,),
-            shared=False,
             warm_up=4,
             seconds=10,
             often=ONCE,
             allocations=True,
         ),
-        Scenario(
-            "held, 4000 calls",
-            "echo",
-            ("--calls", 4000, "--mode", "echo"),
-            (FLOOR, OURS),
-            shared=False,
-            seconds=60,
-            often=WHEN_NAMED,
-        ),
     ]
 
 
-def echo(calls):
-    roles = (FLOOR, OURS, PEER) if calls in ECHOES_OF_PEERS else (FLOOR, OURS)
-    return Scenario(f"echo, {calls} calls", "echo", ("--calls", calls, "--mode", "echo"), roles)
+def echo(calls, climbs=False):
+    roles = (FLOOR, OURS, PEER) if climbs or calls in ECHOES_OF_PEERS else (FLOOR, OURS)
+    load = ("--calls", calls, "--mode", "echo", "--busy-poll")
+    return Scenario(f"echo, {calls} calls", "echo", load, roles, climbs=climbs)
+
+
+def echo_with_jitter(calls):
+    load = ("--calls", calls, "--mode", "echo", "--busy-poll", "--jitter", JITTER)
+    return Scenario(f"echo with jitter, {calls} calls", "echo", load, (FLOOR, OURS))
+
+
+def playout(calls, climbs=False):
+    load = ("--calls", calls, "--mode", "playout", "--busy-poll")
+    return Scenario(f"playout, {calls} calls", "play", load, (FLOOR, OURS, PEER), climbs=climbs)
 
 
 def set_up(roles, often=EVERY_ROUND):
     load = ("--calls", 200, "--mode", "setup", "--rate", 500)
-    return Scenario("set-up", "echo", load, roles, shared=False, often=often)
+    return Scenario("set-up", "echo", load, roles, often=often)
 
 
-def waiting(roles, often=EVERY_ROUND):
-    return memory("waiting, 5000 calls", "echo", ("--calls", 5000, "--mode", "idle"), roles, often)
-
-
-def memory(name, task, load, roles, often=EVERY_ROUND):
+def memory(name, task, load, roles):
     """What a call takes does not change with time."""
-    return Scenario(name, task, load, roles, shared=False, seconds=1, often=often)
+    return Scenario(name, task, load, roles, seconds=1, often=ONCE)
+
+
+def is_held(report):
+    """Nothing is lost, and frames are in time."""
+    late = (report.get("pace") or {}).get("lateness_us") or {}
+    back = report.get("round_trip_us") or {}
+    return (
+        "failed" not in report
+        and report["frames"]["lost"] == 0
+        and late.get("p99", 0) <= HELD_LATENESS * 1000
+        and back.get("p99", 0) <= HELD_ROUND_TRIP * 1000
+    )

@@ -2,20 +2,24 @@
 
 import statistics
 
+from .capacity import calls_on_one_core
 from .catalogue import EPOLL_FLOOR, WHEEL_FLOOR
 from .document import table
 from .machine import sentence
 
+CORE = ("core %", "server.cpu_percent", "{:.0f}")
 COST = ("CPU µs a frame", "server.cpu_us_per_frame", "{:.2f}")
 MEMORY = ("KiB a call", "server.rss_kib_per_call", "{:.2f}")
 FRAMES = [
     ("lost", "frames.lost", "{:.0f}"),
     ("late", "frames.late", "{:.0f}"),
+    ("replaced", "frames.silence", "{:.0f}"),
     ("load's own µs", "load_cpu_us_per_frame", "{:.2f}"),
 ]
 SENT_LATE = ("load sent late p99 µs", "send_lateness_us.p99", "{:.0f}")
 ECHO = [
     COST,
+    CORE,
     ("round trip p50 µs", "round_trip_us.p50", "{:.0f}"),
     ("p99 µs", "round_trip_us.p99", "{:.0f}"),
     ("lateness p99 µs", "pace.lateness_us.p99", "{:.0f}"),
@@ -30,10 +34,10 @@ RESIDENT = [
 COLUMNS = {
     "echo": ECHO,
     "echo with jitter": ECHO,
-    "held": ECHO,
     "talking": [("allocations", "server.allocations", "{:.0f}"), MEMORY, COST, *FRAMES, SENT_LATE],
     "playout": [
         COST,
+        CORE,
         ("lateness p50 µs", "pace.lateness_us.p50", "{:.0f}"),
         ("p99 µs", "pace.lateness_us.p99", "{:.0f}"),
         ("underruns", "pace.underruns", "{:.0f}"),
@@ -58,6 +62,7 @@ def tables(figures):
             lines += [paragraph, ""]
     stolen = max(line["stolen_percent"] for line in figures.lines)
     lines += [f"At most {stolen:.1f} % of a measurement's time went to the host.", ""]
+    lines += calls_on_one_core(figures)
     for scenario in figures.scenarios():
         lines += of_scenario(figures, scenario)
     return "\n".join(lines)

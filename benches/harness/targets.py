@@ -3,12 +3,15 @@
 import operator
 from dataclasses import dataclass
 
+from .capacity import most_held
 from .catalogue import (
     ASYNCIO,
     BLOCKED,
+    ECHOES,
     ENGINES,
     EPOLL_FLOOR,
     GO_PEER,
+    JITTER,
     NODE_PEER,
     RUST_PEER,
     STYLES,
@@ -20,14 +23,13 @@ from .document import table
 
 CPU = "server.cpu_us_per_frame"
 RESIDENT = "server.rss_kib_per_call"
-ECHO_1000 = "echo, 1000 calls"
 PLAYOUT = "playout, 1000 calls"
-TURNS = {"without jitter": "echo, 10 calls", "with Asterisk's jitter": "echo with jitter, 10 calls"}
+PEERS = (RUST_PEER, UVLOOP, ASYNCIO, NODE_PEER, GO_PEER)
 
 # What waits for a handler that doesn't read, unless set otherwise: 250 ms at 8 kHz.
 RECEIVE_BUFFER = 4000 / 1024
-# Asterisk's frames leave anywhere within so many ms; 99.9 % of them within as good as all of it.
-JITTER = 5.5
+# Where frames come anywhere within so many milliseconds, no answer can be in time for all of them sooner.
+ARRIVALS = 2 * JITTER
 
 
 def targets(figures):
@@ -36,12 +38,11 @@ def targets(figures):
 
 
 def rows(figures):
+    yield from delays(figures)
+    yield from crowds(figures)
     yield from costs(figures)
     yield from playing(figures)
-    yield from crowds(figures)
     yield from resources(figures)
-    yield from turns(figures)
-    yield from rivals(figures)
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,13 @@ class Row:
         ]
 
 
-def by_engine(figure, style="callbacks"):
-    return {engine: figure(ours(style, engine)) for engine in ENGINES}
+def by_engine(figure, styles=("callbacks",)):
+    """Of several styles the one that did worse."""
+    return {engine: worst(v for style in styles if (v := figure(ours(style, engine))) is not None) for engine in ENGINES}
+
+
+def at_least(bound, **shape):
+    return Target("≥", bound, **{"form": "{:.0f}"} | shape)
 
 
 def at_most(bound, **shape):
@@ -99,20 +105,77 @@ def none_of(what, reached):
     return Row(what, [Target("=", 0, "{:.0f}")], reached)
 
 
+def delays(figures):
+    for kind, what, median, most in [
+        ("echo", "without jitter", 3, 5),
+        ("echo with jitter", f"frames come within ±{JITTER:g} ms", ARRIVALS / 2 + 2.5, ARRIVALS + 2.5),
+    ]:
+        scenarios = [f"{kind}, {calls} calls" for calls in ECHOES]
+        for percentile, bound in (("p50", median), ("p99", most)):
+            reached = by_engine(lambda server: worst(above_floor(figures, scenarios, server, percentile)), STYLES)
+            yield Row(
+                f"echo of 10 to 1000 calls, {what}: {percentile} of the round trip, less the floor's; the worst",
+                [at_most(bound, form="{:.1f}", unit=" ms")],
+                reached,
+            )
+        astray = by_engine(lambda server: worst(astray_shares(figures, scenarios, server)), STYLES)
+        yield Row("… frames late, lost or replaced; the worst", [at_most(0.1, unit=" %")], astray)
+    first = by_engine(lambda server: figures.median("set-up", server, "setup.first_frame_us.p50"), STYLES)
+    first = {engine: None if micros is None else micros / 1000 for engine, micros in first.items()}
+    yield Row("the first frame back after set-up, 500 calls a second: p50", [at_most(3, form="{:.1f}", unit=" ms")], first)
+
+
+def above_floor(figures, scenarios, server, percentile):
+    path = f"round_trip_us.{percentile}"
+    found = (figures.difference(scenario, server, EPOLL_FLOOR, path) for scenario in scenarios)
+    return [micros / 1000 for micros in found if micros is not None]
+
+
+def astray_shares(figures, scenarios, server):
+    """In per cent of what was sent, one for each scenario."""
+    for scenario in scenarios:
+        parts = [figures.share(scenario, server, f"frames.{part}", "frames.sent") for part in ("late", "lost", "silence")]
+        if None not in parts:
+            yield sum(parts)
+
+
+def worst(values):
+    return max(values, default=None)
+
+
+def crowds(figures):
+    held = by_engine(lambda server: most_held(figures, server, "echo"))
+    yield Row("echoes that one core holds", [at_least(2500), at_least(2000)], held)
+    peer = worst(most for most in (most_held(figures, peer, "echo") for peer in PEERS) if most)
+    if peer:
+        yield Row("… the most that a peer holds, which paces nothing", [at_least(peer)], held)
+    scenario = "echo, 1500 calls"
+    median = by_engine(lambda server: figures.median(scenario, server, "round_trip_us.p50"))
+    median = {engine: None if micros is None else micros / 1000 for engine, micros in median.items()}
+    yield Row("echo of 1500 calls: p50 of the round trip", [at_most(8, form="{:.1f}", unit=" ms")], median)
+    listeners = by_engine(lambda server: most_held(figures, server, "playout"), ["async"])
+    peer = worst(most for most in (most_held(figures, peer, "playout") for peer in PEERS) if most)
+    if peer:
+        yield Row("listeners to a clip that one core holds, to the most of a peer", [at_least(peer)], listeners)
+    blocked = milliseconds(figures, f"playout, {BLOCKED} calls, blocked")
+    yield Row(
+        "all workers blocked, two busy loops beside: p99 lateness of playing clips",
+        [at_most(5, unit=" ms")],
+        by_engine(blocked, ["async"]),
+    )
+
+
 def costs(figures):
     """Ratios to the floor: the median of those of all rounds."""
-
-    def row(what, scenario, style, io_uring, epoll):
-        reached = by_engine(lambda server: figures.ratio(scenario, server, EPOLL_FLOOR, CPU), style)
-        return Row(f"{what}: CPU a frame, to the epoll floor", [at_most(io_uring), at_most(epoll)], reached)
-
-    yield row("echo with callbacks, 1000 calls", ECHO_1000, "callbacks", 0.85, 1.10)
-    yield row("echo with callbacks, 100 calls", "echo, 100 calls", "callbacks", 0.75, 1.15)
-    yield row("echo as `async fn`, 1000 calls", ECHO_1000, "async", 1.15, 1.35)
+    for calls, bound in ((100, 1.3), (1000, 1.2)):
+        for style in STYLES:
+            scenario = f"echo, {calls} calls"
+            reached = by_engine(lambda server: figures.ratio(scenario, server, EPOLL_FLOOR, CPU), [style])
+            yield Row(f"echo, {style}, {calls} calls: CPU a frame, to the epoll floor", [at_most(bound)], reached)
 
 
 def playing(figures):
-    ratios = by_engine(lambda server: figures.ratio(PLAYOUT, server, WHEEL_FLOOR, CPU), "async")
+    ratios = by_engine(lambda server: figures.ratio(PLAYOUT, server, WHEEL_FLOOR, CPU), ["async"])
     measured = {engine: ratio for engine, ratio in ratios.items() if ratio}
     better = min(measured, key=measured.get, default=ENGINES[0])
     yield Row(
@@ -121,8 +184,8 @@ def playing(figures):
         {better: ratios[better]},
     )
     late = milliseconds(figures, PLAYOUT)
-    yield Row("… its p99 lateness against the grid", [at_most(1.5, unit=" ms")], by_engine(late, "async"))
-    underruns = by_engine(lambda server: figures.worst(PLAYOUT, server, "pace.underruns"), "async")
+    yield Row("… its p99 lateness against the grid", [at_most(1.5, unit=" ms")], by_engine(late, ["async"]))
+    underruns = by_engine(lambda server: figures.worst(PLAYOUT, server, "pace.underruns"), ["async"])
     yield none_of("… its underruns", underruns)
 
 
@@ -134,26 +197,10 @@ def milliseconds(figures, scenario):
     return late
 
 
-def crowds(figures):
-    scenario = "echo, 2000 calls"
-    lost = by_engine(lambda server: figures.worst(scenario, server, "frames.lost"))
-    yield none_of("echo, 2000 calls on one CPU shared with the load: frames lost", lost)
-    late = by_engine(lambda server: figures.share(scenario, server, "frames.late", "frames.returned"))
-    yield Row("… frames more than 20 ms late", [Target("<", 0.1, unit=" %")], late)
-    lost = by_engine(lambda server: figures.worst("held, 4000 calls", server, "frames.lost"))
-    yield none_of("echo, 4000 calls on two CPUs for a minute: frames lost", lost)
-    blocked = milliseconds(figures, f"playout, {BLOCKED} calls, blocked")
-    yield Row(
-        "all workers blocked, two busy loops beside: p99 lateness of playing clips",
-        [at_most(5, unit=" ms")],
-        by_engine(blocked, "async"),
-    )
-
-
 def resources(figures):
     path = "server.cpu_us_per_call"
     for style in STYLES:
-        reached = by_engine(lambda server: figures.ratio("set-up", server, EPOLL_FLOOR, path), style)
+        reached = by_engine(lambda server: figures.ratio("set-up", server, EPOLL_FLOOR, path), [style])
         yield Row(f"set-up and teardown, {style}: CPU a call, to the epoll floor", [at_most(1.5)], reached)
     for what, scenario, style, most in [
         ("accepted and idle", "accepted, 5000 connections", "async", 2),
@@ -162,27 +209,9 @@ def resources(figures):
         ("talking, and an async handler keeps up", "talking, 1000 calls", "async", 24),
         ("its handler never reads", "never read, 1000 calls", "async", round(RECEIVE_BUFFER + 8, 1)),
     ]:
-        reached = by_engine(lambda server: figures.median(scenario, server, RESIDENT), style)
+        reached = by_engine(lambda server: figures.median(scenario, server, RESIDENT), [style])
         yield Row(f"memory of a call: {what}", [at_most(most, unit=" KiB")], reached)
     for style in STYLES:
         path = "server.allocations"
-        reached = by_engine(lambda server: figures.worst("talking, 1000 calls", server, path), style)
+        reached = by_engine(lambda server: figures.worst("talking, 1000 calls", server, path), [style])
         yield none_of(f"allocations of the whole process, 1000 calls for 10 s, {style}", reached)
-
-
-def turns(figures):
-    for (what, scenario), most in zip(TURNS.items(), (5, JITTER + 3)):
-        for percentile in ("p50", "p99"):
-            path = f"round_trip_us.{percentile}"
-            differences = by_engine(lambda server: figures.difference(scenario, server, EPOLL_FLOOR, path))
-            yield Row(
-                f"echo of 10 calls {what}: {percentile} of the round trip, less the floor's",
-                [at_most(most, unit=" ms")],
-                {engine: None if micros is None else micros / 1000 for engine, micros in differences.items()},
-            )
-
-
-def rivals(figures):
-    for peer, least in {ASYNCIO: 2.5, NODE_PEER: 2.5, GO_PEER: 2.2, UVLOOP: 2, RUST_PEER: 1.3}.items():
-        reached = by_engine(lambda server: figures.ratio(ECHO_1000, peer, server, CPU))
-        yield Row(f"echo of 1000 calls: CPU a frame of {peer}, to ours with callbacks", [Target("≥", least)], reached)
