@@ -9,7 +9,7 @@
 //! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
 //! and the phone that the transcribed call rings.
 //!
-//! `cargo run -p sidetone-lab` runs one instance by hand. The tests are `tests/end_to_end`: one binary, one scenario at a time.
+//! `cargo run -p sidetone-lab` runs one instance by hand. The tests are `tests/end_to_end`.
 
 pub mod ami;
 pub mod ari;

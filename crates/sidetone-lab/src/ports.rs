@@ -3,10 +3,13 @@
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Below the range from which Linux takes the ports of outgoing connections: only another listener can be in the way.
 const LISTENING: RangeInclusive<u16> = 20_000..=31_999;
+
+const COUNT: u32 = (*LISTENING.end() - *LISTENING.start()) as u32 + 1;
 
 /// Asterisk itself looks for a free pair among these, so instances may share some of them.
 const RTP: RangeInclusive<u16> = 12_000..=19_999;
@@ -26,7 +29,8 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports that were free a moment ago.
     pub(crate) fn free() -> std::io::Result<Self> {
-        let mut search = Search::new();
+        let mut search = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let search = search.get_or_insert_with(Search::new);
         let tcp = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         let udp = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         let (ami, http, sip) = (search.next(tcp)?, search.next(tcp)?, search.next(udp)?);
@@ -41,10 +45,12 @@ impl Ports {
     }
 }
 
-/// Walks the ports from a place that differs between processes, and between instances of one process.
+/// One for the process: instances that boot at the same time have not taken their ports yet.
+static SEARCH: Mutex<Option<Search>> = Mutex::new(None);
+
+/// Walks the ports from a place that differs between processes.
 struct Search {
     offset: u32,
-    left: u32,
 }
 
 impl Search {
@@ -53,18 +59,14 @@ impl Search {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .subsec_nanos();
-        let count = u32::from(LISTENING.end() - LISTENING.start()) + 1;
         Self {
-            offset: (clock / 1000 + std::process::id() * 97) % count,
-            left: count,
+            offset: (clock / 1000 + std::process::id() * 97) % COUNT,
         }
     }
 
     fn next(&mut self, is_free: impl Fn(u16) -> bool) -> std::io::Result<u16> {
-        let count = u32::from(LISTENING.end() - LISTENING.start()) + 1;
-        while self.left > 0 {
-            self.left -= 1;
-            self.offset = (self.offset + 1) % count;
+        for _ in 0..COUNT {
+            self.offset = (self.offset + 1) % COUNT;
             let port = u16::try_from(u32::from(*LISTENING.start()) + self.offset);
             if let Ok(port) = port
                 && is_free(port)

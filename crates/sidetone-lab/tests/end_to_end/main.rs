@@ -1,6 +1,7 @@
-//! Everything that is claimed of a real Asterisk, tried with a real Asterisk: one binary, one instance, one scenario at a time.
+//! Everything that is claimed of a real Asterisk, tried with a real Asterisk.
 //!
-//! A new file of scenarios ends with `scenarios![one, another]` and gets its line in [`all`].
+//! A new file of scenarios has a `scenarios![one, another]` and gets its line in [`side_by_side`], or in [`alone`] if it judges
+//! time or keeps the machine busy. Each scenario has an Asterisk to itself while it runs.
 //!
 //! If Asterisk can't be had on this machine the scenarios are skipped, aloud; where the variable `CI` is set that is a failure.
 
@@ -39,7 +40,7 @@ mod words;
 
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -47,8 +48,8 @@ use sidetone_lab::ami::Ami;
 use sidetone_lab::{Asterisk, Options, StartError};
 use tokio::runtime::Runtime;
 
-/// Every scenario there is, in the order of running.
-fn all() -> Vec<Scenario> {
+/// Scenarios that run several at a time.
+fn side_by_side() -> Vec<Scenario> {
     [
         lab::scenarios(),
         program::scenarios(),
@@ -57,13 +58,20 @@ fn all() -> Vec<Scenario> {
         endings::scenarios(),
         playback::scenarios(),
         heard::scenarios(),
-        recording::scenarios(),
         binary::scenarios(),
-        minute::scenarios(),
-        simulated::scenarios(),
         phones::scenarios(),
         ari::scenarios(),
         auto::scenarios(),
+    ]
+    .concat()
+}
+
+/// Scenarios that run one after the other.
+fn alone() -> Vec<Scenario> {
+    [
+        recording::scenarios(),
+        minute::scenarios(),
+        simulated::scenarios(),
         crowd::scenarios(),
         speech::scenarios(),
         transcribe::scenarios(),
@@ -71,6 +79,9 @@ fn all() -> Vec<Scenario> {
     ]
     .concat()
 }
+
+/// How many run side by side: most of the time they wait for their calls.
+const AT_A_TIME: usize = 4;
 
 /// No scenario takes longer; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -105,27 +116,75 @@ macro_rules! scenarios {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    let arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, all().iter().map(listed).collect()).exit_code();
+        let all = side_by_side().into_iter().chain(alone());
+        return libtest_mimic::run(&arguments, all.map(listed).collect()).exit_code();
     }
-    let runtime = Arc::new(Runtime::new().unwrap());
-    let lab = match runtime.block_on(boot()) {
-        Ok(lab) => Arc::new(lab),
+    let labs = match Labs::boot() {
+        Ok(labs) => Arc::new(labs),
         Err(error) => return without_asterisk(&arguments, &error),
     };
+    let threads = arguments.test_threads.unwrap_or(AT_A_TIME);
+    let side_by_side = run_all(&arguments, side_by_side(), threads, &labs);
+    let alone = run_all(&arguments, alone(), 1, &labs);
+    if side_by_side && alone {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether none of them failed.
+fn run_all(
+    arguments: &Arguments,
+    scenarios: Vec<Scenario>,
+    threads: usize,
+    labs: &Arc<Labs>,
+) -> bool {
+    let mut arguments = arguments.clone();
+    arguments.test_threads = Some(threads);
     let trial = |scenario: Scenario| {
-        let (runtime, lab) = (Arc::clone(&runtime), Arc::clone(&lab));
-        Trial::test(short(scenario.name), move || {
-            runtime.block_on(run(scenario, lab))
-        })
+        let labs = Arc::clone(labs);
+        Trial::test(short(scenario.name), move || labs.run(scenario))
     };
-    let trials = all().into_iter().map(trial).collect();
-    let outcome = libtest_mimic::run(&arguments, trials).exit_code();
-    // Outside of the runtime, whose threads would otherwise wait for Asterisk to end.
-    drop(lab);
-    outcome
+    let trials = scenarios.into_iter().map(trial).collect();
+    !libtest_mimic::run(&arguments, trials).has_failed()
+}
+
+/// The instances that no scenario uses just now.
+struct Labs {
+    idle: Mutex<Vec<Arc<Lab>>>,
+    runtime: Runtime,
+}
+
+impl Labs {
+    /// With one that shows whether there can be any.
+    fn boot() -> anyhow::Result<Self> {
+        let runtime = Runtime::new()?;
+        let first = runtime.block_on(boot())?;
+        Ok(Self {
+            idle: Mutex::new(vec![Arc::new(first)]),
+            runtime,
+        })
+    }
+
+    /// Runs a scenario with an instance of its own.
+    fn run(&self, scenario: Scenario) -> Result<(), Failed> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let lab = match idle {
+            Some(lab) => lab,
+            None => Arc::new(self.runtime.block_on(boot())?),
+        };
+        let outcome = self.runtime.block_on(run(scenario, Arc::clone(&lab)));
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(lab);
+        outcome
+    }
 }
 
 async fn boot() -> anyhow::Result<Lab> {
@@ -185,15 +244,16 @@ fn without_asterisk(arguments: &Arguments, error: &anyhow::Error) -> ExitCode {
     eprintln!(
         "\n*** SKIPPED: NO END-TO-END TEST RUNS, for Asterisk can't be had here. ***\n*** {error} ***"
     );
-    let ignored = all()
-        .iter()
+    let ignored = side_by_side()
+        .into_iter()
+        .chain(alone())
         .map(|scenario| listed(scenario).with_ignored_flag(true))
         .collect();
     libtest_mimic::run(arguments, ignored).exit_code()
 }
 
 /// A scenario that is only named, not run.
-fn listed(scenario: &Scenario) -> Trial {
+fn listed(scenario: Scenario) -> Trial {
     Trial::test(short(scenario.name), || Err("Asterisk can't be had".into()))
 }
 
