@@ -37,6 +37,10 @@ const COMPLETIONS: u32 = 16_384;
 /// The group of the receive buffers; there is only one.
 const GROUP: u16 = 0;
 
+/// Buffers that the kernel may fill for one connection in one turn: 64 KiB, seconds of audio at 8 kHz. Who sends more
+/// gets one in a turn from then on, for thousands of the shortest messages fit in each.
+const BUFFERS_A_TURN: u16 = 32;
+
 /// How long the end of outstanding requests is waited for before their memory is leaked.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,10 @@ pub struct Uring {
     seat_of: SecondaryMap<Key, u32>,
     /// Seats whose receive ended while their connection goes on: they are armed again before the next wait.
     unarmed: Vec<u32>,
+    /// A receive ended because no buffer was left.
+    is_starved: bool,
+    /// Counts the turns, and begins anew.
+    turn: u16,
     /// Requests that have not had their last completion.
     outstanding: usize,
     /// The buffer of the last report.
@@ -65,6 +73,10 @@ struct Seat {
     key: Key,
     descriptor: RawFd,
     receiving: bool,
+    /// It sent more in one turn than a call does: from then on one buffer is filled in a turn.
+    floods: bool,
+    /// The turn in which a buffer was last filled, and how many were in it.
+    filled: (u16, u16),
     /// It has sent something: there is a send buffer for it.
     has_sent: bool,
     /// The send buffer in use.
@@ -140,6 +152,8 @@ impl Uring {
             free: Vec::new(),
             seat_of: SecondaryMap::new(),
             unarmed: Vec::new(),
+            is_starved: false,
+            turn: 0,
             outstanding: 0,
             lent: None,
             bell,
@@ -280,7 +294,8 @@ impl Kernel for Uring {
 
     fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()> {
         self.give_back_lent();
-        if !self.unarmed.is_empty() {
+        self.turn = self.turn.wrapping_add(1);
+        if std::mem::take(&mut self.is_starved) {
             self.received.give_more();
         }
         while let Some(index) = self.unarmed.pop() {
@@ -376,15 +391,20 @@ impl Uring {
         let place = match (outcome(result), cqueue::buffer_select(flags)) {
             (Ok(length), Some(buffer)) if length > 0 && !gone => {
                 self.lent = Some(buffer);
+                self.note_filled(index);
                 Some(Place::InBuffer { buffer, length })
             }
-            (_, Some(buffer)) => {
+            (outcome, Some(buffer)) => {
                 self.received.give_back(buffer);
-                None
+                (outcome == Ok(0)).then_some(Place::End(None))
             }
             // All buffers were taken, by a peer that floods or a turn that was long: nothing is lost, for
             // what has come is still in the socket.
-            (Err(Errno::NOBUFS | Errno::CANCELED), None) => None,
+            (Err(Errno::NOBUFS), None) => {
+                self.is_starved = true;
+                None
+            }
+            (Err(Errno::CANCELED), None) => None,
             (Ok(_), None) => Some(Place::End(None)),
             (Err(error), None) => Some(Place::End(Some(error))),
         };
@@ -396,6 +416,29 @@ impl Uring {
         place
             .filter(|_| !gone)
             .map(|place| Report::Readable(key, Arrival(place)))
+    }
+}
+
+impl Uring {
+    /// Whoever floods must not make the others wait: its receive ends, and is armed for one buffer at a time.
+    fn note_filled(&mut self, index: u32) {
+        let seat = &mut self.seats[index as usize];
+        let earlier = if seat.filled.0 == self.turn {
+            seat.filled.1
+        } else {
+            0
+        };
+        seat.filled = (self.turn, earlier.saturating_add(1));
+        if earlier < BUFFERS_A_TURN || seat.floods {
+            return;
+        }
+        seat.floods = true;
+        if seat.receiving {
+            let cancel = opcode::AsyncCancel::new(Tag::Receive(index).pack());
+            let cancel = cancel.build().user_data(Tag::Nothing.pack());
+            // SAFETY: a cancellation refers to no memory.
+            unsafe { self.push(&cancel) };
+        }
     }
 }
 
@@ -457,6 +500,8 @@ impl Uring {
             key,
             descriptor: descriptor.as_raw_fd(),
             receiving: false,
+            floods: false,
+            filled: (0, 0),
             has_sent: false,
             sending: None,
             polling: false,
@@ -485,8 +530,15 @@ impl Uring {
             return;
         }
         seat.receiving = true;
-        let receive = opcode::RecvMulti::new(types::Fd(seat.descriptor), GROUP);
-        let receive = receive.build().user_data(Tag::Receive(index).pack());
+        let descriptor = types::Fd(seat.descriptor);
+        let receive = if seat.floods {
+            let receive = opcode::Recv::new(descriptor, std::ptr::null_mut(), buffers::SIZE as u32);
+            let receive = receive.buf_group(GROUP).build();
+            receive.flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(descriptor, GROUP).build()
+        };
+        let receive = receive.user_data(Tag::Receive(index).pack());
         // SAFETY: the buffers it fills belong to the registered group, which lives as long as the ring has
         // requests outstanding. The descriptor stays open until its last completion.
         unsafe { self.push(&receive) };

@@ -397,6 +397,44 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
     });
 }
 
+/// What one connection may have read in a turn, once it has sent more than a call does.
+const BUDGET: usize = 8 << 10;
+
+#[test]
+fn who_sends_without_end_is_read_a_little_in_each_turn() {
+    over_each(|engine, _| {
+        let line = watched(engine);
+        let peer = line.peer.try_clone().unwrap();
+        let flood = pattern(4 << 20);
+        let sending = thread::spawn({
+            let flood = flood.clone();
+            move || (&peer).write_all(&flood).unwrap()
+        });
+        let (mut heard, mut most, mut turns) = (Vec::new(), Vec::new(), 0);
+        while heard.len() < flood.len() {
+            // As a media thread does, which works between two turns.
+            let turn = Duration::from_millis(1);
+            engine.wait(Some(FOREVER), turn).unwrap();
+            let before = heard.len();
+            while let Some(report) = engine.next() {
+                if let Report::Readable(_, arrival) = report
+                    && let Ok(bytes) = engine.read(arrival, &line.stream)
+                {
+                    heard.extend_from_slice(bytes);
+                }
+            }
+            most.push(heard.len() - before);
+            turns += 1;
+        }
+        sending.join().unwrap();
+        assert!(heard == flood);
+        // It has to be found out first.
+        assert!(turns > 20, "{turns}");
+        assert!(most[10..].iter().all(|&read| read <= BUDGET), "{most:?}");
+        engine.dismiss(line.key, line.stream);
+    });
+}
+
 #[test]
 fn the_bell_ends_a_wait_and_any_number_of_rings_is_one() {
     over_each(|engine, bell| {

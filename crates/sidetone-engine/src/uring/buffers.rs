@@ -16,7 +16,7 @@ const COUNT: u16 = 2048;
 pub(super) const FIRST: u16 = 256;
 
 /// The size of one, so that any frame up to 48 kHz lies whole in it.
-const SIZE: usize = 2048;
+pub(super) const SIZE: usize = 2048;
 
 const PAGE: usize = 4096;
 
