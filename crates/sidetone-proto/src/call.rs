@@ -9,9 +9,11 @@ use crate::{
 
 mod counters;
 mod end;
+mod other_protocol;
 
 pub use counters::Counters;
 pub use end::{EndReason, EndedBy};
+pub use other_protocol::OtherProtocol;
 
 /// At most this many slots are written in one turn when some are missing.
 const SLOTS_A_TURN: usize = 2;
@@ -82,6 +84,8 @@ pub struct CallMachine {
     config: CallConfig,
     phase: Phase,
     opened: Time,
+    /// Something came in.
+    has_heard: bool,
     /// When the UUID came: the origin of the call's clock.
     began: Option<Time>,
     last_inbound: Time,
@@ -224,6 +228,7 @@ impl CallMachine {
             config,
             phase: Phase::Opening,
             opened: now,
+            has_heard: false,
             began: None,
             last_inbound: now,
             last_audio: now,
@@ -247,6 +252,7 @@ impl CallMachine {
     ///
     /// | what comes | what happens |
     /// |---|---|
+    /// | the first bytes are those of [another protocol](OtherProtocol) | ends the connection |
     /// | UUID | the grid begins, a slot is due at once |
     /// | a second UUID | ignored, counted |
     /// | audio or DTMF before the UUID | dropped, counted: there is no call yet |
@@ -258,6 +264,11 @@ impl CallMachine {
     /// | hang-up | ends the call |
     /// | anything after the end | discarded, counted in bytes |
     pub fn receive(&mut self, now: Time, bytes: &[u8], sink: &mut dyn FnMut(Received<'_>)) {
+        if !std::mem::replace(&mut self.has_heard, true)
+            && let Some(protocol) = OtherProtocol::of(bytes)
+        {
+            self.phase = Phase::Closed(EndReason::OtherProtocol(protocol));
+        }
         let mut decoder = std::mem::take(&mut self.decoder);
         let mut rest = bytes;
         let mut frame = Duration::ZERO;

@@ -32,7 +32,8 @@ mod transmit;
 
 pub use cadence::Cadence;
 pub use call::{
-    CallConfig, CallMachine, Counters, EndReason, EndedBy, Io, Notice, Phase, Received,
+    CallConfig, CallMachine, Counters, EndReason, EndedBy, Io, Notice, OtherProtocol, Phase,
+    Received,
 };
 pub use clip::{Clip, filters_from};
 pub use decoder::{Decoded, Decoder};

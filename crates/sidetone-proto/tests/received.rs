@@ -1,7 +1,7 @@
 //! The outcome table of `CallMachine::receive`, a test per row.
 #![allow(clippy::unwrap_used)]
 
-use sidetone_proto::{CallConfig, Counters, EndReason, Kind, Phase, Rate};
+use sidetone_proto::{CallConfig, Counters, EndReason, Kind, OtherProtocol, Phase, Rate};
 
 mod support;
 use support::{Event, World, frame, message, ms, ramp, uuid_message};
@@ -27,6 +27,34 @@ fn the_uuid_begins_the_grid_with_a_slot_due_at_once() {
     assert_eq!(world.call.deadline(), world.now);
     world.turn();
     assert_eq!(world.heard().len(), 1);
+}
+
+#[test]
+fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
+    use OtherProtocol::*;
+    for (first, protocol) in [
+        (&b"GET / HTTP/1.1\r\nHost: pbx\r\n\r\n"[..], Http),
+        (b"OPTIONS /health HTTP/1.0\r\n\r\n", Http),
+        (
+            b"GET /media HTTP/1.1\r\nUPGRADE: WebSocket\r\n\r\n",
+            WebSocket,
+        ),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Tls),
+        (b"OPTIONS sip:pbx SIP/2.0\r\n\r\n", Sip),
+        (b"INVITE sips:100@pbx SIP/2.0\r\n\r\n", Sip),
+        (b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 9092\r\n", Proxy),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Proxy),
+    ] {
+        let mut world = silent();
+        world.receive(first);
+        assert_eq!(world.events, []);
+        assert_eq!(world.reason(), Some(EndReason::OtherProtocol(protocol)));
+        assert!(matches!(world.call.phase(), Phase::Closed(_)), "at once");
+    }
+    // What comes later is a call's, whatever it looks like.
+    let mut world = World::new();
+    world.receive(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(world.call.phase(), Phase::Running);
 }
 
 #[test]

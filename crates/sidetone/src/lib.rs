@@ -69,8 +69,8 @@ pub use playback::{Clearing, Playback, Stopping};
 pub use player::Player;
 pub use server::{Builder, Server, ServerHandle, Tuning};
 pub use sidetone_engine::Engine;
-pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Rate};
-pub use stats::{CallStats, CallSummary, ServerStats};
+pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, OtherProtocol, Rate};
+pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
 pub use utterance::Utterance;
 pub use uuid::Uuid;
 

@@ -30,7 +30,7 @@ use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use sidetone_engine::{Bell, Engine};
-use sidetone_proto::CallConfig;
+use sidetone_proto::{CallConfig, OtherProtocol};
 
 use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
 use turn::MediaThread;
@@ -95,6 +95,8 @@ pub(crate) struct Tally {
     pub(crate) calls: AtomicUsize,
     pub(crate) turned_away: AtomicUsize,
     pub(crate) without_identity: AtomicUsize,
+    pub(crate) other_protocols: [AtomicUsize; OtherProtocol::ALL.len()],
+    pub(crate) crowded_out: AtomicUsize,
     pub(crate) out_of_descriptors: AtomicUsize,
 }
 

@@ -25,7 +25,7 @@ use crate::{
     error::ServeError,
     handler::{Handler, Outcome},
     media::{Arrivals, EndWanted, Media, MediaShared, MediaThreads, SharedLink, canonical},
-    stats::{CallSummary, ServerStats},
+    stats::{CallSummary, OtherProtocols, ServerStats},
 };
 
 mod builder;
@@ -494,6 +494,8 @@ impl ServerHandle {
             running: self.media.running.load(Ordering::Acquire),
             turned_away: read(&tally.turned_away),
             without_identity: read(&tally.without_identity),
+            other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
+            crowded_out: read(&tally.crowded_out),
             out_of_descriptors: read(&tally.out_of_descriptors),
             prioritised: self.media.prioritised.load(Ordering::Acquire),
             io_uring: self.media.io_uring.load(Ordering::Acquire),

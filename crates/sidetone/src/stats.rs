@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use sidetone_proto::{Counters, EndReason, Rate};
+use sidetone_proto::{Counters, EndReason, OtherProtocol, Rate};
 use uuid::Uuid;
 
 use crate::event::Codec;
@@ -66,6 +66,17 @@ impl CallSummary {
     }
 }
 
+/// How many connections spoke which other protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OtherProtocols(pub(crate) [usize; OtherProtocol::ALL.len()]);
+
+impl OtherProtocols {
+    /// How many spoke this one.
+    pub fn of(&self, protocol: OtherProtocol) -> usize {
+        self.0[protocol as usize]
+    }
+}
+
 /// What a server has counted since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +91,11 @@ pub struct ServerStats {
     pub turned_away: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
+    /// Of these, connections that spoke another protocol, and were closed at once.
+    pub other_protocols: OtherProtocols,
+    /// Connections that were closed before they said their UUID because too many others had come since: together they
+    /// may hold a quarter of the process's descriptors, and the oldest goes first.
+    pub crowded_out: usize,
     /// Connections ended at once because the process had no descriptors left: raise the limit
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).
     pub out_of_descriptors: usize,

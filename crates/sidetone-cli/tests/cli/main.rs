@@ -8,6 +8,7 @@ mod demo;
 mod disks;
 mod errors;
 mod kit;
+mod notices;
 mod schema;
 mod shutdown;
 mod signals;

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::OtherProtocol;
+
 /// Who ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndedBy {
@@ -45,6 +47,8 @@ pub enum EndReason {
     MaxDuration,
     /// The first UUID message was not 16 bytes.
     MalformedIdentity,
+    /// It speaks something else than AudioSocket.
+    OtherProtocol(OtherProtocol),
     /// Thousands of digits or error messages came that the handler did not read.
     Flooded,
     /// The other side reset the connection before any audio came.
@@ -87,6 +91,7 @@ impl EndReason {
             Self::IdleTimeout => "idle_timeout",
             Self::MaxDuration => "max_duration",
             Self::MalformedIdentity => "malformed_identity",
+            Self::OtherProtocol(_) => "other_protocol",
             Self::Flooded => "flooded",
             Self::ConnectionReset => "connection_reset",
             Self::PeerGone => "peer_gone",
@@ -98,6 +103,7 @@ impl EndReason {
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::OtherProtocol(protocol) => return write!(f, "it speaks {protocol}, not AudioSocket"),
             Self::CallerHungUp => "the caller hung up",
             Self::HangupMessage => "the other side sent a hang-up",
             Self::NoIdentity => "the connection was closed before it said a UUID (a health check, or Answer() is missing before AudioSocket())",

@@ -617,10 +617,12 @@ impl Connection {
                 reason,
             )),
             None => {
-                desk.shared
-                    .tally
-                    .without_identity
-                    .fetch_add(1, Ordering::Relaxed);
+                let tally = &desk.shared.tally;
+                tally.without_identity.fetch_add(1, Ordering::Relaxed);
+                if let EndReason::OtherProtocol(protocol) = reason {
+                    let those = &tally.other_protocols[protocol as usize];
+                    those.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
@@ -7,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::{
+    net::{RecvFlags, SendFlags},
+    process::{Resource, getrlimit},
+};
 use sidetone_engine::{Kernel, Report};
 use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::SlotMap;
@@ -21,6 +25,13 @@ use super::{
 
 /// Connections accepted in one turn at most, so that a rush of new calls does not make the others late.
 const ACCEPTS_A_TURN: usize = 64;
+
+/// Descriptors kept to accept and dismiss connections when there are no others left. The more, the longer a connection
+/// that was dismissed stays open, for what it sent to come and be read.
+const RESERVES: usize = 8;
+
+/// Connections without a UUID may hold this part of the process's descriptors, and no more than so many.
+const OPENING: (u64, u64) = (4, 4096);
 
 /// How soon a lock that was taken is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -37,9 +48,12 @@ pub(super) struct MediaThread {
     shared: Arc<MediaShared>,
     kernel: Box<dyn Kernel>,
     listener: Option<TcpListener>,
-    /// Given up to accept and dismiss one more connection when there are no descriptors left.
-    reserve: Option<OwnedFd>,
+    /// Given up, the oldest first, to accept and dismiss one more connection when there are no descriptors left.
+    reserves: VecDeque<OwnedFd>,
     connections: SlotMap<Key, Box<Connection>>,
+    /// Those that had said no UUID when it was last looked, and all newer ones.
+    opening: VecDeque<Key>,
+    most_opening: usize,
     wheel: Wheel<Key>,
     /// When the turn began that was last.
     begun: Time,
@@ -65,8 +79,13 @@ impl MediaThread {
             kernel.listen(listener)?;
         }
         let now = clock::now();
+        let reserves = if listener.is_some() { RESERVES } else { 0 };
         Ok(Self {
-            reserve: listener.is_some().then(reserve).transpose()?,
+            reserves: (0..reserves)
+                .map(|_| reserve())
+                .collect::<io::Result<_>>()?,
+            opening: VecDeque::new(),
+            most_opening: most_opening(siblings.len()),
             handle,
             siblings,
             shared,
@@ -307,8 +326,7 @@ impl MediaThread {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    // The kernel says so even when nobody waits; the poller tells if there are more.
-                    return self.dismiss_one();
+                    return self.dismiss_those_who_wait();
                 }
                 // This connection is gone already; the next one may be well.
                 Err(_) => {}
@@ -338,7 +356,11 @@ impl MediaThread {
         self.make_room();
         let connection = &mut self.connections[key];
         match self.kernel.watch(key, &connection.stream) {
-            Ok(()) => self.serve(key, now),
+            Ok(()) => {
+                self.serve(key, now);
+                self.opening.push_back(key);
+                self.limit_opening();
+            }
             // It was gone before it could be set up. Nothing is logged here: whoever takes log lines may block.
             Err(_) => {
                 self.connections.remove(key);
@@ -360,22 +382,46 @@ impl MediaThread {
         self.due.reserve(2 * count);
     }
 
-    /// Accepts one connection with the reserve descriptor, and ends it cleanly. Left in the queue it would
-    /// time out after 2 s, and what Asterisk then does can end innocent calls.
-    fn dismiss_one(&mut self) {
-        drop(self.reserve.take());
-        let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) else {
-            self.reserve = reserve().ok();
+    /// Whoever connects and says nothing must not keep calls out: where too many do, the oldest goes.
+    fn limit_opening(&mut self) {
+        if self.opening.len() <= self.most_opening {
             return;
-        };
-        let dismissed = &self.shared.tally.out_of_descriptors;
-        dismissed.fetch_add(1, Ordering::Relaxed);
-        // Read what is there and don't close yet: with bytes unread, or coming, the connection would be
-        // reset. It is the reserve from here on, and closes when the next one needs its descriptor.
-        let _ = rustix::net::send(&stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
-        self.reserve = Some(stream.into());
+        }
+        let connections = &self.connections;
+        let is_opening = |key: &Key| connections.get(*key).is_some_and(|it| !it.is_answered());
+        self.opening.retain(is_opening);
+        if self.opening.len() > self.most_opening
+            && let Some(oldest) = self.opening.pop_front()
+        {
+            let crowded_out = &self.shared.tally.crowded_out;
+            crowded_out.fetch_add(1, Ordering::Relaxed);
+            self.remove(oldest);
+        }
+    }
+
+    /// Accepts connections with the reserve descriptors, and ends them cleanly. Left in the queue they would
+    /// time out after 2 s, and what Asterisk then does can end innocent calls.
+    fn dismiss_those_who_wait(&mut self) {
+        for _ in 0..RESERVES {
+            drop(self.reserves.pop_front());
+            // The kernel says that descriptors are gone even when nobody waits.
+            let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) else {
+                break;
+            };
+            let dismissed = &self.shared.tally.out_of_descriptors;
+            dismissed.fetch_add(1, Ordering::Relaxed);
+            // Read what is there and don't close yet: with bytes unread, or coming, the connection would be
+            // reset. It is a reserve from here on, and closes when a later one needs its descriptor.
+            let _ = rustix::net::send(&stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
+            self.reserves.push_back(stream.into());
+        }
+        while self.reserves.len() < RESERVES
+            && let Ok(reserve) = reserve()
+        {
+            self.reserves.push_back(reserve);
+        }
     }
 
     fn stop_listening(&mut self) {
@@ -401,6 +447,14 @@ impl MediaThread {
 
 fn reserve() -> io::Result<OwnedFd> {
     Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+/// What one of so many threads may have.
+fn most_opening(threads: usize) -> usize {
+    let (part, most) = OPENING;
+    // Where there is no limit, or one that no memory can reach, the second figure counts.
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    ((descriptors / part).min(most) as usize / threads.max(1)).max(1)
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

@@ -1,0 +1,40 @@
+//! What is told of connections that are no calls.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+};
+
+use serde_json::Value;
+
+use crate::kit::{PATIENCE, Running};
+
+#[test]
+fn another_protocol_is_disconnected_and_told_as_what_it_is() {
+    let (mut server, address) = Running::serve("echo");
+    for (first, words) in [
+        (&b"GET / HTTP/1.1\r\nHost: pbx\r\n\r\n"[..], "speaks HTTP"),
+        (
+            b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "a WebSocket client",
+        ),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            "speaks TLS",
+        ),
+        (b"OPTIONS sip:pbx SIP/2.0\r\n\r\n", "a SIP request"),
+        (b"PROXY TCP4 10.0.0.1 10.0.0.2 4 5\r\n", "PROXY headers"),
+    ] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(first).unwrap();
+        // It is closed, with a reset at most, and nothing is answered.
+        match stream.read(&mut [0]) {
+            Ok(count) => assert_eq!(count, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        // There are others, of the machine.
+        let is_it = |notice: Value| notice["text"].as_str().unwrap().contains(words);
+        while !is_it(server.wait_for("notice")) {}
+    }
+}
