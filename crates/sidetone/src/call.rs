@@ -72,6 +72,7 @@ impl Drop for Life {
             self.at_drop
         };
         self.link.end(wanted);
+        self.link.forget_beginning();
     }
 }
 
@@ -107,6 +108,12 @@ impl Call {
             reader,
             writer: CallWriter { life },
         }
+    }
+
+    /// Its handler begins with it.
+    pub(crate) fn hand_over(self) -> Self {
+        self.writer.link().hand_over(clock::now());
+        self
     }
 
     /// Waits for the next event. After [`Event::Ended`] there is none.
@@ -468,20 +475,20 @@ impl CallHandle {
 
     /// Listens in on what this call's other side hears, for whoever wants to transcribe or measure that.
     ///
+    /// Made by a handler before it reads anything of its call, and within a second, it begins with the UUID, even if the call is
+    /// over by then; made later, with what leaves from now on.
+    ///
     /// A call has one monitor at a time: a second one ends the first. Recording goes on beside it.
     ///
     /// # Errors
     ///
-    /// [`PlayError::Closed`] if the call is over.
+    /// [`PlayError::Closed`] if the call is over and the handler has read something of it.
     pub fn monitor(&self) -> Result<Monitor, PlayError> {
         Ok(Monitor::new(self.tap(Purpose::Monitor)?, self.clone()))
     }
 
     pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
-        let tap = Arc::new(Tap::default());
-        let shared = Arc::clone(&tap);
-        self.link.order(|outbox| outbox.tap(purpose, shared))?;
-        Ok(tap)
+        Ok(self.link.listen_in(clock::now(), purpose)?)
     }
 
     pub(crate) fn began(&self) -> Time {

@@ -26,7 +26,7 @@
 //!
 //! # Files
 //!
-//! A file is called after the time (UTC) at which its recording began and the call's UUID:
+//! A file is called after the time (UTC) of the first audio in it and the call's UUID:
 //! `20261122T075406Z-UUID.wav`. Nothing is ever overwritten: where the name is taken, `-2`, `-3` and so on
 //! follows the UUID. While it is being written it is called `….wav.part`; it is whole when that goes. Only
 //! its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the next file begins.
@@ -181,14 +181,18 @@ impl Recorder {
         })
     }
 
-    /// Records this call from now on to its end. It never waits for the disk.
+    /// Records this call to its end. It never waits for the disk.
+    ///
+    /// A handler that records before it reads anything of its call, and within a second, has it from the UUID on, even if the
+    /// call is over by then: what passed before is kept for it, up to five seconds of each side. Later it is recorded from now
+    /// on.
     ///
     /// A call has one recording at a time: a second one ends the first.
     ///
     /// # Errors
     ///
-    /// A call that is over, or a recorder that has finished. What the disk says later is in the
-    /// [`Report`].
+    /// A call that is over and of which the handler has read something, or a recorder that has finished. What the disk says
+    /// later is in the [`Report`].
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
         let tap = call
             .tap(Purpose::Recording)

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, interval},
 };
@@ -48,8 +48,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A listening AudioSocket server.
 ///
 /// The listener is open from [`Builder::bind`] on; calls are answered with silence until
-/// [`serve`](Self::serve) or [`accept`](Self::accept) takes them. A call that ends before that is not handed
-/// out any more; [`Builder::on_call_end`] is told of it.
+/// [`serve`](Self::serve) or [`accept`](Self::accept) takes them. A call that ends before that is handed out all the same, as
+/// short ones often are over before their handlers run: it has its events, [`Event::Ended`](crate::Event::Ended) last, and can
+/// be [recorded](crate::record::Recorder::record).
 ///
 /// Dropping the server, or the future of [`serve`](Self::serve), hangs up all calls and closes the listener.
 /// To end it gently, use [`ServerHandle::shutdown`].
@@ -113,6 +114,7 @@ impl Drop for Unclaimed {
             } else {
                 EndWanted::Shutdown
             });
+            self.link.forget_beginning();
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -201,14 +203,14 @@ impl Server {
         let mut shutdown = self.shutdown.subscribe();
         tokio::select! {
             biased;
-            call = self.next_admitted() => return call,
+            call = self.next_admitted() => return call.map(Call::hand_over),
             _ = shutdown.wait_for(Option::is_some) => {}
         }
         let mut look = interval(LOOK);
         while self.more_may_come() {
             tokio::select! {
                 biased;
-                call = self.next_admitted() => return call,
+                call = self.next_admitted() => return call.map(Call::hand_over),
                 _ = look.tick() => {}
             }
         }
@@ -250,7 +252,9 @@ impl Server {
             }
         }
         self.drain(&handler, &mut handling).await;
+        self.admitting.abort_all();
         handling.abort_all();
+        settle(&mut self.admitting).await;
         settle(&mut handling).await;
         settle(&mut self.telling).await;
     }
@@ -266,12 +270,13 @@ impl Server {
                         continue;
                     }
                     Arrival::Call(call) => {
-                        self.register(&call.link);
+                        let known = self.register(&call.link);
                         match &self.admit {
                             None => Admitted { call, data: None },
                             Some(admit) => {
                                 let shared = Arc::clone(&self.media.shared);
-                                self.admitting.spawn(ask(Arc::clone(admit), call, shared));
+                                let asking = ask(Arc::clone(admit), call, shared, known);
+                                self.admitting.spawn(asking);
                                 continue;
                             }
                         }
@@ -283,21 +288,24 @@ impl Server {
                     Ok(None) | Err(_) => continue,
                 },
             };
-            // It may have ended while it waited.
-            if admitted.call.link.ended().is_none() {
-                let link = admitted.call.claim();
-                return Some(Call::new(link, self.at_drop, admitted.data));
-            }
+            // It may have ended while it waited, and is still to be handled: somebody said something.
+            let link = admitted.call.claim();
+            return Some(Call::new(link, self.at_drop, admitted.data));
         }
     }
 
-    fn register(&mut self, link: &SharedLink) {
+    /// Its end is told, but not before what is returned has been dropped: the admission hook has answered by then.
+    fn register(&mut self, link: &SharedLink) -> oneshot::Sender<()> {
         let handle = CallHandle::new(Arc::clone(link));
         self.registry.add(handle.clone());
+        let (known, answered) = oneshot::channel();
         self.tell(async move {
+            // An error is what comes of dropping the other end.
+            let _ = answered.await;
             let reason = handle.closed().await;
             handle.summary(reason)
         });
+        known
     }
 
     /// Tells the hook of an end, when it has come.
@@ -351,7 +359,7 @@ impl Server {
 }
 
 /// Waits a moment for all of them; one that blocks its thread can't be waited for.
-async fn settle(tasks: &mut JoinSet<()>) {
+async fn settle<T: 'static>(tasks: &mut JoinSet<T>) {
     let all = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(SETTLING, all).await;
 }
@@ -371,7 +379,12 @@ impl fmt::Debug for Server {
     }
 }
 
-async fn ask(admit: Arc<Admit>, call: Unclaimed, shared: Arc<MediaShared>) -> Option<Admitted> {
+async fn ask(
+    admit: Arc<Admit>,
+    call: Unclaimed,
+    shared: Arc<MediaShared>,
+    _known: oneshot::Sender<()>,
+) -> Option<Admitted> {
     let request = Request {
         id: call.link.id,
         peer: call.link.peer,
@@ -381,13 +394,17 @@ async fn ask(admit: Arc<Admit>, call: Unclaimed, shared: Arc<MediaShared>) -> Op
         Admission(Decision::TurnAway) => {
             shared.tally.calls.fetch_sub(1, Ordering::Relaxed);
             shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
-            call.claim().end(EndWanted::Refuse);
+            let link = call.claim();
+            link.end(EndWanted::Refuse);
+            link.forget_beginning();
             None
         }
     }
 }
 
 async fn handle<H: Handler>(handler: Arc<H>, call: Call) {
+    // Not when the task is made: where all threads are busy, it does not run at once.
+    let call = call.hand_over();
     let ending = call.handle();
     let Outcome(result) = handler.handle(call).await;
     if let Err(error) = result {

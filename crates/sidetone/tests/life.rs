@@ -11,7 +11,7 @@ use std::{
 
 use sidetone::{Builder, Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server};
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
-use support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
+use support::{call, calls, echo, id, is_callers_end, listen, millis, serve, short_call, until};
 
 /// What a caller of this handler hears, and why its call ended by the server's account.
 async fn outcome(handler: impl Handler) -> (CallRecord, EndReason) {
@@ -120,14 +120,10 @@ async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
+async fn a_call_that_ended_before_it_was_accepted_is_handed_out_with_what_was_said() {
     let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
-    call(
-        Caller::new(server.local_addr())
-            .uuid(id(1))
-            .hang_up_after(millis(100)),
-    )
-    .await;
+    let said = || (1..=3).map(|frame| vec![frame; 160]).collect();
+    short_call(server.local_addr(), id(1), said(), Duration::ZERO).await;
     // The caller knows of the end before the server does.
     let stats = || server.handle().stats();
     until(|| stats().calls == 1 && stats().running == 0).await;
@@ -135,6 +131,12 @@ async fn a_call_that_ended_before_it_was_accepted_is_not_handed_out() {
         .uuid(id(2))
         .hang_up_after(Duration::from_secs(30));
     let running = tokio::spawn(call(running));
+    let mut over = server.accept().await.unwrap();
+    assert_eq!(over.id(), id(1));
+    let chunk = over.audio(Duration::MAX).await.unwrap();
+    assert_eq!(chunk.samples, said().concat());
+    assert!(over.next().await.is_none());
+    assert_eq!(over.closed().await, EndReason::CallerHungUp);
     assert_eq!(server.accept().await.unwrap().id(), id(2));
     running.await.unwrap();
 }

@@ -1,13 +1,16 @@
 //! Recordings of real calls over loopback.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use sidetone::{
-    Call, Event, Rate, Server, Uuid,
+    Admission, Call, Event, Rate, Server, Uuid,
     record::{RecordError, Recorder, Recording},
 };
 use sidetone_caller::{CallRecord, Caller, Codec, Voice, exact_runs};
+use support::{id, millis, short_call, until};
 use tokio::sync::mpsc;
 
 async fn echo(mut call: Call) {
@@ -17,6 +20,13 @@ async fn echo(mut call: Call) {
             line.push(frame.samples());
         }
     }
+}
+
+/// Frames that are all different.
+fn frames(count: i16) -> Vec<Vec<i16>> {
+    (1..=count)
+        .map(|frame| (0..160).map(|sample| frame * 160 + sample).collect())
+        .collect()
 }
 
 /// Places calls that are echoed and recorded, one after the other.
@@ -70,7 +80,7 @@ async fn both_sides_of_a_call_are_in_its_file_bit_by_bit() {
     assert_eq!(hz, 8_000);
     let said = exact_runs(call.sent_samples(), &left);
     assert_eq!(said.len(), 1, "{said:?}");
-    // The first frames may come before there is a handler that records.
+    assert_eq!(said[0].said, 0, "it begins before there is a handler");
     assert!(said[0].length + 4_000 > call.sent_samples().len());
     let heard: Vec<_> = call.echo().iter().map(|run| run.length).collect();
     let played = exact_runs(call.sent_samples(), &right);
@@ -171,4 +181,83 @@ fn a_directory_that_cannot_be_made_is_said_at_once() {
     std::fs::write(&file, "").unwrap();
     let error = Recorder::new(file.join("below")).unwrap_err();
     assert!(error.to_string().contains("choose a directory"), "{error}");
+}
+
+/// Records one call that speaks at once, by a server with these settings.
+async fn recorded_from_the_beginning(settings: sidetone::Builder, lasting: Duration) {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
+    let (tell, mut recordings) = mpsc::channel(1);
+    let server = settings.bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    let handler = move |call: Call| {
+        tell.try_send(recorder.record(&call.handle()).unwrap())
+            .unwrap();
+        echo(call)
+    };
+    tokio::spawn(server.serve(handler));
+    short_call(address, id(1), frames(10), lasting).await;
+    let report = recordings.recv().await.unwrap().ended().await;
+    assert_eq!((report.lost_frames, &report.failure), (0, &None));
+    let (left, right, _) = sides(&report.files[0]);
+    assert_eq!(exact_runs(&frames(10).concat(), &left)[0].length, 1_600);
+    assert_eq!(left.iter().position(|sample| *sample != 0), Some(0));
+    assert_eq!(left.len(), right.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_came_with_the_uuid_is_recorded() {
+    recorded_from_the_beginning(Server::builder(), millis(400)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_came_before_the_call_was_let_in_is_recorded() {
+    let slow = || {
+        Server::builder().admit(|_| async {
+            tokio::time::sleep(millis(500)).await;
+            Admission::accept()
+        })
+    };
+    recorded_from_the_beginning(slow(), millis(900)).await;
+    // It was over by then.
+    recorded_from_the_beginning(slow(), millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_that_was_over_before_anybody_took_it_has_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    short_call(server.local_addr(), id(1), frames(10), Duration::ZERO).await;
+    let stats = || server.handle().stats();
+    until(|| stats().calls == 1 && stats().running == 0).await;
+    let mut call = server.accept().await.unwrap();
+    let recording = recorder.record(&call.handle()).unwrap();
+    let report = recording.ended().await;
+    let (left, _, _) = sides(&report.files[0]);
+    assert_eq!(left[..1_600], frames(10).concat());
+    // From here on it would be recorded from now on, and it is over.
+    assert!(call.next().await.is_some());
+    let late = recorder.record(&call.handle());
+    assert!(matches!(late, Err(RecordError::CallOver)), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_records_after_reading_records_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let calling = short_call(server.local_addr(), id(1), frames(10), millis(600));
+    let calling = tokio::spawn(calling);
+    let mut call = server.accept().await.unwrap();
+    let said = call.audio(millis(200)).await.unwrap();
+    assert_eq!(said.samples.len(), 1_600);
+    // Two slots later it is no longer there.
+    let out = call.stats().counters.frames_out;
+    until(|| call.stats().counters.frames_out > out).await;
+    let recording = recorder.record(&call.handle()).unwrap();
+    calling.await.unwrap();
+    let report = recording.ended().await;
+    let (left, _, _) = sides(&report.files[0]);
+    assert!(left.iter().all(|sample| *sample == 0));
 }

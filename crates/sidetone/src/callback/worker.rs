@@ -143,6 +143,8 @@ struct ToWorkers(Arc<Workers>);
 
 impl Arrivals for ToWorkers {
     fn arrived(&self, link: SharedLink) {
+        // Callbacks have nobody listen in.
+        link.end_beginning();
         let workers = &self.0;
         let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
         let info = CallInfo {

@@ -394,6 +394,7 @@ impl Connection {
         };
         if let Some(reason) = refusal {
             self.machine.hang_up(now, reason);
+            self.taps.end_beginning();
             self.turned_away = Some(id);
             shared.answered.fetch_add(1, Ordering::AcqRel);
             shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
@@ -445,6 +446,7 @@ impl Connection {
         // In this order: whatever was queued before the end was wanted is in the outbox, and nothing in the
         // outbox is newer than the clearing that is obeyed.
         let (end_wanted, seen) = (link.end_wanted(), link.generation());
+        let is_beginning_over = self.taps.keeps_beginning() && link.is_beginning_over(now);
         let outbox = &mut desk.tools.outbox;
         let taken = link.try_take_outbox(outbox);
         let is_contended = taken.is_none() && link.has_outbox();
@@ -467,6 +469,9 @@ impl Connection {
             if let Some(clearing) = clearing {
                 clearing.heard.unheard += emptied.voided;
             }
+        }
+        if is_beginning_over && !is_contended {
+            self.taps.end_beginning();
         }
         // A clearing is done, and an end is after the last sound, only when all that was queued is known.
         if is_contended {
@@ -579,11 +584,13 @@ impl Connection {
                 batch: &mut desk.tools.batch,
                 taps: &mut self.taps,
             });
-            let told = link.try_set_counters(self.machine.counters()) && self.taps.try_end();
-            let outbox = &mut desk.tools.outbox;
-            let taken = link.try_take_outbox(outbox).is_some() || !link.has_outbox();
-            outbox.give_up(&self.playing);
-            if !told || !taken {
+            let playing = &self.playing;
+            let told = link.try_set_counters(self.machine.counters())
+                && link.try_seal_outbox(&mut desk.tools.outbox, &mut self.taps, |outbox, taps| {
+                    outbox.give_up(playing, taps)
+                })
+                && self.taps.try_end();
+            if !told {
                 desk.look_again();
                 return false;
             }

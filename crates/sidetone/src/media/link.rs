@@ -12,7 +12,12 @@ use parking_lot::{Mutex, MutexGuard};
 use sidetone_proto::{Counters, EndReason, Heard, ItemId, Rate, Time};
 use uuid::Uuid;
 
-use super::{Key, MediaHandle, batch::Batch, outbox::Outbox};
+use super::{
+    Key, MediaHandle,
+    batch::Batch,
+    outbox::Outbox,
+    tap::{Purpose, Tap, TapBuffer, Taps},
+};
 use crate::event::Codec;
 
 /// What a media thread and the handler of a call share.
@@ -28,7 +33,7 @@ pub(crate) struct Link {
     media: MediaHandle,
     key: Key,
     inbox: Mutex<Inbox>,
-    outbox: Mutex<Outbox>,
+    outbox: Mutex<Orders>,
     outbox_filled: AtomicBool,
     /// Counts the calls of `clear`; what was queued under a lower number is void at once.
     generation: AtomicU64,
@@ -51,6 +56,8 @@ pub(crate) struct Link {
     attention: AtomicBool,
     /// The media thread has been told of the call's first live audio.
     live_noted: AtomicBool,
+    /// Until when the beginning of the call is kept, in nanoseconds.
+    beginning_until: AtomicU64,
     counters: Mutex<Counters>,
     lagged: AtomicU64,
     next_item: AtomicU64,
@@ -62,6 +69,20 @@ pub(crate) struct Inbox {
     pub(crate) batch: Batch,
     pub(crate) waker: Option<Waker>,
 }
+
+/// What the handler orders.
+#[derive(Debug, Default)]
+struct Orders {
+    outbox: Outbox,
+    /// The call is over: nobody comes for orders any more.
+    is_sealed: bool,
+    /// What was kept of its beginning until then: all of the call, for whoever comes too late to listen in.
+    beginning: Option<Box<TapBuffer>>,
+}
+
+/// How long a handler has from when it is given the call to have somebody listen in from the beginning, if it reads nothing
+/// of the call before.
+const CHANCE: Duration = Duration::from_secs(1);
 
 /// How the program wants its call to end. A later variant overrules an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +131,7 @@ impl Link {
             waiters: Mutex::default(),
             attention: AtomicBool::new(false),
             live_noted: AtomicBool::new(false),
+            beginning_until: AtomicU64::new(u64::MAX),
             counters: Mutex::default(),
             lagged: AtomicU64::new(0),
             next_item: AtomicU64::new(0),
@@ -126,6 +148,7 @@ impl Link {
         batch: &mut Batch,
         register: impl FnOnce(&mut Option<Waker>),
     ) -> bool {
+        self.end_beginning();
         batch.clear();
         let mut inbox = self.inbox.lock();
         std::mem::swap(batch, &mut inbox.batch);
@@ -143,12 +166,15 @@ impl Link {
         if self.ended().is_some() {
             return Err(NotSubmitted::Closed);
         }
-        let mut outbox = self.outbox.lock();
+        let mut orders = self.outbox.lock();
+        if orders.is_sealed {
+            return Err(NotSubmitted::Closed);
+        }
         if self.generation() != generation {
             return Err(NotSubmitted::Cleared);
         }
-        outbox.begin(generation, audio);
-        fill(&mut outbox);
+        orders.outbox.begin(generation, audio);
+        fill(&mut orders.outbox);
         if !audio.is_zero() {
             self.unclaimed
                 .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
@@ -162,9 +188,51 @@ impl Link {
         if self.ended().is_some() {
             return Err(NotSubmitted::Closed);
         }
-        fill(&mut self.outbox.lock());
+        let mut orders = self.outbox.lock();
+        if orders.is_sealed {
+            return Err(NotSubmitted::Closed);
+        }
+        fill(&mut orders.outbox);
         self.outbox_filled.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Has somebody listen in: from the beginning of the call while that is kept, after that from now on. A call that is
+    /// over is heard whole if its handler has not begun with it, else not at all.
+    pub(crate) fn listen_in(&self, now: Time, purpose: Purpose) -> Result<Arc<Tap>, NotSubmitted> {
+        let from_beginning = !self.is_beginning_over(now);
+        let mut orders = self.outbox.lock();
+        if orders.is_sealed {
+            let whole = orders.beginning.as_deref();
+            let whole = whole.filter(|_| self.is_beginning_wanted());
+            let whole = whole.ok_or(NotSubmitted::Closed)?;
+            return Ok(Arc::new(Tap::whole(whole.clone())));
+        }
+        let tap = Arc::new(Tap::default());
+        orders.outbox.tap(purpose, Arc::clone(&tap), from_beginning);
+        self.outbox_filled.store(true, Ordering::Release);
+        Ok(tap)
+    }
+
+    /// A handler begins with the call. The beginning is kept for it a while longer.
+    pub(crate) fn hand_over(&self, now: Time) {
+        let until = (now + CHANCE).as_nanos();
+        self.beginning_until.store(until, Ordering::Release);
+    }
+
+    /// Nobody listens in from the beginning any more: the handler reads, or there is none.
+    pub(crate) fn end_beginning(&self) {
+        if self.is_beginning_wanted() {
+            self.beginning_until.store(0, Ordering::Release);
+        }
+    }
+
+    /// The handler is done with the call.
+    pub(crate) fn forget_beginning(&self) {
+        self.end_beginning();
+        if self.ended().is_some() {
+            self.outbox.lock().beginning = None;
+        }
     }
 
     /// Voids everything queued so far and returns the number of this clearing.
@@ -188,6 +256,10 @@ impl Link {
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {
+        // Most calls are over before their handlers are.
+        if self.ended().is_some() {
+            return;
+        }
         self.end_wanted.fetch_max(wanted as u8, Ordering::AcqRel);
         self.call_for_attention();
     }
@@ -308,10 +380,42 @@ impl Link {
         if !self.has_outbox() {
             return None;
         }
-        let mut outbox = self.outbox.try_lock()?;
+        let mut orders = self.outbox.try_lock()?;
         self.outbox_filled.store(false, Ordering::Release);
-        outbox.swap_with(emptied);
+        orders.outbox.swap_with(emptied);
         Some(self.generation())
+    }
+
+    /// Takes the outbox for the last time, for the call is over; false if somebody is just putting more in. Who comes after
+    /// that to listen in finds what `taps` had of the beginning.
+    pub(crate) fn try_seal_outbox(
+        &self,
+        emptied: &mut Outbox,
+        taps: &mut Taps,
+        empty: impl FnOnce(&mut Outbox, &mut Taps),
+    ) -> bool {
+        let Some(mut orders) = self.outbox.try_lock() else {
+            return false;
+        };
+        self.outbox_filled.store(false, Ordering::Release);
+        orders.outbox.swap_with(emptied);
+        empty(emptied, taps);
+        if !orders.is_sealed {
+            orders.is_sealed = true;
+            let beginning = taps.end_beginning();
+            orders.beginning = beginning.filter(|_| self.is_beginning_wanted());
+        }
+        true
+    }
+
+    /// Whether somebody may still come to listen in from the beginning, if the call does not go on meanwhile.
+    fn is_beginning_wanted(&self) -> bool {
+        self.beginning_until.load(Ordering::Acquire) > 0
+    }
+
+    /// To be asked before looking into the outbox: then whoever was in time to listen in from the beginning is there.
+    pub(crate) fn is_beginning_over(&self, now: Time) -> bool {
+        now.as_nanos() >= self.beginning_until.load(Ordering::Acquire)
     }
 
     /// To be called before looking at what attention was called for: a call after that is a new one.

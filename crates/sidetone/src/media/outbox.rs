@@ -74,7 +74,11 @@ enum Order {
         at: Time,
         length: usize,
     },
-    Tap(Purpose, Arc<Tap>),
+    Tap {
+        purpose: Purpose,
+        tap: Arc<Tap>,
+        from_beginning: bool,
+    },
 }
 
 /// What samples are.
@@ -149,8 +153,12 @@ impl Outbox {
         self.orders.push(Order::LiveCushion(cushion));
     }
 
-    pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>) {
-        self.orders.push(Order::Tap(purpose, tap));
+    pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
+        self.orders.push(Order::Tap {
+            purpose,
+            tap,
+            from_beginning,
+        });
     }
 
     /// Adds live audio, unless so much lies here that it would never be heard.
@@ -233,7 +241,11 @@ impl Outbox {
                         .push(at, rate, &self.samples[begin..begin + length]);
                     begin += length;
                 }
-                Order::Tap(purpose, tap) => call.taps.set(purpose, tap),
+                Order::Tap {
+                    purpose,
+                    tap,
+                    from_beginning,
+                } => call.taps.set(purpose, tap, from_beginning),
             }
         }
         self.samples.clear();
@@ -250,15 +262,24 @@ impl Outbox {
         }
     }
 
-    /// Drops everything, for the call is over.
-    pub(crate) fn give_up(&mut self, playing: &[(ItemId, Arc<Playing>)]) {
+    /// Drops everything, for the call is over. Only who listens in gets what there was to hear.
+    pub(crate) fn give_up(&mut self, playing: &[(ItemId, Arc<Playing>)], taps: &mut Taps) {
         self.void();
         for (id, voided) in self.voided_of.drain(..) {
             if let Some((_, playing)) = playing.iter().find(|(its, _)| *its == id) {
                 playing.note_voided(voided);
             }
         }
-        self.orders.clear();
+        for order in self.orders.drain(..) {
+            if let Order::Tap {
+                purpose,
+                tap,
+                from_beginning,
+            } = order
+            {
+                taps.set(purpose, tap, from_beginning);
+            }
+        }
         (self.audio, self.voided) = (Duration::ZERO, Duration::ZERO);
     }
 
@@ -284,7 +305,10 @@ impl Outbox {
                         playing.finish(Heard::default());
                     }
                 }
-                Order::Tap(..) | Order::Prebuffer(_) | Order::LiveCushion(_) | Order::Stop(_) => {
+                Order::Tap { .. }
+                | Order::Prebuffer(_)
+                | Order::LiveCushion(_)
+                | Order::Stop(_) => {
                     return true;
                 }
                 Order::End(_) | Order::EndLoose | Order::Live { .. } => {}

@@ -14,6 +14,9 @@ use sidetone_proto::{Rate, Time};
 /// and counted, never waited for.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// A piece of silence up to this long takes no room for its samples: a slot at 192 kHz.
+static SILENCE: [i16; 3840] = [0; 3840];
+
 /// Samples that a buffer keeps room for between uses; what a burst took beyond that is given back.
 const KEEP: usize = 8 * 1024;
 
@@ -42,7 +45,7 @@ pub(crate) enum Purpose {
 }
 
 /// Audio of both sides in the order in which it passed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TapBuffer {
     samples: Vec<i16>,
     pieces: Vec<Piece>,
@@ -51,7 +54,7 @@ pub(crate) struct TapBuffer {
     lost: u64,
 }
 
-/// One frame or slot; its samples are the next `length` of the buffer.
+/// One frame or slot; its samples are the next `length` of the buffer, unless it is silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) side: Side,
@@ -59,10 +62,19 @@ pub(crate) struct Piece {
     /// When it passed the socket.
     pub(crate) at: Time,
     length: usize,
+    is_silence: bool,
 }
 
 /// The reader's end. The media thread skips a turn, and keeps what it has, rather than wait for it.
 impl Tap {
+    /// One for a call that is over: all that will ever be in it.
+    pub(crate) fn whole(buffer: TapBuffer) -> Self {
+        Self {
+            buffer: Mutex::new(buffer),
+            closed: AtomicBool::new(true),
+        }
+    }
+
     /// Swaps what has come in with `buffer`, which has been read.
     pub(crate) fn take(&self, buffer: &mut TapBuffer) {
         buffer.clear();
@@ -101,10 +113,11 @@ pub(crate) struct TapWriter {
 }
 
 impl TapWriter {
-    pub(crate) fn new(tap: Arc<Tap>) -> Self {
+    /// `beginning` is what passed before.
+    pub(crate) fn new(tap: Arc<Tap>, beginning: TapBuffer) -> Self {
         Self {
             tap,
-            backlog: TapBuffer::default(),
+            backlog: beginning,
         }
     }
 
@@ -112,12 +125,7 @@ impl TapWriter {
         if samples.is_empty() || self.tap.is_closed() {
             return;
         }
-        let piece = Piece {
-            side,
-            rate,
-            at,
-            length: samples.len(),
-        };
+        let piece = Piece::new(side, rate, at, samples);
         match self.tap.buffer.try_lock() {
             Some(mut shared) => {
                 shared.append(&mut self.backlog);
@@ -143,19 +151,58 @@ impl TapWriter {
 pub(crate) struct Taps {
     recording: Option<Box<TapWriter>>,
     monitor: Option<Box<TapWriter>>,
+    beginning: Beginning,
+}
+
+/// What passed before the call's handler could have somebody listen in.
+#[derive(Debug, Default)]
+enum Beginning {
+    /// Nothing has passed yet.
+    #[default]
+    Nothing,
+    Kept(Box<TapBuffer>),
+    /// The handler has had its chance.
+    Over,
 }
 
 impl Taps {
-    /// From now on this one listens, in place of the one of its kind.
-    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>) {
+    /// From now on this one listens, in place of the one of its kind, and to what was kept of the beginning if it wants that.
+    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
         let place = match purpose {
             Purpose::Recording => &mut self.recording,
             Purpose::Monitor => &mut self.monitor,
         };
-        *place = Some(Box::new(TapWriter::new(tap)));
+        let beginning = match &self.beginning {
+            Beginning::Kept(kept) if from_beginning => TapBuffer::clone(kept),
+            _ => TapBuffer::default(),
+        };
+        *place = Some(Box::new(TapWriter::new(tap, beginning)));
+    }
+
+    /// Whether the beginning of the call is still kept.
+    pub(crate) fn keeps_beginning(&self) -> bool {
+        !matches!(self.beginning, Beginning::Over)
+    }
+
+    /// Keeps the beginning of the call no longer, and gives what was kept of it.
+    pub(crate) fn end_beginning(&mut self) -> Option<Box<TapBuffer>> {
+        match mem::replace(&mut self.beginning, Beginning::Over) {
+            Beginning::Kept(kept) => Some(kept),
+            _ => None,
+        }
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+        match &mut self.beginning {
+            Beginning::Over => {}
+            Beginning::Kept(_) | Beginning::Nothing if samples.is_empty() => {}
+            Beginning::Kept(kept) => kept.put(Piece::new(side, rate, at, samples), samples),
+            Beginning::Nothing => {
+                let mut kept = Box::<TapBuffer>::default();
+                kept.put(Piece::new(side, rate, at, samples), samples);
+                self.beginning = Beginning::Kept(kept);
+            }
+        }
         for tap in self.all() {
             tap.put(side, rate, at, samples);
         }
@@ -172,6 +219,18 @@ impl Taps {
     }
 }
 
+impl Piece {
+    fn new(side: Side, rate: Rate, at: Time, samples: &[i16]) -> Self {
+        Self {
+            side,
+            rate,
+            at,
+            length: samples.len(),
+            is_silence: samples.len() <= SILENCE.len() && samples.iter().all(|sample| *sample == 0),
+        }
+    }
+}
+
 impl Drop for TapWriter {
     fn drop(&mut self) {
         self.tap.closed.store(true, Ordering::Release);
@@ -183,6 +242,9 @@ impl TapBuffer {
     pub(crate) fn pieces(&self) -> impl Iterator<Item = (Piece, &[i16])> {
         let mut rest = self.samples.as_slice();
         self.pieces.iter().map(move |piece| {
+            if piece.is_silence {
+                return (*piece, &SILENCE[..piece.length]);
+            }
             let (samples, behind) = rest.split_at(piece.length);
             rest = behind;
             (*piece, samples)
@@ -200,7 +262,9 @@ impl TapBuffer {
             return;
         }
         self.held += piece.rate.duration(samples.len() as u64);
-        self.samples.extend_from_slice(samples);
+        if !piece.is_silence {
+            self.samples.extend_from_slice(samples);
+        }
         self.pieces.push(piece);
     }
 
@@ -235,7 +299,7 @@ mod tests {
     #[test]
     fn what_comes_while_the_reader_takes_is_not_lost() {
         let tap = Arc::new(Tap::default());
-        let mut writer = TapWriter::new(Arc::clone(&tap));
+        let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
         put(&mut writer, Rate::Slin, 1);
         let taking = tap.buffer.lock();
         put(&mut writer, Rate::Slin, 2);
@@ -252,7 +316,7 @@ mod tests {
     fn the_limit_is_the_same_time_at_every_rate() {
         for rate in Rate::ALL {
             let tap = Arc::new(Tap::default());
-            let mut writer = TapWriter::new(Arc::clone(&tap));
+            let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
             let slots = (LIMIT.as_millis() / rate.slot().as_millis()) as u64;
             for _ in 0..slots + 7 {
                 put(&mut writer, rate, 1);
@@ -270,7 +334,7 @@ mod tests {
     #[test]
     fn a_tap_that_nobody_reads_takes_no_memory() {
         let tap = Arc::new(Tap::default());
-        let mut writer = TapWriter::new(Arc::clone(&tap));
+        let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
         tap.close();
         put(&mut writer, Rate::Slin, 1);
         assert_eq!(tap.buffer.lock().samples.capacity(), 0);

@@ -42,7 +42,6 @@ pub(super) enum Order {
 pub(super) struct Job {
     call: CallHandle,
     tap: Arc<Tap>,
-    began: OffsetDateTime,
     open: Option<Open>,
     report: watch::Sender<Report>,
 }
@@ -117,7 +116,6 @@ impl Job {
         Self {
             call,
             tap,
-            began: OffsetDateTime::now_utc(),
             open: None,
             report,
         }
@@ -177,7 +175,8 @@ impl Job {
             _ => return Ok(()),
         };
         let hz = rate.hz();
-        let stem = file::stem(self.began, self.call.id());
+        let began = OffsetDateTime::now_utc() - (now - start);
+        let stem = file::stem(began, self.call.id());
         self.open = Some(Open {
             hz,
             timeline: Timeline::new(hz, start),

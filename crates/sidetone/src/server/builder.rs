@@ -203,8 +203,9 @@ impl Builder {
         self
     }
 
-    /// Tells `hook` about every call that is over, and every one that was turned away. It runs on the async
-    /// threads and must not block.
+    /// Tells `hook` about every call that is over, and every one that was turned away, once. Of a call that
+    /// [`admit`](Self::admit) is asked about, it is told after that has answered; the handler may still be at work then, or not
+    /// have begun. It runs on the async threads and must not block.
     #[must_use]
     pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
         self.on_call_end = Some(Arc::new(hook));

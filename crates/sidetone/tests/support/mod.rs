@@ -77,6 +77,11 @@ impl Running {
         Caller::new(self.address)
     }
 
+    /// How many ends have been told.
+    pub fn told(&self) -> usize {
+        self.ended.lock().unwrap().len()
+    }
+
     /// Shuts it down at once and gives the summaries of all calls that it told of.
     pub async fn end(self) -> Vec<CallSummary> {
         self.handle.shutdown(Duration::ZERO);
@@ -106,6 +111,22 @@ pub async fn echo(mut call: Call) {
             line.push(frame.samples());
         }
     }
+}
+
+/// A call that says these frames in one piece with its UUID and hangs up so long after that.
+pub async fn short_call(address: SocketAddr, id: Uuid, frames: Vec<Vec<i16>>, lasting: Duration) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut said = [&[0x01, 0, 16][..], id.as_bytes()].concat();
+    for frame in &frames {
+        said.push(0x10);
+        said.extend((2 * frame.len() as u16).to_be_bytes());
+        said.extend(frame.iter().flat_map(|sample| sample.to_le_bytes()));
+    }
+    stream.write_all(&said).await.unwrap();
+    tokio::time::sleep(lasting).await;
+    stream.shutdown().await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
 }
 
 /// Waits until something is so that no event tells of.
