@@ -34,8 +34,8 @@ pub(crate) struct Board {
     log_digits: bool,
 }
 
-/// One call. When the server and the handler both are done with it, its end is told: so nothing is told
-/// of a call after that.
+/// One call. It goes with the call to its handler. When the server and the handler both are done with it, its end is told: so
+/// nothing is told of a call after that.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) id: Uuid,
@@ -88,9 +88,9 @@ impl Board {
     }
 
     /// A call is let in. It is known by its peer: UUIDs may come twice, an address and port can't.
-    pub(crate) fn begin(&self, id: Uuid, peer: SocketAddr) {
+    pub(crate) fn begin(&self, id: Uuid, peer: SocketAddr) -> Arc<Row> {
         self.teller.tell(Event::CallStarted { id, peer });
-        self.rows.lock().push(Arc::new(Row {
+        let row = Arc::new(Row {
             id,
             peer,
             handle: OnceLock::new(),
@@ -98,13 +98,14 @@ impl Board {
             captions: Mutex::default(),
             summary: Mutex::default(),
             teller: self.teller.clone(),
-        }));
+        });
+        self.rows.lock().push(Arc::clone(&row));
+        row
     }
 
-    /// Its handler takes it over.
+    /// Its handler takes over a call that was let in with its row, and may be over by now.
     pub(crate) fn watch(&self, call: &Call) -> Option<Watch> {
-        let rows = self.rows.lock();
-        let row = rows.iter().rfind(|row| row.peer == call.peer())?;
+        let row: &Arc<Row> = call.data()?;
         // It is set once: a call has one handler.
         let _ = row.handle.set(call.handle());
         Some(Watch {
@@ -118,7 +119,8 @@ impl Board {
     /// A call is over, or never was let in.
     pub(crate) fn end(&self, summary: CallSummary) {
         let mut rows = self.rows.lock();
-        match rows.iter().position(|row| row.peer == summary.peer) {
+        let is_its = |row: &Arc<Row>| (row.peer, row.id) == (summary.peer, summary.id);
+        match rows.iter().position(is_its) {
             None => {
                 drop(rows);
                 self.turn_away(summary);

@@ -33,7 +33,7 @@ impl Recordings {
 
     /// Records this call to its end.
     pub(crate) fn begin(&self, call: &Call) {
-        // It fails only if the call is over, and then there is nothing to record.
+        // It fails only if the recorder has finished, which it does after the last call.
         if let Ok(recording) = self.recorder.record(&call.handle()) {
             self.tellers.spawn(tell(recording, self.teller.clone()));
         }

@@ -160,7 +160,7 @@ impl Service {
             async move {
                 match handling {
                     Some(handling) => handling.await,
-                    // It was over before its handler could begin.
+                    // Every call is let in with its row.
                     None => Ok(()),
                 }
             }
@@ -186,8 +186,8 @@ fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -
         .codec(options.codec.into())
         .reset_when_killed(options.reset_when_killed)
         .admit(move |request| {
-            admitting.begin(request.id, request.peer);
-            std::future::ready(Admission::accept())
+            let row = admitting.begin(request.id, request.peer);
+            std::future::ready(Admission::accept_with(row))
         })
         .on_call_end(move |summary| ending.end(summary));
     match networks {
