@@ -265,3 +265,46 @@ fn a_full_disk_ends_the_recording_and_not_the_call() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("disk"), "{warnings:?}");
 }
+
+/// A disk on which it takes long to make a file.
+fn open_late(path: &Path) -> io::Result<Box<dyn Medium>> {
+    std::thread::sleep(Duration::from_millis(20));
+    file::open_new(path)
+}
+
+#[test]
+fn a_rush_of_new_recordings_costs_those_that_are_open_nothing() {
+    let (_directory, recorder) = recorder(open_late);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (goes_on, rush) = runtime.block_on(async {
+        let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+        let place = |seconds| {
+            let [caller] = callers(&[seconds])(server.local_addr()).try_into().unwrap();
+            tokio::task::spawn_blocking(move || Caller::call(caller).unwrap())
+        };
+        let (over, running) = (place(0), place(9));
+        over.await.unwrap();
+        let mut calls = [
+            server.accept().await.unwrap(),
+            server.accept().await.unwrap(),
+        ];
+        calls.sort_by_key(|call| call.handle().ended().is_none());
+        let [over, mut goes_on] = calls;
+        assert!(over.handle().ended().is_some());
+        let recording = recorder.record(&goes_on.handle()).unwrap();
+        while recording.report().files.is_empty() {
+            assert!(goes_on.next().await.is_some());
+        }
+        // On this disk they take 8 s together, and a call loses what nobody fetches for 5.
+        let rush = (0..400).map(|_| recorder.record(&over.handle()).unwrap());
+        let rush: Vec<_> = rush.collect();
+        while goes_on.next().await.is_some() {}
+        running.await.unwrap();
+        (recording, rush)
+    });
+    let (_, report) = ended(&[goes_on]).remove(0);
+    assert_eq!((report.lost_frames, report.failure), (0, None));
+    for (_, report) in ended(&rush) {
+        assert_eq!((report.files.len(), report.failure), (1, None));
+    }
+}

@@ -25,6 +25,10 @@ use crate::{
 /// How often every tap is emptied.
 const TURN: Duration = Duration::from_millis(100);
 
+/// Files that are begun in a turn although it takes too long by then: those that are open go first, as their calls would lose
+/// audio.
+const BEGUN_LATE: usize = 32;
+
 /// A file is made whole every so many turns. With what the timeline holds back, a kill costs 550 ms.
 const CHECKPOINT_EVERY: u64 = 2;
 
@@ -95,8 +99,15 @@ pub(super) fn run(disk: Disk, orders: &Receiver<Order>) {
         due = clock::now() + TURN;
         // Not all files in the same turn.
         let mut nth = turns;
+        let mut begun_late = 0;
         jobs.retain_mut(|job| {
             nth += 1;
+            if job.open.is_none() && clock::now() >= due {
+                begun_late += 1;
+                if begun_late > BEGUN_LATE {
+                    return true;
+                }
+            }
             let checkpoint = nth.is_multiple_of(CHECKPOINT_EVERY);
             let turn = if checkpoint {
                 Turn::Checkpoint
