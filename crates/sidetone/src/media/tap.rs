@@ -188,7 +188,8 @@ impl Taps {
     pub(crate) fn end_beginning(&mut self) -> Option<Box<TapBuffer>> {
         match mem::replace(&mut self.beginning, Beginning::Over) {
             Beginning::Kept(kept) => Some(kept),
-            _ => None,
+            Beginning::Nothing => Some(Box::default()),
+            Beginning::Over => None,
         }
     }
 
