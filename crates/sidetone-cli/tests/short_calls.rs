@@ -1,0 +1,431 @@
+//! A hundred thousand calls that are over almost before they began, beside others that go on: the binary tells each once, and
+//! records all that was said. The client's log is the judge. It has a test binary of its own, as it takes the whole machine.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at, sleep},
+};
+use uuid::Uuid;
+
+/// Calls that end 0 to 20 ms after their UUID, and how many of them there are between two looks at the server.
+const SHORT: u64 = 100_000;
+const BETWEEN_LOOKS: u64 = 20_000;
+
+/// Short calls at a time, and how many of them there may be whose recordings are not whole: the disk says how fast this is.
+const AT_A_TIME: u64 = 48;
+const UNRECORDED: u64 = 1_000;
+
+/// Calls that go on, and how many of them say their frames at the same moment.
+const LONG: u64 = 300;
+const TOGETHER: u64 = 15;
+
+/// Longer than the server takes to tell of what has happened.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SLOT: Duration = Duration::from_millis(20);
+
+/// What the client knows of one of its calls.
+struct Said {
+    id: Uuid,
+    frames: u64,
+    /// Audio messages that came, if it read to the end.
+    heard: Option<u64>,
+}
+
+/// What the server told of one call.
+#[derive(Default)]
+struct Told {
+    started: u64,
+    ended: u64,
+    recorded: u64,
+    frames_in: u64,
+    frames_out: u64,
+    /// The recording of a call that went on.
+    file: Option<PathBuf>,
+}
+
+/// All that the server has told, and how much of it there is.
+#[derive(Default)]
+struct Log {
+    calls: Mutex<HashMap<Uuid, Told>>,
+    other: Mutex<Vec<Value>>,
+    ended: AtomicU64,
+    recorded: AtomicU64,
+}
+
+/// The process.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Log>,
+    reading: Option<thread::JoinHandle<()>>,
+}
+
+/// What a process has taken.
+#[derive(Debug)]
+struct Look {
+    cpu_ticks: u64,
+    rss_kib: u64,
+    descriptors: usize,
+}
+
+#[test]
+fn a_hundred_thousand_short_calls_are_told_and_recorded_each_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path());
+    let over = Arc::new(AtomicBool::new(false));
+    let (address, ending) = (server.address, Arc::clone(&over));
+    // On a thread of its own, so that they say their frames in time.
+    let talking = thread::spawn(move || runtime().block_on(talk_all(address, ending)));
+    let mut said = runtime().block_on(place_all_short(&server));
+    over.store(true, Ordering::Release);
+    said.extend(talking.join().unwrap());
+    let log = server.stop();
+
+    let mut told = log.calls.lock().unwrap();
+    assert_eq!(told.len() as u64, SHORT + LONG);
+    for said in said.drain(..) {
+        let told = told.remove(&said.id).unwrap();
+        assert_eq!((told.started, told.ended, told.recorded), (1, 1, 1));
+        assert_eq!(told.frames_in, said.frames, "{}", said.id);
+        if let Some(heard) = said.heard {
+            assert_eq!(told.frames_out, heard, "{}", said.id);
+        }
+        if let Some(file) = told.file {
+            let values: Vec<u64> = (1..=said.frames).collect();
+            assert_eq!(frames_in(&file), values, "{}", said.id);
+        }
+    }
+    assert!(told.is_empty());
+    let other: Vec<_> = log.other.lock().unwrap().drain(..).collect();
+    let names: Vec<_> = other.iter().map(|event| event["event"].as_str()).collect();
+    assert_eq!(
+        names,
+        [Some("shutting_down"), Some("stopped")],
+        "{other:#?}"
+    );
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Places all short calls when the others are there, and looks at the server meanwhile.
+async fn place_all_short(server: &Server) -> Vec<Said> {
+    until(|| server.log.calls.lock().unwrap().len() as u64 == LONG).await;
+
+    let mut said = Vec::new();
+    let mut looks = Vec::new();
+    for from in (0..SHORT).step_by(BETWEEN_LOOKS as usize) {
+        let before = server.look();
+        let began = Instant::now();
+        said.extend(place_short(server, from, from + BETWEEN_LOOKS).await);
+        let count = from + BETWEEN_LOOKS;
+        until(|| server.log.ended.load(Ordering::Acquire) == count).await;
+        until(|| server.log.recorded.load(Ordering::Acquire) == count).await;
+        let after = server.look();
+        let cpu = after.cpu_ticks - before.cpu_ticks;
+        println!("{count} in {:?}: {cpu} ticks, {after:?}", began.elapsed());
+        looks.push((cpu, after));
+    }
+    // The first ones warm up. What a neighbour on the machine, or the allocator, adds for a while is not in the least of two.
+    let least = |looks: &[(u64, Look)]| {
+        let cpu = looks.iter().map(|(cpu, _)| *cpu).min().unwrap();
+        let rss_kib = looks.iter().map(|(_, look)| look.rss_kib).min().unwrap();
+        (cpu, rss_kib)
+    };
+    let (before, after) = (least(&looks[1..3]), least(&looks[looks.len() - 2..]));
+    assert!(2 * after.0 < 3 * before.0, "{looks:#?}");
+    assert!(after.1 < before.1 + 6_000, "{looks:#?}");
+    let descriptors = looks
+        .iter()
+        .map(|(_, look)| look.descriptors)
+        .min()
+        .unwrap();
+    assert!(descriptors >= 2 * LONG as usize, "{looks:#?}");
+    until(|| server.look().descriptors <= descriptors).await;
+    said
+}
+
+/// Places these short calls.
+async fn place_short(server: &Server, from: u64, to: u64) -> Vec<Said> {
+    let next = Arc::new(AtomicU64::new(from));
+    let mut callers = JoinSet::new();
+    for _ in 0..AT_A_TIME {
+        let (next, log, address) = (Arc::clone(&next), Arc::clone(&server.log), server.address);
+        callers.spawn(async move {
+            let mut said = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= to {
+                    return said;
+                }
+                until(|| number < log.recorded.load(Ordering::Acquire) + UNRECORDED).await;
+                said.push(short_call(address, number).await);
+            }
+        });
+    }
+    callers.join_all().await.into_iter().flatten().collect()
+}
+
+/// Says its UUID and up to three frames in one piece, and ends in one of the ways in which calls end.
+async fn short_call(address: SocketAddr, number: u64) -> Said {
+    let chance = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let (frames, lasting, way) = (chance % 4, chance / 4 % 21, chance / 84 % 8);
+    let id = Uuid::from_u128(u128::from(number) << 8 | u128::from(frames) << 1);
+    let mut stream = connect(address, number).await;
+    let mut message = identity(id);
+    (1..=frames).for_each(|value| push_frame(value, &mut message));
+    stream.write_all(&message).await.unwrap();
+    if lasting > 0 {
+        sleep(Duration::from_millis(lasting)).await;
+    }
+    let mut heard = None;
+    // One in eight goes away with what it has not read, which resets the connection.
+    if way > 0 {
+        if way == 1 {
+            stream.write_all(&[0, 0, 0]).await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        heard = Some(audio_messages(&rest));
+    }
+    Said { id, frames, heard }
+}
+
+/// Calls that go on until it is over.
+async fn talk_all(address: SocketAddr, over: Arc<AtomicBool>) -> Vec<Said> {
+    let mut groups = JoinSet::new();
+    for group in 0..LONG / TOGETHER {
+        groups.spawn(talk(address, group, Arc::clone(&over)));
+    }
+    groups.join_all().await.into_iter().flatten().collect()
+}
+
+/// Some of them, in step with each other and not with the other groups.
+async fn talk(address: SocketAddr, group: u64, over: Arc<AtomicBool>) -> Vec<Said> {
+    let mut calls = Vec::new();
+    for number in group * TOGETHER..(group + 1) * TOGETHER {
+        let mut stream = connect(address, number).await;
+        let id = Uuid::from_u128(u128::from(number) << 8 | 1);
+        stream.write_all(&identity(id)).await.unwrap();
+        calls.push((id, stream, Vec::new()));
+    }
+    let first = tokio::time::Instant::now() + Duration::from_millis(group);
+    let mut slots = interval_at(first, SLOT);
+    slots.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut frames = 0;
+    while !over.load(Ordering::Acquire) {
+        slots.tick().await;
+        frames += 1;
+        let mut message = Vec::new();
+        push_frame(frames, &mut message);
+        for (_, stream, heard) in &mut calls {
+            stream.write_all(&message).await.unwrap();
+            while stream.try_read_buf(heard).is_ok_and(|count| count > 0) {}
+        }
+    }
+    let mut said = Vec::new();
+    for (id, mut stream, mut heard) in calls {
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut heard).await.unwrap();
+        let heard = Some(audio_messages(&heard));
+        said.push(Said { id, frames, heard });
+    }
+    said
+}
+
+/// Each from one of many addresses, as one address has not ports enough for a minute of them.
+async fn connect(address: SocketAddr, number: u64) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let source = [127, 0, 1, (number % 64) as u8];
+    socket.bind((source, 0).into()).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn identity(id: Uuid) -> Vec<u8> {
+    [&[0x01, 0, 16][..], id.as_bytes()].concat()
+}
+
+/// A frame of 20 ms whose samples all have this value.
+fn push_frame(value: u64, message: &mut Vec<u8>) {
+    message.extend([0x10, 1, 64]);
+    message.extend((value as u16).to_le_bytes().repeat(160));
+}
+
+fn audio_messages(mut heard: &[u8]) -> u64 {
+    let mut count = 0;
+    while let [kind, high, low, rest @ ..] = heard {
+        count += u64::from(*kind == 0x10);
+        heard = &rest[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    count
+}
+
+/// The values of the frames on the caller's side of a recording, in order.
+fn frames_in(file: &Path) -> Vec<u64> {
+    let mut wav = hound::WavReader::open(file).unwrap();
+    let samples = wav.samples::<i16>().map(Result::unwrap).step_by(2);
+    let mut values: Vec<_> = samples
+        .filter(|value| *value != 0)
+        .map(|value| u64::from(value as u16))
+        .collect();
+    values.dedup();
+    values
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{caller}: it never came to be so"
+            );
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Server {
+    fn start(directory: &Path) -> Self {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("sidetone"))
+            .args(["record", "--listen", "127.0.0.1:0"])
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        lines.read_line(&mut first).unwrap();
+        let listening: Value = serde_json::from_str(&first).unwrap();
+        let address = listening["address"].as_str().unwrap().parse().unwrap();
+        let log = Arc::<Log>::default();
+        let reading = Arc::clone(&log);
+        Self {
+            child,
+            address,
+            log,
+            reading: Some(thread::spawn(move || reading.read(lines))),
+        }
+    }
+
+    fn look(&self) -> Look {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let stat = fs::read_to_string(process.join("stat")).unwrap();
+        let (_, stat) = stat.rsplit_once(')').unwrap();
+        let ticks = stat.split_whitespace().skip(11).take(2);
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Look {
+            cpu_ticks: ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum(),
+            rss_kib: rss.unwrap().trim_end_matches("kB").trim().parse().unwrap(),
+            descriptors: fs::read_dir(process.join("fd")).unwrap().count(),
+        }
+    }
+
+    /// Ends it as its operator would.
+    fn stop(mut self) -> Arc<Log> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+        self.reading.take().unwrap().join().unwrap();
+        Arc::clone(&self.log)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing outlives its test; it has mostly ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Log {
+    fn read(&self, lines: BufReader<ChildStdout>) {
+        for line in lines.lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if !self.take(&event) {
+                self.other.lock().unwrap().push(event);
+            }
+        }
+    }
+
+    /// Takes note of what belongs to the story of every call.
+    fn take(&self, event: &Value) -> bool {
+        let Some(id) = event["id"].as_str().map(|id| id.parse::<Uuid>().unwrap()) else {
+            return false;
+        };
+        let mut calls = self.calls.lock().unwrap();
+        let told = calls.entry(id).or_default();
+        match event["event"].as_str().unwrap() {
+            "call_started" => told.started += 1,
+            "call_ended" => {
+                assert_eq!(told.started, 1, "{event}");
+                told.ended += 1;
+                told.frames_in = event["frames_in"].as_u64().unwrap();
+                told.frames_out = event["frames_out"].as_u64().unwrap();
+                self.ended.fetch_add(1, Ordering::Release);
+            }
+            "recorded" => {
+                assert_eq!(told.started, 1, "{event}");
+                told.recorded += 1;
+                told.file = check_recording(id, event);
+                self.recorded.fetch_add(1, Ordering::Release);
+            }
+            // Of a reset, and where the machine is so busy that a handler comes late.
+            "trouble" | "lagged" => {}
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// The recording of a short call holds what it said from the first sample on, and goes; that of one that went on is looked at
+/// later.
+fn check_recording(id: Uuid, event: &Value) -> Option<PathBuf> {
+    assert!(event["failure"].is_null(), "{event}");
+    assert_eq!(event["lost_frames"], 0, "{event}");
+    assert_eq!(event["files"].as_array().unwrap().len(), 1, "{event}");
+    let file = PathBuf::from(event["files"][0].as_str().unwrap());
+    if id.as_u128() & 1 == 1 {
+        return Some(file);
+    }
+    let frames = (id.as_u128() >> 1 & 0x7f) as usize;
+    let mut wav = hound::WavReader::open(&file).unwrap();
+    let left: Vec<i16> = wav.samples().map(Result::unwrap).step_by(2).collect();
+    let said: Vec<i16> = (1..=frames as i16).flat_map(|value| [value; 160]).collect();
+    assert!(left.starts_with(&said), "{event}: {left:?}");
+    assert!(left[said.len()..].iter().all(|sample| *sample == 0));
+    fs::remove_file(file).unwrap();
+    None
+}
