@@ -85,7 +85,7 @@ class Scenario:
 # Numbers of calls whose round trips are compared; at those of the second list the peers are measured, too.
 ECHOES, ECHOES_OF_PEERS = (10, 100, 500, 1000), (100, 500, 1000)
 # More and more calls, until a server does not hold them.
-CLIMB = (1500, 2000, 2250, 2500, 2750, 3000)
+CLIMB = (1500, 2000, 2500, 3000)
 # Frames leave up to so many milliseconds before or after their place.
 JITTER = 5.5
 # Calls are held when nothing is lost and 99 % of frames come within so many milliseconds of the grid, and back within
