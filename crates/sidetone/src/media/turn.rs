@@ -23,8 +23,8 @@ use super::{
     wheel::Wheel,
 };
 
-/// Connections accepted in one turn at most, so that a rush of new calls does not make the others late.
-const ACCEPTS_A_TURN: usize = 64;
+/// Connections accepted in one turn at most, 8000 a second, so that a rush of them does not make calls late.
+const ACCEPTS_A_TURN: usize = 8;
 
 /// Descriptors kept to accept and dismiss connections when there are no others left. The more, the longer a connection
 /// that was dismissed stays open, for what it sent to come and be read.
