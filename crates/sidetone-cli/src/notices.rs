@@ -11,7 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Sign = fn(&ServerStats) -> bool;
 
-const NOTICES: [(Sign, &str); 9] = [
+const NOTICES: [(Sign, &str); 10] = [
     (
         |stats| !stats.prioritised,
         "the system does not let the media threads go before others, so frames are later where it is busy: allow it with LimitNICE=-11 in systemd, or CAP_SYS_NICE",
@@ -42,6 +42,10 @@ const NOTICES: [(Sign, &str); 9] = [
     (
         |stats| stats.other_protocols.of(OtherProtocol::Proxy) > 0,
         "a load balancer sends PROXY headers to this port and was disconnected: turn them off there (send-proxy in HAProxy, proxy_protocol in nginx); further ones are not told",
+    ),
+    (
+        |stats| stats.other_protocols.of(OtherProtocol::Text) > 0,
+        "something that is no AudioSocket spoke to this port and was disconnected: only Asterisk's AudioSocket() and Dial(AudioSocket/...) belong here; further ones are not told",
     ),
     (
         |stats| stats.crowded_out > 0,

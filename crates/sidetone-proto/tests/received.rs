@@ -44,6 +44,8 @@ fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
         (b"INVITE sips:100@pbx SIP/2.0\r\n\r\n", Sip),
         (b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 9092\r\n", Proxy),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Proxy),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Text),
+        (b"G", Text),
     ] {
         let mut world = silent();
         world.receive(first);

@@ -510,7 +510,7 @@ impl ServerHandle {
             calls: read(&tally.calls),
             running: self.media.running.load(Ordering::Acquire),
             turned_away: read(&tally.turned_away),
-            without_identity: read(&tally.without_identity),
+            without_identity: tally.without_identity.load(Ordering::Acquire),
             other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
             crowded_out: read(&tally.crowded_out),
             out_of_descriptors: read(&tally.out_of_descriptors),

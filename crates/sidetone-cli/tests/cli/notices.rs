@@ -24,6 +24,7 @@ fn another_protocol_is_disconnected_and_told_as_what_it_is() {
         ),
         (b"OPTIONS sip:pbx SIP/2.0\r\n\r\n", "a SIP request"),
         (b"PROXY TCP4 10.0.0.1 10.0.0.2 4 5\r\n", "PROXY headers"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no AudioSocket"),
     ] {
         let mut stream = TcpStream::connect(&address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -14,9 +14,11 @@ pub enum OtherProtocol {
     Sip,
     /// A load balancer's line about the client that it stands for.
     Proxy,
+    /// Text of another kind, such as the greeting of SSH.
+    Text,
 }
 
-const HTTP_METHODS: [&[u8]; 9] = [
+const HTTP_METHODS: [&[u8]; 10] = [
     b"GET ",
     b"HEAD ",
     b"POST ",
@@ -25,21 +27,30 @@ const HTTP_METHODS: [&[u8]; 9] = [
     b"OPTIONS ",
     b"PATCH ",
     b"CONNECT ",
+    b"TRACE ",
     b"PRI ",
 ];
-const SIP_METHODS: [&[u8]; 4] = [b"INVITE ", b"REGISTER ", b"OPTIONS ", b"SUBSCRIBE "];
+const SIP_METHODS: [&[u8]; 6] = [
+    b"INVITE ",
+    b"REGISTER ",
+    b"OPTIONS ",
+    b"SUBSCRIBE ",
+    b"NOTIFY ",
+    b"MESSAGE ",
+];
 
 /// The first bytes of the PROXY protocol's second version; the first begins with its name.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 impl OtherProtocol {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Http,
         Self::WebSocket,
         Self::Tls,
         Self::Sip,
         Self::Proxy,
+        Self::Text,
     ];
 
     /// What a connection speaks whose first bytes these are, if it can't be AudioSocket. That begins with a UUID, so
@@ -54,9 +65,12 @@ impl OtherProtocol {
             Some(Self::WebSocket)
         } else if begins(&HTTP_METHODS) {
             Some(Self::Http)
-        } else {
+        } else if matches!(first, [0x16, 0x03, 0..=4, ..]) {
             // A record of a handshake, of any version.
-            matches!(first, [0x16, 0x03, 0..=4, ..]).then_some(Self::Tls)
+            Some(Self::Tls)
+        } else {
+            // No kind of message is a letter, so a beginning that was cut is told, too.
+            matches!(first, [b'\r' | b'\n' | b' '..=b'~', ..]).then_some(Self::Text)
         }
     }
 }
@@ -75,6 +89,7 @@ impl fmt::Display for OtherProtocol {
             Self::Tls => "TLS",
             Self::Sip => "SIP",
             Self::Proxy => "the PROXY protocol",
+            Self::Text => "text",
         })
     }
 }

@@ -625,11 +625,12 @@ impl Connection {
             )),
             None => {
                 let tally = &desk.shared.tally;
-                tally.without_identity.fetch_add(1, Ordering::Relaxed);
                 if let EndReason::OtherProtocol(protocol) = reason {
                     let those = &tally.other_protocols[protocol as usize];
                     those.fetch_add(1, Ordering::Relaxed);
                 }
+                // In this order: those are among these.
+                tally.without_identity.fetch_add(1, Ordering::Release);
             }
         }
     }

@@ -390,11 +390,20 @@ impl MediaThread {
         let connections = &self.connections;
         let is_opening = |key: &Key| connections.get(*key).is_some_and(|it| !it.is_answered());
         self.opening.retain(is_opening);
-        if self.opening.len() > self.most_opening
-            && let Some(oldest) = self.opening.pop_front()
+        if self.opening.len() <= self.most_opening {
+            return;
+        }
+        // Some more than one, so that the list is not gone through for each that comes.
+        for oldest in self
+            .opening
+            .drain(..=self.most_opening / 16)
+            .collect::<Vec<_>>()
         {
             let crowded_out = &self.shared.tally.crowded_out;
             crowded_out.fetch_add(1, Ordering::Relaxed);
+            let stream = &self.connections[oldest].stream;
+            // Nothing has been sent to it, so there is room; and no release of Asterisk overlooks a hang-up.
+            let _ = rustix::net::send(stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             self.remove(oldest);
         }
     }
