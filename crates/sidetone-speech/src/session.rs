@@ -93,6 +93,15 @@ impl SpeechInput {
         self.tape.write(at, samples);
     }
 
+    /// No audio came from `at` on the call's clock on for so long: the caller is muted. To be called while that
+    /// lasts, as [`push`](Self::push) only hears of it with the next audio; before the first audio it does nothing.
+    ///
+    /// The recogniser hears it as silence, so that it ends what was being said: from 600 ms on, as audio may be
+    /// late, and for 2.5 s at most, as services count silence as speech when they count the seconds. Its times stay right.
+    pub fn push_silence(&mut self, at: Duration, duration: Duration) {
+        self.tape.write_silence(at, duration);
+    }
+
     /// The call is over: the last transcripts come, for at most 10 s.
     pub fn finish(self) {}
 }

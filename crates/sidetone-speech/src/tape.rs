@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{Format, losses::Losses, timeline::Timeline};
@@ -9,6 +9,9 @@ use crate::{Format, losses::Losses, timeline::Timeline};
 const KEPT: Duration = Duration::from_secs(30);
 /// A pause in the audio is heard as so much silence, enough to end what was being said.
 const PAUSE: Duration = Duration::from_millis(600);
+/// The most of a pause that is heard as silence while it lasts. Kaldi's decoder, which Vosk has, ends an utterance after 2 s of
+/// silence whatever it has understood; others sooner. More would only cost money, where silence is paid for as speech is.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2500);
 /// Audio that is out of place by less follows on: clocks drift.
 const TOLERANCE: Duration = Duration::from_millis(60);
 /// A recogniser may not yet have said anything of what came last, or what it was sent last.
@@ -35,6 +38,8 @@ struct Inner {
     samples: VecDeque<i16>,
     /// The position of the oldest sample.
     start: u64,
+    /// So many of the latest samples are silence that stands for audio that does not come.
+    silence: u64,
     /// From positions to samples on the call's clock.
     places: Timeline,
     /// Before this position everything has its final transcript.
@@ -63,6 +68,7 @@ impl Tape {
             inner: Mutex::new(Inner {
                 samples: VecDeque::new(),
                 start: 0,
+                silence: 0,
                 places: Timeline::new(0, 0),
                 settled: 0,
                 unfinished: None,
@@ -88,17 +94,53 @@ impl Tape {
         if inner.ended || samples.is_empty() {
             return;
         }
-        let (due, at) = (inner.places.map(inner.end()), self.samples_in(at));
+        let (due, at) = (inner.due(), self.samples_in(at));
+        let tolerance = self.samples_in(TOLERANCE);
         let gap = at.saturating_sub(due);
-        if gap > self.samples_in(TOLERANCE) {
-            let heard = gap.min(self.samples_in(PAUSE));
+        if gap > tolerance {
+            let pause = self.samples_in(PAUSE).saturating_sub(inner.silence);
+            let heard = gap.min(pause);
             inner.samples.extend(std::iter::repeat_n(0, heard as usize));
             let end = inner.end();
             if heard < gap {
                 inner.places.jump(end, at);
             }
+        } else if inner.silence > 0 && due.saturating_sub(at) > tolerance {
+            // It was only late, and silence has taken its place.
+            let end = inner.end();
+            inner.places.jump(end, at);
         }
+        inner.silence = 0;
         inner.samples.extend(samples);
+        self.written(inner);
+    }
+
+    /// No audio came from `at` on for so long.
+    ///
+    /// It is heard as silence once it is a [`PAUSE`]: what is late for less goes on as if it had not been, as nothing tells that
+    /// a word was torn.
+    pub(crate) fn write_silence(&self, at: Duration, duration: Duration) {
+        let mut inner = self.inner.lock();
+        if inner.ended || inner.refused || inner.end() == 0 {
+            return;
+        }
+        let until = self.samples_in(at.saturating_add(duration));
+        let pause = until.saturating_sub(inner.due().saturating_sub(inner.silence));
+        if pause < self.samples_in(PAUSE) {
+            return;
+        }
+        let heard = pause.min(self.samples_in(LONGEST_PAUSE));
+        let more = heard.saturating_sub(inner.silence);
+        if more == 0 {
+            return;
+        }
+        inner.samples.extend(std::iter::repeat_n(0, more as usize));
+        inner.silence += more;
+        self.written(inner);
+    }
+
+    /// Forgets what there is no room for, and wakes whoever waits for what was written.
+    fn written(&self, mut inner: MutexGuard<'_, Inner>) {
         let kept = match inner.refused {
             true => 0,
             false => self.samples_in(KEPT) as usize,
@@ -333,6 +375,11 @@ impl Inner {
         self.start + self.samples.len() as u64
     }
 
+    /// Where on the call's clock the next sample belongs if nothing is missing before it.
+    fn due(&self) -> u64 {
+        self.places.map(self.end())
+    }
+
     fn mark(&mut self) {
         let now = Instant::now();
         let last = self.marks.back().map(|it| it.0);
@@ -370,6 +417,33 @@ mod tests {
         tape.abandon();
         let lost = (Duration::ZERO, Duration::from_millis(3_599_500));
         assert_eq!(tape.take_loss(), Some(lost));
+    }
+
+    #[test]
+    fn however_long_nothing_comes_it_is_seconds_of_silence() {
+        let tape = Tape::new(Format::linear(8000));
+        tape.write_silence(Duration::ZERO, Duration::from_secs(9));
+        assert_eq!(tape.waiting(0), 0, "nobody has spoken yet");
+        let mut at = Duration::ZERO;
+        for pause in 1..4 {
+            tape.write(at, &[1; 8000]);
+            at += Duration::from_secs(1);
+            let before = tape.waiting(0);
+            for stretch in 0..36_000 {
+                let stretch = Duration::from_millis(100) * stretch;
+                tape.write_silence(at + stretch, Duration::from_millis(100));
+                if stretch == Duration::from_millis(400) {
+                    assert_eq!(tape.waiting(0), before, "it may only be late");
+                }
+            }
+            assert_eq!(tape.waiting(0), pause * 28_000);
+            at += Duration::from_secs(3600);
+        }
+        // Told as one piece it is no more.
+        tape.write(at, &[1; 8000]);
+        tape.write_silence(at + Duration::from_secs(1), Duration::MAX);
+        assert_eq!(tape.waiting(0), 4 * 28_000);
+        assert_eq!(tape.place(3 * 28_000), at);
     }
 
     #[test]

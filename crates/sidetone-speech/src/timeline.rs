@@ -19,7 +19,11 @@ impl Timeline {
     pub(crate) fn map(&self, here: u64) -> u64 {
         let next = self.points.partition_point(|(from, _)| *from <= here);
         let (from, to) = self.points[next.saturating_sub(1)];
-        to + here.saturating_sub(from)
+        let there = to + here.saturating_sub(from);
+        match self.points.get(next) {
+            Some((_, limit)) => there.min(*limit),
+            None => there,
+        }
     }
 
     /// The other way round. What is missing here is where it would be.
@@ -33,8 +37,11 @@ impl Timeline {
         }
     }
 
-    /// From `here` on it is counted from `there` on.
+    /// From `here` on it is counted from `there` on, which may be before what was counted last: what is too much here is
+    /// where `there` is. It is not before the last jump.
     pub(crate) fn jump(&mut self, here: u64, there: u64) {
+        let last = self.points.last().map_or(0, |point| point.1);
+        let there = there.max(last);
         self.points.push((here, there));
         let surplus = self.points.len().saturating_sub(1 + REMEMBERED);
         self.points.drain(1..1 + surplus);
@@ -55,6 +62,19 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jump_back_leaves_both_ways_in_order() {
+        let mut line = Timeline::new(0, 0);
+        line.jump(100, 60);
+        assert_eq!(
+            [59, 60, 99, 100, 110].map(|here| line.map(here)),
+            [59, 60, 60, 60, 70]
+        );
+        assert_eq!([59, 60, 70].map(|there| line.unmap(there)), [59, 100, 110]);
+        line.jump(200, 0);
+        assert_eq!(line.map(200), 60);
+    }
 
     #[test]
     fn both_ways_agree_around_a_gap() {

@@ -250,6 +250,93 @@ async fn words_after_a_hole_in_the_audio_are_where_they_were_said() {
     }
 }
 
+/// A muted phone sends nothing, not even silence.
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_a_mute_is_finished_while_it_lasts() {
+    let call = Call::of(1);
+    // Not a sample after the last word.
+    let said = &call.samples[..call.samples.len() - HZ as usize * 7 / 10];
+    let (mut input, mut events) = transcribe(Fake::new([]), Format::linear(HZ));
+    let (end, mut at) = (call.length() - ms(700), ms(0));
+    for mute in [ms(3000), ms(600_000), ms(0)] {
+        let began = Instant::now();
+        for (frame, samples) in said.chunks(160).enumerate() {
+            let offset = FRAME * frame as u32;
+            sleep_until(began + offset).await;
+            input.push(at + offset, samples);
+        }
+        if mute.is_zero() {
+            break;
+        }
+        let final_words = async {
+            loop {
+                match events.next().await.unwrap() {
+                    SpeechEvent::Transcript(it) if it.is_final => return it.words,
+                    _ => {}
+                }
+            }
+        };
+        let muted = async {
+            for stretch in 0..mute.as_millis() as u32 / 100 {
+                sleep_until(began + end + ms(120) + ms(100) * stretch).await;
+                input.push_silence(at + end + ms(100) * stretch, ms(100));
+            }
+        };
+        let heard = async { (final_words.await, began.elapsed()) };
+        let ((words, when), ()) = tokio::join!(heard, muted);
+        let expected: Vec<Word> = call.words.iter().map(|it| moved(it, at)).collect();
+        assert_same(&words, &expected, &format!("muted for {mute:?}"));
+        assert!(when <= end + ms(900), "it comes after {when:?} of {end:?}");
+        at += end + mute;
+    }
+    input.finish();
+    let last: Vec<Word> = call.words.iter().map(|it| moved(it, at)).collect();
+    assert_same(&Told::all(events).await.words(), &last, "after two mutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_audio_is_where_it_was_said_though_silence_was_heard_in_its_place() {
+    for late in [ms(100), ms(500), ms(700), ms(1500), ms(5000)] {
+        let call = Call::of(4);
+        let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
+        let second = call.length();
+        let feed = async {
+            call.push(&mut input, ms(0)).await;
+            for stretch in 0..late.as_millis() as u32 / 100 {
+                sleep(ms(100)).await;
+                input.push_silence(second + ms(100) * stretch, ms(100));
+            }
+            // All that was held up, and what follows it.
+            input.push(second, &call.samples);
+            input.push(second * 2, &call.samples);
+            input.finish();
+        };
+        let ((), told) = tokio::join!(feed, Told::all(events));
+        let parts = [ms(0), second, second * 2].into_iter();
+        let parts = parts.flat_map(|shift| call.words.iter().map(move |it| moved(it, shift)));
+        let expected: Vec<Word> = parts.collect();
+        assert_same(&told.words(), &expected, &format!("late by {late:?}"));
+        assert_eq!(told.lost(), []);
+    }
+}
+
+/// Silence would make two words of one.
+#[tokio::test(start_paused = true)]
+async fn a_word_in_which_audio_is_late_is_whole() {
+    let call = Call::of(1);
+    let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
+    let middle = ms(300);
+    let (before, after) = call.samples.split_at(2400);
+    input.push(ms(0), before);
+    for stretch in 0..5 {
+        sleep(ms(100)).await;
+        input.push_silence(middle + ms(100) * stretch, ms(100));
+    }
+    input.push(middle, after);
+    input.finish();
+    assert_same(&Told::all(events).await.words(), &call.words, "late");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cut_next_to_a_hole_loses_nothing() {
     for cut in (5000..9000).step_by(170) {
