@@ -184,6 +184,9 @@ impl Ear {
                             caller.push(frame.offset(), frame.rate().hz(), law, frame.samples());
                         }
                     }
+                    Some(Event::NoAudio { offset, duration }) => {
+                        caller.push_silence(offset, duration);
+                    }
                     Some(_) => {}
                 },
                 played = &mut prompting, if !prompting_over => {

@@ -28,6 +28,7 @@ pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
         tokio::select! {
             event = call.next() => match event {
                 Some(Event::Audio(frame)) => input.push(frame.offset(), frame.samples()),
+                Some(Event::NoAudio { offset, duration }) => input.push_silence(offset, duration),
                 Some(_) => {}
                 None => break,
             },

@@ -55,6 +55,13 @@ impl Track {
             open.push(at, hz, samples);
         }
     }
+
+    /// No sound came from `at` on for so long: whoever spoke has ceased to.
+    pub(super) fn push_silence(&mut self, at: Duration, duration: Duration) {
+        if let Some(open) = &mut self.open {
+            open.input.push_silence(at, duration);
+        }
+    }
 }
 
 impl Open {

@@ -191,6 +191,41 @@ fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
     );
 }
 
+/// Has the command hear a caller who mutes the phone with the last sample of a word, and stays on the line.
+fn finishes_before_a_mute(engine: &str, endpoint: &str, options: &str) {
+    let line = format!(
+        "transcribe --engine {engine} --endpoint {endpoint} --stop-word goodbye --json {options}"
+    );
+    let (mut server, address) = Running::serve(&line);
+    let mut said = voice(soon(), &[&["say", "goodbye"]]);
+    // Without the pause that is said with them.
+    said.truncate(said.len() - HZ as usize * 7 / 10);
+    let length = Duration::from_millis(said.len() as u64 / 8);
+    let caller = Caller::new(address.parse().unwrap()).say(said);
+    let caller = caller.mute_between(length, Duration::from_secs(600));
+    let caller = caller.hang_up_after(Duration::from_secs(600));
+    let calling = thread::spawn(move || caller.call().unwrap());
+    assert_eq!(server.wait_for("transcript")["text"], "say goodbye");
+    assert_eq!(server.wait_for("hanging_up")["reason"], "stop_word");
+    let transcribed = server.wait_for("transcribed");
+    assert_eq!(transcribed["lost_ms"], 0, "{transcribed}");
+    calling.join().unwrap();
+}
+
+#[test]
+fn what_was_said_before_a_mute_is_finished_by_every_service() {
+    let vosk = House::of(VoskServer::start());
+    finishes_before_a_mute("vosk", &vosk.service.endpoint(), "");
+    let deepgram = House::of(DeepgramServer::start("topsecret", Duration::from_secs(10)));
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, "topsecret\n").unwrap();
+    let options = format!("--credentials {}", key.display());
+    finishes_before_a_mute("deepgram", &deepgram.service.endpoint(), &options);
+    let openai = House::open(Rules::default());
+    finishes_before_a_mute("openai", &openai.service.url(), "");
+}
+
 #[test]
 fn vosk_hears_a_call() {
     let house = House::of(VoskServer::start());
@@ -249,6 +284,13 @@ mod google {
         hears("google", &address, options, &[]);
         let call = &house.service.calls()[0];
         assert_eq!((call.encoding.as_str(), call.hz), ("LINEAR16", HZ));
+    }
+
+    #[test]
+    fn what_was_said_before_a_mute_is_finished_by_google() {
+        let (_house, address) = open();
+        let options = "--language en-US --project test";
+        finishes_before_a_mute("google", &address, options);
     }
 
     #[test]
