@@ -120,6 +120,11 @@ impl Phone {
         self.media.press(keys);
     }
 
+    /// Mutes it after what it is still saying: it sends no RTP until it has something more to say.
+    pub fn mute(&self) {
+        self.media.mute();
+    }
+
     /// Waits until all it had to say has been said, keys included. Cancel safe.
     pub async fn quiet(&self) {
         while !self.media.is_quiet() && !*self.over.borrow() {

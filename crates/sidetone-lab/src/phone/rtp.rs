@@ -63,6 +63,7 @@ pub(super) struct Media {
 struct Shared {
     to_say: VecDeque<Utterance>,
     heard: Vec<Packet>,
+    muted: bool,
     over: bool,
 }
 
@@ -70,6 +71,8 @@ struct Shared {
 enum Utterance {
     Sound(VecDeque<i16>),
     Key(u8),
+    /// Nothing is sent from here to the next one.
+    Mute,
 }
 
 impl Media {
@@ -111,6 +114,10 @@ impl Media {
                 .filter_map(|event| u8::try_from(event).ok())
                 .map(Utterance::Key),
         );
+    }
+
+    pub(super) fn mute(&self) {
+        lock(&self.shared).to_say.push_back(Utterance::Mute);
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -234,7 +241,10 @@ impl Mouth {
                     lock(shared).to_say.pop_front();
                 }
             } else {
-                self.sound(&next_sound(shared, self.samples));
+                match next_sound(shared, self.samples) {
+                    Some(samples) => self.sound(&samples),
+                    None => self.pause(),
+                }
             }
             sent += u64::from(self.samples / RATE);
             // Late is late: the next packet goes at its own time again.
@@ -247,6 +257,12 @@ impl Mouth {
         self.law.encode(samples, &mut codes);
         let marker = std::mem::take(&mut self.first);
         self.send(marker, payload_type(self.law).0, self.timestamp, &codes);
+        self.timestamp = self.timestamp.wrapping_add(self.samples);
+    }
+
+    /// One packet's time of nothing; what comes after it begins a talk spurt.
+    fn pause(&mut self) {
+        self.first = true;
         self.timestamp = self.timestamp.wrapping_add(self.samples);
     }
 
@@ -300,19 +316,24 @@ fn next_key(shared: &Mutex<Shared>) -> Option<u8> {
     }
 }
 
-/// The next packet's samples, filled up with silence.
-fn next_sound(shared: &Mutex<Shared>, count: u32) -> Vec<i16> {
+/// The next packet's samples, filled up with silence; none while it is muted.
+fn next_sound(shared: &Mutex<Shared>, count: u32) -> Option<Vec<i16>> {
     let count = count as usize;
     let mut shared = lock(shared);
+    if let Some(Utterance::Mute) = shared.to_say.front() {
+        shared.to_say.pop_front();
+        shared.muted = true;
+    }
     let mut samples = Vec::with_capacity(count);
     if let Some(Utterance::Sound(sound)) = shared.to_say.front_mut() {
         samples.extend(sound.drain(..count.min(sound.len())));
         if sound.is_empty() {
             shared.to_say.pop_front();
         }
+        shared.muted = false;
     }
     samples.resize(count, 0);
-    samples
+    (!shared.muted).then_some(samples)
 }
 
 /// Decides which packets get lost, by the SplitMix64 sequence of the seed.

@@ -23,6 +23,7 @@ mod lab;
 mod machine;
 mod many;
 mod minute;
+mod muted;
 mod person;
 mod phones;
 mod playback;
@@ -60,6 +61,7 @@ fn side_by_side() -> Vec<Scenario> {
         heard::scenarios(),
         binary::scenarios(),
         phones::scenarios(),
+        muted::scenarios(),
         ari::scenarios(),
         auto::scenarios(),
     ]
