@@ -31,13 +31,13 @@ pub(crate) async fn prompt(
                     Some(detector) => detector,
                     None => listening.insert(VoiceDetector::new(frame.rate().hz())?),
                 };
-                let (mut started, mut ended) = (false, false);
-                for heard in detector.push(frame.samples()) {
-                    started |= matches!(heard, VoiceEvent::SpeechStarted { .. });
-                    ended |= matches!(heard, VoiceEvent::SpeechEnded { .. });
-                }
-                (started, ended)
+                turns(detector.push(frame.samples()))
             }
+            // Whoever mutes the phone has ceased to speak.
+            Event::NoAudio { duration, .. } => match &mut listening {
+                Some(detector) => turns(detector.push_silence(duration)),
+                None => (false, false),
+            },
             _ => (false, false),
         };
         if interrupted && !playing.is_finished() {
@@ -51,6 +51,14 @@ pub(crate) async fn prompt(
     // Nobody listens to the rest of a prompt that they have ended with #.
     call.hang_up();
     Ok(())
+}
+
+/// Whether the caller has begun to speak, and whether they have ceased to.
+fn turns(heard: impl Iterator<Item = VoiceEvent>) -> (bool, bool) {
+    heard.fold((false, false), |(started, ended), event| match event {
+        VoiceEvent::SpeechStarted { .. } => (true, ended),
+        VoiceEvent::SpeechEnded { .. } => (started, true),
+    })
 }
 
 #[tokio::main]

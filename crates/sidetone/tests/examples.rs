@@ -94,6 +94,30 @@ async fn barge_in_stops_the_prompt_for_a_voice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word() {
+    let mut voice = tone::caller_voice(8_000, Duration::from_secs(2), 1);
+    let loud = voice.iter().rposition(|sample| sample.abs() > 4_000);
+    voice.truncate(loud.unwrap());
+    let speech = [vec![0; 4_000], voice].concat();
+    let said = speech.len();
+    let length = Rate::Slin.duration(said as u64);
+    let prompt = ramp(6, 0, 80_000);
+    let clip = Clip::from_samples(8_000, prompt.clone()).unwrap();
+    let server = serve(Server::builder(), move |call| {
+        barge_in::prompt(call, clip.clone())
+    })
+    .await;
+    let caller = server.caller().say(speech).mute_between(length, LONG);
+    let record = call(caller.hang_up_after(length + millis(2_500))).await;
+    let begins = record.find(&prompt).into_iter().filter(|run| run.said == 0);
+    let last = begins.last().unwrap();
+    assert!(
+        last.heard > said,
+        "{last:?} is not after the mute at {said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_tasks_beep_as_often_as_the_digits_say() {
     let server = serve(Server::builder(), two_tasks::beeps).await;
     let caller = server.caller().dtmf("12#", millis(200)).hang_up_after(LONG);
