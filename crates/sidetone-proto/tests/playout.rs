@@ -506,41 +506,107 @@ fn an_open_utterance_keeps_its_place_and_one_without_a_name_gives_it_up() {
     assert_eq!(told, expected);
 }
 
+/// The slots, of a hundred, with which it is told that all was heard, where `act` is called before each of them.
+fn drained(act: impl Fn(usize, &mut Playout)) -> Vec<usize> {
+    let mut playout = Playout::default();
+    let mut slots = Vec::new();
+    for n in 0..100 {
+        act(n, &mut playout);
+        pull(&mut playout, at(20 * n as u64));
+        let told = confirm(&mut playout, Some(0)).into_iter();
+        slots.extend(told.filter(|told| *told == Told::Drained).map(|_| n));
+    }
+    slots
+}
+
 #[test]
-fn drained_comes_when_all_came_to_its_end_and_not_when_the_last_was_stopped() {
-    let clip = || Clip::new(8_000, vec![1; 160]).unwrap();
-    let told = |prepare: &dyn Fn(&mut Playout)| {
-        let mut playout = Playout::default();
-        prepare(&mut playout);
-        let mut told = Vec::new();
-        for n in 0..10 {
-            pull(&mut playout, at(20 * n));
-            told.extend(confirm(&mut playout, Some(0)));
+fn drained_comes_once_when_all_came_to_its_end_and_not_when_the_last_was_stopped() {
+    // Of two slots.
+    let clip = || Clip::new(8_000, vec![1; 320]).unwrap();
+    let clips = |count: u64| {
+        move |n, playout: &mut Playout| {
+            (0..count * u64::from(n == 0)).for_each(|id| playout.push_clip(clip(), ItemId(id)));
         }
-        told.contains(&Told::Drained)
     };
-    assert!(told(&|playout| playout.push_clip(clip(), ItemId(1))));
-    assert!(!told(&|playout| playout.push_mark(ItemId(1))));
-    assert!(!told(&|playout| {
-        playout.push_clip(clip(), ItemId(1));
-        pull(playout, at(0));
-        playout.push_clip(clip(), ItemId(2));
-        playout.stop(ItemId(2));
-    }));
-    assert!(told(&|playout| {
-        playout.push_clip(clip(), ItemId(1));
-        playout.push_clip(clip(), ItemId(2));
-        playout.stop(ItemId(1));
-    }));
-    assert!(!told(&|playout| {
-        playout.open(at(0), ItemId(1), ms(0));
-        piece(playout, at(0), 1, &[1; 160]);
-    }));
-    assert!(told(&|playout| {
-        playout.open(at(0), ItemId(1), ms(0));
-        piece(playout, at(0), 1, &[1; 160]);
-        playout.end(ItemId(1));
-    }));
+    assert_eq!(drained(clips(1)), [1]);
+    assert_eq!(drained(clips(3)), [5], "not between them");
+    let again = drained(|n, playout| {
+        if n % 40 == 0 {
+            playout.push_clip(clip(), ItemId(n as u64));
+            playout.push_mark(ItemId(n as u64 + 1));
+        }
+    });
+    assert_eq!(again, [1, 41, 81], "each time");
+    let mark =
+        drained(|n, playout| (0..usize::from(n == 0)).for_each(|_| playout.push_mark(ItemId(1))));
+    assert_eq!(mark, [], "a mark is no audio");
+    for slot in [0, 1, 3] {
+        let stopped = drained(|n, playout| {
+            clips(2)(n, playout);
+            if n == slot {
+                playout.stop(ItemId(1));
+            }
+        });
+        assert_eq!(stopped, [], "the last was stopped before slot {slot}");
+        let first = drained(|n, playout| {
+            clips(2)(n, playout);
+            if n == slot {
+                playout.stop(ItemId(0));
+            }
+        });
+        let end = 1 + slot.min(2);
+        assert_eq!(first, [end], "the first was stopped before slot {slot}");
+        let cleared = drained(|n, playout| {
+            clips(2)(n, playout);
+            if n == slot {
+                playout.clear();
+            }
+        });
+        assert_eq!(cleared, [], "cleared before slot {slot}");
+    }
+    let late = drained(|n, playout| {
+        clips(1)(n, playout);
+        if n == 9 {
+            playout.stop(ItemId(0));
+            playout.clear();
+        }
+    });
+    assert_eq!(late, [1], "nothing was left to be stopped");
+}
+
+#[test]
+fn drained_does_not_come_where_an_utterance_has_nothing_to_play() {
+    let speak = |n, playout: &mut Playout| {
+        if n == 0 {
+            playout.open(at(0), ItemId(1), ms(0));
+        }
+        // A slot of every ten, for so long.
+        if n % 10 == 0 && n <= 60 {
+            piece(playout, at(20 * n as u64), 1, &[1; 160]);
+        }
+    };
+    assert_eq!(drained(speak), [], "it may go on");
+    let ended = drained(|n, playout| {
+        speak(n, playout);
+        if n == 75 {
+            playout.end(ItemId(1));
+        }
+    });
+    assert_eq!(ended, [75]);
+    let stopped = drained(|n, playout| {
+        speak(n, playout);
+        if n == 75 {
+            playout.stop(ItemId(1));
+        }
+    });
+    assert_eq!(stopped, []);
+    // Nothing says that a player will write no more, but that it has not for a second.
+    let player = drained(|n, playout| {
+        if n % 10 == 0 && n <= 30 {
+            playout.push(at(20 * n as u64), Rate::Slin, &[1; 160]);
+        }
+    });
+    assert_eq!(player, [81]);
 }
 
 #[test]
