@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sidetone_caller::{CallRecord, Caller};
+use sidetone_caller::{CallRecord, Caller, Voice};
 use sidetone_services::{
     Trouble,
     deepgram::DeepgramServer,
@@ -200,9 +200,12 @@ fn finishes_before_a_mute(engine: &str, endpoint: &str, options: &str) {
     let mut said = voice(soon(), &[&["say", "goodbye"]]);
     // Without the pause that is said with them.
     said.truncate(said.len() - HZ as usize * 7 / 10);
-    let length = Duration::from_millis(said.len() as u64 / 8);
+    // And not a frame more.
+    let said = Voice::made(move |frame, payload| {
+        let samples = said.chunks(160).nth(frame as usize).unwrap_or_default();
+        payload.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    });
     let caller = Caller::new(address.parse().unwrap()).say(said);
-    let caller = caller.mute_between(length, Duration::from_secs(600));
     let caller = caller.hang_up_after(Duration::from_secs(600));
     let calling = thread::spawn(move || caller.call().unwrap());
     assert_eq!(server.wait_for("transcript")["text"], "say goodbye");
