@@ -540,14 +540,16 @@ fn drained_comes_once_when_all_came_to_its_end_and_not_when_the_last_was_stopped
     let mark =
         drained(|n, playout| (0..usize::from(n == 0)).for_each(|_| playout.push_mark(ItemId(1))));
     assert_eq!(mark, [], "a mark is no audio");
-    for slot in [0, 1, 3] {
+    for slot in 0..4 {
         let stopped = drained(|n, playout| {
             clips(2)(n, playout);
             if n == slot {
                 playout.stop(ItemId(1));
             }
         });
-        assert_eq!(stopped, [], "the last was stopped before slot {slot}");
+        // While the first plays, it is the last one then.
+        let end: &[usize] = if slot < 2 { &[1] } else { &[] };
+        assert_eq!(stopped, end, "the last was stopped before slot {slot}");
         let first = drained(|n, playout| {
             clips(2)(n, playout);
             if n == slot {
