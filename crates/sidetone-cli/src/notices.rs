@@ -11,7 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Sign = fn(&ServerStats) -> bool;
 
-const NOTICES: [(Sign, &str); 10] = [
+const NOTICES: [(Sign, &str); 11] = [
     (
         |stats| !stats.prioritised,
         "the system does not let the media threads go before others, so frames are later where it is busy: allow it with LimitNICE=-11 in systemd, or CAP_SYS_NICE",
@@ -54,6 +54,10 @@ const NOTICES: [(Sign, &str); 10] = [
     (
         |stats| stats.out_of_descriptors > 0,
         "a call was lost because the process has no descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not told",
+    ),
+    (
+        |stats| stats.untold > 0,
+        "calls came faster than the process could take them, and not all are told: look what holds it up; further ones are not told",
     ),
 ];
 

@@ -42,6 +42,13 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// How long ending all calls at once may take: the media threads allow the other sides half a second to close.
 const HANGING_UP: Duration = Duration::from_secs(2);
 
+/// News of calls that may wait for somebody to take it, beyond the calls that there may be at once.
+const UNTAKEN: usize = 4096;
+
+/// How long a call that is over waits for the answer of the admission hook: one that answers nothing would have ever
+/// more of them.
+const LATE_ANSWER: Duration = Duration::from_secs(5);
+
 /// How often a server that shuts down looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -58,6 +65,7 @@ pub struct Server {
     media: Media,
     local: SocketAddr,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
+    waiting: Arc<Waiting>,
     /// Calls that were announced and that nobody has taken yet.
     unclaimed: Arc<AtomicUsize>,
     admit: Option<Arc<Admit>>,
@@ -120,14 +128,51 @@ impl Drop for Unclaimed {
     }
 }
 
+/// News of calls on its way to the server, with a bound: short calls and those turned away may come by the thousand
+/// while nobody accepts.
+struct Waiting {
+    most: usize,
+    count: AtomicUsize,
+    /// Calls for which there was no room.
+    untold: AtomicUsize,
+}
+
+impl Waiting {
+    fn new(max_calls: usize) -> Self {
+        Self {
+            most: max_calls.saturating_add(UNTAKEN),
+            count: AtomicUsize::new(0),
+            untold: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes room for one more, or counts it.
+    fn has_room(&self) -> bool {
+        let has_room = self.count.fetch_add(1, Ordering::AcqRel) < self.most;
+        if !has_room {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn taken(&self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 struct ToServer {
     sender: mpsc::UnboundedSender<Arrival>,
+    waiting: Arc<Waiting>,
     unclaimed: Arc<AtomicUsize>,
     relay: Relay,
 }
 
 impl Arrivals for ToServer {
     fn arrived(&self, call: SharedLink) {
+        if !self.waiting.has_room() {
+            return call.end(EndWanted::Refuse);
+        }
         // With no server left it comes back, and is hung up when it is dropped.
         let _ = self
             .sender
@@ -135,7 +180,9 @@ impl Arrivals for ToServer {
     }
 
     fn turned_away(&self, summary: CallSummary) {
-        let _ = self.sender.send(Arrival::TurnedAway(Box::new(summary)));
+        if self.waiting.has_room() {
+            let _ = self.sender.send(Arrival::TurnedAway(Box::new(summary)));
+        }
     }
 
     fn wake(&self, wakes: &mut Vec<Waker>) {
@@ -153,8 +200,10 @@ impl Server {
         let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let unclaimed = Arc::default();
+        let waiting = Arc::new(Waiting::new(builder.media.max_calls));
         let announce = Box::new(ToServer {
             sender,
+            waiting: Arc::clone(&waiting),
             unclaimed: Arc::clone(&unclaimed),
             relay: Relay::start(),
         });
@@ -164,6 +213,7 @@ impl Server {
             media,
             local,
             arrivals,
+            waiting,
             unclaimed,
             admit: builder.admit,
             admitting: JoinSet::new(),
@@ -186,6 +236,7 @@ impl Server {
             media: Arc::clone(&self.media.shared),
             threads: self.media.threads(),
             registry: Arc::clone(&self.registry),
+            waiting: Arc::clone(&self.waiting),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -263,21 +314,29 @@ impl Server {
     async fn next_admitted(&mut self) -> Option<Call> {
         loop {
             while self.telling.try_join_next().is_some() {}
+            // Of so many some have an end to tell, and are slow at it.
+            while self.telling.len() >= self.waiting.most
+                && self.telling.join_next().await.is_some()
+            {}
             let admitted = tokio::select! {
-                arrival = self.arrivals.recv() => match arrival? {
-                    Arrival::TurnedAway(summary) => {
-                        self.tell(async move { *summary });
-                        continue;
-                    }
-                    Arrival::Call(call) => {
-                        let known = self.register(&call.link);
-                        match &self.admit {
-                            None => Admitted { call, data: None },
-                            Some(admit) => {
-                                let shared = Arc::clone(&self.media.shared);
-                                let asking = ask(Arc::clone(admit), call, shared, known);
-                                self.admitting.spawn(asking);
-                                continue;
+                arrival = self.arrivals.recv() => {
+                    let arrival = arrival?;
+                    self.waiting.taken();
+                    match arrival {
+                        Arrival::TurnedAway(summary) => {
+                            self.tell(async move { *summary });
+                            continue;
+                        }
+                        Arrival::Call(call) => {
+                            let known = self.register(&call.link);
+                            match &self.admit {
+                                None => Admitted { call, data: None },
+                                Some(admit) => {
+                                    let shared = Arc::clone(&self.media.shared);
+                                    let asking = ask(Arc::clone(admit), call, shared, known);
+                                    self.admitting.spawn(asking);
+                                    continue;
+                                }
                             }
                         }
                     }
@@ -389,7 +448,17 @@ async fn ask(
         id: call.link.id,
         peer: call.link.peer,
     };
-    match admit(request).await {
+    let ending = CallHandle::new(Arc::clone(&call.link));
+    let too_late = async {
+        ending.closed().await;
+        tokio::time::sleep(LATE_ANSWER).await;
+    };
+    let admission = tokio::select! {
+        biased;
+        admission = admit(request) => admission,
+        () = too_late => return None,
+    };
+    match admission {
         Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
         Admission(Decision::TurnAway) => {
             shared.tally.calls.fetch_sub(1, Ordering::Relaxed);
@@ -452,6 +521,7 @@ pub struct ServerHandle {
     media: Arc<MediaShared>,
     threads: Arc<MediaThreads>,
     registry: Arc<Registry>,
+    waiting: Arc<Waiting>,
     shutdown: watch::Sender<Option<Duration>>,
 }
 
@@ -510,6 +580,7 @@ impl ServerHandle {
             calls: read(&tally.calls),
             running: self.media.running.load(Ordering::Acquire),
             turned_away: read(&tally.turned_away),
+            untold: read(&self.waiting.untold),
             without_identity: tally.without_identity.load(Ordering::Acquire),
             other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
             crowded_out: read(&tally.crowded_out),

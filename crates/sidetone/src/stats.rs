@@ -89,6 +89,10 @@ pub struct ServerStats {
     pub running: usize,
     /// Calls turned away, for whatever reason.
     pub turned_away: usize,
+    /// Calls of which nothing was told, neither by [`Server::accept`](crate::Server::accept) nor by
+    /// [`Builder::on_call_end`](crate::Builder::on_call_end): nobody took what was to be told of those before, 4096 more than there
+    /// may be calls at once. Those that were let in are hung up.
+    pub untold: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
     /// Of these, connections that spoke another protocol, and were closed at once.

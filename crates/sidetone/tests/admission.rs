@@ -6,7 +6,10 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,96 @@ async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
     let ended = server.end().await;
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].reason, EndReason::Full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_takes_is_bounded_and_counted() {
+    const KEPT: usize = 4096;
+    const BEYOND: usize = 100;
+    let told = Arc::new(AtomicUsize::new(0));
+    let telling = Arc::clone(&told);
+    let settings = Server::builder().max_calls(0).on_call_end(move |_| {
+        telling.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut server = settings.bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr(), server.handle());
+    // Nobody accepts meanwhile.
+    for _ in 0..KEPT + BEYOND {
+        assert_eq!(all_said(address).await, [0, 0, 0]);
+    }
+    until(|| handle.stats().untold == BEYOND).await;
+    assert_eq!(handle.stats().turned_away, KEPT + BEYOND);
+    let accepting = tokio::spawn(async move { server.accept().await.is_some() });
+    until(|| told.load(Ordering::Relaxed) == KEPT).await;
+    // There is room again.
+    all_said(address).await;
+    until(|| told.load(Ordering::Relaxed) == KEPT + 1).await;
+    assert_eq!(handle.stats().untold, BEYOND);
+    accepting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait() {
+    const AT_ONCE: usize = 64;
+    let settings = Server::builder().max_calls(AT_ONCE);
+    let mut server = settings.bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr(), server.handle());
+    let brief = move || {
+        for _ in 0..4096 + AT_ONCE {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let whole = [&[0x01, 0, 16][..], &[7; 16], &[0, 0, 0]].concat();
+            stream.write_all(&whole).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+    };
+    tokio::task::spawn_blocking(brief).await.unwrap();
+    until(|| handle.stats().running == 0).await;
+    assert_eq!((handle.stats().turned_away, handle.stats().untold), (0, 0));
+    assert!(all_said(address).await.ends_with(&[0, 0, 0]));
+    until(|| handle.stats().untold == 1).await;
+    // Those that waited are over, so the first that is handed out is one that comes when there is room again.
+    let accepting = tokio::spawn(async move {
+        let accepted = server.accept().await.unwrap();
+        (server, accepted)
+    });
+    let calling = tokio::task::spawn_blocking(move || {
+        while !accepting.is_finished() {
+            let caller = Caller::new(address).uuid(id(9)).hang_up_after(millis(500));
+            caller.call().unwrap();
+        }
+        accepting
+    });
+    let (_server, accepted) = calling.await.unwrap().await.unwrap();
+    assert_eq!(accepted.id(), id(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
+    const CALLS: usize = 50;
+    // A clone for each question that waits.
+    let asking = Arc::new(());
+    let asked = Arc::clone(&asking);
+    let hook = move |_: Request| {
+        let waits = Arc::clone(&asked);
+        async move {
+            std::future::pending::<()>().await;
+            drop(waits);
+            Admission::accept()
+        }
+    };
+    let server = serve(Server::builder().admit(hook), listen).await;
+    let base = Arc::strong_count(&asking);
+    let mut streams = Vec::new();
+    for _ in 0..CALLS {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let identity = [&[0x01, 0, 16][..], &[7; 16]].concat();
+        stream.write_all(&identity).unwrap();
+        streams.push(stream);
+    }
+    until(|| Arc::strong_count(&asking) == base + CALLS).await;
+    drop(streams);
+    until(|| Arc::strong_count(&asking) == base).await;
+    assert_eq!(server.end().await.len(), CALLS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

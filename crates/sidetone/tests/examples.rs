@@ -109,8 +109,8 @@ async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word()
     .await;
     let caller = server.caller().say(speech).mute_between(length, LONG);
     let record = call(caller.hang_up_after(length + millis(2_500))).await;
-    let begins = record.find(&prompt).into_iter().filter(|run| run.said == 0);
-    let last = begins.last().unwrap();
+    let mut begins = record.find(&prompt).into_iter().filter(|run| run.said == 0);
+    let last = begins.next_back().unwrap();
     assert!(
         last.heard > said,
         "{last:?} is not after the mute at {said}"

@@ -192,7 +192,8 @@ impl Builder {
         self
     }
 
-    /// Asks `hook` about every call before a handler sees it. Meanwhile the caller hears silence.
+    /// Asks `hook` about every call before a handler sees it. Meanwhile the caller hears silence. When the call ends before
+    /// there is an answer, the hook's future is dropped.
     #[must_use]
     pub fn admit<F, Fut>(mut self, hook: F) -> Self
     where
