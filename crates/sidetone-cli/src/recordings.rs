@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use sidetone::{
     Call,
-    record::{Recorder, Recording},
+    record::{RecordError, Recorder, Recording},
 };
 
 use crate::{afterwards::Afterwards, events::Event, failure::Failure, report::Teller};
@@ -33,9 +33,18 @@ impl Recordings {
 
     /// Records this call to its end.
     pub(crate) fn begin(&self, call: &Call) {
-        // It fails only if the recorder has finished, which it does after the last call.
-        if let Ok(recording) = self.recorder.record(&call.handle()) {
-            self.tellers.spawn(tell(recording, self.teller.clone()));
+        match self.recorder.record(&call.handle()) {
+            Ok(recording) => self.tellers.spawn(tell(recording, self.teller.clone())),
+            // There is nothing to record.
+            Err(RecordError::CallOver) => {}
+            Err(error) => self.teller.tell(Event::Recorded {
+                id: call.id(),
+                files: Vec::new(),
+                duration_ms: 0,
+                lost_frames: 0,
+                surplus_ms: 0,
+                failure: Some(error.to_string()),
+            }),
         }
     }
 

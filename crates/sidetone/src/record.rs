@@ -63,7 +63,7 @@ mod writer;
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, SyncSender, TrySendError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -78,12 +78,15 @@ use file::Disk;
 pub use stereo::StereoFile;
 use writer::{Job, Order};
 
+/// Recordings that may wait to be begun. The thread takes each within milliseconds, unless the disk stands still.
+const UNBEGUN: usize = 4096;
+
 /// Records calls into a directory, on one thread of its own.
 ///
 /// Dropped, it ends all recordings as [`finish`](Self::finish) does.
 #[derive(Debug)]
 pub struct Recorder {
-    orders: Sender<Order>,
+    orders: SyncSender<Order>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -146,6 +149,11 @@ pub enum RecordError {
     /// The call is over.
     #[error("the call is over, so there is nothing to record")]
     CallOver,
+    /// The disk stands still, and thousands of recordings wait for it.
+    #[error(
+        "the disk stands still and thousands of recordings wait for it, so there is none of this call: look whether the directory can be written to"
+    )]
+    Stuck,
     /// The recorder has been told to finish.
     #[error("the recorder has finished; make a new one")]
     Finished,
@@ -170,7 +178,7 @@ impl Recorder {
     }
 
     fn with_disk(disk: Disk) -> Result<Self, RecordError> {
-        let (orders, receiver) = mpsc::channel();
+        let (orders, receiver) = mpsc::sync_channel(UNBEGUN);
         let thread = std::thread::Builder::new()
             .name("sidetone-record".into())
             .spawn(move || writer::run(disk, &receiver))
@@ -191,8 +199,8 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// A call that is over and of which the handler has read something, or a recorder that has finished. What the disk says
-    /// later is in the [`Report`].
+    /// A call that is over and of which the handler has read something, a recorder that has finished, or a disk that stands
+    /// still while too many recordings wait for it. What the disk says later is in the [`Report`].
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
         let tap = call
             .tap(Purpose::Recording)
@@ -200,8 +208,11 @@ impl Recorder {
         let (report, receiver) = watch::channel(Report::default());
         let job = Job::new(call.clone(), tap, report);
         self.orders
-            .send(Order::Record(Box::new(job)))
-            .map_err(|_| RecordError::Finished)?;
+            .try_send(Order::Record(Box::new(job)))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => RecordError::Stuck,
+                TrySendError::Disconnected(_) => RecordError::Finished,
+            })?;
         Ok(Recording {
             call: call.id(),
             report: receiver,

@@ -1,6 +1,9 @@
 //! Recordings and transcripts when the disk takes no more, or the directory is gone.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -65,5 +68,23 @@ fn a_directory_that_vanished_is_made_again() {
     let recorded = server.wait_for("recorded");
     assert!(recorded["failure"].is_null(), "{recorded}");
     assert_eq!(files_in(&recordings).len(), 1);
+    server.stop();
+}
+
+#[test]
+fn a_directory_that_vanishes_during_a_call_is_told_and_no_file_that_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let recordings = directory.path().join("recordings");
+    let (mut server, address) = Running::serve(&format!("record {}", recordings.display()));
+    let caller = thread::spawn(move || run(&format!("call {address} --seconds 2")));
+    while files_in(&recordings).is_empty() {
+        thread::yield_now();
+    }
+    std::fs::remove_dir_all(&recordings).unwrap();
+    let recorded = server.wait_for("recorded");
+    assert_eq!(recorded["files"], serde_json::json!([]), "{recorded}");
+    let failure = recorded["failure"].as_str().unwrap();
+    assert!(failure.contains("removed"), "{failure}");
+    caller.join().unwrap();
     server.stop();
 }

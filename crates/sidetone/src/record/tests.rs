@@ -3,7 +3,10 @@
 use std::{
     io::{Seek, SeekFrom, Write},
     net::SocketAddr,
-    sync::{Arc, Condvar, Mutex as StdMutex, Once},
+    sync::{
+        Arc, Condvar, Mutex as StdMutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sidetone_caller::{CallRecord, Caller, Spread, call_all, exact_runs, ramp};
@@ -307,4 +310,54 @@ fn a_rush_of_new_recordings_costs_those_that_are_open_nothing() {
     for (_, report) in ended(&rush) {
         assert_eq!((report.files.len(), report.failure), (1, None));
     }
+}
+
+/// Nothing can be written while somebody has this.
+static HELD: StdMutex<()> = StdMutex::new(());
+
+/// Somebody waits for that.
+static WAITED_FOR: AtomicBool = AtomicBool::new(false);
+
+fn open_held(path: &Path) -> io::Result<Box<dyn Medium>> {
+    WAITED_FOR.store(true, Ordering::Release);
+    drop(HELD.lock());
+    file::open_new(path)
+}
+
+#[test]
+fn recordings_that_wait_for_a_disk_that_stands_still_are_bounded() {
+    let (_directory, recorder) = recorder(open_held);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut server = runtime
+        .block_on(Server::builder().bind("127.0.0.1:0"))
+        .unwrap();
+    let caller = Caller::new(server.local_addr())
+        .say(sidetone_caller::Voice::Ramp(3))
+        .hang_up_after(Duration::from_secs(60));
+    let stop = sidetone_caller::Stop::new().unwrap();
+    let stopping = stop.clone();
+    let calling = std::thread::spawn(move || caller.call_until(&stopping));
+    let call = runtime.block_on(server.accept()).unwrap();
+
+    let held = HELD.lock().unwrap();
+    let first = recorder.record(&call.handle()).unwrap();
+    while !WAITED_FOR.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    // Each ends the one before it.
+    let more = || recorder.record(&call.handle());
+    let waiting: Vec<_> = (0..UNBEGUN).map(|_| more().unwrap()).collect();
+    let refused = more().unwrap_err();
+    assert!(matches!(refused, RecordError::Stuck), "{refused}");
+    drop(held);
+
+    // Those that waited are begun, and there is room again.
+    for recording in std::iter::once(&first).chain(&waiting) {
+        runtime.block_on(recording.ended());
+    }
+    let last = recorder.record(&call.handle()).unwrap();
+    stop.stop();
+    calling.join().unwrap().unwrap();
+    let report = runtime.block_on(last.ended());
+    assert_eq!(report.failure, None);
 }

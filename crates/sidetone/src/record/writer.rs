@@ -198,7 +198,7 @@ impl Job {
 
     /// The recording is over, one way or the other.
     fn finish(&mut self, failure: Option<io::Error>) {
-        let (files, failure) = match (self.open.take(), failure) {
+        let (mut files, failure) = match (self.open.take(), failure) {
             (Some(open), None) => {
                 let files: Vec<_> = open.output.files().map(Into::into).collect();
                 match open.output.finish() {
@@ -209,9 +209,17 @@ impl Job {
             (Some(open), failure) => (open.output.remove_empty(), failure),
             (None, failure) => (Vec::new(), failure),
         };
+        let failure = failure.map(|error| {
+            let written = files.len();
+            files.retain(|file| file.exists());
+            match files.len() < written {
+                true => format!("{error}: a file was removed before it was whole"),
+                false => file::explain(&error),
+            }
+        });
         self.report.send_modify(|report| {
             report.files = files;
-            report.failure = failure.as_ref().map(file::explain);
+            report.failure = failure;
             report.ended = true;
         });
         self.say_what_was_lost();
