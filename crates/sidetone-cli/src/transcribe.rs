@@ -60,6 +60,7 @@ struct Plan {
     json: bool,
     output: Option<PathBuf>,
     formats: Vec<options::Format>,
+    disk: files::Disk,
 }
 
 pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
@@ -142,6 +143,7 @@ impl Plan {
             json: result.json,
             output: result.output.clone(),
             formats: result.format.clone(),
+            disk: files::Disk::default(),
         })
     }
 }

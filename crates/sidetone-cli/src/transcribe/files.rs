@@ -5,6 +5,11 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rustix::{
@@ -12,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 use sidetone::record;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
 use super::{options::Format, text::Writer};
@@ -20,6 +25,16 @@ use crate::{clock, failure::Failure};
 
 /// Nobody has so many transcripts of one call in one second.
 const MOST_NUMBERS: u32 = 10_000;
+
+/// How long the disk may take for a piece of a transcript. After that the files are given up.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+
+/// Pieces that a disk may keep for longer than that. With so many no further file is begun or written.
+const MOST_KEPT: usize = 100;
+
+/// What all calls know of the disk: how many pieces it keeps for too long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(Arc<AtomicUsize>);
 
 /// Tries, before anything is served, to write into the directory.
 pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
@@ -36,6 +51,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
 pub(crate) struct Files {
     parts: Vec<Part>,
     failure: Option<String>,
+    disk: Disk,
 }
 
 /// A file that is being written, under a name that says that it isn't whole.
@@ -47,7 +63,8 @@ struct Part {
 }
 
 impl Files {
-    pub(crate) async fn create(
+    pub(super) async fn create(
+        disk: Disk,
         directory: &Path,
         formats: &[Format],
         labelled: bool,
@@ -55,7 +72,10 @@ impl Files {
     ) -> Self {
         let (directory, formats) = (directory.to_owned(), formats.to_owned());
         let stem = format!("{}-{id}", clock::compact_utc());
-        let mut files = Self::default();
+        let mut files = Self {
+            disk,
+            ..Self::default()
+        };
         files
             .work(move |parts| {
                 for format in formats {
@@ -101,17 +121,39 @@ impl Files {
         if self.failure.is_some() {
             return;
         }
+        if self.disk.0.load(Ordering::Acquire) >= MOST_KEPT {
+            self.failure = Some(format!(
+                "the disk stands still, and {MOST_KEPT} transcripts wait for it"
+            ));
+            return;
+        }
         let mut parts = std::mem::take(&mut self.parts);
-        let worked = spawn_blocking(move || {
+        // Set by whichever comes first: the end of the work, or of the time for it.
+        let is_decided = Arc::new(AtomicBool::new(false));
+        let (disk, decided) = (self.disk.clone(), Arc::clone(&is_decided));
+        let working = spawn_blocking(move || {
             let result = work(&mut parts);
+            if decided.swap(true, Ordering::AcqRel) {
+                disk.0.fetch_sub(1, Ordering::AcqRel);
+            }
             (parts, result)
         });
-        self.failure = match worked.await {
-            Ok((parts, result)) => {
+        self.failure = match timeout(STANDS_STILL, working).await {
+            Ok(Ok((parts, result))) => {
                 self.parts = parts;
                 result.err().map(|error| error.to_string())
             }
-            Err(error) => Some(error.to_string()),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => {
+                self.disk.0.fetch_add(1, Ordering::AcqRel);
+                if is_decided.swap(true, Ordering::AcqRel) {
+                    self.disk.0.fetch_sub(1, Ordering::AcqRel);
+                }
+                let seconds = STANDS_STILL.as_secs();
+                Some(format!(
+                    "the disk did not take it within {seconds} s: what was written stays there as .part"
+                ))
+            }
         };
     }
 }
@@ -196,7 +238,12 @@ mod tests {
     }
 
     async fn create(directory: &Path) -> Files {
-        Files::create(directory, &[Format::Text, Format::Srt], false, Uuid::nil()).await
+        on(Disk::default(), directory).await
+    }
+
+    async fn on(disk: Disk, directory: &Path) -> Files {
+        let formats = [Format::Text, Format::Srt];
+        Files::create(disk, directory, &formats, false, Uuid::nil()).await
     }
 
     #[tokio::test]
@@ -267,5 +314,51 @@ mod tests {
         };
         assert_eq!(failed.finish().await.0, Vec::<PathBuf>::new());
         assert_eq!(names_in(directory.path()), ["file"]);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_stands_still_keeps_a_bounded_number_of_transcripts() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let mut all = Vec::new();
+        for _ in 0..=MOST_KEPT {
+            all.push(on(disk.clone(), directory.path()).await);
+        }
+        let mut last = all.pop().unwrap();
+        let moves = Arc::new(std::sync::OnceLock::new());
+        tokio::time::pause();
+        for mut files in all {
+            let (begun, waits) = (Arc::new(AtomicBool::new(false)), Arc::clone(&moves));
+            let begins = Arc::clone(&begun);
+            let adding = files.add(move |_| {
+                begins.store(true, Ordering::Release);
+                waits.wait();
+                "late\n".into()
+            });
+            let passing = async {
+                while !begun.load(Ordering::Acquire) {
+                    tokio::task::yield_now().await;
+                }
+                tokio::time::advance(STANDS_STILL).await;
+            };
+            tokio::join!(adding, passing);
+            let (_, failure) = files.finish().await;
+            assert!(failure.unwrap().contains("within 10 s"));
+        }
+        tokio::time::resume();
+        // Neither the next one nor one that has begun waits for it.
+        let refused = "the disk stands still, and 100 transcripts wait for it";
+        last.add(|_| "more\n".into()).await;
+        assert_eq!(last.finish().await.1.as_deref(), Some(refused));
+        let next = on(disk.clone(), directory.path()).await;
+        assert_eq!(next.finish().await.1.as_deref(), Some(refused));
+
+        moves.set(()).unwrap();
+        while disk.0.load(Ordering::Acquire) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut mended = on(disk, directory.path()).await;
+        mended.add(|_| "whole\n".into()).await;
+        assert_eq!(mended.finish().await.1, None);
     }
 }

@@ -35,7 +35,10 @@ impl Scribe {
     pub(super) async fn write(self, mut said: mpsc::Receiver<Said>) {
         let plan = &self.plan;
         let mut files = match &plan.output {
-            Some(directory) => Files::create(directory, &plan.formats, plan.both, self.id()).await,
+            Some(directory) => {
+                let (disk, formats) = (plan.disk.clone(), &plan.formats);
+                Files::create(disk, directory, formats, plan.both, self.id()).await
+            }
             None => Files::default(),
         };
         let mut tally = Tally::default();
