@@ -25,6 +25,8 @@ pub(crate) fn fault(text: &str) -> Option<&'static str> {
         Some("* is no host: 0.0.0.0 stands for all IPv4 addresses, [::] for all of both kinds")
     } else if host.contains(':') && !host.starts_with('[') {
         Some("an IPv6 address has brackets, like [::1]:9092")
+    } else if text.ends_with(']') {
+        Some("the port is missing")
     } else if !is_port(port) {
         Some("a port is a number from 0 to 65535")
     } else {

@@ -263,6 +263,18 @@ impl Event {
         }
     }
 
+    /// The text in it whose length others choose, in bytes.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Self::Transcript(line) => line.weight(),
+            Self::Codec { text, .. }
+            | Self::Trouble { text, .. }
+            | Self::RecogniserAway { text, .. }
+            | Self::RecogniserRefused { text, .. } => text.len(),
+            _ => 0,
+        }
+    }
+
     /// The call that it is about.
     pub(crate) fn call(&self) -> Option<Uuid> {
         match self {

@@ -7,13 +7,14 @@ use std::{
     panic,
     sync::{
         LazyLock,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
 };
 
-/// Pieces of text that may wait to be written; more are dropped.
+/// Pieces of text that may wait to be written; more are dropped, and counted in their place.
 const UNWRITTEN: usize = 256;
 
 /// What the thread is asked to do.
@@ -23,19 +24,43 @@ enum Order {
     Finish(SyncSender<()>),
 }
 
+/// The way to the thread.
+struct Writer {
+    orders: SyncSender<Order>,
+    /// Pieces that found no room since the last one that did.
+    dropped: AtomicU64,
+}
+
 /// Without it the system has no thread left, and nothing is written.
-static WRITER: LazyLock<Option<SyncSender<Order>>> = LazyLock::new(|| {
+static WRITER: LazyLock<Option<Writer>> = LazyLock::new(|| {
     let (sender, orders) = sync_channel(UNWRITTEN);
-    let writer = thread::Builder::new().name("sidetone-stderr".into());
-    writer.spawn(move || write_all(&orders)).ok()?;
-    Some(sender)
+    let thread = thread::Builder::new().name("sidetone-stderr".into());
+    thread.spawn(move || write_all(&orders)).ok()?;
+    Some(Writer::new(sender))
 });
+
+impl Writer {
+    fn new(orders: SyncSender<Order>) -> Self {
+        let dropped = AtomicU64::new(0);
+        Self { orders, dropped }
+    }
+
+    fn write(&self, mut text: String) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let told = "sidetone: standard error was not read, so this much is missing here";
+            text.insert_str(0, &format!("{told}: {dropped}\n"));
+        }
+        if self.orders.try_send(Order::Write(text)).is_err() {
+            self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Writes it as soon as standard error takes it.
 pub(crate) fn write(text: impl Into<String>) {
     if let Some(writer) = &*WRITER {
-        // With nobody to read it there is nobody to tell.
-        let _ = writer.try_send(Order::Write(text.into()));
+        writer.write(text.into());
     }
 }
 
@@ -43,7 +68,7 @@ pub(crate) fn write(text: impl Into<String>) {
 pub(crate) fn finish(longest: Duration) {
     let (done, written) = sync_channel(1);
     if let Some(writer) = &*WRITER
-        && writer.try_send(Order::Finish(done)).is_ok()
+        && writer.orders.try_send(Order::Finish(done)).is_ok()
     {
         let _ = written.recv_timeout(longest);
     }
@@ -73,5 +98,27 @@ fn write_all(orders: &Receiver<Order>) {
                 let _ = done.try_send(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_counted_in_its_place() {
+        let (sender, orders) = sync_channel(2);
+        let writer = Writer::new(sender);
+        let next = || match orders.try_recv() {
+            Ok(Order::Write(text)) => text,
+            _ => String::new(),
+        };
+        (0..5).for_each(|number| writer.write(number.to_string()));
+        assert_eq!([next(), next(), next()], ["0", "1", ""]);
+        writer.write("5".into());
+        writer.write("6".into());
+        let told = next();
+        assert!(told.contains(": 3\n") && told.ends_with("\n5"), "{told}");
+        assert_eq!(next(), "6");
     }
 }

@@ -6,8 +6,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::events::Event;
 
-/// Messages that may wait, some megabytes. What comes while so many do is dropped, and counted in its place.
+/// Messages that may wait. What comes while so many do is dropped, and counted in its place.
 const UNWRITTEN: usize = 10_000;
+
+/// Bytes of text in them that may wait, as transcripts can be long; what would be more is dropped likewise.
+const UNWRITTEN_TEXT: usize = 8 << 20;
 
 /// Messages that are taken at a time.
 const AT_A_TIME: usize = 256;
@@ -32,6 +35,15 @@ impl Message {
             Self::Dropped(events) => *events,
         }
     }
+
+    /// The text in it whose length others choose, in bytes.
+    fn text(&self) -> usize {
+        match self {
+            Self::Event(event) => event.text_len(),
+            Self::Line(line) => line.len(),
+            Self::Dropped(_) => 0,
+        }
+    }
 }
 
 /// The queue between all who tell and the one who writes.
@@ -44,15 +56,19 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Message>,
+    /// Bytes of text in them.
+    text: usize,
     is_finished: bool,
 }
 
 impl Queue {
     /// Adds one. It never waits for the writer.
     pub(super) fn push(&self, message: Message) {
+        let length = message.text();
         let mut waiting = self.waiting.lock();
-        let messages = &mut waiting.messages;
-        if messages.len() < UNWRITTEN {
+        let Waiting { messages, text, .. } = &mut *waiting;
+        if messages.len() < UNWRITTEN && *text + length <= UNWRITTEN_TEXT {
+            *text += length;
             messages.push_back(message);
             self.news.notify_one();
         } else if let Some(Message::Dropped(count)) = messages.back_mut() {
@@ -79,7 +95,12 @@ impl Queue {
             None => self.news.wait_while(&mut waiting, is_quiet),
         }
         let count = waiting.messages.len().min(AT_A_TIME);
-        taken.extend(waiting.messages.drain(..count));
+        let Waiting { messages, text, .. } = &mut *waiting;
+        taken.extend(
+            messages
+                .drain(..count)
+                .inspect(|message| *text -= message.text()),
+        );
         if waiting.messages.is_empty() {
             waiting.messages.shrink_to(QUIET);
         }
@@ -108,6 +129,23 @@ mod tests {
         assert_eq!(taken.len(), UNWRITTEN + 2);
         assert!(matches!(taken[UNWRITTEN], Message::Dropped(5)));
         assert!(matches!(taken[UNWRITTEN + 1], Message::Line(_)));
+    }
+
+    #[test]
+    fn long_texts_are_bounded_by_their_bytes() {
+        let queue = Queue::default();
+        let long = || Message::Line("x".repeat(UNWRITTEN_TEXT / 10));
+        (0..15).for_each(|_| queue.push(long()));
+        let mut taken = Vec::new();
+        queue.take(&mut taken, None);
+        assert_eq!(taken.len(), 11);
+        assert!(matches!(taken[10], Message::Dropped(5)));
+        // What was taken makes room.
+        taken.clear();
+        (0..10).for_each(|_| queue.push(long()));
+        queue.take(&mut taken, None);
+        assert!(taken.iter().all(|it| matches!(it, Message::Line(_))));
+        assert_eq!(taken.len(), 10);
     }
 
     #[test]

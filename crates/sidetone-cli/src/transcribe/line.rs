@@ -79,6 +79,13 @@ impl Line {
         }
     }
 
+    /// What it takes in memory for what was said, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let words = self.words.iter();
+        let words = words.map(|word| word.text.len() + size_of::<TimedWord>());
+        self.text.len() + self.language.as_ref().map_or(0, String::len) + words.sum::<usize>()
+    }
+
     pub(crate) fn start(&self) -> Duration {
         Duration::from_millis(self.start_ms)
     }

@@ -24,6 +24,7 @@ fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
     assert!(refusal("echo --listen 127.0.0.1:99999").contains("HOST:PORT"));
     assert!(refusal("echo --listen no-such-host.invalid:9092").contains("HOST:PORT"));
     assert!(refusal("call nonsense").contains("HOST:PORT"));
+    assert!(refusal("echo --listen [::1]").contains("port is missing"));
     for missing in [":9092", "9092"] {
         for line in ["echo --listen", "call", "load --calls 1"] {
             let text = refusal(&format!("{line} {missing}"));
