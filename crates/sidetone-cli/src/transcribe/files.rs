@@ -339,7 +339,7 @@ mod tests {
                 while !begun.load(Ordering::Acquire) {
                     tokio::task::yield_now().await;
                 }
-                tokio::time::advance(STANDS_STILL).await;
+                tokio::time::advance(STANDS_STILL * 2).await;
             };
             tokio::join!(adding, passing);
             let (_, failure) = files.finish().await;
