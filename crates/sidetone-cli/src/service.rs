@@ -35,6 +35,8 @@ pub(crate) struct Service {
     recordings: Option<Arc<Recordings>>,
     afterwards: Afterwards,
     grace: Duration,
+    /// Heeded from the moment that somebody can know of the server.
+    signal: FirstSignal,
     /// The listener came from systemd, which keeps it open.
     inherited: bool,
 }
@@ -90,6 +92,7 @@ impl Service {
             None => listen(builder, &options.listen).await?,
         };
         let server = server.map_err(|error| cant_serve(&error, options))?;
+        signals::hang_up_at_the_end(server.handle());
         for (name, addresses) in names {
             let allowed = Event::Allowed { name, addresses };
             reporter.teller().tell(allowed);
@@ -102,6 +105,7 @@ impl Service {
             board,
             reporter,
             grace: Duration::from_secs(options.grace.into()),
+            signal: FirstSignal::new(),
             inherited: was_inherited,
         })
     }
@@ -149,8 +153,7 @@ impl Service {
             self.reporter.teller(),
             Arc::clone(&self.board),
         ));
-        signals::hang_up_at_the_end(self.server.handle());
-        let ending = tokio::spawn(ending.on(FirstSignal::new()));
+        let ending = tokio::spawn(ending.on(self.signal));
         let (board, recordings) = (Arc::clone(&self.board), self.recordings.clone());
         let serving = self.server.serve(move |call: Call| {
             if let Some(recordings) = &recordings {
@@ -258,7 +261,8 @@ impl Ending {
         }
         // Not before it is so: who reads this may place a call at once.
         self.teller.tell(Event::ShuttingDown {
-            running: self.handle.calls().len(),
+            // Also those that wait to be let in: the other side hears them answered.
+            running: self.handle.stats().running,
             grace_ms: self.grace.as_millis() as u64,
         });
     }

@@ -14,8 +14,8 @@ use crate::kit::{PATIENCE, Running, assert_callers_end, sidetone};
 
 const CALLS: usize = 20;
 
-/// Calls that talk until the server ends them, once each of them has heard something.
-fn talking(address: &str) -> JoinHandle<Vec<CallRecord>> {
+/// Calls that talk until the server ends them, once each of them has heard something and has its handler.
+fn talking(server: &mut Running, address: &str) -> JoinHandle<Vec<CallRecord>> {
     let (sender, heard) = channel();
     let callers: Vec<Caller> = (0..CALLS)
         .map(|number| {
@@ -33,6 +33,7 @@ fn talking(address: &str) -> JoinHandle<Vec<CallRecord>> {
     let calling = thread::spawn(|| call_all(callers));
     for _ in 0..CALLS {
         heard.recv_timeout(PATIENCE).unwrap();
+        server.wait_for("call_started");
     }
     thread::spawn(|| {
         let records = calling.join().unwrap().into_iter();
@@ -54,7 +55,7 @@ fn every_call_is_sent_its_hang_up_when_a_second_signal_ends_the_server() {
         (Signal::HUP, ""),
     ] {
         let (mut server, address) = Running::serve(&format!("echo --grace 600 {option}"));
-        let calling = talking(&address);
+        let calling = talking(&mut server, &address);
         server.signal(signal);
         server.wait_for("shutting_down");
         server.signal(signal);
@@ -66,7 +67,7 @@ fn every_call_is_sent_its_hang_up_when_a_second_signal_ends_the_server() {
 #[test]
 fn quit_ends_at_once_with_a_hang_up_as_well() {
     let (mut server, address) = Running::serve("echo --grace 600");
-    let calling = talking(&address);
+    let calling = talking(&mut server, &address);
     server.signal(Signal::QUIT);
     assert_eq!(server.exit_code(), 128 + 3);
     assert_hung_up(calling);
@@ -77,10 +78,7 @@ fn a_terminal_that_goes_away_lets_calls_end_and_recordings_be_whole() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) =
         Running::serve(&format!("record {} --grace 1", directory.path().display()));
-    let calling = talking(&address);
-    for _ in 0..CALLS {
-        server.wait_for("call_started");
-    }
+    let calling = talking(&mut server, &address);
     server.signal(Signal::HUP);
     assert_eq!(server.wait_for("shutting_down")["running"], CALLS);
     assert_eq!(server.exit_code(), 0);
