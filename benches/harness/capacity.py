@@ -31,24 +31,14 @@ def calls_on_one_core(figures):
 
 
 def most_held(figures, server, task):
-    """In the median round. None of it when it did not hold the fewest that it was asked for."""
+    """In the median round. 0 when it held none that it was asked for, None when it was asked for none."""
     rounds = {}
     for line in figures.lines:
         kind, _, calls = line["scenario"].partition(", ")
         if line["server"] == server and kind == task and calls.endswith(" calls"):
-            rounds.setdefault(line["round"], {})[int(calls.split()[0])] = is_held(line["report"])
-    most = [most_of(held) for held in rounds.values()]
-    return int(statistics.median_low(most)) if most else None
-
-
-def most_of(held):
-    """The number of calls before the first that was not held; 0 if there is none."""
-    most = 0
-    for calls in sorted(held):
-        if not held[calls]:
-            break
-        most = calls
-    return most
+            most = int(calls.split()[0]) if is_held(line["report"]) else 0
+            rounds[line["round"]] = max(most, rounds.get(line["round"], 0))
+    return statistics.median_high(rounds.values()) if rounds else None
 
 
 def row(figures, server, echoes, listeners):
