@@ -44,7 +44,8 @@ pub enum Event<'a> {
         /// How long it is.
         duration: Duration,
     },
-    /// Audio was dropped here because this handler did not read it in time.
+    /// Audio was dropped here because this handler did not read it in time, or because it came many times faster than
+    /// real time while its codec was not known.
     Lagged {
         /// How many frames.
         frames: u64,

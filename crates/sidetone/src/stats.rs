@@ -18,7 +18,7 @@ pub struct CallStats {
     pub codec: Codec,
     /// Audio queued and not yet written.
     pub buffered: Duration,
-    /// Frames that the handler did not read in time.
+    /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
     /// What the wire and the grid have counted.
     pub counters: Counters,
@@ -42,7 +42,7 @@ pub struct CallSummary {
     /// What came in under kind `0x10`, or would have: what the server was told to expect; under [`Codec::Auto`] what
     /// was found out, if anything was.
     pub codec: Codec,
-    /// Frames that the handler did not read in time.
+    /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
     /// What the wire and the grid have counted.
     pub counters: Counters,

@@ -1,6 +1,12 @@
 //! What comes under kind 0x10 and is not the 8 kHz that it says.
 
-use std::time::Duration;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use sidetone::Rate;
 use sidetone_audio::{resample::resample_clip, tone};
@@ -81,4 +87,42 @@ fn a_caller_whose_sound_tells_no_codec_is_told_of() {
     let text = told.unwrap()["text"].as_str().unwrap();
     assert!(text.contains("not heard"), "{text}");
     assert_eq!(ended["codec"], "auto");
+}
+
+/// Sends a call's UUID and then samples of silence, each in a message of its own, as fast as they are taken.
+fn flood(address: &str, number: u8) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    let mut identity = [number; 19];
+    identity[..3].copy_from_slice(&[1, 0, 16]);
+    connection.write_all(&identity).unwrap();
+    let messages = [0x10, 0, 2, 0xFF, 0xFF].repeat(10_000);
+    for _ in 0..60 {
+        connection.write_all(&messages).unwrap();
+    }
+    // Closed with something unread, it would be reset before all of it has come.
+    connection.shutdown(Shutdown::Write).unwrap();
+    connection.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn callers_who_flood_before_their_codec_is_known_take_little_memory() {
+    let (mut server, address) = Running::serve("echo --codec auto");
+    let flooding = (1..=8).map(|number| {
+        let address = address.clone();
+        thread::spawn(move || flood(&address, number))
+    });
+    let flooding: Vec<_> = flooding.collect();
+    flooding.into_iter().for_each(|it| it.join().unwrap());
+    let ended: Vec<_> = (0..8).map(|_| server.wait_for("call_ended")).collect();
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most = most.unwrap().trim().trim_end_matches(" kB");
+    let most: u64 = most.parse().unwrap();
+    // The server itself takes some 15 MB.
+    assert!(most < 60_000, "{most} kB");
+    for call in ended {
+        assert_eq!(call["frames_in"], 600_000, "{call}");
+        // A thousand of them are held back.
+        assert!(call["lagged"].as_u64().unwrap() > 0, "{call}");
+    }
 }

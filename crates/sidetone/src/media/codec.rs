@@ -1,4 +1,4 @@
-use std::{mem, ops::Range, time::Duration};
+use std::{collections::VecDeque, mem, ops::Range, time::Duration};
 
 use sidetone_audio::{
     detect::{self, Detector, RateMeter, Verdict},
@@ -15,6 +15,10 @@ use crate::event::{Codec, CodecNotice};
 /// While it is not known what comes no more than this is held back; what is older goes. Sound is decided upon
 /// after 200 ms of it, so that only silence can be lost here.
 const HELD: Duration = Duration::from_secs(1);
+
+/// The same in bytes, of the highest rate there is, and in frames of a millisecond: a caller sends no more in that time.
+const HELD_BYTES: usize = 2 * 192_000;
+const HELD_FRAMES: usize = 1_000;
 
 /// The byte rates that linear samples at 8 kHz come at, whatever the jitter.
 const LINEAR: Range<u32> = 12_800..19_600;
@@ -88,8 +92,12 @@ struct Undecided {
 /// Payloads that wait until it is known what they are.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    bytes: Vec<u8>,
-    frames: Vec<HeldFrame>,
+    bytes: VecDeque<u8>,
+    frames: VecDeque<HeldFrame>,
+    /// Frames that went because more came than is held back, of which the handler has not been told.
+    lost: u64,
+    /// Those of them that have not been counted.
+    uncounted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +197,19 @@ impl InboundCodec {
             }
             _ => None,
         }
+    }
+
+    /// Frames that were dropped since the last time because more came than is held back.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        let held = match &mut self.state {
+            State::Undecided(undecided) => Some(&mut undecided.held),
+            State::Watched(watch) => match &mut watch.taken_for {
+                TakenFor::Either(held) => Some(held),
+                TakenFor::This(_) | TakenFor::Noise(_) => None,
+            },
+            State::Expected | State::Known(_) | State::Unsupported => None,
+        };
+        held.map_or(0, |held| mem::take(&mut held.uncounted))
     }
 
     /// The call is over: what was held back is what was set, as far as anybody will ever know.
@@ -402,31 +423,50 @@ impl Undecided {
 
 impl Held {
     fn hold(&mut self, age: Duration, offset: Duration, now: Time, bytes: &[u8]) {
-        let fresh = self
-            .frames
-            .iter()
-            .position(|frame| now - frame.arrived <= HELD);
-        let stale = fresh.unwrap_or(self.frames.len());
-        let gone: usize = self.frames.drain(..stale).map(|frame| frame.length).sum();
-        self.bytes.drain(..gone);
-        self.bytes.extend_from_slice(bytes);
-        self.frames.push(HeldFrame {
+        let is_stale = |frame: &HeldFrame| now - frame.arrived > HELD;
+        while self.frames.front().is_some_and(is_stale) {
+            self.drop_oldest();
+        }
+        self.bytes.extend(bytes);
+        self.frames.push_back(HeldFrame {
             length: bytes.len(),
             offset,
             arrived: now,
             age,
         });
+        // One message is always less than that.
+        while self.bytes.len() > HELD_BYTES || self.frames.len() > HELD_FRAMES {
+            self.drop_oldest();
+            self.lost += 1;
+            self.uncounted += 1;
+        }
     }
 
-    /// Whether it is about to lose something.
+    fn drop_oldest(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes.drain(..frame.length);
+        }
+    }
+
+    /// Whether it is about to lose something, or has.
     fn is_full(&self) -> bool {
-        let ends = self.frames.first().zip(self.frames.last());
+        if self.lost > 0 {
+            return true;
+        }
+        let ends = self.frames.front().zip(self.frames.back());
         ends.is_some_and(|(first, last)| last.arrived - first.arrived + HELD / 10 > HELD)
     }
 
     /// Hands everything over as what it is. Says where on the call's clock it was taken to begin, and where it does.
-    fn hand_over(self, carried: Carried, to: &mut CallerAudio<'_>) -> Option<(Duration, Duration)> {
-        let first = *self.frames.first()?;
+    fn hand_over(
+        mut self,
+        carried: Carried,
+        to: &mut CallerAudio<'_>,
+    ) -> Option<(Duration, Duration)> {
+        let first = *self.frames.front()?;
+        if self.lost > 0 {
+            to.batch.push(Entry::Lagged { frames: self.lost });
+        }
         let rate = carried.rate();
         // Counted as if it was of 8 kHz, and so much longer than it is, it was taken to have begun too early.
         let begin = match rate {
@@ -436,7 +476,7 @@ impl Held {
                 first.offset.max(first.age.saturating_sub(length))
             }
         };
-        let mut rest = self.bytes.as_slice();
+        let mut rest: &[u8] = self.bytes.make_contiguous();
         for frame in self.frames {
             let (bytes, behind) = rest.split_at(frame.length);
             rest = behind;
@@ -473,6 +513,88 @@ impl Batch {
     fn extend_codec(&mut self, notice: Option<CodecNotice>) {
         if let Some(notice) = notice {
             self.push(Entry::Codec(notice));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What comes of a second and a half of the same message, `each_ms` times a millisecond, and how many were lost.
+    fn flooded(set: Codec, message: &[u8], each_ms: u64) -> (InboundCodec, Batch, u64) {
+        let mut codec = InboundCodec::new(set);
+        let (mut batch, mut taps) = (Batch::default(), Taps::default());
+        let mut to = CallerAudio {
+            batch: &mut batch,
+            taps: &mut taps,
+        };
+        let mut lost = 0;
+        for at in (0..1_500).map(Duration::from_millis) {
+            for _ in 0..each_ms {
+                codec.receive(at, Time::ZERO + at, at, message, &mut to);
+            }
+            lost += codec.take_lost();
+            codec.decide(at, &mut to);
+        }
+        (codec, batch, lost)
+    }
+
+    fn held(codec: InboundCodec) -> Held {
+        match codec.state {
+            State::Undecided(undecided) => undecided.held,
+            state => panic!("{state:?}"),
+        }
+    }
+
+    #[test]
+    fn a_flood_is_held_back_up_to_a_bound_and_the_rest_is_counted() {
+        for (message, each_ms) in [(&[0xFF; 2][..], 200), (&[0xFF; 60_000], 1)] {
+            let (codec, batch, lost) = flooded(Codec::Auto, message, each_ms);
+            let held = held(codec);
+            assert!(held.frames.len() <= HELD_FRAMES && held.bytes.len() <= HELD_BYTES);
+            assert!(held.bytes.capacity() <= 4 * HELD_BYTES);
+            assert_eq!(lost, 1_500 * each_ms - held.frames.len() as u64);
+            assert!(batch.is_empty(), "nothing is heard yet");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_before_what_was_held_back() {
+        let (codec, mut batch, lost) = flooded(Codec::Auto, &[0xFF; 2], 200);
+        let mut to = CallerAudio {
+            batch: &mut batch,
+            taps: &mut Taps::default(),
+        };
+        held(codec).hand_over(Carried::Companded(Law::Ulaw), &mut to);
+        let first = batch.take().unwrap().0;
+        let is_told = matches!(first, Entry::Lagged { frames } if frames == lost);
+        assert!(is_told, "{first:?}, and {lost} were lost");
+        assert!(matches!(batch.take(), Some((Entry::Audio(_), [_, _]))));
+    }
+
+    #[test]
+    fn a_flood_of_long_frames_is_not_held_back_for_ever() {
+        let (codec, mut batch, lost) = flooded(Codec::Slin, &[1; 640], 20);
+        assert!(lost < 1_000, "{lost}");
+        let State::Watched(watch) = codec.state else {
+            panic!("{:?}", codec.state);
+        };
+        assert!(!matches!(watch.taken_for, TakenFor::Either(_)));
+        let is_lagged = |entry| matches!(entry, Entry::Lagged { .. });
+        assert!(std::iter::from_fn(|| batch.take().map(|it| it.0)).any(is_lagged));
+    }
+
+    #[test]
+    fn what_a_caller_sends_in_a_second_is_held_back_whole() {
+        // Each millisecond, and slin192.
+        for (length, gap) in [(16, 1), (7_680, 20)] {
+            let mut held = Held::default();
+            for at in (1..=1_000).step_by(gap).map(Duration::from_millis) {
+                held.hold(at, at, Time::ZERO + at, &vec![0; length]);
+            }
+            assert_eq!((held.frames.len(), held.lost), (1_000 / gap, 0));
         }
     }
 }

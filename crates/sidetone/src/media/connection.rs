@@ -355,6 +355,9 @@ impl Connection {
                 }
                 _ => {}
             });
+        if let Some(link) = &self.link {
+            link.note_lagged(inbound.take_lost());
+        }
         if let Some(found) = self.inbound.decide(age, &mut audio) {
             self.machine.set_linear_rate(found.rate, found.moved);
             if let Some(link) = &self.link {
