@@ -153,6 +153,12 @@ def crowds(figures):
     median = by_engine(lambda server: figures.median(scenario, server, "round_trip_us.p50"))
     median = {engine: None if micros is None else micros / 1000 for engine, micros in median.items()}
     yield Row("echo of 1500 calls: p50 of the round trip", [at_most(8, form="{:.1f}", unit=" ms")], median)
+    scenario = "echo, 2000 calls"
+    lost = by_engine(lambda server: figures.worst(scenario, server, "frames.lost"), STYLES)
+    yield none_of("echo of 2000 calls: frames lost", lost)
+    latest = by_engine(lambda server: figures.median(scenario, server, "round_trip_us.p99"), STYLES)
+    latest = {engine: None if micros is None else micros / 1000 for engine, micros in latest.items()}
+    yield Row("… p99 of the round trip", [at_most(25, form="{:.1f}", unit=" ms")], latest)
     listeners = by_engine(lambda server: most_held(figures, server, "playout"), ["async"])
     peer = worst(most for most in (most_held(figures, peer, "playout") for peer in PEERS) if most)
     if peer:
