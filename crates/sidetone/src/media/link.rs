@@ -80,9 +80,9 @@ struct Orders {
     beginning: Option<Box<TapBuffer>>,
 }
 
-/// How long a handler has from when it is given the call to have somebody listen in from the beginning, if it reads nothing
-/// of the call before.
-const CHANCE: Duration = Duration::from_secs(1);
+/// How long the start of a call is kept after its handler has started, unless the handler reads an event before that. A
+/// recorder or monitor created within this time has the call from its UUID on.
+const KEPT_FOR_HANDLER: Duration = Duration::from_secs(1);
 
 /// How the program wants its call to end. A later variant overrules an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,7 +216,7 @@ impl Link {
 
     /// A handler begins with the call. The beginning is kept for it a while longer.
     pub(crate) fn hand_over(&self, now: Time) {
-        let until = (now + CHANCE).as_nanos();
+        let until = (now + KEPT_FOR_HANDLER).as_nanos();
         self.beginning_until.store(until, Ordering::Release);
     }
 
