@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     /// A key that opens nothing.
-    const KEY: &str = include_str!("../../tests/google/key.pem");
+    const KEY: &str = include_str!("../../tests/it/google/key.pem");
     const TOKEN: &str = "ya29.topsecret";
 
     /// Gives whoever asks properly, once, a token.

@@ -1,0 +1,265 @@
+//! Who is let in, and what those hear who are not.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
+use sidetone::{Admission, Call, EndReason, Request, Server};
+use sidetone_caller::{Caller, Voice, Why};
+use tokio::sync::Semaphore;
+
+/// All that the other side sends to a call until it closes.
+async fn all_said(address: SocketAddr) -> Vec<u8> {
+    let listen = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(&[&[0x01, 0, 16][..], &[7; 16]].concat())
+            .unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        said
+    };
+    tokio::task::spawn_blocking(listen).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
+    let server = serve(Server::builder().max_calls(0), echo).await;
+    assert_eq!(all_said(server.address).await, [0, 0, 0]);
+    let stats = server.handle.stats();
+    assert_eq!((stats.turned_away, stats.calls, stats.running), (1, 0, 0));
+    let ended = server.end().await;
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].reason, EndReason::Full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_takes_is_bounded_and_counted() {
+    const KEPT: usize = 4096;
+    const BEYOND: usize = 100;
+    let told = Arc::new(AtomicUsize::new(0));
+    let telling = Arc::clone(&told);
+    let settings = Server::builder().max_calls(0).on_call_end(move |_| {
+        telling.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut server = settings.bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr(), server.handle());
+    // Nobody accepts meanwhile.
+    for _ in 0..KEPT + BEYOND {
+        assert_eq!(all_said(address).await, [0, 0, 0]);
+    }
+    until(|| handle.stats().untold == BEYOND).await;
+    assert_eq!(handle.stats().turned_away, KEPT + BEYOND);
+    let accepting = tokio::spawn(async move { server.accept().await.is_some() });
+    until(|| told.load(Ordering::Relaxed) == KEPT).await;
+    // There is room again.
+    all_said(address).await;
+    until(|| told.load(Ordering::Relaxed) == KEPT + 1).await;
+    assert_eq!(handle.stats().untold, BEYOND);
+    accepting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait() {
+    const AT_ONCE: usize = 64;
+    let settings = Server::builder().max_calls(AT_ONCE);
+    let mut server = settings.bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr(), server.handle());
+    let brief = move || {
+        for _ in 0..4096 + AT_ONCE {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let whole = [&[0x01, 0, 16][..], &[7; 16], &[0, 0, 0]].concat();
+            stream.write_all(&whole).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+    };
+    tokio::task::spawn_blocking(brief).await.unwrap();
+    until(|| handle.stats().running == 0).await;
+    assert_eq!((handle.stats().turned_away, handle.stats().untold), (0, 0));
+    assert!(all_said(address).await.ends_with(&[0, 0, 0]));
+    until(|| handle.stats().untold == 1).await;
+    // Those that waited are handed out although they are over, and there is room again.
+    assert!(server.accept().await.unwrap().handle().ended().is_some());
+    let caller = Caller::new(address).uuid(id(9)).hang_up_after(millis(500));
+    let calling = tokio::task::spawn_blocking(|| caller.call());
+    while server.accept().await.unwrap().id() != id(9) {}
+    calling.await.unwrap().unwrap();
+    assert_eq!(handle.stats().untold, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
+    const CALLS: usize = 50;
+    // A clone for each question that waits.
+    let asking = Arc::new(());
+    let asked = Arc::clone(&asking);
+    let hook = move |_: Request| {
+        let waits = Arc::clone(&asked);
+        async move {
+            std::future::pending::<()>().await;
+            drop(waits);
+            Admission::accept()
+        }
+    };
+    let server = serve(Server::builder().admit(hook), listen).await;
+    let base = Arc::strong_count(&asking);
+    let mut streams = Vec::new();
+    for _ in 0..CALLS {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let identity = [&[0x01, 0, 16][..], &[7; 16]].concat();
+        stream.write_all(&identity).unwrap();
+        streams.push(stream);
+    }
+    until(|| Arc::strong_count(&asking) == base + CALLS).await;
+    drop(streams);
+    until(|| Arc::strong_count(&asking) == base).await;
+    assert_eq!(server.end().await.len(), CALLS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
+    let settings = Server::builder().allow("10.0.0.0/8".parse().unwrap());
+    let server = serve(settings, echo).await;
+    assert_eq!(all_said(server.address).await, [0, 0, 0]);
+    let ended = server.end().await;
+    assert_eq!(ended[0].reason, EndReason::NotAllowed);
+    assert_eq!(ended[0].id, id(0x0707_0707_0707_0707_0707_0707_0707_0707));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
+    let hook = |request: Request| async move {
+        match request.id == id(1) {
+            true => Admission::turn_away(),
+            false => Admission::accept_with(String::from("welcome")),
+        }
+    };
+    let (told, mut data) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        told.send(call.data::<String>().cloned()).unwrap();
+        listen(call)
+    };
+    let server = serve(Server::builder().admit(hook), handler).await;
+    let refused = server.caller().uuid(id(1)).hang_up_after(millis(30_000));
+    let admitted = server.caller().uuid(id(2)).hang_up_after(millis(1_500));
+    let records = calls(vec![refused, admitted]).await;
+    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert!(records[0].heard_samples().iter().all(|sample| *sample == 0));
+    assert_eq!(records[1].ended.why, Why::HungUp);
+    assert_eq!(data.recv().await.unwrap().as_deref(), Some("welcome"));
+    let stats = server.handle.stats();
+    assert_eq!((stats.turned_away, stats.calls), (1, 1));
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let reasons: Vec<_> = ended.iter().map(|summary| summary.reason).collect();
+    assert_eq!(reasons[0], EndReason::Refused);
+    assert!(is_callers_end(reasons[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
+    let hook = |request: Request| async move {
+        if request.id == id(1) {
+            tokio::time::sleep(millis(500)).await;
+            return Admission::accept();
+        }
+        Admission::turn_away()
+    };
+    let server = serve(Server::builder().admit(hook), echo).await;
+    let slow = server
+        .caller()
+        .uuid(id(1))
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(1500));
+    let quick = server.caller().uuid(id(2)).start_after(millis(100));
+    let records = calls(vec![slow, quick]).await;
+    assert!(!records[0].echo().is_empty(), "it was let in");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_after_that() {
+    let decide = Arc::new(Semaphore::new(0));
+    let decides = Arc::clone(&decide);
+    let hook = move |_| {
+        let decides = Arc::clone(&decides);
+        async move {
+            decides.acquire().await.unwrap().forget();
+            Admission::accept()
+        }
+    };
+    let (told, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        told.send(call.id()).unwrap();
+        listen(call)
+    };
+    let server = serve(Server::builder().admit(hook), handler).await;
+    call(server.caller().uuid(id(1)).hang_up_after(millis(200))).await;
+    until(|| server.handle.stats().calls == 1 && server.handle.stats().running == 0).await;
+    assert!(handled.try_recv().is_err());
+    // A second one, so that what the first has set off is over.
+    call(server.caller().uuid(id(2)).hang_up_after(millis(200))).await;
+    assert_eq!(server.told(), 0, "nothing has been decided");
+    decide.add_permits(2);
+    // Both are decided at the same moment, and either may be first.
+    let mut both = [handled.recv().await, handled.recv().await];
+    both.sort();
+    assert_eq!(both, [Some(id(1)), Some(id(2))]);
+    let ended = server.end().await;
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|summary| is_callers_end(summary.reason)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_panics_ends_its_call_and_no_other() {
+    let hook = |request: Request| async move {
+        assert!(request.id != id(1), "as this test wants it");
+        Admission::accept()
+    };
+    let server = serve(Server::builder().admit(hook), echo).await;
+    let failed = server.caller().uuid(id(1));
+    let other = server
+        .caller()
+        .uuid(id(2))
+        .say(Voice::Ramp(1))
+        .hang_up_after(millis(2_000));
+    let records = calls(vec![failed, other]).await;
+    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert!(!records[1].echo().is_empty());
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
+    const WITHIN: usize = 10;
+    let server = serve(Server::builder().max_calls(WITHIN), echo).await;
+    let within = (0..WITHIN as u64).map(|n| {
+        server
+            .caller()
+            .say(Voice::Ramp(n))
+            .hang_up_after(Duration::from_secs(2))
+    });
+    let beyond = (0..50).map(|n| Caller::new(server.address).start_after(millis(500 + 10 * n)));
+    let records = calls(within.chain(beyond).collect()).await;
+    let (within, beyond) = records.split_at(WITHIN);
+    for record in within {
+        assert_eq!(record.ended.why, Why::HungUp);
+        let echoes = record.echo();
+        // It was served before the others came, which is after 500 ms.
+        assert!(echoes[0].said < 4_000, "{echoes:?}");
+    }
+    for record in beyond {
+        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.counts.frames_heard, 0);
+    }
+    assert_eq!(server.handle.stats().turned_away, 50);
+    assert_eq!(server.end().await.len(), WITHIN + 50);
+}

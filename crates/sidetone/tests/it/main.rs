@@ -1,0 +1,15 @@
+//! The crate's tests, all in one binary but for those that want a process or the machine to themselves.
+
+mod admission;
+mod callbacks;
+mod engines;
+mod examples;
+mod first_calls;
+mod heard;
+mod hearing;
+mod life;
+mod monitoring;
+mod playing;
+mod recording;
+#[path = "../support/mod.rs"]
+mod support;

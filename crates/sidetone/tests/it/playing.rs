@@ -1,0 +1,272 @@
+//! What is queued is heard: once, whole, in order and no longer than wanted.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use crate::support::{call, calls, id, millis, serve, sound};
+use sidetone::{Call, Clip, Event, PlayError, Rate, Server};
+use sidetone_caller::{CallRecord, Codec, Run, Voice, exact_runs, ramp};
+
+/// The one stretch in which it was heard.
+#[track_caller]
+fn only(runs: Vec<Run>) -> Run {
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs[0]
+}
+
+fn second(seed: u64) -> Vec<i16> {
+    ramp(seed, 0, 8_000)
+}
+
+async fn heard_from<F, Fut>(settings: sidetone::Builder, handler: F) -> CallRecord
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let server = serve(settings, handler).await;
+    let record = call(server.caller().hang_up_after(Duration::from_secs(30))).await;
+    server.end().await;
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clear_ends_a_writer_that_waits_and_nothing_of_it_is_heard_any_more() {
+    let said = ramp(1, 0, 80_000);
+    let saying = said.clone();
+    let settings = Server::builder().playback_buffer(millis(1_000));
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let record = heard_from(settings, move |call: Call| {
+        let (told, said) = (told.clone(), saying.clone());
+        async move {
+            let mut player = call.player(8_000).unwrap();
+            let writing = tokio::spawn(async move { player.play(&said).await });
+            tokio::time::sleep(millis(400)).await;
+            let cleared = call.clear().await.unwrap();
+            let written = writing.await.unwrap();
+            call.player(8_000)
+                .unwrap()
+                .play(&ramp(2, 0, 400))
+                .await
+                .unwrap();
+            told.send((cleared, written)).await.unwrap();
+        }
+    })
+    .await;
+    let (cleared, written) = tell.recv().await.unwrap();
+    assert_eq!(written, Err(PlayError::Cleared));
+    let before = only(record.find(&said));
+    assert_eq!(before.said, 0);
+    assert_eq!(
+        Rate::Slin.duration(before.length as u64),
+        cleared.heard,
+        "to the slot"
+    );
+    assert!(cleared.unheard <= millis(1_000) && !cleared.unheard.is_zero());
+    let after = only(record.find(&ramp(2, 0, 400)));
+    assert!(after.heard >= before.heard + before.length && after.length == 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_right_after_a_clear_is_heard() {
+    let record = heard_from(Server::builder(), |call: Call| async move {
+        for round in 0..50 {
+            let mut player = call.player(8_000).unwrap();
+            player.play(&second(1)).await.unwrap();
+            drop(call.clear());
+            player.play(&ramp(100 + round, 0, 160)).await.unwrap();
+            player.drained().await.unwrap();
+        }
+    })
+    .await;
+    for round in 0..50 {
+        assert_eq!(only(record.find(&ramp(100 + round, 0, 160))).length, 160);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_are_reached_in_order_and_before_the_end_of_the_playback() {
+    let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
+    let record = heard_from(Server::builder(), move |mut call: Call| {
+        let told = told.clone();
+        async move {
+            let mut player = call.player(8_000).unwrap();
+            player.play(&ramp(1, 0, 1_000)).await.unwrap();
+            let first = player.mark().unwrap();
+            player.play(&ramp(1, 1_000, 1_000)).await.unwrap();
+            let second = player.mark().unwrap();
+            while let Some(event) = call.next().await {
+                match event {
+                    Event::MarkReached(mark) if mark == first => told.send("first").unwrap(),
+                    Event::MarkReached(mark) if mark == second => told.send("second").unwrap(),
+                    Event::PlaybackDrained => return told.send("drained").unwrap(),
+                    _ => {}
+                }
+            }
+        }
+    })
+    .await;
+    for expected in ["first", "second", "drained"] {
+        assert_eq!(tell.recv().await, Some(expected));
+    }
+    assert_eq!(only(record.find(&ramp(1, 0, 2_000))).length, 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_clip_makes_room_for_what_is_behind_it() {
+    let record = heard_from(Server::builder(), |call: Call| async move {
+        let (long, next) = (ramp(1, 0, 80_000), ramp(2, 0, 1_600));
+        let mut player = call.player(8_000).unwrap();
+        let long = Clip::from_samples(8_000, long).unwrap();
+        let playing = player.play_clip(&long).await.unwrap();
+        let next = Clip::from_samples(8_000, next).unwrap();
+        let behind = player.play_clip(&next).await.unwrap();
+        tokio::time::sleep(millis(300)).await;
+        assert!(!playing.is_finished() && !behind.is_finished());
+        let stopped = playing.stop().await;
+        assert_eq!(stopped.heard + stopped.unheard, Duration::from_secs(10));
+        assert_eq!(playing.finished().await, stopped);
+        assert_eq!(behind.finished().await.heard, millis(200));
+        assert!(behind.is_finished());
+    })
+    .await;
+    let begun = only(record.find(&ramp(1, 0, 80_000)));
+    let next = only(record.find(&ramp(2, 0, 1_600)));
+    assert!(begun.length < 16_000);
+    assert_eq!(begun.heard + begun.length, next.heard, "without a pause");
+    assert_eq!(next.length, 1_600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_players_queue_behind_each_other() {
+    let record = heard_from(Server::builder(), |call: Call| async move {
+        let mut one = call.player(8_000).unwrap();
+        let mut other = call.player(8_000).unwrap();
+        one.play(&ramp(1, 0, 5_000)).await.unwrap();
+        other.play(&ramp(2, 0, 5_000)).await.unwrap();
+        one.play(&ramp(1, 5_000, 5_000)).await.unwrap();
+    })
+    .await;
+    let expected = [ramp(1, 0, 5_000), ramp(2, 0, 5_000), ramp(1, 5_000, 5_000)].concat();
+    assert_eq!(only(record.find(&expected)).length, 15_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_cushion_uneven_speech_is_heard_in_one_piece() {
+    let record = heard_from(Server::builder(), |call: Call| async move {
+        let mut player = call.player(8_000).unwrap();
+        player.set_cushion(millis(800)).unwrap();
+        for piece in second(1).chunks(1_600) {
+            player.play(piece).await.unwrap();
+            // Slower than real time at first, and never slower than the cushion covers.
+            tokio::time::sleep(millis(220)).await;
+        }
+    })
+    .await;
+    assert_eq!(only(record.find(&second(1))).length, 8_000);
+}
+
+async fn wideband(rate: Rate) {
+    let said = ramp(1, 0, rate.hz() as usize);
+    let playing = said.clone();
+    let server = serve(Server::builder(), move |mut call: Call| {
+        let said = playing.clone();
+        async move {
+            // The kind is known from the first frame on.
+            while !matches!(call.next().await, Some(Event::Audio(_)) | None) {}
+            assert_eq!(call.rate(), rate);
+            let mut player = call.player(rate.hz()).unwrap();
+            player.play(&said).await.unwrap();
+        }
+    })
+    .await;
+    let caller = server.caller().codec(Codec::Slin(rate)).say(Voice::Ramp(3));
+    let record = call(caller).await;
+    assert_eq!(only(record.find(&said)).length, said.len());
+    assert!(record.heard.iter().skip(5).all(|heard| heard.rate == rate));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_16_khz_caller_hears_16_khz() {
+    wideband(Rate::Slin16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_48_khz_caller_hears_48_khz() {
+    wideband(Rate::Slin48).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end() {
+    let record = heard_from(Server::builder(), |call: Call| async move {
+        let tone = sidetone_audio::tone::caller_voice(24_000, Duration::from_secs(1), 1);
+        call.player(24_000).unwrap().play(&tone).await.unwrap();
+    })
+    .await;
+    let begin = record
+        .heard_samples()
+        .iter()
+        .position(|sample| *sample != 0)
+        .unwrap();
+    let end = record
+        .heard_samples()
+        .iter()
+        .rposition(|sample| *sample != 0)
+        .unwrap();
+    let length = Rate::Slin.duration((end - begin) as u64);
+    assert!(length > millis(900) && length < millis(1_010), "{length:?}");
+}
+
+/// It leaves when the UUID has come, and what comes so early is mostly lost in Dial.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_frame_is_silence_however_quick_the_handler_is() {
+    let server = serve(Server::builder(), |call: Call| async move {
+        let mut player = call.player(8_000).unwrap();
+        player.try_play(&ramp(1, 0, 800)).unwrap();
+    })
+    .await;
+    let callers = (0..200).map(|n| server.caller().start_after(millis(5 * n)));
+    for record in calls(callers.collect()).await {
+        assert_eq!(record.heard_samples()[..160], [0; 160]);
+        assert_eq!(sound(&record), ramp(1, 0, 800));
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn try_play_queues_all_or_nothing() {
+    let settings = Server::builder().playback_buffer(millis(2_000));
+    let record = heard_from(settings, |call: Call| async move {
+        let mut player = call.player(8_000).unwrap();
+        assert_eq!(player.try_play(&ramp(1, 0, 16_001)), Err(PlayError::Full));
+        assert_eq!(player.try_play(&ramp(2, 0, 15_000)), Ok(()));
+        assert_eq!(player.try_play(&ramp(3, 0, 15_000)), Err(PlayError::Full));
+    })
+    .await;
+    assert_eq!(sound(&record), ramp(2, 0, 15_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_takes_what_fits_and_a_player_outlives_its_call_without_harm() {
+    let settings = Server::builder().playback_buffer(millis(200));
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let server = serve(settings, move |call: Call| {
+        let told = told.clone();
+        async move {
+            let mut player = call.player(8_000).unwrap();
+            let written = player.write(&second(1)).await.unwrap();
+            assert_eq!(written, 1_600);
+            told.send(player).await.unwrap();
+            call.closed().await;
+        }
+    })
+    .await;
+    let record = call(server.caller().uuid(id(1)).hang_up_after(millis(2_000))).await;
+    assert_eq!(
+        only(exact_runs(&second(1), record.heard_samples())).length,
+        1_600
+    );
+    let mut player = tell.recv().await.unwrap();
+    server.end().await;
+    assert_eq!(player.play(&second(1)).await, Err(PlayError::Closed));
+    assert_eq!(player.mark(), Err(PlayError::Closed));
+}

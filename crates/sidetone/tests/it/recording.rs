@@ -1,0 +1,261 @@
+//! Recordings of real calls over loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use crate::support::{id, millis, short_call, until};
+use sidetone::{
+    Admission, Call, Event, Rate, Server, Uuid,
+    record::{RecordError, Recorder, Recording},
+};
+use sidetone_caller::{CallRecord, Caller, Codec, Voice, exact_runs};
+use tokio::sync::mpsc;
+
+async fn echo(mut call: Call) {
+    let mut line = call.live();
+    while let Some(event) = call.next().await {
+        if let Event::Audio(frame) = event {
+            line.push(frame.samples());
+        }
+    }
+}
+
+/// Frames that are all different.
+fn frames(count: i16) -> Vec<Vec<i16>> {
+    (1..=count)
+        .map(|frame| (0..160).map(|sample| frame * 160 + sample).collect())
+        .collect()
+}
+
+/// Places calls that are echoed and recorded, one after the other.
+async fn recorded<const N: usize>(
+    recorder: &Arc<Recorder>,
+    callers: impl FnOnce(SocketAddr) -> [Caller; N],
+) -> [(CallRecord, Recording); N] {
+    let recorder = Arc::clone(recorder);
+    let (tell, mut recordings) = mpsc::channel(N);
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let callers = callers(server.local_addr());
+    tokio::spawn(server.serve(move |call: Call| {
+        let recording = recorder.record(&call.handle()).unwrap();
+        tell.try_send(recording).unwrap();
+        echo(call)
+    }));
+    let calls = tokio::task::spawn_blocking(|| callers.map(|caller| caller.call().unwrap()));
+    let calls = calls.await.unwrap();
+    let mut results = Vec::new();
+    for call in calls {
+        results.push((call, recordings.recv().await.unwrap()));
+    }
+    results.try_into().unwrap()
+}
+
+/// The two sides of a file, and its rate.
+fn sides(path: &Path) -> (Vec<i16>, Vec<i16>, u32) {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    let hz = reader.spec().sample_rate;
+    let samples: Vec<i16> = reader.samples().map(Result::unwrap).collect();
+    let side = |skip| samples.iter().skip(skip).step_by(2).copied().collect();
+    (side(0), side(1), hz)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn both_sides_of_a_call_are_in_its_file_bit_by_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path().join("made/when/needed")).unwrap());
+    let [(call, recording)] = recorded(&recorder, |address| {
+        [Caller::new(address)
+            .say(Voice::Ramp(3))
+            .hang_up_after(Duration::from_secs(3))]
+    })
+    .await;
+    let report = recording.ended().await;
+    assert_eq!((report.lost_frames, &report.failure), (0, &None));
+    assert_eq!(report.files.len(), 1);
+    let name = report.files[0].file_name().unwrap().to_str().unwrap();
+    assert!(name.ends_with(&format!("Z-{}.wav", call.uuid)), "{name}");
+    let (left, right, hz) = sides(&report.files[0]);
+    assert_eq!(hz, 8_000);
+    let said = exact_runs(call.sent_samples(), &left);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].said, 0, "it begins before there is a handler");
+    assert!(said[0].length + 4_000 > call.sent_samples().len());
+    let heard: Vec<_> = call.echo().iter().map(|run| run.length).collect();
+    let played = exact_runs(call.sent_samples(), &right);
+    let played: Vec<_> = played.iter().map(|run| run.length).collect();
+    assert_eq!(played, heard);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_uuid_that_comes_again_gets_a_file_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
+    let calls = recorded(&recorder, |address| {
+        [11, 12, 13].map(|seed| {
+            Caller::new(address)
+                .uuid(Uuid::from_u128(4))
+                .say(Voice::Ramp(seed))
+                .hang_up_after(Duration::from_millis(400))
+        })
+    })
+    .await;
+    let mut files = Vec::new();
+    for (call, recording) in calls {
+        let report = recording.ended().await;
+        let (left, _, _) = sides(&report.files[0]);
+        assert_eq!(exact_runs(call.sent_samples(), &left).len(), 1);
+        files.extend(report.files);
+    }
+    files.dedup();
+    assert_eq!(files.len(), 3);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_wideband_call_is_recorded_at_its_rate() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
+    let [(call, recording)] = recorded(&recorder, |address| {
+        [Caller::new(address)
+            .codec(Codec::Slin(Rate::Slin16))
+            .say(Voice::Ramp(3))
+            .hang_up_after(Duration::from_secs(2))]
+    })
+    .await;
+    let (left, _, hz) = sides(&recording.ended().await.files[0]);
+    assert_eq!(hz, 16_000);
+    let said = exact_runs(call.sent_samples(), &left);
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn finishing_makes_recordings_of_running_calls_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    let (tell, mut begun) = mpsc::channel(1);
+    let records = Arc::clone(&recorder);
+    tokio::spawn(server.serve(move |call: Call| {
+        let recording = records.record(&call.handle()).unwrap();
+        let tell = tell.clone();
+        async move {
+            tell.send((call.handle(), recording)).await.unwrap();
+            echo(call).await;
+        }
+    }));
+    let caller = Caller::new(address).say(Voice::Ramp(8));
+    let caller = tokio::task::spawn_blocking(move || caller.call().unwrap());
+    let (call, recording) = begun.recv().await.unwrap();
+    while recording.report().duration < Duration::from_millis(500) {
+        tokio::task::yield_now().await;
+    }
+    let finishing = Arc::clone(&recorder);
+    tokio::task::spawn_blocking(move || finishing.finish())
+        .await
+        .unwrap();
+    let report = recording.report();
+    assert!(report.ended && report.failure.is_none(), "{report:?}");
+    assert!(
+        report.files[0]
+            .extension()
+            .is_some_and(|ending| ending == "wav")
+    );
+    assert!(call.ended().is_none());
+    let error = recorder.record(&call).unwrap_err();
+    assert!(matches!(error, RecordError::Finished), "{error}");
+    call.hang_up();
+    let caller = caller.await.unwrap();
+    let (left, _, _) = sides(&report.files[0]);
+    assert_eq!(exact_runs(caller.sent_samples(), &left).len(), 1);
+    call.closed().await;
+    assert!(matches!(recorder.record(&call), Err(RecordError::CallOver)));
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_said_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Recorder::new(file.join("below")).unwrap_err();
+    assert!(error.to_string().contains("choose a directory"), "{error}");
+}
+
+/// Records one call that speaks at once, by a server with these settings.
+async fn recorded_from_the_beginning(settings: sidetone::Builder, lasting: Duration) {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
+    let (tell, mut recordings) = mpsc::channel(1);
+    let server = settings.bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    let handler = move |call: Call| {
+        tell.try_send(recorder.record(&call.handle()).unwrap())
+            .unwrap();
+        echo(call)
+    };
+    tokio::spawn(server.serve(handler));
+    short_call(address, id(1), frames(10), lasting).await;
+    let report = recordings.recv().await.unwrap().ended().await;
+    assert_eq!((report.lost_frames, &report.failure), (0, &None));
+    let (left, right, _) = sides(&report.files[0]);
+    assert_eq!(exact_runs(&frames(10).concat(), &left)[0].length, 1_600);
+    assert_eq!(left.iter().position(|sample| *sample != 0), Some(0));
+    assert_eq!(left.len(), right.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_came_with_the_uuid_is_recorded() {
+    recorded_from_the_beginning(Server::builder(), millis(400)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_came_before_the_call_was_let_in_is_recorded() {
+    let slow = || {
+        Server::builder().admit(|_| async {
+            tokio::time::sleep(millis(500)).await;
+            Admission::accept()
+        })
+    };
+    recorded_from_the_beginning(slow(), millis(900)).await;
+    // It was over by then.
+    recorded_from_the_beginning(slow(), millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_that_was_over_before_anybody_took_it_has_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    short_call(server.local_addr(), id(1), frames(10), Duration::ZERO).await;
+    let stats = || server.handle().stats();
+    until(|| stats().calls == 1 && stats().running == 0).await;
+    let mut call = server.accept().await.unwrap();
+    let recording = recorder.record(&call.handle()).unwrap();
+    let report = recording.ended().await;
+    let (left, _, _) = sides(&report.files[0]);
+    assert_eq!(left[..1_600], frames(10).concat());
+    // From here on it would be recorded from now on, and it is over.
+    assert!(call.next().await.is_some());
+    let late = recorder.record(&call.handle());
+    assert!(matches!(late, Err(RecordError::CallOver)), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_records_after_reading_records_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let calling = short_call(server.local_addr(), id(1), frames(10), millis(600));
+    let calling = tokio::spawn(calling);
+    let mut call = server.accept().await.unwrap();
+    let said = call.audio(millis(200)).await.unwrap();
+    assert_eq!(said.samples.len(), 1_600);
+    // Two slots later it is no longer there.
+    let out = call.stats().counters.frames_out;
+    until(|| call.stats().counters.frames_out > out).await;
+    let recording = recorder.record(&call.handle()).unwrap();
+    calling.await.unwrap();
+    let report = recording.ended().await;
+    let (left, _, _) = sides(&report.files[0]);
+    assert!(left.iter().all(|sample| *sample == 0));
+}

@@ -1,0 +1,243 @@
+//! What one call does or suffers makes no other call late. Each test compares the calls beside a disturbed
+//! one with the same calls undisturbed, one test at a time.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::one_at_a_time;
+use crate::support::{calls, echo, id, millis, runtime, serve};
+use sidetone::{Call, Clip, Event, Handler, Server};
+use sidetone_caller::{CallRecord, Caller, Spread, Voice, Why, ramp};
+
+const BESIDE: u64 = 8;
+const LENGTH: Duration = Duration::from_secs(12);
+const TROUBLE: Duration = Duration::from_secs(10);
+/// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
+/// difference between two runs.
+const NOTHING: Duration = Duration::from_millis(300);
+/// The call that is disturbed.
+const DISTURBED: u128 = 1000;
+
+/// Places calls that say something of their own each, and one more, to a server with this handler.
+fn run(
+    handler: impl Handler,
+    disturbed: impl FnOnce(Caller) -> Option<Caller>,
+) -> (Vec<CallRecord>, Option<CallRecord>) {
+    let runtime = runtime(4);
+    runtime.block_on(async {
+        let server = serve(Server::builder(), handler).await;
+        let beside = (0..BESIDE).map(|seed| {
+            let start = millis(5 * seed);
+            let caller = server.caller().uuid(id(seed.into())).start_after(start);
+            caller
+                .say(Voice::Ramp(seed))
+                .jitter(seed)
+                .hang_up_after(LENGTH)
+        });
+        let mut callers: Vec<Caller> = beside.collect();
+        callers.extend(disturbed(
+            server
+                .caller()
+                .uuid(id(DISTURBED))
+                .say(Voice::Ramp(99))
+                .hang_up_after(LENGTH),
+        ));
+        let mut beside = calls(callers).await;
+        let disturbed = beside.split_off(BESIDE as usize).pop();
+        (beside, disturbed)
+    })
+}
+
+fn undisturbed() -> Vec<CallRecord> {
+    run(echo, |_| None).0
+}
+
+fn delays(records: &[CallRecord]) -> Spread {
+    let delays = records.iter().flat_map(CallRecord::echo_delays);
+    Spread::of(delays.map(|echo| echo.delay))
+}
+
+fn echoed(records: &[CallRecord]) -> Vec<usize> {
+    let samples = |record: &CallRecord| record.echo().iter().map(|run| run.length).sum();
+    records.iter().map(samples).collect()
+}
+
+/// The content of these calls came back as punctually, and as much of it, as in the control run.
+fn assert_as_punctual(records: &[CallRecord], control: &[CallRecord]) {
+    let (delays, usual) = (delays(records), delays(control));
+    let report = format!("{delays:?}, undisturbed {usual:?}");
+    assert!(delays.p99 <= usual.p99 + NOTHING, "{report}");
+    let least = echoed(control).into_iter().min().unwrap() * 9 / 10;
+    for (record, echoed) in records.iter().zip(echoed(records)) {
+        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.counts.in_pieces, 0);
+        assert!(echoed >= least, "{echoed} of at least {least}");
+    }
+}
+
+#[test]
+fn a_handler_that_blocks_its_thread_delays_no_other_call() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let (records, blocked) = run(
+        |call: Call| async {
+            if call.id() == id(DISTURBED) {
+                std::thread::sleep(TROUBLE);
+            }
+            echo(call).await;
+        },
+        Some,
+    );
+    assert_as_punctual(&records, &control);
+    let blocked = blocked.unwrap();
+    assert_eq!(blocked.ended.why, Why::HungUp);
+    assert!(!blocked.echo().is_empty(), "it echoes again");
+}
+
+#[test]
+fn a_handler_that_panics_delays_no_other_call() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let (records, failed) = run(
+        |mut call: Call| async {
+            if call.id() == id(DISTURBED) {
+                for _ in 0..20 {
+                    call.next().await;
+                }
+                panic!("as this test wants it");
+            }
+            echo(call).await;
+        },
+        Some,
+    );
+    assert_as_punctual(&records, &control);
+    assert_eq!(failed.unwrap().ended.why, Why::ServerHungUp);
+}
+
+#[test]
+fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let (read, missed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (reads, misses) = (Arc::clone(&read), Arc::clone(&missed));
+    let handler = move |mut call: Call| {
+        let (reads, misses) = (Arc::clone(&reads), Arc::clone(&misses));
+        async move {
+            if call.id() != id(DISTURBED) {
+                return echo(call).await;
+            }
+            tokio::time::sleep(TROUBLE).await;
+            while let Some(event) = call.next().await {
+                match event {
+                    Event::Audio(_) => reads.fetch_add(1, Ordering::Relaxed),
+                    Event::Lagged { frames } => misses.fetch_add(frames, Ordering::Relaxed),
+                    _ => 0,
+                };
+            }
+        }
+    };
+    let (records, deaf) = run(handler, Some);
+    assert_as_punctual(&records, &control);
+    let (read, missed) = (read.load(Ordering::Relaxed), missed.load(Ordering::Relaxed));
+    assert!(missed > 100, "{missed}");
+    assert_eq!(read + missed, deaf.unwrap().counts.frames_sent);
+}
+
+#[test]
+fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let reads_again = millis(500) + TROUBLE;
+    let (records, deaf) = run(echo, |caller| {
+        Some(
+            caller
+                .receive_buffer(1024)
+                .stop_reading_between(millis(500), reads_again),
+        )
+    });
+    assert_as_punctual(&records, &control);
+    let deaf = deaf.unwrap();
+    assert_eq!(deaf.ended.why, Why::HungUp, "every message came whole");
+    let usual = delays(&control).p99;
+    let stale = deaf.echo_delays();
+    let stale = stale
+        .iter()
+        .filter(|echo| echo.at >= reads_again && echo.delay > 4 * usual);
+    let stale = millis(20) * stale.count() as u32;
+    assert!(stale <= millis(300), "{stale:?} of stale audio");
+    let last = deaf.echo_delays().pop().unwrap();
+    assert!(
+        last.at > reads_again + millis(500),
+        "it hears again: {last:?}"
+    );
+}
+
+#[test]
+fn a_handler_that_clears_without_end_delays_no_other_call() {
+    let _turn = one_at_a_time();
+    let control = undisturbed();
+    let handler = |call: Call| async {
+        if call.id() == id(DISTURBED) {
+            let clears = call.handle();
+            let clear = move || {
+                while clears.ended().is_none() {
+                    drop(clears.clear());
+                }
+            };
+            let clearing = tokio::task::spawn_blocking(clear);
+            call.closed().await;
+            clearing.await.unwrap();
+        } else {
+            echo(call).await;
+        }
+    };
+    let (records, _) = run(handler, |caller| Some(caller.hang_up_after(TROUBLE)));
+    assert_as_punctual(&records, &control);
+}
+
+#[test]
+fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
+    let _turn = one_at_a_time();
+    let said: Arc<[i16]> = ramp(5, 0, 8_000 * 12).into();
+    let lateness = |blocks: bool| {
+        let runtime = runtime(2);
+        let clip = Clip::from_samples(8_000, &said[..]).unwrap();
+        let handler = move |call: Call| {
+            let clip = clip.clone();
+            async move {
+                call.player(8_000).unwrap().play_clip(&clip).await?;
+                tokio::time::sleep(millis(500)).await;
+                if blocks && call.id() == id(DISTURBED) {
+                    // One task on each worker.
+                    let block = || tokio::spawn(async { std::thread::sleep(TROUBLE) });
+                    let (one, other) = (block(), block());
+                    let _ = (one.await, other.await);
+                }
+                call.finish().await;
+                Ok::<(), sidetone::PlayError>(())
+            }
+        };
+        let records = runtime.block_on(async {
+            let server = serve(Server::builder(), handler).await;
+            let uuids = (0..BESIDE).map(|n| id(DISTURBED + u128::from(n)));
+            let callers = uuids.map(|uuid| server.caller().uuid(uuid));
+            calls(callers.collect()).await
+        });
+        for record in &records {
+            let runs = record.find(&said);
+            assert_eq!(runs.len(), 1, "{runs:?}");
+            assert_eq!(runs[0].length, said.len());
+        }
+        let lateness = records.iter().flat_map(CallRecord::lateness);
+        Spread::of(lateness.map(|late| Duration::from_nanos(late.unsigned_abs())))
+    };
+    let usual = lateness(false);
+    let blocked = lateness(true);
+    assert!(
+        blocked.p99 <= usual.p99 + NOTHING,
+        "{blocked:?}, undisturbed {usual:?}"
+    );
+}
