@@ -50,7 +50,7 @@ def our_server(style, engine):
         "callbacks": {"echo": "echo_callback"},
         "async": {"echo": "echo_async", "play": "play_clip", "block": "play_clip", "never read": "never_reads"},
     }
-    chosen = ["env", f"SIDETONE_ENGINE={engine}"]
+    chosen = ["env", f"SIDETONE_IO_BACKEND={engine}"]
     does = {task: [*chosen, PROGRAMS / program] for task, program in programs[style].items()}
     return Server(ours(style, engine), OURS, does)
 

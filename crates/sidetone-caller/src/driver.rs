@@ -28,7 +28,7 @@ const EVENTS: usize = 512;
 /// within Asterisk's own jitter.
 const FEW: usize = 64;
 const TICK: u64 = 1_000_000;
-/// The token of the stop's bell; calls have their place in the list.
+/// The token of the stop's waker; calls have their place in the list.
 const BELL: u64 = u64::MAX;
 
 impl Caller {
@@ -89,7 +89,7 @@ fn only(results: Vec<Result<CallRecord, CallerError>>) -> Result<CallRecord, Cal
 
 fn run(callers: Vec<Caller>, stop: Option<&Stop>) -> Vec<Result<CallRecord, CallerError>> {
     let count = callers.len();
-    let driven = Driver::new(callers, stop).and_then(|mut driver| {
+    let driven = EventLoop::new(callers, stop).and_then(|mut driver| {
         driver.run()?;
         Ok(driver.lines)
     });
@@ -99,7 +99,7 @@ fn run(callers: Vec<Caller>, stop: Option<&Stop>) -> Vec<Result<CallRecord, Call
     }
 }
 
-struct Driver<'a> {
+struct EventLoop<'a> {
     epoll: OwnedFd,
     stop: Option<&'a Stop>,
     lines: Vec<Line>,
@@ -134,13 +134,13 @@ enum Stage {
     Over(Result<Box<CallRecord>, CallerError>),
 }
 
-impl<'a> Driver<'a> {
+impl<'a> EventLoop<'a> {
     fn new(callers: Vec<Caller>, stop: Option<&'a Stop>) -> Result<Self, CallerError> {
         let system = |source| CallerError::system("wait for sockets", source);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system)?;
         if let Some(stop) = stop {
             let data = epoll::EventData::new_u64(BELL);
-            epoll::add(&epoll, stop.bell(), data, epoll::EventFlags::IN).map_err(system)?;
+            epoll::add(&epoll, stop.waker(), data, epoll::EventFlags::IN).map_err(system)?;
         }
         let mut timers = BinaryHeap::with_capacity(callers.len());
         let lines = callers.into_iter().enumerate().map(|(index, caller)| {

@@ -21,7 +21,7 @@
 //!
 //! Each call sends 20 ms of 8 kHz audio every 20 ms, on a grid of its own ([`Phases`]). Over io_uring where a trial
 //! of it works, all that is sent at a time is one system call; elsewhere, or where the environment variable
-//! `SIDETONE_ENGINE` says `epoll`, each frame is one. The report says which it was.
+//! `SIDETONE_IO_BACKEND` says `epoll`, each frame is one. The report says which it was.
 //!
 //! With fewer than 200 calls, a frame leaves when it is due and is read when it comes; most of what such a load costs is
 //! waking up. From there on, it wakes up every 500 µs only, sends what has become due and reads what has come. So a frame

@@ -19,7 +19,7 @@ pub struct Stop {
 #[derive(Debug)]
 struct Shared {
     stopped: AtomicBool,
-    bell: OwnedFd,
+    waker: OwnedFd,
 }
 
 impl Stop {
@@ -28,10 +28,10 @@ impl Stop {
     /// # Errors
     /// [`CallerError::System`] when no descriptor is left.
     pub fn new() -> Result<Self, CallerError> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|source| CallerError::system("make a stop handle", source))?;
         let stopped = AtomicBool::new(false);
-        let shared = Arc::new(Shared { stopped, bell });
+        let shared = Arc::new(Shared { stopped, waker });
         Ok(Self { shared })
     }
 
@@ -39,7 +39,7 @@ impl Stop {
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Release);
         // Only a counter at its limit refuses this, and that one wakes as well.
-        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.shared.waker, &1u64.to_ne_bytes());
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -47,7 +47,7 @@ impl Stop {
     }
 
     /// Readable once stopped, for ever.
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.shared.bell.as_fd()
+    pub(crate) fn waker(&self) -> BorrowedFd<'_> {
+        self.shared.waker.as_fd()
     }
 }

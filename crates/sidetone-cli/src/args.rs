@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Play(Play),
     /// Record every call, and play nothing
     Record(Record),
-    /// Transcribe every call while it goes on, by a recogniser of your choice
+    /// Transcribe every call while it goes on, by a recognizer of your choice
     Transcribe(Box<crate::transcribe::options::Options>),
     /// Place a call as Asterisk would, and say how it went
     Call(Box<Call>),
@@ -103,7 +103,7 @@ pub(crate) struct Serving {
     /// What callers send under kind 0x10
     #[arg(long, value_enum, default_value_t = CodecName::Slin)]
     pub(crate) codec: CodecName,
-    /// How many calls at a time; further ones are turned away
+    /// How many calls at a time; further ones are rejected
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub(crate) max_calls: usize,
     /// How long running calls may go on after Ctrl-C or SIGTERM

@@ -22,14 +22,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Events of one kind that are told of a call each second, more than people and Asterisk cause; the rest are counted.
 const OF_A_CALL: u32 = 20;
 
-/// Connections turned away that are told each second; the rest are counted.
+/// Connections rejected that are told each second; the rest are counted.
 const TURNED_AWAY: u32 = 100;
 
 /// All calls that have begun and of which the end was not told yet.
 #[derive(Debug)]
 pub(crate) struct Board {
     rows: Mutex<Vec<Arc<Row>>>,
-    turned_away: Mutex<Limit>,
+    rejected: Mutex<Limit>,
     teller: Teller,
     log_digits: bool,
 }
@@ -81,7 +81,7 @@ impl Board {
     pub(crate) fn new(teller: Teller, log_digits: bool) -> Self {
         Self {
             rows: Mutex::default(),
-            turned_away: Mutex::new(Limit::new(TURNED_AWAY)),
+            rejected: Mutex::new(Limit::new(TURNED_AWAY)),
             teller,
             log_digits,
         }
@@ -123,7 +123,7 @@ impl Board {
         match rows.iter().position(is_its) {
             None => {
                 drop(rows);
-                self.turn_away(summary);
+                self.reject(summary);
             }
             Some(place) => {
                 let row = rows.remove(place);
@@ -132,22 +132,22 @@ impl Board {
         }
     }
 
-    fn turn_away(&self, summary: CallSummary) {
+    fn reject(&self, summary: CallSummary) {
         self.tell_what_was_counted();
-        if self.turned_away.lock().lets_through(Instant::now(), 1) {
-            self.teller.tell(Event::turned_away(summary));
+        if self.rejected.lock().lets_through(Instant::now(), 1) {
+            self.teller.tell(Event::rejected(summary));
         }
     }
 
-    /// Tells how many calls were turned away that were not told of, if there are any.
+    /// Tells how many calls were rejected that were not told of, if there are any.
     pub(crate) fn tell_what_was_counted(&self) {
-        let count = self.turned_away.lock().take_due(Instant::now());
+        let count = self.rejected.lock().take_due(Instant::now());
         self.tell_count(count);
     }
 
     fn tell_count(&self, count: Option<u64>) {
         if let Some(count) = count {
-            let of = "turned_away";
+            let of = "rejected";
             self.teller.tell(Event::Counted {
                 id: None,
                 of,
@@ -167,7 +167,7 @@ impl Board {
         while !self.rows.lock().is_empty() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let count = self.turned_away.lock().take_all();
+        let count = self.rejected.lock().take_all();
         self.tell_count(count);
     }
 }

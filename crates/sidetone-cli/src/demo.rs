@@ -46,7 +46,7 @@ pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
         record: options.recording.dir,
         style: Style::readable(),
         also_allow: Some(this_machine()),
-        untold: Some(id),
+        unreported: Some(id),
     };
     let file = TrackFile::create(Path::new(FILE))?;
     let service = Service::open(&options.serving, manner).await?;

@@ -83,7 +83,7 @@ pub(crate) enum Event {
         id: Uuid,
         frames: u64,
     },
-    /// More of a kind came than is told one by one: of one call, or `turned_away` of all.
+    /// More of a kind came than is told one by one: of one call, or `rejected` of all.
     Counted {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Uuid>,
@@ -110,23 +110,23 @@ pub(crate) enum Event {
     },
     /// `sidetone transcribe --json`: what somebody said.
     Transcript(Line),
-    /// The recogniser can't be had; it is tried again until it can.
-    RecogniserAway {
+    /// The recognizer can't be had; it is tried again until it can.
+    RecognizerAway {
         id: Uuid,
         side: Side,
         text: String,
     },
-    RecogniserBack {
+    RecognizerBack {
         id: Uuid,
         side: Side,
     },
-    /// The recogniser says no for good: of this call comes no more text.
-    RecogniserRefused {
+    /// The recognizer says no for good: of this call comes no more text.
+    RecognizerRefused {
         id: Uuid,
         side: Side,
         text: String,
     },
-    /// A part of the call, on its own clock, that no recogniser got.
+    /// A part of the call, on its own clock, that no recognizer got.
     NotTranscribed {
         id: Uuid,
         side: Side,
@@ -144,7 +144,7 @@ pub(crate) enum Event {
     Transcribed(Transcribed),
     CallEnded(CallEnded),
     /// A call that no handler ever saw.
-    TurnedAway {
+    Rejected {
         id: Uuid,
         peer: SocketAddr,
         reason: &'static str,
@@ -171,7 +171,7 @@ pub(crate) enum Event {
     },
     /// `sidetone call`: how it went.
     CallFinished(Placed),
-    /// New calls are turned away, running ones may go on for the grace time.
+    /// New calls are rejected, running ones may go on for the grace time.
     ShuttingDown {
         running: usize,
         grace_ms: u64,
@@ -254,8 +254,8 @@ impl From<CallSummary> for CallEnded {
 }
 
 impl Event {
-    pub(crate) fn turned_away(call: CallSummary) -> Self {
-        Self::TurnedAway {
+    pub(crate) fn rejected(call: CallSummary) -> Self {
+        Self::Rejected {
             id: call.id,
             peer: call.peer,
             reason: call.reason.name(),
@@ -269,8 +269,8 @@ impl Event {
             Self::Transcript(line) => line.weight(),
             Self::Codec { text, .. }
             | Self::Trouble { text, .. }
-            | Self::RecogniserAway { text, .. }
-            | Self::RecogniserRefused { text, .. } => text.len(),
+            | Self::RecognizerAway { text, .. }
+            | Self::RecognizerRefused { text, .. } => text.len(),
             _ => 0,
         }
     }
@@ -296,15 +296,15 @@ impl Event {
             | Self::Trouble { id, .. }
             | Self::Lagged { id, .. }
             | Self::Recorded { id, .. }
-            | Self::RecogniserAway { id, .. }
-            | Self::RecogniserBack { id, .. }
-            | Self::RecogniserRefused { id, .. }
+            | Self::RecognizerAway { id, .. }
+            | Self::RecognizerBack { id, .. }
+            | Self::RecognizerRefused { id, .. }
             | Self::NotTranscribed { id, .. }
             | Self::HangingUp { id, .. }
             | Self::CallPlaced { id, .. }
             | Self::AudioHeard { id, .. }
             | Self::DigitSent { id, .. }
-            | Self::TurnedAway { id, .. } => Some(*id),
+            | Self::Rejected { id, .. } => Some(*id),
         }
     }
 }

@@ -267,7 +267,7 @@ fn table(report: &Report) -> String {
         "this load",
         format_args!(
             "{own}{:.1} % of a core, over {}",
-            report.load_cpu_percent, report.engine
+            report.load_cpu_percent, report.io_backend
         ),
     );
     if let Some(resolution) = report.resolution_us {

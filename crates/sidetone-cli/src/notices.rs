@@ -56,20 +56,20 @@ const NOTICES: [(Sign, &str); 11] = [
         "a call was lost because the process has no descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not told",
     ),
     (
-        |stats| stats.untold > 0,
+        |stats| stats.unreported > 0,
         "calls came faster than the process could take them, and not all are told: look what holds it up; further ones are not told",
     ),
 ];
 
 /// Looks until it is dropped.
 pub(crate) async fn tell(server: ServerHandle, teller: Teller, board: Arc<Board>) {
-    let mut untold = Vec::from(NOTICES);
+    let mut unreported = Vec::from(NOTICES);
     let mut looks = interval(LOOK_EVERY);
     loop {
         looks.tick().await;
         board.tell_what_was_counted();
         let stats = server.stats();
-        untold.retain(|(sign, text)| {
+        unreported.retain(|(sign, text)| {
             let happened = sign(&stats);
             if happened {
                 teller.tell(Event::Notice { text });

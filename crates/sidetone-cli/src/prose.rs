@@ -55,10 +55,10 @@ fn sentence(event: &Event) -> String {
             of: "dtmf", count, ..
         } => format!("pressed {count} more keys"),
         Event::Counted {
-            of: "turned_away",
+            of: "rejected",
             count,
             ..
-        } => format!("{count} more calls were turned away"),
+        } => format!("{count} more calls were rejected"),
         Event::Counted { of, count, .. } => format!("{count} more times {of}"),
         Event::EventsDropped { events } => {
             format!(
@@ -94,12 +94,12 @@ fn sentence(event: &Event) -> String {
             ..
         } => format!("recorded in part: {failure}"),
         Event::Transcript(line) => format!("{}: {}", line.side.name(), line.text),
-        Event::RecogniserAway { side, text, .. } => format!(
+        Event::RecognizerAway { side, text, .. } => format!(
             "{}: {text}; it is tried again, and told when it is back",
             side.name()
         ),
-        Event::RecogniserBack { side, .. } => format!("{}: transcribed again", side.name()),
-        Event::RecogniserRefused { side, text, .. } => {
+        Event::RecognizerBack { side, .. } => format!("{}: transcribed again", side.name()),
+        Event::RecognizerRefused { side, text, .. } => {
             format!("{}: not transcribed any more: {text}", side.name())
         }
         Event::NotTranscribed {
@@ -116,7 +116,7 @@ fn sentence(event: &Event) -> String {
         Event::HangingUp { text, .. } => format!("hanging up: {text}"),
         Event::Transcribed(call) => transcribed(call),
         Event::CallEnded(call) => ended(call),
-        Event::TurnedAway { peer, text, .. } => format!("call from {peer} {text}"),
+        Event::Rejected { peer, text, .. } => format!("call from {peer} {text}"),
         Event::Notice { text } => (*text).into(),
         Event::CallPlaced { id, address } => format!("calls {address}, UUID {id}"),
         Event::AudioHeard { after_ms, .. } => format!("hears something after {after_ms} ms"),

@@ -92,13 +92,13 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// `untold`: the call of which nothing is said, since its story is told in other words.
-    pub(crate) fn start(style: Style, untold: Option<Uuid>) -> Result<Self, Failure> {
+    /// `unreported`: the call of which nothing is said, since its story is told in other words.
+    pub(crate) fn start(style: Style, unreported: Option<Uuid>) -> Result<Self, Failure> {
         let queue = Arc::<Queue>::default();
         let board = Arc::<OnceLock<Arc<Board>>>::default();
         let mouth = Mouth {
             style,
-            untold,
+            unreported,
             board: Arc::clone(&board),
             table: Table::default(),
             lost: 0,
@@ -138,7 +138,7 @@ impl Reporter {
 
 struct Mouth {
     style: Style,
-    untold: Option<Uuid>,
+    unreported: Option<Uuid>,
     board: Arc<OnceLock<Arc<Board>>>,
     table: Table,
     /// Events that standard output did not take.
@@ -179,7 +179,7 @@ impl Mouth {
         };
         if self.style == Style::Json {
             push_line(text, &json_line(&event));
-        } else if !self.is_untold(&event) {
+        } else if !self.is_unreported(&event) {
             let time = clock::local();
             for (place, line) in prose::lines(&event).iter().enumerate() {
                 let line = if place == 0 {
@@ -192,9 +192,9 @@ impl Mouth {
         }
     }
 
-    fn is_untold(&self, event: &Event) -> bool {
+    fn is_unreported(&self, event: &Event) -> bool {
         let recorded = matches!(event, Event::Recorded { .. });
-        event.call().is_some() && event.call() == self.untold && !recorded
+        event.call().is_some() && event.call() == self.unreported && !recorded
     }
 
     fn show(&mut self, text: String, events: u64, goes_on: bool) {

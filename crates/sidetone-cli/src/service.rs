@@ -10,7 +10,9 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use sidetone::{Admission, Builder, Call, Networks, PlayError, ServeError, Server, ServerHandle};
+use sidetone::{
+    Admission, Call, Networks, PlayError, ServeError, Server, ServerBuilder, ServerHandle,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -49,7 +51,7 @@ pub(crate) struct Manner {
     /// Networks that may connect besides those that were given.
     pub(crate) also_allow: Option<Networks>,
     /// The call that is not told of.
-    pub(crate) untold: Option<Uuid>,
+    pub(crate) unreported: Option<Uuid>,
 }
 
 impl Default for Manner {
@@ -58,7 +60,7 @@ impl Default for Manner {
             record: None,
             style: Style::of_stdout(),
             also_allow: None,
-            untold: None,
+            unreported: None,
         }
     }
 }
@@ -82,7 +84,7 @@ impl Service {
             .map(Recordings::prepare)
             .transpose()?;
         // The thread starts before the server does, but says nothing if that fails.
-        let reporter = Reporter::start(manner.style, manner.untold)?;
+        let reporter = Reporter::start(manner.style, manner.unreported)?;
         let board = Arc::new(Board::new(reporter.teller(), options.log_digits));
         reporter.show(&board);
         let builder = settings(options, networks, &board);
@@ -182,7 +184,7 @@ impl Service {
     }
 }
 
-fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -> Builder {
+fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -> ServerBuilder {
     let (admitting, ending) = (Arc::clone(board), Arc::clone(board));
     let builder = Server::builder()
         .max_calls(options.max_calls)
@@ -202,7 +204,10 @@ fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -
 /// The hint that goes with every address that can't be listened on as it was given.
 const HOST_PORT: &str = "give --listen as HOST:PORT, like 127.0.0.1:9092 for this machine or 0.0.0.0:9092 for all its addresses";
 
-async fn listen(builder: Builder, address: &str) -> Result<Result<Server, ServeError>, Failure> {
+async fn listen(
+    builder: ServerBuilder,
+    address: &str,
+) -> Result<Result<Server, ServeError>, Failure> {
     match address::fault(address) {
         None => Ok(builder.bind(address).await),
         Some(fault) => Err(Failure::new(format_args!(
@@ -211,7 +216,7 @@ async fn listen(builder: Builder, address: &str) -> Result<Result<Server, ServeE
     }
 }
 
-fn take_over(builder: Builder, listener: TcpListener) -> Result<Server, ServeError> {
+fn take_over(builder: ServerBuilder, listener: TcpListener) -> Result<Server, ServeError> {
     listener.set_nonblocking(true).map_err(ServeError::Media)?;
     builder.from_listener(listener)
 }

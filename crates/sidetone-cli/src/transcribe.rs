@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `options` | what can be typed |
-//! | `engine` | the recogniser that was asked for |
+//! | `engine` | the recognizer that was asked for |
 //! | `track` | one side of a call on its way to it |
 //! | `scribe` | what comes back: told, shown, counted, written |
 //! | `line`, `text`, `files` | a transcript, what it looks like, where it is written |
@@ -41,14 +41,14 @@ use options::{EngineName, Options};
 use scribe::{Scribe, hang_up};
 use track::Track;
 
-/// What recognisers have said and the scribe has not read; then they are read no further.
+/// What recognizers have said and the scribe has not read; then they are read no further.
 const UNREAD: usize = 16;
 /// A call without a time limit.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What is done with every call.
 struct Plan {
-    recogniser: Arc<dyn Recognizer>,
+    recognizer: Arc<dyn Recognizer>,
     both: bool,
     /// What the caller hears first.
     prompts: Vec<Clip>,
@@ -64,14 +64,14 @@ struct Plan {
 }
 
 pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
-    let (engine, recogniser) = engine::build(&options.recogniser)?;
+    let (engine, recognizer) = engine::build(&options.recognizer)?;
     if engine == EngineName::Openai && options.result.interim {
         return Err(Failure::new(
             "leave --interim out: OpenAI's protocol has no transcripts that may still change",
         ));
     }
-    let destination = recogniser.destination();
-    let plan = Arc::new(Plan::new(&options, recogniser).await?);
+    let destination = recognizer.destination();
+    let plan = Arc::new(Plan::new(&options, recognizer).await?);
     let manner = Manner {
         record: options.recording.dir,
         style: match plan.json {
@@ -114,7 +114,7 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
 }
 
 impl Plan {
-    async fn new(options: &Options, recogniser: Arc<dyn Recognizer>) -> Result<Self, Failure> {
+    async fn new(options: &Options, recognizer: Arc<dyn Recognizer>) -> Result<Self, Failure> {
         let (manner, result) = (&options.manner, &options.result);
         let mut prompts = Vec::new();
         if let Some(path) = &manner.greeting {
@@ -133,7 +133,7 @@ impl Plan {
             files::prepare(directory)?;
         }
         Ok(Self {
-            recogniser,
+            recognizer,
             both: manner.both,
             prompts,
             announces: manner.announce.is_some(),
@@ -154,7 +154,7 @@ fn notes() -> Result<Clip, Failure> {
     Clip::from_samples(hz, tone::greeting(hz)).map_err(Failure::new)
 }
 
-/// Hears one call for its recognisers.
+/// Hears one call for its recognizers.
 struct Ear {
     plan: Arc<Plan>,
     teller: Teller,
@@ -205,8 +205,8 @@ impl Ear {
     }
 
     fn track(&self, side: Side) -> Track {
-        let recogniser = Arc::clone(&self.plan.recogniser);
-        Track::new(side, recogniser, self.said.clone())
+        let recognizer = Arc::clone(&self.plan.recognizer);
+        Track::new(side, recognizer, self.said.clone())
     }
 }
 

@@ -173,7 +173,7 @@ impl Asterisk {
     }
 }
 
-/// Why Asterisk, or the recogniser, didn't start.
+/// Why Asterisk, or the recognizer, didn't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -186,9 +186,9 @@ pub enum StartError {
         /// The last 20 lines it printed or logged.
         log: String,
     },
-    /// The recogniser was started and died, or didn't load its model within 60 s.
-    #[error("the recogniser did not start; it printed:\n{printed}")]
-    Recogniser {
+    /// The recognizer was started and died, or didn't load its model within 60 s.
+    #[error("the recognizer did not start; it printed:\n{printed}")]
+    Recognizer {
         /// All that it printed.
         printed: String,
     },

@@ -3,7 +3,7 @@
 //! - [`fetch`] gets Asterisk, and any further package, from the Debian mirror this machine already uses;
 //! - [`Asterisk`] runs an instance of it on loopback, with the dialplan in `conf/`, and ends it;
 //! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
-//! - [`Recogniser`] understands English: a Vosk server, for what is to be written down;
+//! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
 //! - [`phone`] is a SIP phone that keeps every RTP packet it hears.
 //!
 //! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
@@ -19,7 +19,7 @@ pub mod fetch;
 pub mod phone;
 mod ports;
 mod process;
-mod recogniser;
+mod recognizer;
 
 pub use asterisk::{Asterisk, Options, StartError};
-pub use recogniser::Recogniser;
+pub use recognizer::Recognizer;

@@ -3,8 +3,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    Cadence, Decoder, Due, Heard, ItemId, Kind, Live, Message, Outbound, Pacer, PeerErrors,
-    Playout, Pulled, Rate, Time, Unsent, encode_samples,
+    ClockRecovery, Decoder, Due, Heard, ItemId, JitterBuffer, Kind, Message, Outbound, Pacer,
+    PeerErrors, Playout, Pulled, Rate, Time, Unsent, encode_samples,
 };
 
 mod counters;
@@ -93,7 +93,7 @@ pub struct CallMachine {
     /// How much of the time since then has been told to be without audio.
     told_silent: Duration,
     decoder: Decoder,
-    cadence: Cadence,
+    cadence: ClockRecovery,
     /// The place of the next inbound sample on the call's clock.
     position: Duration,
     companded: bool,
@@ -104,7 +104,7 @@ pub struct CallMachine {
     /// Until when the slot that is due waits for live audio.
     waits_until: Option<Time>,
     playout: Playout,
-    live: Live,
+    live: JitterBuffer,
     unsent: Unsent,
     counters: Counters,
 }
@@ -152,7 +152,7 @@ pub enum Received<'a> {
         /// The bytes as they came, companded or not.
         bytes: &'a [u8],
         /// The place of its first sample on the call's clock, which begins with the UUID. Audio that was
-        /// lost is counted in as soon as [`Cadence`] can tell it from late audio, so the first frames after
+        /// lost is counted in as soon as [`ClockRecovery`] can tell it from late audio, so the first frames after
         /// a pause may still stand at its beginning. It never goes back.
         offset: Duration,
     },
@@ -234,7 +234,7 @@ impl CallMachine {
             last_audio: now,
             told_silent: Duration::ZERO,
             decoder: Decoder::new(),
-            cadence: Cadence::new(now),
+            cadence: ClockRecovery::new(now),
             position: Duration::ZERO,
             companded: false,
             linear_rate: Rate::default(),
@@ -242,7 +242,7 @@ impl CallMachine {
             pacer: Pacer::new(now),
             waits_until: None,
             playout: Playout::default(),
-            live: Live::default(),
+            live: JitterBuffer::default(),
             unsent: Unsent::default(),
             counters: Counters::default(),
         }
@@ -543,7 +543,7 @@ impl CallMachine {
 
     /// The live audio. It plays whenever nothing is queued; what comes in while queued audio plays is
     /// dropped, so that its delay doesn't grow.
-    pub fn live(&mut self) -> &mut Live {
+    pub fn live(&mut self) -> &mut JitterBuffer {
         &mut self.live
     }
 
@@ -584,7 +584,7 @@ impl CallMachine {
                 self.last_inbound = now;
                 self.last_audio = now;
                 self.pacer = Pacer::new(now);
-                self.cadence = Cadence::new(now);
+                self.cadence = ClockRecovery::new(now);
                 self.phase = match self.phase {
                     Phase::Opening => Phase::Running,
                     other => other,
@@ -655,7 +655,7 @@ impl CallMachine {
     /// They were measured with the wrong ruler.
     fn forget_gaps(&mut self) {
         if let Some(began) = self.began {
-            self.cadence = Cadence::new(began + self.position);
+            self.cadence = ClockRecovery::new(began + self.position);
             self.counters.gaps = 0;
             self.counters.gap_time = Duration::ZERO;
         }

@@ -9,20 +9,20 @@
 //! | [`Decoder`], [`Message`] | bytes cut anywhere become borrowed messages |
 //! | [`Outbound`] | the only two things a server may write |
 //! | [`Playout`], [`Clip`] | queued audio: clips, marks, utterances, and what was heard of them |
-//! | [`Live`] | audio that is made while it plays: prefill, re-centring, underrun |
-//! | [`Pacer`], [`Cadence`] | the 20 ms grid, and the inbound rhythm it follows |
+//! | [`JitterBuffer`] | audio that is made while it plays: prefill, re-centring, underrun |
+//! | [`Pacer`], [`ClockRecovery`] | the 20 ms grid, and the inbound rhythm it follows |
 //! | [`CallMachine`] | the state of one call, tying all of these together |
 //!
 //! Facts about Asterisk were measured on release 22.10 unless a sentence says otherwise.
 #![forbid(unsafe_code)]
 
-mod cadence;
 mod call;
 mod clip;
+mod clock_recovery;
 mod decoder;
 mod encoder;
+mod jitter_buffer;
 mod kind;
-mod live;
 mod message;
 mod pacer;
 mod playout;
@@ -30,16 +30,16 @@ mod rate;
 mod time;
 mod transmit;
 
-pub use cadence::Cadence;
 pub use call::{
     CallConfig, CallMachine, Counters, EndReason, EndedBy, Io, Notice, OtherProtocol, Phase,
     Received,
 };
 pub use clip::{Clip, filters_from};
+pub use clock_recovery::ClockRecovery;
 pub use decoder::{Decoded, Decoder};
 pub use encoder::{HANGUP, Outbound, OutboundAudio, PayloadError, encode_samples};
+pub use jitter_buffer::{JitterBuffer, Pulled};
 pub use kind::{Kind, PeerErrors};
-pub use live::{Live, Pulled};
 pub use message::{AudioPayload, Message};
 pub use pacer::{Due, Pacer};
 pub use playout::{Format, Heard, ItemId, Playout};

@@ -33,7 +33,7 @@ pub struct Rules {
     pub token: Option<String>,
     /// Where it is.
     pub location: String,
-    /// The recognisers that were created; the implicit one, `_`, is always there.
+    /// The recognizers that were created; the implicit one, `_`, is always there.
     pub recognizers: Vec<String>,
     /// The models that it has.
     pub models: Vec<String>,
@@ -87,7 +87,7 @@ impl Default for Rules {
 /// One stream as the service saw it.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
-    /// The name of the recogniser.
+    /// The name of the recognizer.
     pub recognizer: String,
     /// The encoding, as the protocol names it.
     pub encoding: String,

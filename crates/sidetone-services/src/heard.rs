@@ -113,7 +113,7 @@ pub fn text(words: &[Word]) -> String {
     words.join(" ")
 }
 
-/// A recogniser for words that [`speak`] says: exact, so that a test can tell what was lost or came twice.
+/// A recognizer for words that [`speak`] says: exact, so that a test can tell what was lost or came twice.
 #[derive(Debug)]
 pub struct Ear {
     hz: u32,

@@ -62,7 +62,7 @@ impl Rules for Vosk {
                 words: true,
                 phrases: None,
             },
-            recogniser: None,
+            recognizer: None,
         }))
     }
 }
@@ -70,7 +70,7 @@ impl Rules for Vosk {
 struct VoskDialog {
     /// Used when the first piece of audio comes; what comes later changes nothing.
     settings: Settings,
-    recogniser: Option<Recogniser>,
+    recognizer: Option<Recognizer>,
 }
 
 #[derive(Clone)]
@@ -80,7 +80,7 @@ struct Settings {
     phrases: Option<Vec<String>>,
 }
 
-struct Recogniser {
+struct Recognizer {
     ear: Ear,
     settings: Settings,
     interim: Vec<Word>,
@@ -95,11 +95,11 @@ impl Dialog for VoskDialog {
         if !message.is_binary() {
             return Answer::default();
         }
-        Answer::text(self.recogniser().accept(message.as_payload()))
+        Answer::text(self.recognizer().accept(message.as_payload()))
     }
 
     fn taken(&self) -> Duration {
-        let ear = self.recogniser.as_ref().map(|it| &it.ear);
+        let ear = self.recognizer.as_ref().map(|it| &it.ear);
         ear.map_or(Duration::ZERO, Ear::heard)
     }
 }
@@ -115,9 +115,9 @@ impl VoskDialog {
         if text != r#"{"eof" : 1}"# {
             return Answer::close(CloseCode::INTERNAL_SERVER_ERROR, "");
         }
-        let recogniser = self.recogniser();
-        let words = recogniser.ear.end().unwrap_or_default();
-        Answer::text(recogniser.result(words)).and_close(CloseCode::NORMAL_CLOSURE, "")
+        let recognizer = self.recognizer();
+        let words = recognizer.ear.end().unwrap_or_default();
+        Answer::text(recognizer.result(words)).and_close(CloseCode::NORMAL_CLOSURE, "")
     }
 
     fn configure(&mut self, text: &str) -> Option<()> {
@@ -137,9 +137,9 @@ impl VoskDialog {
         Some(())
     }
 
-    fn recogniser(&mut self) -> &mut Recogniser {
+    fn recognizer(&mut self) -> &mut Recognizer {
         let settings = &self.settings;
-        self.recogniser.get_or_insert_with(|| Recogniser {
+        self.recognizer.get_or_insert_with(|| Recognizer {
             ear: Ear::new(settings.hz),
             settings: settings.clone(),
             interim: Vec::new(),
@@ -148,7 +148,7 @@ impl VoskDialog {
     }
 }
 
-impl Recogniser {
+impl Recognizer {
     fn accept(&mut self, audio: &[u8]) -> Value {
         let mut words = Vec::new();
         for heard in self.ear.hear(&linear16(audio)) {

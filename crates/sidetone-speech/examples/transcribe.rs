@@ -1,4 +1,4 @@
-//! Writes down live what a caller says, with Google's recogniser. One call at a time; it ends when they say
+//! Writes down live what a caller says, with Google's recognizer. One call at a time; it ends when they say
 //! "stop", or after 30 seconds.
 //!
 //!     gcloud auth application-default login
@@ -9,7 +9,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use sidetone::{Builder, Call, Event, Server};
+use sidetone::{Call, Event, Server, ServerBuilder};
 use sidetone_speech::{Format, SpeechEvent, google::Google, transcribe};
 
 const STOP_WORD: &str = "stop";
@@ -69,7 +69,7 @@ fn has_stop_word(text: &str) -> bool {
     words.any(|word| word.eq_ignore_ascii_case(STOP_WORD))
 }
 
-pub(crate) fn settings() -> Builder {
+pub(crate) fn settings() -> ServerBuilder {
     Server::builder().max_calls(1).max_duration(TIME_LIMIT)
 }
 

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{Format, tape::Tape, timeline::Timeline};
 
-/// The audio of a call, as one connection to a recogniser reads it.
+/// The audio of a call, as one connection to a recognizer reads it.
 #[derive(Debug)]
 pub struct Audio {
     tape: Arc<Tape>,
@@ -66,7 +66,7 @@ impl Audio {
         self.tape.duration(self.tape.waiting(self.position))
     }
 
-    /// The place on the call's clock of what came here after `offset` of audio: how a recogniser tells times.
+    /// The place on the call's clock of what came here after `offset` of audio: how a recognizer tells times.
     pub fn on_call(&self, offset: Duration) -> Duration {
         let position = self.positions.map(self.tape.samples_in(offset));
         self.tape.place(position)

@@ -1,13 +1,13 @@
 use thiserror::Error;
 
-/// Why a recogniser does not recognise. The texts never contain a credential.
+/// Why a recognizer does not recognise. The texts never contain a credential.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpeechError {
     /// The settings can't work: an address that is none, a missing key, a file that can't be read.
     #[error("{0}")]
     Settings(String),
-    /// The service says no, and will say so again: bad credentials, an unknown model or recogniser.
+    /// The service says no, and will say so again: bad credentials, an unknown model or recognizer.
     #[error("{service} refuses: {reason}")]
     Refused {
         /// Who.

@@ -1,4 +1,4 @@
-//! Streaming speech recognisers behind one trait, for live calls.
+//! Streaming speech recognizers behind one trait, for live calls.
 //!
 //! [`transcribe`] takes the audio of a call and a [`Recognizer`], and gives [`Transcript`]s with times on the
 //! call's own clock. Each service is an engine behind a cargo feature of its name; none is on by default.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range};
 pub(crate) struct Losses {
     /// What was added, in order and apart from each other.
     known: Vec<Range<u64>>,
-    untold: VecDeque<Range<u64>>,
+    unreported: VecDeque<Range<u64>>,
 }
 
 impl Losses {
@@ -16,25 +16,25 @@ impl Losses {
         let mut all = lost.clone();
         let mut fresh = lost.start;
         for known in self.known.splice(first..last, []) {
-            Self::tell(&mut self.untold, fresh..known.start.min(lost.end));
+            Self::tell(&mut self.unreported, fresh..known.start.min(lost.end));
             fresh = fresh.max(known.end);
             all = all.start.min(known.start)..all.end.max(known.end);
         }
-        Self::tell(&mut self.untold, fresh..lost.end);
+        Self::tell(&mut self.unreported, fresh..lost.end);
         self.known.insert(first, all);
     }
 
-    fn tell(untold: &mut VecDeque<Range<u64>>, lost: Range<u64>) {
-        match untold.back_mut() {
+    fn tell(unreported: &mut VecDeque<Range<u64>>, lost: Range<u64>) {
+        match unreported.back_mut() {
             _ if lost.is_empty() => {}
             Some(last) if last.end == lost.start => last.end = lost.end,
-            _ => untold.push_back(lost),
+            _ => unreported.push_back(lost),
         }
     }
 
     /// What has to be told next.
     pub(crate) fn take(&mut self) -> Option<Range<u64>> {
-        self.untold.pop_front()
+        self.unreported.pop_front()
     }
 
     /// Nobody will come to what is before `position` again.

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{Audio, SpeechError, Transcripts};
 
-/// A recogniser with its settings: a service and how to talk to it.
+/// A recognizer with its settings: a service and how to talk to it.
 ///
 /// An engine only has to know one connection. What is around it – the buffer, trying again, what was lost –
 /// is the same for all of them: see [`transcribe`](crate::transcribe).

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{Audio, Format, Recognizer, SpeechError, Transcript, tape::Tape};
 
-/// Events that wait for a slow reader; after that the recogniser is read no further.
+/// Events that wait for a slow reader; after that the recognizer is read no further.
 const WAITING: usize = 64;
 /// The pause before a second try, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -18,7 +18,7 @@ const GOOD: Duration = Duration::from_secs(10);
 /// How long after the end of the call transcripts may still come.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
-/// So much text a second is read from a recogniser, in bytes: many times what anybody says, interim words and
+/// So much text a second is read from a recognizer, in bytes: many times what anybody says, interim words and
 /// times included. And so much time's worth may come at once.
 const FASTEST: (usize, Duration) = (64 * 1024, Duration::from_secs(16));
 /// What the place and the confidence of a word count for in that.
@@ -27,7 +27,7 @@ const WORD: usize = 64;
 /// Starts to transcribe one call: samples go into the first half, transcripts come out of the second.
 ///
 /// It runs as a task of its own on the tokio runtime it is called on, and ends when both the audio is finished
-/// and the last transcript is read, or when the [`SpeechEvents`] are dropped. A recogniser that is slow, away or broken costs
+/// and the last transcript is read, or when the [`SpeechEvents`] are dropped. A recognizer that is slow, away or broken costs
 /// transcripts, which is said, and never anything else: the last 30 s of audio are kept for it, and what
 /// it had not given a final transcript for is sent again to the next connection.
 ///
@@ -87,7 +87,7 @@ pub struct SpeechInput {
 impl SpeechInput {
     /// Adds samples whose first is at `at` on the call's clock. Never waits and never fails: see [`transcribe`].
     ///
-    /// Where audio is missing before them, the recogniser hears a short silence, and its times are right
+    /// Where audio is missing before them, the recognizer hears a short silence, and its times are right
     /// again after it.
     pub fn push(&mut self, at: Duration, samples: &[i16]) {
         self.tape.write(at, samples);
@@ -96,7 +96,7 @@ impl SpeechInput {
     /// No audio came from `at` on the call's clock on for so long: the caller is muted. To be called while that
     /// lasts, as [`push`](Self::push) only hears of it with the next audio; before the first audio it does nothing.
     ///
-    /// The recogniser hears it as silence, so that it ends what was being said: from 600 ms on, as audio may be
+    /// The recognizer hears it as silence, so that it ends what was being said: from 600 ms on, as audio may be
     /// late, and for 2.5 s at most, as services count silence as speech when they count the seconds. Its times stay right.
     pub fn push_silence(&mut self, at: Duration, duration: Duration) {
         self.tape.write_silence(at, duration);
@@ -118,7 +118,7 @@ impl Drop for SpeechInput {
 pub enum SpeechEvent {
     /// Somebody said something.
     Transcript(Transcript),
-    /// The recogniser is away.
+    /// The recognizer is away.
     Trouble {
         /// Why.
         error: SpeechError,
@@ -134,7 +134,7 @@ pub enum SpeechEvent {
         /// Where it ends.
         to: Duration,
     },
-    /// The recogniser refuses for good. No more transcripts will come; at the end of the call all of it that has
+    /// The recognizer refuses for good. No more transcripts will come; at the end of the call all of it that has
     /// none is told as lost.
     Failed(SpeechError),
 }
@@ -152,7 +152,7 @@ impl SpeechEvents {
     }
 }
 
-/// Where a recogniser's connection tells what it understood.
+/// Where a recognizer's connection tells what it understood.
 #[derive(Clone, Debug)]
 pub struct Transcripts {
     tape: Arc<Tape>,
@@ -165,7 +165,7 @@ impl Transcripts {
     /// One without any text only does that.
     ///
     /// Waits while the application has not read those before it, and while there is more text than anybody can
-    /// say: a recogniser that floods is read no faster than 64 KiB/s. Cancel safe: one that is dropped was not
+    /// say: a recognizer that floods is read no faster than 64 KiB/s. Cancel safe: one that is dropped was not
     /// told, and has settled nothing.
     pub async fn tell(&mut self, transcript: Transcript) {
         let (is_final, end) = (transcript.is_final, transcript.end);
@@ -381,7 +381,7 @@ enum News {
     },
 }
 
-/// How it goes with the recogniser, from one connection to the next.
+/// How it goes with the recognizer, from one connection to the next.
 #[derive(Debug)]
 struct Contact {
     alive: Notify,
@@ -410,7 +410,7 @@ impl Contact {
     /// How long to wait before the next try; the one after it waits for longer.
     fn next_pause(&self) -> Duration {
         let mut pause = self.pause.lock();
-        // Many calls lose the same recogniser at once and should not come back all at once.
+        // Many calls lose the same recognizer at once and should not come back all at once.
         let next = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         *pause = (*pause * 2).min(BACK_OFF.1);
         next

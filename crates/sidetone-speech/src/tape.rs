@@ -5,7 +5,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{Format, losses::Losses, timeline::Timeline};
 
-/// How much audio is kept for a recogniser that is slow, away, or has to hear a piece again.
+/// How much audio is kept for a recognizer that is slow, away, or has to hear a piece again.
 const KEPT: Duration = Duration::from_secs(30);
 /// A pause in the audio is heard as so much silence, enough to end what was being said.
 const PAUSE: Duration = Duration::from_millis(600);
@@ -14,14 +14,14 @@ const PAUSE: Duration = Duration::from_millis(600);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2500);
 /// Audio that is out of place by less follows on: clocks drift.
 const TOLERANCE: Duration = Duration::from_millis(60);
-/// A recogniser may not yet have said anything of what came last, or what it was sent last.
+/// A recognizer may not yet have said anything of what came last, or what it was sent last.
 const UNHEARD: Duration = Duration::from_secs(2);
 /// How exactly it is remembered when it was sent what.
 const MARKED: Duration = Duration::from_millis(100);
 /// A final transcript may end so much before the interim one that it replaces.
 const TRIMMED: Duration = Duration::from_millis(500);
 
-/// The latest audio of a call, written by it and read by a recogniser, which may ask for a part again.
+/// The latest audio of a call, written by it and read by a recognizer, which may ask for a part again.
 ///
 /// Positions count the samples written. The oldest go when there is no room; whoever had not read them yet
 /// jumps over them, and that is noted as a loss.
@@ -53,12 +53,12 @@ struct Inner {
     /// Since then: up to where it had read, and when.
     marks: VecDeque<(Instant, u64)>,
     losses: Losses,
-    /// No recogniser will read any more: what is written is lost, and not kept.
+    /// No recognizer will read any more: what is written is lost, and not kept.
     refused: bool,
     ended: bool,
 }
 
-/// A part of the call that no recogniser got, on the call's clock.
+/// A part of the call that no recognizer got, on the call's clock.
 pub(crate) type Lost = (Duration, Duration);
 
 impl Tape {
@@ -406,7 +406,7 @@ mod tests {
     fn an_hour_that_nobody_reads_takes_no_more_room_than_half_a_minute() {
         let tape = Tape::new(Format::linear(8000));
         for second in 0..3600 {
-            // With a hole after each half second.
+            // With a gap after each half second.
             tape.write(Duration::from_secs(second), &[1; 4000]);
         }
         let inner = tape.inner.lock();

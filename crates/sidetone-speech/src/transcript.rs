@@ -3,7 +3,7 @@ use std::time::Duration;
 /// What somebody said. Times are on the call's own clock, which begins with the UUID.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript {
-    /// The words as the recogniser writes them, without white space around them.
+    /// The words as the recognizer writes them, without white space around them.
     pub text: String,
     /// Whether this is its last word on that piece of the call. An interim transcript is replaced by the
     /// next one, interim or final.
@@ -12,9 +12,9 @@ pub struct Transcript {
     pub start: Duration,
     /// Where it ends.
     pub end: Duration,
-    /// How sure the recogniser is, from 0 to 1.
+    /// How sure the recognizer is, from 0 to 1.
     pub confidence: Option<f32>,
-    /// Each word with its time, if the recogniser tells.
+    /// Each word with its time, if the recognizer tells.
     pub words: Vec<Word>,
     /// The language found, as a BCP-47 tag such as `en-US`.
     pub language: Option<String>,
@@ -47,6 +47,6 @@ pub struct Word {
     pub start: Duration,
     /// Where it ends.
     pub end: Duration,
-    /// How sure the recogniser is, from 0 to 1.
+    /// How sure the recognizer is, from 0 to 1.
     pub confidence: Option<f32>,
 }

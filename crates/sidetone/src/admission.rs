@@ -39,7 +39,7 @@ impl Admission {
     }
 
     /// Turns the call away. To the dialplan it looks like one that was completed.
-    pub fn turn_away() -> Self {
+    pub fn reject() -> Self {
         Self(Decision::TurnAway)
     }
 }
@@ -48,7 +48,7 @@ impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Decision::Accept(_) => "Admission::accept",
-            Decision::TurnAway => "Admission::turn_away",
+            Decision::TurnAway => "Admission::reject",
         })
     }
 }

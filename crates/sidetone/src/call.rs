@@ -18,8 +18,8 @@ pub use stream::EventStream;
 use crate::{
     error::PlayError,
     event::{Event, Frame},
-    live::LiveLine,
-    media::{Batch, EndWanted, Entry, Purpose, SharedLink, Tap, clock},
+    live::LiveAudio,
+    media::{Batch, CallRef, EndWanted, Entry, Purpose, Tap, clock},
     monitor::Monitor,
     playback::{Clearing, wait_for},
     player::Player,
@@ -54,12 +54,12 @@ pub struct CallWriter {
 /// Knows a call without keeping it alive.
 #[derive(Clone)]
 pub struct CallHandle {
-    link: SharedLink,
+    link: CallRef,
 }
 
 /// Keeps a call alive; the last one ends it.
 struct Life {
-    link: SharedLink,
+    link: CallRef,
     at_drop: EndWanted,
     data: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -90,7 +90,7 @@ pub struct Chunk {
 
 impl Call {
     pub(crate) fn new(
-        link: SharedLink,
+        link: CallRef,
         at_drop: EndWanted,
         data: Option<Box<dyn Any + Send + Sync>>,
     ) -> Self {
@@ -175,7 +175,7 @@ impl Call {
     }
 
     /// A live source at the rate of the call's frames.
-    pub fn live(&self) -> LiveLine {
+    pub fn live(&self) -> LiveAudio {
         self.writer.live()
     }
 
@@ -184,7 +184,7 @@ impl Call {
     /// # Errors
     ///
     /// When `hz` is out of that range.
-    pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
+    pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
         self.writer.live_at(hz)
     }
 
@@ -354,8 +354,8 @@ impl CallWriter {
     }
 
     /// A live source at the rate of the call's frames.
-    pub fn live(&self) -> LiveLine {
-        LiveLine::new(self.link().clone(), None)
+    pub fn live(&self) -> LiveAudio {
+        LiveAudio::new(self.link().clone(), None)
     }
 
     /// A live source of `hz` samples per second, any rate from 4 to 384 kHz.
@@ -363,9 +363,9 @@ impl CallWriter {
     /// # Errors
     ///
     /// When `hz` is out of that range.
-    pub fn live_at(&self, hz: u32) -> Result<LiveLine, UnsupportedRate> {
+    pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
         sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
-        Ok(LiveLine::new(self.link().clone(), Some(hz)))
+        Ok(LiveAudio::new(self.link().clone(), Some(hz)))
     }
 
     /// Throws everything queued away; see [`Player::clear`].
@@ -390,13 +390,13 @@ impl CallWriter {
         }
     }
 
-    fn link(&self) -> &SharedLink {
+    fn link(&self) -> &CallRef {
         &self.life.link
     }
 }
 
 impl CallHandle {
-    pub(crate) fn new(link: SharedLink) -> Self {
+    pub(crate) fn new(link: CallRef) -> Self {
         Self { link }
     }
 

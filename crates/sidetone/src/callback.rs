@@ -40,10 +40,10 @@ use uuid::Uuid;
 use crate::{
     clip::Clip,
     error::{CallError, ServeError},
-    live::LiveLine,
-    media::{EndWanted, SharedLink},
+    live::LiveAudio,
+    media::{CallRef, EndWanted},
     playback::queue_clip,
-    server::Builder,
+    server::ServerBuilder,
 };
 
 pub use worker::CallbackServer;
@@ -83,8 +83,8 @@ pub enum Input<'a> {
 /// What can be done with the call.
 #[derive(Debug)]
 pub struct Reply {
-    link: SharedLink,
-    line: LiveLine,
+    link: CallRef,
+    line: LiveAudio,
     rate: Rate,
     /// The number of a clearing of which it has not been told what was heard.
     clearing: Option<u64>,
@@ -142,7 +142,7 @@ impl Reply {
 ///
 /// # Errors
 ///
-/// As [`Builder::bind`]; for other settings than the defaults, use [`start`].
+/// As [`ServerBuilder::bind`]; for other settings than the defaults, use [`start`].
 pub fn start_server<C, H, E>(
     on_call: C,
     on_error: E,
@@ -153,7 +153,7 @@ where
     H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
     E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
 {
-    start(Builder::default(), on_call, on_error, address)
+    start(ServerBuilder::default(), on_call, on_error, address)
 }
 
 /// As [`start_server`], with settings. The hooks `admit` and `on_call_end` belong to the async style and are
@@ -161,9 +161,9 @@ where
 ///
 /// # Errors
 ///
-/// As [`Builder::bind`].
+/// As [`ServerBuilder::bind`].
 pub fn start<C, H, E>(
-    settings: Builder,
+    settings: ServerBuilder,
     on_call: C,
     on_error: E,
     address: impl ToSocketAddrs,

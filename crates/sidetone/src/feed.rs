@@ -5,7 +5,7 @@ use sidetone_proto::{Format, ItemId, Rate, filters_from};
 
 use crate::{
     error::PlayError,
-    media::{Outbox, Piece, SharedLink},
+    media::{CallRef, CommandQueue, Piece},
     playback::{Playback, wait_for},
 };
 
@@ -17,7 +17,7 @@ const HAND_OVER: usize = 2048;
 /// They are resampled here, on the thread of whoever writes them, if the call's own rate is known. Before that they are
 /// queued as they are, and the media thread resamples each slot when it is due; and so what follows them without a pause.
 pub(crate) struct Feed {
-    pub(crate) link: SharedLink,
+    pub(crate) link: CallRef,
     pub(crate) hz: u32,
     filters: Option<Arc<Filters>>,
     resampler: Option<(Rate, Resampler)>,
@@ -29,7 +29,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(link: SharedLink, hz: u32) -> Result<Self, UnsupportedRate> {
+    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
         Resampler::new(hz, Rate::Slin.hz())?;
         let generation = link.generation();
         Ok(Self {
@@ -252,7 +252,7 @@ impl Utterance<'_> {
     }
 
     /// Gives it its place in the queue, unless it has one. False when it is over.
-    fn open_in(&self, outbox: &mut Outbox) -> bool {
+    fn open_in(&self, outbox: &mut CommandQueue) -> bool {
         let playing = self.playback.playing();
         if self.is_over() {
             return false;

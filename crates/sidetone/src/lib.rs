@@ -26,9 +26,9 @@
 //!
 //! # Where to go from here
 //!
-//! - [`Server`] and [`Builder`]: listening, limits, shutting down.
+//! - [`Server`] and [`ServerBuilder`]: listening, limits, shutting down.
 //! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, an [`Utterance`] for speech that comes
-//!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveLine`] for audio that is made while it plays.
+//!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveAudio`] for audio that is made while it plays.
 //! - [`Heard`]: what was heard of any of them.
 //! - [`callback`]: the same with two callbacks and without tokio.
 //! - [`record`]: both sides of a call in a WAV file.
@@ -63,12 +63,12 @@ pub use clip::{Clip, ClipError};
 pub use error::{CallError, PlayError, ServeError};
 pub use event::{Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
-pub use live::LiveLine;
+pub use live::LiveAudio;
 pub use monitor::Monitor;
 pub use playback::{Clearing, Playback, Stopping};
 pub use player::Player;
-pub use server::{Builder, Server, ServerHandle, Tuning};
-pub use sidetone_engine::Engine;
+pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
+pub use sidetone_driver::IoBackend;
 pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, OtherProtocol, Rate};
 pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
 pub use utterance::Utterance;

@@ -3,25 +3,25 @@ use std::{fmt, time::Duration};
 use sidetone_audio::resample::Resampler;
 use sidetone_proto::Rate;
 
-use crate::media::{SharedLink, clock};
+use crate::media::{CallRef, clock};
 
 /// Audio that is made while it plays: an echo, a relay from another call, a voice that is being generated.
 ///
 /// It starts at once, then waits as long as the jitter with which it is pushed asks for, and never holds more than
-/// 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped. Where holes are worse
-/// than delay, give it a [cushion](Self::set_cushion).
+/// 80 ms: pushing never waits and never fails. What comes while queued audio plays is dropped. Where gaps are worse
+/// than delay, give it a [prebuffer](Self::set_prebuffer).
 ///
 /// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
-pub struct LiveLine {
-    link: SharedLink,
+pub struct LiveAudio {
+    link: CallRef,
     /// The rate of what is pushed; that of the call's frames, unless given.
     hz: Option<u32>,
     resampler: Option<Box<(u32, Rate, Resampler)>>,
     resampled: Vec<i16>,
 }
 
-impl LiveLine {
-    pub(crate) fn new(link: SharedLink, hz: Option<u32>) -> Self {
+impl LiveAudio {
+    pub(crate) fn new(link: CallRef, hz: Option<u32>) -> Self {
         Self {
             link,
             hz,
@@ -40,9 +40,9 @@ impl LiveLine {
         }
     }
 
-    /// Lets audio wait longer, by `cushion`, than its jitter asks for: whoever pushes may then be late by
-    /// that much, once in a while, without a hole, and sound that is there because slots were missed is only
-    /// dropped above that much again. Up to 80 ms and twice the cushion are held. None unless set.
+    /// Lets audio wait longer, by `prebuffer`, than its jitter asks for: whoever pushes may then be late by
+    /// that much, once in a while, without a gap, and sound that is there because slots were missed is only
+    /// dropped above that much again. Up to 80 ms and twice the prebuffer are held. None unless set.
     ///
     /// It holds from the beginning of live audio, so set it before the first [`push`](Self::push); else
     /// from the next beginning on, after a pause of 100 ms.
@@ -53,7 +53,7 @@ impl LiveLine {
     /// /// An echo that is whole even where the machine is busy elsewhere for 100 ms.
     /// async fn echo(mut call: Call) {
     ///     let mut line = call.live();
-    ///     line.set_cushion(Duration::from_millis(100));
+    ///     line.set_prebuffer(Duration::from_millis(100));
     ///     while let Some(event) = call.next().await {
     ///         if let Event::Audio(frame) = event {
     ///             line.push(frame.samples());
@@ -61,9 +61,9 @@ impl LiveLine {
     ///     }
     /// }
     /// ```
-    pub fn set_cushion(&self, cushion: Duration) {
+    pub fn set_prebuffer(&self, prebuffer: Duration) {
         // After the end of the call there is nothing that could wait.
-        let _ = self.link.order(|outbox| outbox.live_cushion(cushion));
+        let _ = self.link.command(|outbox| outbox.live_prebuffer(prebuffer));
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
@@ -81,7 +81,7 @@ impl LiveLine {
     }
 }
 
-fn push(link: &SharedLink, rate: Rate, samples: &[i16]) {
+fn push(link: &CallRef, rate: Rate, samples: &[i16]) {
     let now = clock::now();
     // Live audio that is cleared or comes after the end is simply not heard.
     let _ = link.submit(link.generation(), Duration::ZERO, |outbox| {
@@ -90,9 +90,9 @@ fn push(link: &SharedLink, rate: Rate, samples: &[i16]) {
     link.note_live();
 }
 
-impl fmt::Debug for LiveLine {
+impl fmt::Debug for LiveAudio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveLine")
+        f.debug_struct("LiveAudio")
             .field("call", &self.link.id)
             .finish_non_exhaustive()
     }

@@ -4,13 +4,13 @@
 mod batch;
 pub(crate) mod clock;
 mod codec;
+mod commands;
 mod connection;
-mod door;
-mod link;
-mod outbox;
+mod event_loop;
+mod listener;
 mod playing;
+mod shared;
 mod tap;
-mod turn;
 mod wheel;
 
 use std::{
@@ -29,18 +29,18 @@ use std::{
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
-use sidetone_engine::{Bell, Engine};
+use sidetone_driver::IoBackend;
 use sidetone_proto::{CallConfig, OtherProtocol};
 
 use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
-use turn::MediaThread;
+use event_loop::MediaThread;
 
 pub(crate) use batch::{Batch, Entry};
-pub(crate) use door::canonical;
-pub(crate) use link::{EndWanted, Link, NotSubmitted, SharedLink};
-pub(crate) use outbox::{Outbox, Piece};
+pub(crate) use commands::{CommandQueue, Piece};
+pub(crate) use listener::canonical;
 pub(crate) use playing::Playing;
-pub(crate) use sidetone_engine::Key;
+pub(crate) use shared::{CallRef, CallShared, EndWanted, NotSubmitted};
+pub(crate) use sidetone_driver::Token;
 pub use tap::Side;
 pub(crate) use tap::{Purpose, Tap, TapBuffer};
 
@@ -53,17 +53,17 @@ pub(crate) struct MediaConfig {
     pub(crate) playback_buffer: Duration,
     pub(crate) max_calls: usize,
     pub(crate) networks: Networks,
-    pub(crate) engine: Engine,
+    pub(crate) io_backend: IoBackend,
     pub(crate) tuning: Tuning,
 }
 
 /// Where a media thread announces calls. What is called here must not wait.
 pub(crate) trait Arrivals: Send + Sync {
     /// A call said its UUID and is to be handled.
-    fn arrived(&self, call: SharedLink);
+    fn arrived(&self, call: CallRef);
 
-    /// A call was turned away.
-    fn turned_away(&self, summary: CallSummary);
+    /// A call was rejected.
+    fn rejected(&self, summary: CallSummary);
 
     /// A turn is over: these handlers have news, and are to be woken. Leaves none.
     fn wake(&self, wakes: &mut Vec<Waker>);
@@ -75,7 +75,7 @@ pub(crate) struct MediaShared {
     pub(crate) arrivals: Box<dyn Arrivals>,
     /// Calls with a UUID that are not over.
     pub(crate) running: AtomicUsize,
-    /// New calls are turned away: the server is shutting down.
+    /// New calls are rejected: the server is shutting down.
     pub(crate) draining: AtomicBool,
     /// New connections are accepted.
     pub(crate) listening: AtomicBool,
@@ -93,7 +93,7 @@ pub(crate) struct MediaShared {
 pub(crate) struct Tally {
     pub(crate) connections: AtomicUsize,
     pub(crate) calls: AtomicUsize,
-    pub(crate) turned_away: AtomicUsize,
+    pub(crate) rejected: AtomicUsize,
     pub(crate) without_identity: AtomicUsize,
     pub(crate) other_protocols: [AtomicUsize; OtherProtocol::ALL.len()],
     pub(crate) crowded_out: AtomicUsize,
@@ -106,18 +106,18 @@ pub(crate) struct MediaHandle(Arc<Mailbox>);
 
 #[derive(Debug)]
 struct Mailbox {
-    bell: Arc<Bell>,
-    orders: SegQueue<Order>,
+    waker: Arc<sidetone_driver::Waker>,
+    commands: SegQueue<Command>,
     /// Connections on this thread, for the acceptor to choose the least loaded.
     load: AtomicUsize,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     /// A connection that was accepted elsewhere.
     Adopt(TcpStream, SocketAddr),
     /// Something was asked of a call that can't wait for its next slot.
-    Attend(Key),
+    Attend(Token),
     /// Accept no more; the listener stays open for whoever else holds it.
     StopListening,
     /// Hang up everything and end.
@@ -127,24 +127,24 @@ enum Order {
 impl MediaHandle {
     fn new() -> io::Result<Self> {
         let mailbox = Mailbox {
-            bell: Arc::new(Bell::new()?),
-            orders: SegQueue::new(),
+            waker: Arc::new(sidetone_driver::Waker::new()?),
+            commands: SegQueue::new(),
             load: AtomicUsize::new(0),
         };
         Ok(Self(Arc::new(mailbox)))
     }
 
-    pub(crate) fn attend(&self, key: Key) {
-        self.order(Order::Attend(key));
+    pub(crate) fn attend(&self, token: Token) {
+        self.command(Command::Attend(token));
     }
 
     pub(crate) fn stop_listening(&self) {
-        self.order(Order::StopListening);
+        self.command(Command::StopListening);
     }
 
-    fn order(&self, order: Order) {
-        self.0.orders.push(order);
-        self.0.bell.ring();
+    fn command(&self, command: Command) {
+        self.0.commands.push(command);
+        self.0.waker.wake();
     }
 }
 
@@ -231,7 +231,7 @@ impl MediaThreads {
     /// Has every call hung up. The threads end when the other sides have closed.
     pub(crate) fn stop(&self) {
         for handle in &self.handles {
-            handle.order(Order::Stop);
+            handle.command(Command::Stop);
         }
     }
 
@@ -282,18 +282,18 @@ impl Setup {
     }
 
     fn thread(self) -> io::Result<MediaThread> {
-        let kernel = self
+        let driver = self
             .shared
             .config
-            .engine
-            .open(Arc::clone(&self.handle.0.bell))?;
-        if kernel.engine() != Engine::IoUring {
+            .io_backend
+            .open(Arc::clone(&self.handle.0.waker))?;
+        if driver.backend() != IoBackend::IoUring {
             self.shared.io_uring.store(false, Ordering::Release);
         }
         MediaThread::new(
             self.handle,
             self.siblings,
-            kernel,
+            driver,
             self.listener,
             self.shared,
         )

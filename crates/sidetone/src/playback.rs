@@ -12,7 +12,7 @@ use sidetone_proto::{Heard, ItemId};
 use crate::{
     clip::Clip,
     error::PlayError,
-    media::{NotSubmitted, Playing, SharedLink},
+    media::{CallRef, NotSubmitted, Playing},
 };
 
 /// Something that was queued: a clip, or an [`Utterance`](crate::Utterance).
@@ -20,13 +20,13 @@ use crate::{
 /// Dropping it stops nothing; cloning it is cheap.
 #[derive(Clone)]
 pub struct Playback {
-    link: SharedLink,
+    link: CallRef,
     id: ItemId,
     playing: Arc<Playing>,
 }
 
 impl Playback {
-    pub(crate) fn new(link: SharedLink) -> Self {
+    pub(crate) fn new(link: CallRef) -> Self {
         Self {
             id: link.next_item(),
             playing: Arc::default(),
@@ -63,7 +63,7 @@ impl Playback {
     pub fn stop(&self) -> Stopping {
         self.playing.note_stopped();
         // After the end there is nothing to stop.
-        let _ = self.link.order(|outbox| match self.playing.is_opened() {
+        let _ = self.link.command(|outbox| match self.playing.is_opened() {
             true => outbox.stop(self.id),
             false => self.playing.finish(Heard::default()),
         });
@@ -71,7 +71,7 @@ impl Playback {
         Stopping(self.clone())
     }
 
-    pub(crate) fn link(&self) -> &SharedLink {
+    pub(crate) fn link(&self) -> &CallRef {
         &self.link
     }
 
@@ -102,7 +102,7 @@ impl Future for Stopping {
     type Output = Heard;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Heard> {
-        let look = |_: &SharedLink| self.0.heard();
+        let look = |_: &CallRef| self.0.heard();
         poll_progress(&self.0.link, context, look).map(Result::unwrap_or_default)
     }
 }
@@ -111,12 +111,12 @@ impl Future for Stopping {
 #[must_use = "it has taken effect, but only awaiting it says what was heard; drop it if nobody asks"]
 #[derive(Debug)]
 pub struct Clearing {
-    link: SharedLink,
+    link: CallRef,
     generation: u64,
 }
 
 impl Clearing {
-    pub(crate) fn new(link: SharedLink) -> Self {
+    pub(crate) fn new(link: CallRef) -> Self {
         let generation = link.clear();
         Self { link, generation }
     }
@@ -132,7 +132,7 @@ impl Future for Clearing {
 
 /// Queues a clip. It needs no variant: what is not made is resampled while it plays.
 pub(crate) fn queue_clip(
-    link: &SharedLink,
+    link: &CallRef,
     generation: u64,
     clip: &Clip,
 ) -> Result<Playback, PlayError> {
@@ -146,7 +146,7 @@ pub(crate) fn queue_clip(
 }
 
 /// Queues something without audio, that is over when everything queued so far is.
-pub(crate) fn queue_end(link: &SharedLink, generation: u64) -> Result<Playback, PlayError> {
+pub(crate) fn queue_end(link: &CallRef, generation: u64) -> Result<Playback, PlayError> {
     let playback = Playback::new(link.clone());
     link.submit(generation, Duration::ZERO, |outbox| {
         playback.playing.note_opened();
@@ -157,16 +157,16 @@ pub(crate) fn queue_end(link: &SharedLink, generation: u64) -> Result<Playback, 
 
 /// Waits until `look` finds what it looks for, or the call is over.
 pub(crate) async fn wait_for<T>(
-    link: &SharedLink,
-    mut look: impl FnMut(&SharedLink) -> Option<T>,
+    link: &CallRef,
+    mut look: impl FnMut(&CallRef) -> Option<T>,
 ) -> Result<T, PlayError> {
     poll_fn(|context| poll_progress(link, context, &mut look)).await
 }
 
 fn poll_progress<T>(
-    link: &SharedLink,
+    link: &CallRef,
     context: &Context<'_>,
-    mut look: impl FnMut(&SharedLink) -> Option<T>,
+    mut look: impl FnMut(&CallRef) -> Option<T>,
 ) -> Poll<Result<T, PlayError>> {
     if let Some(found) = look(link) {
         return Poll::Ready(Ok(found));

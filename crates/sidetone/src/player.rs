@@ -7,7 +7,7 @@ use crate::{
     error::PlayError,
     event::Mark,
     feed::Feed,
-    media::SharedLink,
+    media::CallRef,
     playback::{Clearing, Playback, queue_clip, queue_end, wait_for},
 };
 
@@ -36,7 +36,7 @@ pub struct Player {
 }
 
 impl Player {
-    pub(crate) fn new(link: SharedLink, hz: u32) -> Result<Self, UnsupportedRate> {
+    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
         let feed = Feed::new(link, hz)?;
         Ok(Self { feed })
     }
@@ -116,16 +116,16 @@ impl Player {
         Ok(Mark(id.0))
     }
 
-    /// From now on what players write starts, and starts again after a pause, only when `cushion` of it is queued, or
-    /// something else is behind it, or nothing more came for as long as the cushion is. It keeps speech whole that is
+    /// From now on what players write starts, and starts again after a pause, only when `prebuffer` of it is queued, or
+    /// something else is behind it, or nothing more came for as long as the prebuffer is. It keeps speech whole that is
     /// synthesised in uneven pieces, at the price of starting that much later. It holds for the whole call, but for
     /// [utterances](crate::Utterance), which have their own.
     ///
     /// # Errors
     ///
     /// [`PlayError::Closed`] after the end of the call.
-    pub fn set_cushion(&mut self, cushion: Duration) -> Result<(), PlayError> {
-        Ok(self.link().order(|outbox| outbox.prebuffer(cushion))?)
+    pub fn set_prebuffer(&mut self, prebuffer: Duration) -> Result<(), PlayError> {
+        Ok(self.link().command(|outbox| outbox.prebuffer(prebuffer))?)
     }
 
     /// Waits until everything queued on this call so far has been heard to its end, or was stopped or cleared.
@@ -144,7 +144,7 @@ impl Player {
             Err(PlayError::Cleared) => return Ok(()),
             end => end?,
         };
-        let look = |link: &SharedLink| {
+        let look = |link: &CallRef| {
             let is_over = end.heard().is_some() || link.generation() != generation;
             is_over.then_some(())
         };
@@ -170,7 +170,7 @@ impl Player {
         self.feed.hz
     }
 
-    fn link(&self) -> &SharedLink {
+    fn link(&self) -> &CallRef {
         &self.feed.link
     }
 }
@@ -179,7 +179,7 @@ impl Drop for Player {
     fn drop(&mut self) {
         // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
         let _ = self.feed.flush(self.link().generation(), None);
-        let _ = self.link().order(|outbox| outbox.end_loose());
+        let _ = self.link().command(|outbox| outbox.end_loose());
     }
 }
 

@@ -76,7 +76,7 @@ pub use crate::media::Side;
 use crate::{call::CallHandle, media::Purpose};
 use file::Disk;
 pub use stereo::StereoFile;
-use writer::{Job, Order};
+use writer::{Command, Job};
 
 /// Recordings that may wait to be begun. The thread takes each within milliseconds, unless the disk stands still.
 const UNBEGUN: usize = 4096;
@@ -86,7 +86,7 @@ const UNBEGUN: usize = 4096;
 /// Dropped, it ends all recordings as [`finish`](Self::finish) does.
 #[derive(Debug)]
 pub struct Recorder {
-    orders: SyncSender<Order>,
+    commands: SyncSender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -178,13 +178,13 @@ impl Recorder {
     }
 
     fn with_disk(disk: Disk) -> Result<Self, RecordError> {
-        let (orders, receiver) = mpsc::sync_channel(UNBEGUN);
+        let (commands, receiver) = mpsc::sync_channel(UNBEGUN);
         let thread = std::thread::Builder::new()
             .name("sidetone-record".into())
             .spawn(move || writer::run(disk, &receiver))
             .map_err(RecordError::Thread)?;
         Ok(Self {
-            orders,
+            commands,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -207,8 +207,8 @@ impl Recorder {
             .map_err(|_| RecordError::CallOver)?;
         let (report, receiver) = watch::channel(Report::default());
         let job = Job::new(call.clone(), tap, report);
-        self.orders
-            .try_send(Order::Record(Box::new(job)))
+        self.commands
+            .try_send(Command::Record(Box::new(job)))
             .map_err(|error| match error {
                 TrySendError::Full(_) => RecordError::Stuck,
                 TrySendError::Disconnected(_) => RecordError::Finished,
@@ -225,7 +225,7 @@ impl Recorder {
     pub fn finish(&self) {
         let mut thread = self.thread.lock();
         // It fails only if the thread is gone, and then there is nothing left to end.
-        let _ = self.orders.send(Order::Finish);
+        let _ = self.commands.send(Command::Finish);
         if let Some(thread) = thread.take()
             && thread.join().is_err()
         {

@@ -24,14 +24,14 @@ use crate::{
     call::{Call, CallHandle},
     error::ServeError,
     handler::{Handler, Outcome},
-    media::{Arrivals, EndWanted, Media, MediaShared, MediaThreads, SharedLink, canonical},
+    media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
     stats::{CallSummary, OtherProtocols, ServerStats},
 };
 
 mod builder;
-mod relay;
-pub use builder::{Builder, Tuning};
-use relay::Relay;
+mod wake_task;
+pub use builder::{ServerBuilder, Tuning};
+use wake_task::WakeTask;
 
 /// How long handlers may go on after their calls were ended by a shutdown.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A listening AudioSocket server.
 ///
-/// The listener is open from [`Builder::bind`] on; calls are answered with silence until
+/// The listener is open from [`ServerBuilder::bind`] on; calls are answered with silence until
 /// [`serve`](Self::serve) or [`accept`](Self::accept) takes them. A call that ends before that is handed out all the same, as
 /// short ones often are over before their handlers run: it has its events, [`Event::Ended`](crate::Event::Ended) last, and can
 /// be [recorded](crate::record::Recorder::record).
@@ -88,18 +88,18 @@ struct Admitted {
 
 enum Arrival {
     Call(Unclaimed),
-    TurnedAway(Box<CallSummary>),
+    Rejected(Box<CallSummary>),
 }
 
 /// A call that no handler has yet. Dropped as such, it is hung up: nobody would ever speak to it.
 struct Unclaimed {
-    link: SharedLink,
+    link: CallRef,
     count: Arc<AtomicUsize>,
     is_claimed: bool,
 }
 
 impl Unclaimed {
-    fn new(link: SharedLink, count: &Arc<AtomicUsize>) -> Self {
+    fn new(link: CallRef, count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self {
             link,
@@ -108,7 +108,7 @@ impl Unclaimed {
         }
     }
 
-    fn claim(mut self) -> SharedLink {
+    fn claim(mut self) -> CallRef {
         self.is_claimed = true;
         Arc::clone(&self.link)
     }
@@ -128,13 +128,13 @@ impl Drop for Unclaimed {
     }
 }
 
-/// News of calls on its way to the server, with a bound: short calls and those turned away may come by the thousand
+/// News of calls on its way to the server, with a bound: short calls and those rejected may come by the thousand
 /// while nobody accepts.
 struct Waiting {
     most: usize,
     count: AtomicUsize,
     /// Calls for which there was no room.
-    untold: AtomicUsize,
+    unreported: AtomicUsize,
 }
 
 impl Waiting {
@@ -142,7 +142,7 @@ impl Waiting {
         Self {
             most: max_calls.saturating_add(UNTAKEN),
             count: AtomicUsize::new(0),
-            untold: AtomicUsize::new(0),
+            unreported: AtomicUsize::new(0),
         }
     }
 
@@ -151,7 +151,7 @@ impl Waiting {
         let has_room = self.count.fetch_add(1, Ordering::AcqRel) < self.most;
         if !has_room {
             self.count.fetch_sub(1, Ordering::AcqRel);
-            self.untold.fetch_add(1, Ordering::Relaxed);
+            self.unreported.fetch_add(1, Ordering::Relaxed);
         }
         has_room
     }
@@ -165,11 +165,11 @@ struct ToServer {
     sender: mpsc::UnboundedSender<Arrival>,
     waiting: Arc<Waiting>,
     unclaimed: Arc<AtomicUsize>,
-    relay: Relay,
+    relay: WakeTask,
 }
 
 impl Arrivals for ToServer {
-    fn arrived(&self, call: SharedLink) {
+    fn arrived(&self, call: CallRef) {
         if !self.waiting.has_room() {
             return call.end(EndWanted::Refuse);
         }
@@ -179,9 +179,9 @@ impl Arrivals for ToServer {
             .send(Arrival::Call(Unclaimed::new(call, &self.unclaimed)));
     }
 
-    fn turned_away(&self, summary: CallSummary) {
+    fn rejected(&self, summary: CallSummary) {
         if self.waiting.has_room() {
-            let _ = self.sender.send(Arrival::TurnedAway(Box::new(summary)));
+            let _ = self.sender.send(Arrival::Rejected(Box::new(summary)));
         }
     }
 
@@ -192,11 +192,11 @@ impl Arrivals for ToServer {
 
 impl Server {
     /// Settings, with their defaults.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
     }
 
-    pub(crate) fn start(listener: TcpListener, builder: Builder) -> Result<Self, ServeError> {
+    pub(crate) fn start(listener: TcpListener, builder: ServerBuilder) -> Result<Self, ServeError> {
         let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let unclaimed = Arc::default();
@@ -205,7 +205,7 @@ impl Server {
             sender,
             waiting: Arc::clone(&waiting),
             unclaimed: Arc::clone(&unclaimed),
-            relay: Relay::start(),
+            relay: WakeTask::start(),
         });
         let media = Media::start(listener, builder.media, announce, builder.media_threads)
             .map_err(ServeError::Media)?;
@@ -271,7 +271,7 @@ impl Server {
     /// Gives every call to `handler`, each in a task of its own, until it is shut down.
     ///
     /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
-    /// this returns. All calls of [`Builder::on_call_end`] are over by then.
+    /// this returns. All calls of [`ServerBuilder::on_call_end`] are over by then.
     ///
     /// # Errors
     ///
@@ -323,7 +323,7 @@ impl Server {
                     let arrival = arrival?;
                     self.waiting.taken();
                     match arrival {
-                        Arrival::TurnedAway(summary) => {
+                        Arrival::Rejected(summary) => {
                             self.tell(async move { *summary });
                             continue;
                         }
@@ -343,7 +343,7 @@ impl Server {
                 },
                 Some(asked) = self.admitting.join_next() => match asked {
                     Ok(Some(admitted)) => admitted,
-                    // Turned away, or the hook panicked; the call has been ended.
+                    // Rejected, or the hook panicked; the call has been ended.
                     Ok(None) | Err(_) => continue,
                 },
             };
@@ -354,7 +354,7 @@ impl Server {
     }
 
     /// Its end is told, but not before what is returned has been dropped: the admission hook has answered by then.
-    fn register(&mut self, link: &SharedLink) -> oneshot::Sender<()> {
+    fn register(&mut self, link: &CallRef) -> oneshot::Sender<()> {
         let handle = CallHandle::new(Arc::clone(link));
         self.registry.add(handle.clone());
         let (known, answered) = oneshot::channel();
@@ -462,7 +462,7 @@ async fn ask(
         Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
         Admission(Decision::TurnAway) => {
             shared.tally.calls.fetch_sub(1, Ordering::Relaxed);
-            shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
+            shared.tally.rejected.fetch_add(1, Ordering::Relaxed);
             let link = call.claim();
             link.end(EndWanted::Refuse);
             link.forget_beginning();
@@ -526,7 +526,7 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
-    /// Ends the server gently: the listener stays open, new calls are turned away, and running ones are hung
+    /// Ends the server gently: the listener stays open, new calls are rejected, and running ones are hung
     /// up after `grace` if they are not over by then. [`Server::serve`] returns when all is done. Called
     /// again, it changes the grace time.
     ///
@@ -541,7 +541,7 @@ impl ServerHandle {
     /// are served, also those that say their UUID only later.
     ///
     /// The successor must be listening on the same socket already, through a duplicate of it that it was
-    /// given; see [`Builder::from_listener`].
+    /// given; see [`ServerBuilder::from_listener`].
     pub fn hand_over(&self, grace: Duration) {
         self.threads.acceptor().stop_listening();
         self.shutdown.send_replace(Some(grace));
@@ -579,8 +579,8 @@ impl ServerHandle {
             connections: read(&tally.connections),
             calls: read(&tally.calls),
             running: self.media.running.load(Ordering::Acquire),
-            turned_away: read(&tally.turned_away),
-            untold: read(&self.waiting.untold),
+            rejected: read(&tally.rejected),
+            unreported: read(&self.waiting.unreported),
             without_identity: tally.without_identity.load(Ordering::Acquire),
             other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
             crowded_out: read(&tally.crowded_out),

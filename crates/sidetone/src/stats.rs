@@ -51,7 +51,7 @@ pub struct CallSummary {
 }
 
 impl CallSummary {
-    pub(crate) fn turned_away(id: Uuid, peer: SocketAddr, codec: Codec, reason: EndReason) -> Self {
+    pub(crate) fn rejected(id: Uuid, peer: SocketAddr, codec: Codec, reason: EndReason) -> Self {
         Self {
             id,
             peer,
@@ -87,12 +87,12 @@ pub struct ServerStats {
     pub calls: usize,
     /// Calls let in that are not over yet.
     pub running: usize,
-    /// Calls turned away, for whatever reason.
-    pub turned_away: usize,
+    /// Calls rejected, for whatever reason.
+    pub rejected: usize,
     /// Calls of which nothing was told, neither by [`Server::accept`](crate::Server::accept) nor by
-    /// [`Builder::on_call_end`](crate::Builder::on_call_end): nobody took what was to be told of those before, 4096 more than there
+    /// [`ServerBuilder::on_call_end`](crate::ServerBuilder::on_call_end): nobody took what was to be told of those before, 4096 more than there
     /// may be calls at once. Those that were let in are hung up.
-    pub untold: usize,
+    pub unreported: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
     /// Of these, connections that spoke another protocol, and were closed at once.
@@ -106,6 +106,6 @@ pub struct ServerStats {
     /// Whether the system lets the media threads go before others, as they ask for when they start. If not,
     /// frames are later where the machine is busy: allow it with `LimitNICE=-11` in systemd, or `CAP_SYS_NICE`.
     pub prioritised: bool,
-    /// Whether the media threads run over io_uring; else they run over epoll. See [`Engine`](crate::Engine).
+    /// Whether the media threads run over io_uring; else they run over epoll. See [`IoBackend`](crate::IoBackend).
     pub io_uring: bool,
 }

@@ -6,7 +6,7 @@ use sidetone_proto::Heard;
 use crate::{
     error::PlayError,
     feed::{self, Feed},
-    media::SharedLink,
+    media::CallRef,
     playback::{Playback, Stopping},
 };
 
@@ -39,7 +39,7 @@ pub struct Utterance {
 }
 
 impl Utterance {
-    pub(crate) fn new(link: SharedLink, hz: u32) -> Result<Self, UnsupportedRate> {
+    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
         Ok(Self {
             feed: Feed::new(link.clone(), hz)?,
             playback: Playback::new(link),
@@ -102,7 +102,7 @@ impl Utterance {
         // After a clearing, a stop or the end of the call there is nothing to be ended.
         let _ = feed.flush(generation, Some(&utterance));
         let id = self.playback.id();
-        let _ = self.playback.link().order(|outbox| {
+        let _ = self.playback.link().command(|outbox| {
             let playing = self.playback.playing();
             match playing.is_opened() {
                 true => outbox.end(id),

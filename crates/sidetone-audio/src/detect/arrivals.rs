@@ -2,7 +2,7 @@
 //!
 //! Bytes that come together are one heap, whatever messages they were cut into, and a heap belongs to
 //! the time since the last one. So late frames that come at once, pairs of short frames, and frames
-//! of any length give the same rate; holes and bursts stand out and are left aside.
+//! of any length give the same rate; gaps and bursts stand out and are left aside.
 
 use std::time::Duration;
 

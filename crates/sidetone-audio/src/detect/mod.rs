@@ -12,8 +12,8 @@
 //! It would rather stay undecided than be wrong: silence and plain tones say nothing, white noise above
 //! −40 dBFS too little, and bytes that all come at once have no rate. In 52 920 decisions over
 //! Asterisk's English prompts (as they are, at −45 and −16 dBFS, after 5 s of silence, after comfort
-//! noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and holes) none was wrong, 0.3 %
-//! stayed undecided, and without bursts or holes each stream of slin, µ-law or A-law was known after
+//! noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and gaps) none was wrong, 0.3 %
+//! stayed undecided, and without bursts or gaps each stream of slin, µ-law or A-law was known after
 //! at most 200 ms of sound, half of them after 90 ms.
 //!
 //! Listening costs about 75 000 instructions, some 8 to 12 µs, for a frame of 160 bytes until the verdict, and
@@ -83,7 +83,7 @@ pub struct Detector {
 
 /// The shortest time of arrivals that a known rate is believed after, in seconds.
 const KNOWN_RATE_AFTER: f64 = 0.1;
-/// The same for a rate that is nobody's, which a hole or a trickle can feign for longer.
+/// The same for a rate that is nobody's, which a gap or a trickle can feign for longer.
 const OTHER_RATE_AFTER: f64 = 0.5;
 /// And in so many heaps of bytes.
 const OTHER_RATE_HEAPS: usize = 20;

@@ -7,7 +7,7 @@
 //! two usual rates have, are interpolated between 512.
 //!
 //! Measured from outside with full-scale sines over all 72 pairs of the nine AudioSocket rates
-//! (`tests/it/resample_quality.rs`, which also prints each pair):
+//! (`tests/resample_quality.rs`, which also prints each pair):
 //!
 //! | pairs | ripple up to 0.425 | aliases and images | delay |
 //! |---|---|---|---|

@@ -84,7 +84,7 @@ fn of_many_streams_none_is_taken_for_another_and_few_stay_undecided() {
                         0 => {}
                         1 => line.burst = Some((0, 180.min(frames / 2))),
                         2 => line.burst = Some((7, 10)),
-                        _ => line.hole = Some((4, 10)),
+                        _ => line.gap = Some((4, 10)),
                     }
                     let rate = codec.bytes_per_ms();
                     let (verdict, _) = decide(&line.deliver(&bytes, rate), rate);

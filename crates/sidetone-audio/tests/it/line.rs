@@ -51,7 +51,7 @@ pub struct Line {
     /// So many frames, from the given one on, come at once when the last of them is due.
     pub burst: Option<(usize, usize)>,
     /// So many frames, from the given one on, never come.
-    pub hole: Option<(usize, usize)>,
+    pub gap: Option<(usize, usize)>,
     pub seed: u64,
 }
 
@@ -60,7 +60,7 @@ impl Line {
         Self {
             ptime_ms,
             burst: None,
-            hole: None,
+            gap: None,
             seed,
         }
     }
@@ -77,7 +77,7 @@ impl Line {
                 .wrapping_add(1_442_695_040_888_963_407);
             let jitter = (random >> 33) % 5_500;
             let lost = |(from, count): (usize, usize)| (from..from + count).contains(&n);
-            if self.hole.is_some_and(lost) {
+            if self.gap.is_some_and(lost) {
                 continue;
             }
             let due = match self.burst {

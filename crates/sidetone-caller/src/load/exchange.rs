@@ -1,7 +1,7 @@
 use {
     super::LoadError,
     rustix::time::{ClockId, clock_gettime},
-    sidetone_engine::{Bell, Engine, Kernel, Key},
+    sidetone_driver::{Driver, IoBackend, Token, Waker},
     std::{
         net::TcpStream,
         sync::Arc,
@@ -12,9 +12,9 @@ use {
 /// Between two calls of whoever shows progress.
 const PROGRESS: u64 = 250_000_000;
 
-/// Where all calls of a load come together: its clock, and its way to talk to the kernel.
+/// Where all calls of a load come together: its clock, and its way to talk to the driver.
 pub(super) struct Exchange {
-    pub(super) kernel: Box<dyn Kernel>,
+    pub(super) driver: Box<dyn Driver>,
     origin: Instant,
     next_progress: u64,
 }
@@ -23,9 +23,9 @@ impl Exchange {
     pub(super) fn new() -> Result<Self, LoadError> {
         let system = |source| LoadError::system("wait for sockets", source);
         // Nobody rings it: a load ends by the clock.
-        let bell = Arc::new(Bell::new().map_err(system)?);
+        let waker = Arc::new(Waker::new().map_err(system)?);
         Ok(Self {
-            kernel: Engine::Auto.open(bell).map_err(system)?,
+            driver: IoBackend::Auto.open(waker).map_err(system)?,
             origin: Instant::now(),
             next_progress: 0,
         })
@@ -51,10 +51,10 @@ impl Exchange {
 
     /// Reports what happens on a connection that is being made: first, that there is room to send. If it can't be
     /// made, reading says why.
-    pub(super) fn watch(&mut self, key: Key, stream: &TcpStream) -> Result<(), LoadError> {
-        let watched = self.kernel.watch(key, stream);
+    pub(super) fn register(&mut self, token: Token, stream: &TcpStream) -> Result<(), LoadError> {
+        let watched = self.driver.register(token, stream);
         watched.map_err(|source| LoadError::system("watch a connection", source))?;
-        self.kernel.wait_for_room(key, stream, true);
+        self.driver.set_write_interest(token, stream, true);
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Exchange {
     pub(super) fn wait_and_gather(&mut self, until: u64, gather: u64) -> Result<(), LoadError> {
         let now = self.now();
         let from_now = |at: u64| Duration::from_nanos(at.saturating_sub(now));
-        let waited = self.kernel.wait(Some(from_now(until)), from_now(gather));
+        let waited = self.driver.wait(Some(from_now(until)), from_now(gather));
         waited.map_err(|source| LoadError::system("wait for sockets", source))
     }
 }

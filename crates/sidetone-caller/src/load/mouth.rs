@@ -1,10 +1,10 @@
 use {
     rustix::io::Errno,
-    sidetone_engine::{Kernel, Key, Sent},
+    sidetone_driver::{Driver, Sent, Token},
     std::net::TcpStream,
 };
 
-/// What a call has said and the kernel has not taken.
+/// What a call has said and the driver has not taken.
 pub(super) struct Mouth {
     /// What is to go next. Nothing else is sent before it.
     rest: Vec<u8>,
@@ -31,8 +31,8 @@ impl Mouth {
     /// Says a message, or keeps it until what was said before is on its way.
     pub(super) fn say(
         &mut self,
-        kernel: &mut dyn Kernel,
-        key: Key,
+        driver: &mut dyn Driver,
+        token: Token,
         stream: &TcpStream,
         message: &[u8],
     ) -> Result<(), Errno> {
@@ -40,37 +40,37 @@ impl Mouth {
             self.rest.extend_from_slice(message);
             return Ok(());
         }
-        match kernel.send(key, stream, message) {
+        match driver.send(token, stream, message) {
             Sent::Now(count) => self.rest.extend_from_slice(&message[count..]),
             Sent::Later => self.handed_over = true,
             Sent::Failed(error) => return Err(error),
         }
-        self.follow_room(kernel, key, stream);
+        self.follow_room(driver, token, stream);
         Ok(())
     }
 
     /// Of what was handed over, `unsent` has not been sent.
     pub(super) fn note_sent(
         &mut self,
-        kernel: &mut dyn Kernel,
-        key: Key,
+        driver: &mut dyn Driver,
+        token: Token,
         stream: &TcpStream,
         unsent: &[u8],
     ) -> Result<(), Errno> {
         self.handed_over = false;
         self.rest.splice(..0, unsent.iter().copied());
         if unsent.is_empty() && !self.rest.is_empty() {
-            return self.go_on(kernel, key, stream);
+            return self.go_on(driver, token, stream);
         }
-        self.follow_room(kernel, key, stream);
+        self.follow_room(driver, token, stream);
         Ok(())
     }
 
     /// Sends what was kept, once there is room.
     pub(super) fn go_on(
         &mut self,
-        kernel: &mut dyn Kernel,
-        key: Key,
+        driver: &mut dyn Driver,
+        token: Token,
         stream: &TcpStream,
     ) -> Result<(), Errno> {
         if self.handed_over {
@@ -78,16 +78,16 @@ impl Mouth {
         }
         let rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
-            self.follow_room(kernel, key, stream);
+            self.follow_room(driver, token, stream);
             return Ok(());
         }
-        self.say(kernel, key, stream, &rest)
+        self.say(driver, token, stream, &rest)
     }
 
-    fn follow_room(&mut self, kernel: &mut dyn Kernel, key: Key, stream: &TcpStream) {
+    fn follow_room(&mut self, driver: &mut dyn Driver, token: Token, stream: &TcpStream) {
         let wanted = !self.rest.is_empty() && !self.handed_over;
         if wanted != self.waits_for_room {
-            kernel.wait_for_room(key, stream, wanted);
+            driver.set_write_interest(token, stream, wanted);
             self.waits_for_room = wanted;
         }
     }
@@ -98,7 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use sidetone_engine::{Arrival, Engine, Report};
+    use sidetone_driver::{Arrival, IoBackend, IoEvent};
     use std::{collections::VecDeque, io, net::TcpListener, time::Duration};
 
     /// Answers each send as it is told, and notes what was sent and whether room is waited for.
@@ -109,29 +109,29 @@ mod tests {
         waits_for_room: bool,
     }
 
-    impl Kernel for Told {
-        fn engine(&self) -> Engine {
-            Engine::Auto
+    impl Driver for Told {
+        fn backend(&self) -> IoBackend {
+            IoBackend::Auto
         }
         fn listen(&mut self, _: &TcpListener) -> io::Result<()> {
             Ok(())
         }
         fn stop_listening(&mut self, _: &TcpListener) {}
-        fn watch(&mut self, _: Key, _: &TcpStream) -> io::Result<()> {
+        fn register(&mut self, _: Token, _: &TcpStream) -> io::Result<()> {
             Ok(())
         }
-        fn dismiss(&mut self, _: Key, _: TcpStream) {}
-        fn send(&mut self, _: Key, _: &TcpStream, wire: &[u8]) -> Sent {
+        fn deregister(&mut self, _: Token, _: TcpStream) {}
+        fn send(&mut self, _: Token, _: &TcpStream, wire: &[u8]) -> Sent {
             self.sends.push(wire.to_vec());
             self.answers.pop_front().unwrap()
         }
-        fn wait_for_room(&mut self, _: Key, _: &TcpStream, wanted: bool) {
+        fn set_write_interest(&mut self, _: Token, _: &TcpStream, wanted: bool) {
             self.waits_for_room = wanted;
         }
         fn wait(&mut self, _: Option<Duration>, _: Duration) -> io::Result<()> {
             Ok(())
         }
-        fn next(&mut self) -> Option<Report> {
+        fn next(&mut self) -> Option<IoEvent> {
             None
         }
         fn read(&mut self, _: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
@@ -144,51 +144,51 @@ mod tests {
         TcpStream::connect(listener.local_addr().unwrap()).unwrap()
     }
 
-    fn connected(answers: &[Sent]) -> (Mouth, Told, Key, TcpStream) {
+    fn connected(answers: &[Sent]) -> (Mouth, Told, Token, TcpStream) {
         let answers = answers.iter().copied().collect();
-        let mut kernel = Told {
+        let mut driver = Told {
             answers,
             waits_for_room: true,
             ..Told::default()
         };
-        let (mut mouth, key, stream) = (Mouth::new(), Key::default(), stream());
-        mouth.go_on(&mut kernel, key, &stream).unwrap();
-        assert!(!kernel.waits_for_room);
-        (mouth, kernel, key, stream)
+        let (mut mouth, token, stream) = (Mouth::new(), Token::default(), stream());
+        mouth.go_on(&mut driver, token, &stream).unwrap();
+        assert!(!driver.waits_for_room);
+        (mouth, driver, token, stream)
     }
 
     #[test]
     fn what_the_kernel_leaves_over_goes_before_anything_else() {
-        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Now(2), Sent::Now(6)]);
-        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
-        assert!(!mouth.is_free() && kernel.waits_for_room);
-        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
-        mouth.go_on(&mut kernel, key, &stream).unwrap();
-        assert_eq!(kernel.sends, [b"first".to_vec(), b"rsttwo".to_vec()]);
-        assert!(mouth.is_free() && !kernel.waits_for_room);
+        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Now(2), Sent::Now(6)]);
+        mouth.say(&mut driver, token, &stream, b"first").unwrap();
+        assert!(!mouth.is_free() && driver.waits_for_room);
+        mouth.say(&mut driver, token, &stream, b"two").unwrap();
+        mouth.go_on(&mut driver, token, &stream).unwrap();
+        assert_eq!(driver.sends, [b"first".to_vec(), b"rsttwo".to_vec()]);
+        assert!(mouth.is_free() && !driver.waits_for_room);
     }
 
     #[test]
     fn nothing_is_sent_while_a_send_is_with_the_engine() {
-        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Later; 3]);
-        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
-        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
-        assert_eq!(kernel.sends.len(), 1);
-        mouth.note_sent(&mut kernel, key, &stream, b"st").unwrap();
-        assert!(kernel.sends.len() == 1 && kernel.waits_for_room);
-        mouth.go_on(&mut kernel, key, &stream).unwrap();
-        assert_eq!(kernel.sends[1], b"sttwo");
-        assert!(!mouth.is_free() && !kernel.waits_for_room);
-        mouth.note_sent(&mut kernel, key, &stream, b"").unwrap();
+        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Later; 3]);
+        mouth.say(&mut driver, token, &stream, b"first").unwrap();
+        mouth.say(&mut driver, token, &stream, b"two").unwrap();
+        assert_eq!(driver.sends.len(), 1);
+        mouth.note_sent(&mut driver, token, &stream, b"st").unwrap();
+        assert!(driver.sends.len() == 1 && driver.waits_for_room);
+        mouth.go_on(&mut driver, token, &stream).unwrap();
+        assert_eq!(driver.sends[1], b"sttwo");
+        assert!(!mouth.is_free() && !driver.waits_for_room);
+        mouth.note_sent(&mut driver, token, &stream, b"").unwrap();
         assert!(mouth.is_free());
     }
 
     #[test]
     fn what_was_kept_meanwhile_follows_at_once() {
-        let (mut mouth, mut kernel, key, stream) = connected(&[Sent::Later; 2]);
-        mouth.say(&mut kernel, key, &stream, b"first").unwrap();
-        mouth.say(&mut kernel, key, &stream, b"two").unwrap();
-        mouth.note_sent(&mut kernel, key, &stream, b"").unwrap();
-        assert_eq!(kernel.sends, [b"first".to_vec(), b"two".to_vec()]);
+        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Later; 2]);
+        mouth.say(&mut driver, token, &stream, b"first").unwrap();
+        mouth.say(&mut driver, token, &stream, b"two").unwrap();
+        mouth.note_sent(&mut driver, token, &stream, b"").unwrap();
+        assert_eq!(driver.sends, [b"first".to_vec(), b"two".to_vec()]);
     }
 }

@@ -17,7 +17,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_engine::{Arrival as Arrived, Key, Report as Happened},
+    sidetone_driver::{Arrival as Arrived, IoEvent as Happened, Token},
     sidetone_proto::{Decoder, Message, Outbound, Rate},
     slotmap::SlotMap,
     std::{cmp::Reverse, collections::BinaryHeap, net::TcpStream},
@@ -84,7 +84,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: (frames > 0).then(|| own / frames as f64),
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: Percentiles::of(&run.send_lateness),
-        engine: run.exchange.kernel.engine().to_string(),
+        io_backend: run.exchange.driver.backend().to_string(),
         grid_us: micros(run.grid),
         resolution_us: micros(run.grid.filter(|_| !load.busy_poll)),
     })
@@ -98,12 +98,12 @@ struct Run<'a> {
     grid: Option<u64>,
     /// UUIDs and stamps of this run are not another's.
     id: Uuid,
-    lines: SlotMap<Key, Line>,
+    lines: SlotMap<Token, Line>,
     connected: usize,
     ended_early: usize,
     schedule: Schedule,
     /// When which call sends its next frame.
-    due: BinaryHeap<Reverse<(u64, Key)>>,
+    due: BinaryHeap<Reverse<(u64, Token)>>,
     send_lateness: Histogram<u64>,
     tally: Tally,
     /// A message of audio, whose payload is stamped anew for each frame.
@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
             _ => 0,
         };
         let stream = socket::open(self.load.address, call)?;
-        let key = self.lines.insert(Line {
+        let token = self.lines.insert(Line {
             call,
             stream: None,
             connected: false,
@@ -221,8 +221,8 @@ impl<'a> Run<'a> {
             heard: Heard::new(),
             arrivals: Vec::with_capacity(expected),
         });
-        self.exchange.watch(key, &stream)?;
-        self.lines[key].stream = Some(stream);
+        self.exchange.register(token, &stream)?;
+        self.lines[token].stream = Some(stream);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         self.schedule.begin = begin;
         if self.load.mode == Mode::Echo {
             let due = self.lines.iter();
-            let due = due.map(|(key, line)| Reverse((self.due_at(line), key)));
+            let due = due.map(|(token, line)| Reverse((self.due_at(line), token)));
             self.due = due.collect();
         }
     }
@@ -295,86 +295,88 @@ impl<'a> Run<'a> {
         }
         self.exchange.wait_and_gather(until, gather)?;
         let now = self.exchange.now();
-        while let Some(happened) = self.exchange.kernel.next() {
+        while let Some(happened) = self.exchange.driver.next() {
             self.take_note(happened, now)?;
         }
         Ok(())
     }
 
     fn take_note(&mut self, happened: Happened, now: u64) -> Result<(), LoadError> {
-        let (Happened::Readable(key, _)
-        | Happened::Writable(key)
-        | Happened::Sent(key)
-        | Happened::CutShort(key, _)
-        | Happened::Broken(key, _)) = happened
+        let (Happened::Readable(token, _)
+        | Happened::Writable(token)
+        | Happened::Sent(token)
+        | Happened::PartiallySent(token, _)
+        | Happened::Failed(token, _)) = happened
         else {
             return Ok(());
         };
-        let line = &mut self.lines[key];
+        let line = &mut self.lines[token];
         let Some(stream) = &line.stream else {
             return Ok(());
         };
-        let kernel = &mut *self.exchange.kernel;
+        let driver = &mut *self.exchange.driver;
         let spoke = match happened {
-            Happened::Readable(_, arrival) => return self.read(key, arrival, now),
-            Happened::Writable(_) if !line.connected => return self.look_whether_connected(key),
-            Happened::Writable(_) => line.mouth.go_on(kernel, key, stream),
-            Happened::Sent(_) => line.mouth.note_sent(kernel, key, stream, &[]),
-            Happened::CutShort(_, unsent) => line.mouth.note_sent(kernel, key, stream, &unsent),
-            Happened::Broken(_, error) => Err(error),
-            Happened::Bell | Happened::Incoming => Ok(()),
+            Happened::Readable(_, arrival) => return self.read(token, arrival, now),
+            Happened::Writable(_) if !line.connected => return self.look_whether_connected(token),
+            Happened::Writable(_) => line.mouth.go_on(driver, token, stream),
+            Happened::Sent(_) => line.mouth.note_sent(driver, token, stream, &[]),
+            Happened::PartiallySent(_, unsent) => {
+                line.mouth.note_sent(driver, token, stream, &unsent)
+            }
+            Happened::Failed(_, error) => Err(error),
+            Happened::Woken | Happened::Incoming => Ok(()),
         };
-        self.unless_broken(key, spoke.is_ok());
+        self.unless_broken(token, spoke.is_ok());
         Ok(())
     }
 
-    fn look_whether_connected(&mut self, key: Key) -> Result<(), LoadError> {
-        let Some(stream) = &self.lines[key].stream else {
+    fn look_whether_connected(&mut self, token: Token) -> Result<(), LoadError> {
+        let Some(stream) = &self.lines[token].stream else {
             return Ok(());
         };
         outcome(stream, self.load.address)?;
         // Without a peer, the reason is on its way: a read has it.
         if stream.peer_addr().is_ok() {
-            self.connection_made(key);
+            self.connection_made(token);
         }
         Ok(())
     }
 
-    fn connection_made(&mut self, key: Key) {
-        let line = &mut self.lines[key];
+    fn connection_made(&mut self, token: Token) {
+        let line = &mut self.lines[token];
         let Some(stream) = &line.stream else {
             return;
         };
         line.connected = true;
         self.connected += 1;
-        let kernel = &mut *self.exchange.kernel;
+        let driver = &mut *self.exchange.driver;
         let spoke = if self.load.mode == Mode::Nameless {
-            line.mouth.go_on(kernel, key, stream)
+            line.mouth.go_on(driver, token, stream)
         } else {
             let id = Uuid::from_u128(self.id.as_u128() ^ line.call as u128);
-            line.mouth.say(kernel, key, stream, &identity(id))
+            line.mouth.say(driver, token, stream, &identity(id))
         };
-        self.unless_broken(key, spoke.is_ok());
+        self.unless_broken(token, spoke.is_ok());
     }
 
     fn send_due(&mut self, now: u64) {
-        while let Some(Reverse((at, key))) = self.due.peek().copied() {
+        while let Some(Reverse((at, token))) = self.due.peek().copied() {
             if at > now {
                 return;
             }
             self.due.pop();
-            if self.lines[key].stream.is_some() {
-                self.send_frame(key);
+            if self.lines[token].stream.is_some() {
+                self.send_frame(token);
                 // If the load is behind, it reads before it sends a second one.
-                let due = self.due_at(&self.lines[key]).max(now + 1);
-                self.due.push(Reverse((due, key)));
+                let due = self.due_at(&self.lines[token]).max(now + 1);
+                self.due.push(Reverse((due, token)));
             }
         }
     }
 
-    fn send_frame(&mut self, key: Key) {
-        let due = self.due_at(&self.lines[key]);
-        let line = &mut self.lines[key];
+    fn send_frame(&mut self, token: Token) {
+        let due = self.due_at(&self.lines[token]);
+        let line = &mut self.lines[token];
         let Some(stream) = &line.stream else {
             return;
         };
@@ -389,19 +391,19 @@ impl<'a> Run<'a> {
             return;
         };
         line.echoed.stamp(now).write(payload);
-        let kernel = &mut *self.exchange.kernel;
-        match line.mouth.say(kernel, key, stream, &self.wire) {
+        let driver = &mut *self.exchange.driver;
+        match line.mouth.say(driver, token, stream, &self.wire) {
             Ok(()) => line.echoed.sent(now, &mut self.tally),
-            Err(_) => self.unless_broken(key, false),
+            Err(_) => self.unless_broken(token, false),
         }
     }
 
-    fn read(&mut self, key: Key, arrival: Arrived, now: u64) -> Result<(), LoadError> {
-        let line = &mut self.lines[key];
+    fn read(&mut self, token: Token, arrival: Arrived, now: u64) -> Result<(), LoadError> {
+        let line = &mut self.lines[token];
         let Some(stream) = &line.stream else {
             return Ok(());
         };
-        let open = match self.exchange.kernel.read(arrival, stream) {
+        let open = match self.exchange.driver.read(arrival, stream) {
             Ok([]) => false,
             Ok(bytes) => line.hear(bytes, self.load.mode, now, &mut self.tally),
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
@@ -411,15 +413,15 @@ impl<'a> Run<'a> {
             Err(_) => false,
         };
         if !line.connected {
-            self.connection_made(key);
+            self.connection_made(token);
         }
-        self.unless_broken(key, open);
+        self.unless_broken(token, open);
         Ok(())
     }
 
-    fn unless_broken(&mut self, key: Key, open: bool) {
-        if !open && let Some(stream) = self.lines[key].stream.take() {
-            self.exchange.kernel.dismiss(key, stream);
+    fn unless_broken(&mut self, token: Token, open: bool) {
+        if !open && let Some(stream) = self.lines[token].stream.take() {
+            self.exchange.driver.deregister(token, stream);
             self.ended_early += 1;
         }
     }

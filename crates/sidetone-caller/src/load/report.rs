@@ -59,7 +59,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_lateness_us: Option<Percentiles>,
     /// How the load talked to the kernel: `io_uring` or `epoll`.
-    pub engine: String,
+    pub io_backend: String,
     /// The grid, in microseconds, on which frames left, with many calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid_us: Option<f64>,

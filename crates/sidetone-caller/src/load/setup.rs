@@ -16,7 +16,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_engine::{Arrival, Kernel, Key, Report as Happened},
+    sidetone_driver::{Arrival, Driver, IoEvent as Happened, Token},
     sidetone_proto::{Decoder, Message},
     slotmap::SlotMap,
     std::{collections::VecDeque, net::TcpStream},
@@ -65,7 +65,7 @@ pub(super) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Re
         load_cpu_us_per_frame: None,
         load_cpu_percent: own / 1e4 / seconds,
         send_lateness_us: None,
-        engine: run.exchange.kernel.engine().to_string(),
+        io_backend: run.exchange.driver.backend().to_string(),
         grid_us: None,
         resolution_us: None,
     })
@@ -77,13 +77,13 @@ struct Run<'a> {
     exchange: Exchange,
     id: Uuid,
     /// Calls under way.
-    calls: SlotMap<Key, Call>,
+    calls: SlotMap<Token, Call>,
     /// How many calls were begun.
     begun: u64,
     /// Whether any call was ever connected.
     reached: bool,
     /// When calls give up, in order; a call that is over is not found any more.
-    deadlines: VecDeque<(u64, Key)>,
+    deadlines: VecDeque<(u64, Token)>,
     placed: u64,
     answered: u64,
     failed: u64,
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
             let until = next.min(deadline).min(end);
             self.exchange.wait(until)?;
-            while let Some(happened) = self.exchange.kernel.next() {
+            while let Some(happened) = self.exchange.driver.next() {
                 self.take_note(happened)?;
             }
         }
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
                 }
             };
             let name = Line::of_call(self.id.as_u128() as u16, number as usize % MOST_CALLS);
-            let key = self.calls.insert(Call {
+            let token = self.calls.insert(Call {
                 stream,
                 number,
                 since: now,
@@ -183,113 +183,118 @@ impl<'a> Run<'a> {
                 mouth: Mouth::new(),
                 echoed: Echoed::new(name),
             });
-            self.exchange.watch(key, &self.calls[key].stream)?;
-            self.deadlines.push_back((now + PATIENCE, key));
+            self.exchange.register(token, &self.calls[token].stream)?;
+            self.deadlines.push_back((now + PATIENCE, token));
         }
         Ok(())
     }
 
     fn give_up(&mut self, now: u64) {
-        while let Some((at, key)) = self.deadlines.front().copied() {
-            let is_over = !self.calls.contains_key(key);
+        while let Some((at, token)) = self.deadlines.front().copied() {
+            let is_over = !self.calls.contains_key(token);
             if at > now && !is_over {
                 return;
             }
             self.deadlines.pop_front();
-            self.over(key, now, End::Unanswered);
+            self.over(token, now, End::Unanswered);
         }
     }
 
     fn take_note(&mut self, happened: Happened) -> Result<(), LoadError> {
-        let (Happened::Readable(key, _)
-        | Happened::Writable(key)
-        | Happened::Sent(key)
-        | Happened::CutShort(key, _)
-        | Happened::Broken(key, _)) = happened
+        let (Happened::Readable(token, _)
+        | Happened::Writable(token)
+        | Happened::Sent(token)
+        | Happened::PartiallySent(token, _)
+        | Happened::Failed(token, _)) = happened
         else {
             return Ok(());
         };
         let now = self.exchange.now();
-        let Some(call) = self.calls.get_mut(key) else {
+        let Some(call) = self.calls.get_mut(token) else {
             return Ok(());
         };
-        let kernel = &mut *self.exchange.kernel;
+        let driver = &mut *self.exchange.driver;
         let spoke = match happened {
-            Happened::Readable(_, arrival) => return self.read(key, arrival, now),
+            Happened::Readable(_, arrival) => return self.read(token, arrival, now),
             Happened::Writable(_) if !call.connected => {
-                return self.look_whether_connected(key, now);
+                return self.look_whether_connected(token, now);
             }
-            Happened::Writable(_) => call.mouth.go_on(kernel, key, &call.stream),
-            Happened::Sent(_) => call.mouth.note_sent(kernel, key, &call.stream, &[]),
-            Happened::CutShort(_, unsent) => {
-                call.mouth.note_sent(kernel, key, &call.stream, &unsent)
+            Happened::Writable(_) => call.mouth.go_on(driver, token, &call.stream),
+            Happened::Sent(_) => call.mouth.note_sent(driver, token, &call.stream, &[]),
+            Happened::PartiallySent(_, unsent) => {
+                call.mouth.note_sent(driver, token, &call.stream, &unsent)
             }
-            Happened::Broken(_, error) => Err(error),
-            Happened::Bell | Happened::Incoming => Ok(()),
+            Happened::Failed(_, error) => Err(error),
+            Happened::Woken | Happened::Incoming => Ok(()),
         };
         if spoke.is_err() {
-            self.over(key, now, End::Ended);
+            self.over(token, now, End::Ended);
         }
         Ok(())
     }
 
-    fn look_whether_connected(&mut self, key: Key, now: u64) -> Result<(), LoadError> {
-        let stream = &self.calls[key].stream;
+    fn look_whether_connected(&mut self, token: Token, now: u64) -> Result<(), LoadError> {
+        let stream = &self.calls[token].stream;
         if let Err(error) = outcome(stream, self.load.address) {
-            return self.not_connected(key, now, error);
+            return self.not_connected(token, now, error);
         }
         // Without a peer, the reason is on its way: a read has it.
         if stream.peer_addr().is_ok() {
-            self.connection_made(key, now);
+            self.connection_made(token, now);
         }
         Ok(())
     }
 
     /// Nothing can be measured where no call was ever connected.
-    fn not_connected(&mut self, key: Key, now: u64, error: CallerError) -> Result<(), LoadError> {
+    fn not_connected(
+        &mut self,
+        token: Token,
+        now: u64,
+        error: CallerError,
+    ) -> Result<(), LoadError> {
         if !self.reached {
             return Err(error.into());
         }
-        self.over(key, now, End::Failed);
+        self.over(token, now, End::Failed);
         Ok(())
     }
 
-    fn connection_made(&mut self, key: Key, now: u64) {
-        let call = &mut self.calls[key];
+    fn connection_made(&mut self, token: Token, now: u64) {
+        let call = &mut self.calls[token];
         call.connected = true;
         self.reached = true;
         let id = Uuid::from_u128(self.id.as_u128() ^ u128::from(call.number));
-        let kernel = &mut *self.exchange.kernel;
-        let spoke = call.speak(kernel, key, id, &mut self.wire, now, &mut self.tally);
+        let driver = &mut *self.exchange.driver;
+        let spoke = call.speak(driver, token, id, &mut self.wire, now, &mut self.tally);
         if spoke.is_err() {
-            self.over(key, now, End::Ended);
+            self.over(token, now, End::Ended);
         }
     }
 
-    fn read(&mut self, key: Key, arrival: Arrival, now: u64) -> Result<(), LoadError> {
-        let call = &mut self.calls[key];
-        let end = match self.exchange.kernel.read(arrival, &call.stream) {
+    fn read(&mut self, token: Token, arrival: Arrival, now: u64) -> Result<(), LoadError> {
+        let call = &mut self.calls[token];
+        let end = match self.exchange.driver.read(arrival, &call.stream) {
             Ok([]) => Some(End::Ended),
             Ok(bytes) => call.hear(bytes, now, &mut self.tally),
             Err(Errno::AGAIN | Errno::INTR) => None,
             Err(error) if !call.connected => {
                 let error = failure(error.into(), self.load.address);
-                return self.not_connected(key, now, error);
+                return self.not_connected(token, now, error);
             }
             Err(_) => Some(End::Ended),
         };
         if let Some(end) = end {
-            self.over(key, now, end);
+            self.over(token, now, end);
         }
         Ok(())
     }
 
-    fn over(&mut self, key: Key, now: u64, end: End) {
-        let Some(call) = self.calls.remove(key) else {
+    fn over(&mut self, token: Token, now: u64, end: End) {
+        let Some(call) = self.calls.remove(token) else {
             return;
         };
         // Closing it is the hang-up.
-        self.exchange.kernel.dismiss(key, call.stream);
+        self.exchange.driver.deregister(token, call.stream);
         if let End::Failed = end {
             self.failed += 1;
             return;
@@ -320,8 +325,8 @@ impl Call {
     /// Its UUID and its one frame.
     fn speak(
         &mut self,
-        kernel: &mut dyn Kernel,
-        key: Key,
+        driver: &mut dyn Driver,
+        token: Token,
         id: Uuid,
         wire: &mut [u8],
         now: u64,
@@ -330,8 +335,8 @@ impl Call {
         if let Some(payload) = wire.last_chunk_mut() {
             self.echoed.stamp(now).write(payload);
         }
-        self.mouth.say(kernel, key, &self.stream, &identity(id))?;
-        self.mouth.say(kernel, key, &self.stream, wire)?;
+        self.mouth.say(driver, token, &self.stream, &identity(id))?;
+        self.mouth.say(driver, token, &self.stream, wire)?;
         self.echoed.sent(now, tally);
         Ok(())
     }

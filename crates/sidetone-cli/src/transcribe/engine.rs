@@ -1,14 +1,16 @@
-//! The recogniser that was asked for.
+//! The recognizer that was asked for.
 
 use std::{path::Path, sync::Arc};
 
 use sidetone_speech::Recognizer;
 
-use super::options::{EngineName, Recogniser};
+use super::options::{EngineName, RecognizerOptions};
 use crate::failure::Failure;
 
 /// Makes it, without asking the service anything: one that is away now may be back for the first call.
-pub(crate) fn build(options: &Recogniser) -> Result<(EngineName, Arc<dyn Recognizer>), Failure> {
+pub(crate) fn build(
+    options: &RecognizerOptions,
+) -> Result<(EngineName, Arc<dyn Recognizer>), Failure> {
     let Some(engine) = options.engine else {
         return Err(Failure::new(
             "say which service gets the callers' voices: --engine google, vosk, openai or deepgram",
@@ -19,17 +21,17 @@ pub(crate) fn build(options: &Recogniser) -> Result<(EngineName, Arc<dyn Recogni
         refuse(options.project.is_some(), "--project", google_only)?;
         refuse(options.region.is_some(), "--region", google_only)?;
     }
-    let recogniser = match engine {
+    let recognizer = match engine {
         EngineName::Google => google(options),
         EngineName::Vosk => vosk(options),
         EngineName::Openai => openai(options),
         EngineName::Deepgram => deepgram(options),
     };
-    Ok((engine, recogniser?))
+    Ok((engine, recognizer?))
 }
 
 #[cfg(feature = "vosk")]
-fn vosk(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn vosk(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::vosk::Vosk;
 
     let of_the_server = "a Vosk server has the one that it was started with";
@@ -46,7 +48,7 @@ fn vosk(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
 }
 
 #[cfg(feature = "openai")]
-fn openai(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn openai(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::openai::{OPENAI, OpenAi};
 
     let key = key(options, "OPENAI_API_KEY")?;
@@ -68,7 +70,7 @@ fn openai(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
 }
 
 #[cfg(feature = "deepgram")]
-fn deepgram(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn deepgram(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::deepgram::Deepgram;
 
     let variable = "DEEPGRAM_API_KEY";
@@ -88,7 +90,7 @@ fn deepgram(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
 }
 
 #[cfg(feature = "google")]
-fn google(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn google(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::google::Google;
 
     let in_the_clear = options
@@ -125,22 +127,22 @@ fn google(options: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
 }
 
 #[cfg(not(feature = "vosk"))]
-fn vosk(_: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn vosk(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
     Err(not_built(EngineName::Vosk))
 }
 
 #[cfg(not(feature = "openai"))]
-fn openai(_: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn openai(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
     Err(not_built(EngineName::Openai))
 }
 
 #[cfg(not(feature = "google"))]
-fn google(_: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn google(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     Err(not_built(EngineName::Google))
 }
 
 #[cfg(not(feature = "deepgram"))]
-fn deepgram(_: &Recogniser) -> Result<Arc<dyn Recognizer>, Failure> {
+fn deepgram(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
     Err(not_built(EngineName::Deepgram))
 }
 
@@ -165,7 +167,7 @@ fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
     }
 }
 
-fn one_language(options: &Recogniser) -> Result<Option<&str>, Failure> {
+fn one_language(options: &RecognizerOptions) -> Result<Option<&str>, Failure> {
     match options.language.as_slice() {
         [] => Ok(None),
         [language] => Ok(Some(language)),
@@ -176,7 +178,7 @@ fn one_language(options: &Recogniser) -> Result<Option<&str>, Failure> {
 }
 
 /// What is in the file, else in the variable. Neither is ever shown.
-fn key(options: &Recogniser, variable: &str) -> Result<Option<String>, Failure> {
+fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Failure> {
     let key = match &options.credentials {
         Some(path) => read(path)?,
         None => match std::env::var(variable) {
@@ -206,7 +208,7 @@ fn no_key(service: &str, variable: &str) -> Failure {
     ))
 }
 
-fn phrases(options: &Recogniser) -> Result<Vec<String>, Failure> {
+fn phrases(options: &RecognizerOptions) -> Result<Vec<String>, Failure> {
     let Some(path) = &options.phrases else {
         return Ok(Vec::new());
     };

@@ -9,7 +9,7 @@ use crate::args::{Recording, Serving};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) recogniser: Recogniser,
+    pub(crate) recognizer: RecognizerOptions,
     #[command(flatten)]
     pub(crate) manner: Manner,
     #[command(flatten)]
@@ -21,8 +21,8 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Recogniser")]
-pub(crate) struct Recogniser {
+#[command(next_help_heading = "Recognizer")]
+pub(crate) struct RecognizerOptions {
     /// Which service gets the callers' voices. There is no default
     #[arg(long, value_enum)]
     pub(crate) engine: Option<EngineName>,

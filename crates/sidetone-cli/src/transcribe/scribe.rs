@@ -1,4 +1,4 @@
-//! Takes down what the recognisers of one call understand.
+//! Takes down what the recognizers of one call understand.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{board::Row, events::Event, prose::short, report::Teller};
 
-/// What one side's recogniser says.
+/// What one side's recognizer says.
 pub(super) type Said = (Side, SpeechEvent);
 
 /// Writes one call's transcript. It stays a little longer than the call, for the last words.
@@ -56,17 +56,17 @@ impl Scribe {
                 // That the next try fails, too, is no news.
                 SpeechEvent::Trouble { error, .. } if away.insert(side) => {
                     let (id, text) = (self.id(), one_line(&error.to_string()));
-                    self.teller.tell(Event::RecogniserAway { id, side, text });
+                    self.teller.tell(Event::RecognizerAway { id, side, text });
                 }
                 SpeechEvent::Recovered => {
                     away.remove(&side);
                     let id = self.id();
-                    self.teller.tell(Event::RecogniserBack { id, side });
+                    self.teller.tell(Event::RecognizerBack { id, side });
                 }
                 SpeechEvent::Failed(error) => {
                     let (id, text) = (self.id(), one_line(&error.to_string()));
                     self.teller
-                        .tell(Event::RecogniserRefused { id, side, text });
+                        .tell(Event::RecognizerRefused { id, side, text });
                 }
                 _ => {}
             }

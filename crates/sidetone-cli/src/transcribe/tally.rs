@@ -32,7 +32,7 @@ pub(crate) struct Transcribed {
     pub(crate) transcripts: u64,
     /// The median of the time from the end of speech to the final transcript.
     pub(crate) delay_ms: Option<u64>,
-    /// Audio that no recogniser got.
+    /// Audio that no recognizer got.
     pub(crate) lost_ms: u64,
     /// Whole, unless `failure` says why not.
     #[serde(serialize_with = "paths")]

@@ -1,4 +1,4 @@
-//! One side of a call on its way to its recogniser.
+//! One side of a call on its way to its recognizer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{line::Side, scribe::Said};
 /// Begins with the first sound, whose rate it has to its end.
 pub(super) struct Track {
     side: Side,
-    recogniser: Arc<dyn Recognizer>,
+    recognizer: Arc<dyn Recognizer>,
     said: mpsc::Sender<Said>,
     open: Option<Open>,
 }
@@ -27,12 +27,12 @@ struct Open {
 impl Track {
     pub(super) fn new(
         side: Side,
-        recogniser: Arc<dyn Recognizer>,
+        recognizer: Arc<dyn Recognizer>,
         said: mpsc::Sender<Said>,
     ) -> Self {
         Self {
             side,
-            recogniser,
+            recognizer,
             said,
             open: None,
         }
@@ -41,8 +41,8 @@ impl Track {
     /// Adds samples that were at `at` on the call's clock. `law` is how they came, if that was companded.
     pub(super) fn push(&mut self, at: Duration, hz: u32, law: Option<Law>, samples: &[i16]) {
         if self.open.is_none() {
-            let recogniser = Arc::clone(&self.recogniser);
-            let (input, events) = transcribe(recogniser, Format { hz, law });
+            let recognizer = Arc::clone(&self.recognizer);
+            let (input, events) = transcribe(recognizer, Format { hz, law });
             tokio::spawn(pass_on(self.side, events, self.said.clone()));
             self.open = Some(Open {
                 input,

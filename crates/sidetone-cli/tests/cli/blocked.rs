@@ -141,15 +141,15 @@ fn a_second_signal_ends_it_at_once_whatever_is_blocked() {
     let calling = thread::spawn(|| caller.call().unwrap());
     placed.recv_timeout(PATIENCE).unwrap();
     server.signal(Signal::TERM);
-    // That the first one was heeded is not to be seen here but by this: new calls are turned away.
-    while !is_turned_away(&address) {}
+    // That the first one was heeded is not to be seen here but by this: new calls are rejected.
+    while !is_rejected(&address) {}
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), 128 + 15);
     let record = calling.join().unwrap();
     assert_eq!(record.ended.why, sidetone_caller::Why::ServerHungUp);
 }
 
-fn is_turned_away(address: &str) -> bool {
+fn is_rejected(address: &str) -> bool {
     let call = run(&format!("call {address} --seconds 0.5"));
     crate::kit::last_event(&call)["ended_by"] == "server"
 }
@@ -193,7 +193,7 @@ fn a_terminal_that_is_stopped_does_not_keep_the_server() {
 }
 
 #[test]
-fn of_calls_turned_away_by_the_hundred_the_number_is_told() {
+fn of_calls_rejected_by_the_hundred_the_number_is_told() {
     let (reader, writer) = small_pipe();
     let mut command = sidetone(["echo", "--listen", "127.0.0.1:0", "--allow", "10.0.0.0/8"]);
     command.stdout(writer);
@@ -202,7 +202,7 @@ fn of_calls_turned_away_by_the_hundred_the_number_is_told() {
     let mut lines = BufReader::with_capacity(1, reader).lines();
     let listening: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let address = listening["address"].as_str().unwrap().to_owned();
-    // Each is turned away; of a hundred in a second each is told, of the others the number.
+    // Each is rejected; of a hundred in a second each is told, of the others the number.
     const TURNED_AWAY: u64 = 400;
     for _ in 0..TURNED_AWAY {
         let mut connection = std::net::TcpStream::connect(&address).unwrap();
@@ -216,9 +216,9 @@ fn of_calls_turned_away_by_the_hundred_the_number_is_told() {
     for line in lines {
         let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
         told += match event["event"].as_str().unwrap() {
-            "turned_away" => 1,
+            "rejected" => 1,
             "counted" => {
-                assert_eq!(event["of"], "turned_away");
+                assert_eq!(event["of"], "rejected");
                 event["count"].as_u64().unwrap()
             }
             _ => 0,

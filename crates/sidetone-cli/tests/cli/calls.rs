@@ -216,24 +216,24 @@ fn a_server_that_floods_fills_neither_the_memory_nor_the_disk() {
 }
 
 #[test]
-fn a_call_beyond_the_limit_is_turned_away() {
+fn a_call_beyond_the_limit_is_rejected() {
     let (mut server, address) = Running::serve("echo --max-calls 1");
     let mut first = Running::start(crate::kit::sidetone(["call", &address, "--seconds", "60"]));
     server.wait_for("call_started");
     let second = run(&format!("call {address} --seconds 60"));
     assert_eq!(last_event(&second)["ended_by"], "server");
-    assert_eq!(server.wait_for("turned_away")["reason"], "full");
+    assert_eq!(server.wait_for("rejected")["reason"], "full");
     first.terminate();
     assert_eq!(first.exit_code(), 0);
     assert_callers_end(&server.wait_for("call_ended"));
 }
 
 #[test]
-fn a_call_from_elsewhere_is_turned_away() {
+fn a_call_from_elsewhere_is_rejected() {
     let (mut server, address) = Running::serve("echo --allow 10.0.0.0/8 --allow 192.168.0.0/16");
     let call = run(&format!("call {address} --seconds 60"));
     assert_eq!(last_event(&call)["ended_by"], "server");
-    assert_eq!(server.wait_for("turned_away")["reason"], "not_allowed");
+    assert_eq!(server.wait_for("rejected")["reason"], "not_allowed");
 }
 
 /// A server on both families, and its port.
@@ -269,7 +269,7 @@ fn an_ipv4_address_is_one_however_it_is_written_and_wherever_it_comes_in() {
     }
     let (mut server, port) = serve_on_both("::ffff:10.0.0.0/104");
     run(&format!("call 127.0.0.1:{port} --seconds 0.3"));
-    assert_eq!(server.wait_for("turned_away")["reason"], "not_allowed");
+    assert_eq!(server.wait_for("rejected")["reason"], "not_allowed");
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_word_too_few_or_too_many_is_told_in_one_line() {
 #[test]
 fn an_engine_that_nobody_knows_is_told_with_those_that_are_known() {
     let output = sidetone(["echo", "--listen", "127.0.0.1:0"])
-        .env("SIDETONE_ENGINE", "iouring")
+        .env("SIDETONE_IO_BACKEND", "iouring")
         .output()
         .unwrap();
     let text = stderr(&output);

@@ -21,7 +21,7 @@ fn a_signal_turns_new_calls_away_and_lets_the_running_one_end() {
     assert_eq!(server.wait_for("shutting_down")["running"], 1);
     let late = run(&format!("call {address} --seconds 60"));
     assert_eq!(last_event(&late)["ended_by"], "server");
-    assert_eq!(server.wait_for("turned_away")["reason"], "shutdown");
+    assert_eq!(server.wait_for("rejected")["reason"], "shutdown");
     // The one that was there is still there, and ends as it likes.
     assert_eq!(server.count("call_ended"), 0);
     running.terminate();

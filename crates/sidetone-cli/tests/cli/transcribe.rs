@@ -23,7 +23,7 @@ use crate::kit::{Running, assert_callers_end, run, sidetone, stderr, write_mono}
 
 const HZ: u32 = 8000;
 
-/// A recogniser's service, and the runtime that it lives on.
+/// A recognizer's service, and the runtime that it lives on.
 struct House<S = Service> {
     service: S,
     _runtime: Runtime,
@@ -389,7 +389,7 @@ fn one_call_at_a_time_turns_the_next_one_away() {
     let first = thread::spawn(move || call(address, Vec::new(), 600));
     server.wait_for("call_started");
     call(address, Vec::new(), 600);
-    assert_eq!(server.wait_for("turned_away")["reason"], "full");
+    assert_eq!(server.wait_for("rejected")["reason"], "full");
     server.stop();
     first.join().unwrap();
 }
@@ -406,7 +406,7 @@ fn a_service_that_is_not_there_costs_text_and_never_the_call() {
     ));
     let said = voice(soon(), &[&["hello"]]);
     let record = call(address.parse().unwrap(), said, 3);
-    let away = server.wait_for("recogniser_away");
+    let away = server.wait_for("recognizer_away");
     assert_eq!(away["side"], "caller");
     let lost = server.wait_for("not_transcribed");
     assert!(lost["from_ms"].as_u64() < lost["to_ms"].as_u64(), "{lost}");
@@ -416,7 +416,7 @@ fn a_service_that_is_not_there_costs_text_and_never_the_call() {
         "{transcribed}"
     );
     assert_callers_end(&server.wait_for("call_ended"));
-    assert_eq!(server.count("recogniser_away"), 1, "said once");
+    assert_eq!(server.count("recognizer_away"), 1, "said once");
     // Both ways to the end.
     assert!(record.heard_samples().len() >= 2 * HZ as usize);
     let (_, text) = file(&transcribed, "txt");
@@ -437,7 +437,7 @@ fn misses_everything(engine: &str, endpoint: &str, options: &str) {
     call(address.parse().unwrap(), said, 3);
     let transcribed = server.wait_for("transcribed");
     let events = server.stop();
-    find(&events, "recogniser_refused");
+    find(&events, "recognizer_refused");
     let missing: Vec<&Value> = events
         .iter()
         .filter(|event| event["event"] == "not_transcribed")
@@ -613,7 +613,7 @@ fn a_key_is_used_and_never_shown() {
     std::fs::write(&file, "sk-topsecret-of-somebody-else").unwrap();
     let (mut server, address) = house.transcribe(&format!("--credentials {}", file.display()));
     let record = call(address, said(), 3);
-    let refused = server.wait_for("recogniser_refused");
+    let refused = server.wait_for("recognizer_refused");
     assert!(
         refused["text"].as_str().unwrap().contains("key"),
         "{refused}"

@@ -1,4 +1,4 @@
-//! Fetches packages of Debian, Asterisk above all, and a speech recogniser of Python's, into a cache under `target/`.
+//! Fetches packages of Debian, Asterisk above all, and a speech recognizer of Python's, into a cache under `target/`.
 //!
 //! Nothing of this machine is changed: apt runs with a state of its own, downloads only, and the packages are unpacked into a
 //! folder; no maintainer script runs. What apt downloads is checked against the signatures in the machine's own
@@ -14,7 +14,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::folder;
-pub(crate) use python::recogniser;
+pub(crate) use python::recognizer;
 
 use apt::Apt;
 use cache::Cache;
@@ -161,7 +161,7 @@ pub enum FetchError {
         /// What the unpacking programs said.
         output: String,
     },
-    /// pip could not install the recogniser.
+    /// pip could not install the recognizer.
     #[error(
         "`{command}` failed; is the package index that pip is set up for reachable? It said:\n{output}"
     )]

@@ -9,14 +9,14 @@ use crate::fetch::cache::Cache;
 /// How much of what pip prints is told.
 const TOLD: usize = 2_000;
 
-/// Fetches what `recogniser/server.py` imports, or finds it in the cache, and answers the folder for `PYTHONPATH`.
+/// Fetches what `recognizer/server.py` imports, or finds it in the cache, and answers the folder for `PYTHONPATH`.
 ///
 /// Blocks, caches and locks like [`asterisk`](super::asterisk).
-pub(crate) fn recogniser() -> Result<PathBuf, FetchError> {
+pub(crate) fn recognizer() -> Result<PathBuf, FetchError> {
     apt::need("python3", "python3")?;
     let version = python(&["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])?;
     // Compiled modules serve one version of Python only.
-    let name = format!("recogniser-python-{}", version.trim());
+    let name = format!("recognizer-python-{}", version.trim());
     Cache::open()?.entry(&name, |target| {
         if python(&["-m", "pip", "--version"]).is_err() {
             return Err(FetchError::MissingTool {
@@ -24,7 +24,7 @@ pub(crate) fn recogniser() -> Result<PathBuf, FetchError> {
                 package: "python3-pip",
             });
         }
-        let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/recogniser/requirements.txt");
+        let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/recognizer/requirements.txt");
         let target = target.display().to_string();
         // Nothing is compiled here: that would need more of the machine than its Python.
         let install = ["-m", "pip", "install", "--quiet", "--only-binary=:all:"];

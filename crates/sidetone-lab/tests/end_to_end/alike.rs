@@ -11,7 +11,7 @@ pub(crate) fn alike(said: &[i16], heard: &[i16], hz: u32) -> f64 {
     place_of(said, heard, hz).0
 }
 
-/// The same for quarters of a second, each wherever it fits best: the median, which a hole here and there does not move.
+/// The same for quarters of a second, each wherever it fits best: the median, which a gap here and there does not move.
 pub(crate) fn alike_in_pieces(said: &[i16], heard: &[i16], hz: u32) -> f64 {
     let pieces = said.chunks_exact(hz as usize / 4);
     let sounding = pieces.filter(|piece| piece.iter().any(|sample| sample.abs() > 500));

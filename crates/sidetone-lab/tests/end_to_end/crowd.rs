@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use sidetone::{Builder, Server, ServerHandle};
+use sidetone::{Server, ServerBuilder, ServerHandle};
 use sidetone_caller::ramp;
 use sidetone_lab::ami::{Events, Message, Originate};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -22,7 +22,7 @@ use crate::{Lab, scenarios};
 
 scenarios![
     two_hundred_calls_keep_every_sample_both_ways,
-    calls_beyond_the_limit_are_turned_away_without_harm_to_the_others,
+    calls_beyond_the_limit_are_rejected_without_harm_to_the_others,
     a_listener_is_handed_over_and_no_call_is_refused,
 ];
 
@@ -59,7 +59,7 @@ struct Fixture {
 type Callers = HashMap<Uuid, (Placed, Vec<i16>)>;
 
 impl Fixture {
-    async fn start(builder: Builder, sound: Duration) -> anyhow::Result<Self> {
+    async fn start(builder: ServerBuilder, sound: Duration) -> anyhow::Result<Self> {
         let plays = ramp(0, 0, samples(sound));
         let (tell, reports) = mpsc::unbounded_channel();
         let server = Served::start(builder, hearing::play(plays.clone(), tell)).await?;
@@ -117,7 +117,7 @@ fn got_whole(report: &Report, said: &[i16]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn calls_beyond_the_limit_are_turned_away_without_harm_to_the_others(
+async fn calls_beyond_the_limit_are_rejected_without_harm_to_the_others(
     lab: Arc<Lab>,
 ) -> anyhow::Result<()> {
     const CALLS: usize = 50;
@@ -125,7 +125,7 @@ async fn calls_beyond_the_limit_are_turned_away_without_harm_to_the_others(
     const SOUND: Duration = Duration::from_secs(6);
     let mut crowd = Crowd::new(&lab).await?;
     let limited = Fixture::start(hearing::builder().max_calls(CALLS), SOUND).await?;
-    // Its callers see the same load of the machine and of Asterisk, but nobody of theirs is turned away.
+    // Its callers see the same load of the machine and of Asterisk, but nobody of theirs is rejected.
     let control = Fixture::start(hearing::builder(), SOUND).await?;
     let (mut callers, mut control_callers) = (HashMap::new(), HashMap::new());
     for seed in 1..=CALLS as u64 {
@@ -136,23 +136,23 @@ async fn calls_beyond_the_limit_are_turned_away_without_harm_to_the_others(
     }
     all_there(&limited.server.handle, CALLS).await?;
 
-    let mut turned_away = Vec::new();
+    let mut rejected = Vec::new();
     for number in 0..BEYOND {
         let way = [APPLICATION, DIAL_ON][number % 2];
         let server = limited.server.address;
-        turned_away.push(
+        rejected.push(
             crowd
                 .place(server, way, Vec::new(), Stay::TO_THE_END)
                 .await?,
         );
     }
-    for call in turned_away {
+    for call in rejected {
         let place = call.place;
         crowd.outcomes.of(&call).await?;
         let heard = call.heard().await?;
         ensure!(
             heard.is_silent() && heard.was_hung_up,
-            "a call that was turned away ({place}) heard something, or stayed"
+            "a call that was rejected ({place}) heard something, or stayed"
         );
     }
 
@@ -164,7 +164,7 @@ async fn calls_beyond_the_limit_are_turned_away_without_harm_to_the_others(
         let (found, usual) = (found.at(thousandths), usual.at(thousandths));
         ensure!(
             found <= 3 * usual + Duration::from_millis(20),
-            "of 1000 messages {thousandths} are at most {found:?} late, and {usual:?} where nobody is turned away"
+            "of 1000 messages {thousandths} are at most {found:?} late, and {usual:?} where nobody is rejected"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A recogniser fed files, by its protocol and nothing else: what calls are compared with.
+//! A recognizer fed files, by its protocol and nothing else: what calls are compared with.
 
 use std::net::SocketAddr;
 

@@ -4,20 +4,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use sidetone::{Builder, Call, CodecNotice, Event, Rate};
+use sidetone::{Call, CodecNotice, Event, Rate, ServerBuilder};
 use sidetone_caller::exact_runs;
 
 use crate::serve::Served;
 use crate::wire::FRAME;
 
-/// What a live source covers from its first frame on: frames that come later than this may leave a hole.
+/// What a live source covers from its first frame on: frames that come later than this may leave a gap.
 const COVERED: Duration = Duration::from_millis(12);
 
 /// An echo for one call.
 pub(crate) struct Echo {
     pub(crate) served: Served,
     /// How much longer than its jitter asks for, each frame waits.
-    cushion: Duration,
+    prebuffer: Duration,
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -31,18 +31,21 @@ struct Notes {
 }
 
 impl Echo {
-    pub(crate) async fn start(builder: Builder) -> anyhow::Result<Self> {
-        Self::cushioned(builder, Duration::ZERO).await
+    pub(crate) async fn start(builder: ServerBuilder) -> anyhow::Result<Self> {
+        Self::prebuffered(builder, Duration::ZERO).await
     }
 
-    pub(crate) async fn cushioned(builder: Builder, cushion: Duration) -> anyhow::Result<Self> {
+    pub(crate) async fn prebuffered(
+        builder: ServerBuilder,
+        prebuffer: Duration,
+    ) -> anyhow::Result<Self> {
         let notes = Arc::<Mutex<Notes>>::default();
         let noted = Arc::clone(&notes);
-        let handler = move |call| echo(call, cushion, Arc::clone(&noted));
+        let handler = move |call| echo(call, prebuffer, Arc::clone(&noted));
         let served = Served::start(builder, handler).await?;
         Ok(Self {
             served,
-            cushion,
+            prebuffer,
             notes,
         })
     }
@@ -68,13 +71,13 @@ impl Echo {
             (*at - *start).as_nanos() as i64 - sounded.as_nanos() as i64
         };
         let earliest = notes.frames.iter().map(offset).min().unwrap_or_default();
-        let covered = (COVERED + self.cushion).as_nanos() as i64;
+        let covered = (COVERED + self.prebuffer).as_nanos() as i64;
         let late = |offset: &i64| offset - earliest > covered;
         notes.frames.iter().map(offset).filter(late).count()
     }
 
     /// All that was said came back bit by bit in one piece, now that the call is over, but for what the machine disturbed: each
-    /// disturbance can leave a hole, and a frame too many that is dropped later. Whatever broke, the server has counted.
+    /// disturbance can leave a gap, and a frame too many that is dropped later. Whatever broke, the server has counted.
     pub(crate) async fn is_exact(&mut self, said: &[i16], heard: &[i16]) -> anyhow::Result<()> {
         self.is_exact_but_for(0, said, heard).await
     }
@@ -111,7 +114,7 @@ impl Echo {
             breaks as u64 <= counted.underruns + dropped,
             "not all of it is counted: {runs:?}; {counted:?}"
         );
-        // Dropped frames are lost to the caller, holes only come between. Where everything stands still, Asterisk can lose a frame, too.
+        // Dropped frames are lost to the caller, gaps only come between. Where everything stands still, Asterisk can lose a frame, too.
         let slot = self
             .rates()
             .first()
@@ -124,9 +127,9 @@ impl Echo {
     }
 }
 
-async fn echo(mut call: Call, cushion: Duration, notes: Arc<Mutex<Notes>>) {
+async fn echo(mut call: Call, prebuffer: Duration, notes: Arc<Mutex<Notes>>) {
     let mut line = call.live();
-    line.set_cushion(cushion);
+    line.set_prebuffer(prebuffer);
     while let Some(event) = call.next().await {
         match event {
             Event::Audio(frame) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use futures_util::future::{try_join, try_join_all};
-use sidetone::{Admission, Builder, Call, EndReason, Event, Server};
+use sidetone::{Admission, Call, EndReason, Event, Server, ServerBuilder};
 use sidetone_caller::{Codec, ramp};
 use sidetone_lab::ami::Originate;
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ scenarios![
     a_handler_that_hangs_up_is_not_heard_any_more,
     a_handler_that_fails_ends_the_call_in_order,
     dial_without_option_g_hangs_the_caller_up,
-    calls_turned_away_look_completed,
+    calls_rejected_look_completed,
     all_sixteen_keys_arrive,
 ];
 
@@ -144,22 +144,22 @@ async fn dial_without_option_g_hangs_the_caller_up(lab: Arc<Lab>) -> anyhow::Res
 }
 
 /// By the limit, by address, by the hook: each reads the UUID and hangs up in order.
-async fn calls_turned_away_look_completed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let settings: [(fn() -> Builder, EndReason); 3] = [
+async fn calls_rejected_look_completed(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let settings: [(fn() -> ServerBuilder, EndReason); 3] = [
         (|| Server::builder().max_calls(0), EndReason::Full),
         (
             || Server::builder().allow("192.0.2.1".parse().unwrap()),
             EndReason::NotAllowed,
         ),
         (
-            || Server::builder().admit(async |_| Admission::turn_away()),
+            || Server::builder().admit(async |_| Admission::reject()),
             EndReason::Refused,
         ),
     ];
     let calls = settings
         .iter()
         .flat_map(|setting| [(Way::Application, setting), (SLIN_ON, setting)]);
-    let turned_away = calls.map(async |(way, (settings, reason))| {
+    let rejected = calls.map(async |(way, (settings, reason))| {
         let mut server = Served::start(settings(), async |_: Call| ()).await?;
         let mut call = dial(&lab, server.address, way, Codec::default()).await?;
         let event = call.reaches(way.after()).await?;
@@ -173,7 +173,7 @@ async fn calls_turned_away_look_completed(lab: Arc<Lab>) -> anyhow::Result<()> {
         );
         call.person.ended(SOON).await
     });
-    try_join_all(turned_away).await.map(drop)
+    try_join_all(rejected).await.map(drop)
 }
 
 async fn all_sixteen_keys_arrive(lab: Arc<Lab>) -> anyhow::Result<()> {

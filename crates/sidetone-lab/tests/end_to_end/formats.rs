@@ -126,7 +126,7 @@ async fn all_alike(lab: &Lab, calls: [(Way, Rate, Rate); 8]) -> anyhow::Result<(
             }
         }
         eprintln!("    {name}: correlates {likeness:.4}");
-        // A hole here and there is the machine's.
+        // A gap here and there is the machine's.
         let likeness = match echo.disturbances() {
             0 => likeness,
             _ => likeness.max(alike_in_pieces(&said, &heard, caller.hz())),

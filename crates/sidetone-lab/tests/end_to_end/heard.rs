@@ -21,7 +21,7 @@ use crate::{Lab, scenarios};
 scenarios![
     an_utterance_interrupted_at_any_moment_was_heard_as_far_as_it_says,
     the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_on,
-    a_loop_is_heard_without_a_hole,
+    a_loop_is_heard_without_a_gap,
 ];
 
 /// How a call comes, and its rate.
@@ -252,7 +252,7 @@ async fn prompted(lab: &Lab, server: SocketAddr) -> anyhow::Result<Prompted> {
     })
 }
 
-async fn a_loop_is_heard_without_a_hole(lab: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_loop_is_heard_without_a_gap(lab: Arc<Lab>) -> anyhow::Result<()> {
     let round = ramp(1, 0, 1_234);
     let clip = Clip::from_samples(8_000, round.clone())?.looped();
     let handler = move |call: Call| {
@@ -275,7 +275,7 @@ async fn a_loop_is_heard_without_a_hole(lab: Arc<Lab>) -> anyhow::Result<()> {
     ensure!(rounds >= 3, "{rounds}");
     ensure!(
         sound == round.repeat(rounds + 1)[..sound.len()],
-        "it has holes"
+        "it has gaps"
     );
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sidetone::{
-    Builder, Call, CallHandle, CodecNotice, Event, Handler, PlayError, Server, ServerHandle,
+    Call, CallHandle, CodecNotice, Event, Handler, PlayError, Server, ServerBuilder, ServerHandle,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{sleep, timeout};
@@ -26,7 +26,7 @@ pub(crate) struct Report {
 }
 
 /// Settings for these handlers: they share their threads with the callers, and may be late for it.
-pub(crate) fn builder() -> Builder {
+pub(crate) fn builder() -> ServerBuilder {
     Server::builder().receive_buffer(SOON)
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn echo(reports: UnboundedSender<Report>) -> impl Handler {
         let reports = reports.clone();
         async move {
             let mut line = call.live();
-            line.set_cushion(CUSHION);
+            line.set_prebuffer(CUSHION);
             let report = listen(&mut call, |samples| line.push(samples)).await;
             // The scenario may have seen enough.
             let _ = reports.send(report);

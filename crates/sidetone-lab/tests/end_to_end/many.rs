@@ -1,4 +1,4 @@
-//! Two hundred calls at once that are written down, and the recogniser's ups and downs. Callers speak words that the stand-in for a
+//! Two hundred calls at once that are written down, and the recognizer's ups and downs. Callers speak words that the stand-in for a
 //! Vosk server understands exactly, and note when they hear what.
 
 use std::collections::HashMap;
@@ -25,14 +25,14 @@ use crate::{Lab, scenarios};
 
 scenarios![
     writing_two_hundred_calls_down_delays_none,
-    a_recogniser_that_dies_costs_transcripts_and_no_call,
+    a_recognizer_that_dies_costs_transcripts_and_no_call,
 ];
 
 const CALLS: u64 = 200;
 const FRAME_TIME: Duration = Duration::from_millis(20);
 /// Frames from one utterance to the next.
 const UTTERANCE: u64 = 200;
-/// What the library keeps of a call for its recogniser, in bytes: 30 s, which may be moved to a buffer of twice the size.
+/// What the library keeps of a call for its recognizer, in bytes: 30 s, which may be moved to a buffer of twice the size.
 const KEPT: u64 = 2 * 30 * 8_000 * 2;
 /// For all else that a connection and its call need.
 const CONNECTION: u64 = 128 * 1024;
@@ -78,12 +78,12 @@ async fn written_down() -> anyhow::Result<Lateness> {
         damaged += judged.excused;
     }
     eprintln!(
-        "    {right} words right, {damaged} with a hole in them; {} MB more than before",
+        "    {right} words right, {damaged} with a gap in them; {} MB more than before",
         grown / 1_000_000
     );
     ensure!(
         damaged * 10 < right,
-        "{damaged} words came with a hole in them"
+        "{damaged} words came with a gap in them"
     );
     ensure!(
         grown < CALLS * (KEPT + CONNECTION),
@@ -92,7 +92,7 @@ async fn written_down() -> anyhow::Result<Lateness> {
     Ok(lateness)
 }
 
-async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> anyhow::Result<()> {
+async fn a_recognizer_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> anyhow::Result<()> {
     const DIES: Duration = Duration::from_secs(6);
     // Longer than audio is kept.
     const AWAY: Duration = Duration::from_secs(40);
@@ -129,7 +129,7 @@ async fn a_recogniser_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
         let resumed = report.words()?.last().map(|it| it.1).unwrap_or_default();
         ensure!(
             resumed > DIES + AWAY,
-            "{:?}: nothing came after the recogniser was back: {:?}",
+            "{:?}: nothing came after the recognizer was back: {:?}",
             report.id,
             report.told()
         );
@@ -389,7 +389,7 @@ impl Report {
     fn judge(&self, told: &Told, turns: usize) -> anyhow::Result<Judged> {
         let excused = |at: Duration| {
             let (from, to) = (at.saturating_sub(LENGTH), at + 2 * LENGTH);
-            told.touches(from, to) || self.written.holes.may_touch(from, to)
+            told.touches(from, to) || self.written.gaps.may_touch(from, to)
         };
         let said: Vec<String> = (0..turns as u64).map(|turn| self.word(turn)).collect();
         let is_said = |heard: &(String, Duration)| said.contains(&heard.0);

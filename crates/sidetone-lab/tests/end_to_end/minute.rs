@@ -59,7 +59,7 @@ struct Echoed {
 }
 
 async fn echo_of_a_minute(lab: &Lab, way: Way, rate: Rate) -> anyhow::Result<Echoed> {
-    let echo = Echo::cushioned(Server::builder(), CUSHION).await?;
+    let echo = Echo::prebuffered(Server::builder(), CUSHION).await?;
     let call = place_from(lab, echo.served.address, way, Codec::Slin(rate)).await?;
     let ramp = ramp(3, 0, rate.hz() as usize * MINUTE.as_secs() as usize);
     call.hears(&ramp).await?;

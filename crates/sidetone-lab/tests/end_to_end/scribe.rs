@@ -7,31 +7,31 @@ use sidetone_speech::{Format, Recognizer, SpeechEvent, transcribe};
 
 /// What came of a call.
 pub(crate) struct Written {
-    /// All that the recogniser told, and when.
+    /// All that the recognizer told, and when.
     pub(crate) events: Vec<(Instant, SpeechEvent)>,
-    pub(crate) holes: Holes,
+    pub(crate) gaps: Gaps,
 }
 
 /// Where on the call's clock frames do not follow each other: the caller, Asterisk or the machine stood still.
 #[derive(Default)]
-pub(crate) struct Holes {
+pub(crate) struct Gaps {
     all: Vec<Duration>,
-    /// Those that a recogniser gets to hear as silence.
+    /// Those that a recognizer gets to hear as silence.
     silent: Vec<(Duration, Duration)>,
     /// Where the last frame ended.
     end: Duration,
-    /// Where the next one would begin if nothing but silent holes were missing before it.
+    /// Where the next one would begin if nothing but silent gaps were missing before it.
     due: Duration,
 }
 
-/// What a session passes over, taken together since the last silent hole.
+/// What a session passes over, taken together since the last silent gap.
 const TOLERATED: Duration = Duration::from_millis(60);
 
 /// What is missing is found out so late, at most, if it is little.
 const FOUND_OUT: Duration = Duration::from_secs(1);
 
-impl Holes {
-    /// Whether a recogniser hears silence in this part of the call that was not sent.
+impl Gaps {
+    /// Whether a recognizer hears silence in this part of the call that was not sent.
     pub(crate) fn silence(&self, from: Duration, to: Duration) -> bool {
         self.silent
             .iter()
@@ -66,13 +66,13 @@ pub(crate) async fn write_down(
     mut hear: impl FnMut(&Frame<'_>),
 ) -> Written {
     let (mut input, mut told) = transcribe(recognizer, Format::linear(8_000));
-    let (mut events, mut holes) = (Vec::new(), Holes::default());
+    let (mut events, mut gaps) = (Vec::new(), Gaps::default());
     loop {
         tokio::select! {
             event = call.next() => match event {
                 Some(Event::Audio(frame)) => {
                     input.push(frame.offset(), frame.samples());
-                    holes.hear(&frame);
+                    gaps.hear(&frame);
                     hear(&frame);
                 }
                 Some(_) => {}
@@ -85,5 +85,5 @@ pub(crate) async fn write_down(
     while let Some(event) = told.next().await {
         events.push((Instant::now(), event));
     }
-    Written { events, holes }
+    Written { events, gaps }
 }

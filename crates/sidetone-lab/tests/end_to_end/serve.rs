@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use sidetone::{Builder, Call, CallSummary, EndReason, Event, Handler, Server, ServerHandle};
+use sidetone::{Call, CallSummary, EndReason, Event, Handler, Server, ServerBuilder, ServerHandle};
 use sidetone_caller::Codec;
 use sidetone_lab::ami::{Events, Message, Originate};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -25,7 +25,10 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) async fn start(builder: Builder, handler: impl Handler) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        builder: ServerBuilder,
+        handler: impl Handler,
+    ) -> anyhow::Result<Self> {
         let (tell, ends) = mpsc::unbounded_channel();
         let server = builder
             // A scenario that is over asks no more.
@@ -72,7 +75,7 @@ pub(crate) fn is_callers_end(reason: EndReason) -> bool {
 
 async fn echo(mut call: Call) {
     let mut line = call.live();
-    line.set_cushion(CUSHION);
+    line.set_prebuffer(CUSHION);
     while let Some(event) = call.next().await {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());

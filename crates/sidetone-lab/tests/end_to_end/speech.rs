@@ -1,4 +1,4 @@
-//! A human voice, played by Asterisk into calls and written down by a real recogniser.
+//! A human voice, played by Asterisk into calls and written down by a real recognizer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use sidetone::{Call, Handler, Server};
 use sidetone_caller::exact_runs;
 use sidetone_lab::ami::Originate;
-use sidetone_lab::{Recogniser, StartError};
+use sidetone_lab::{Recognizer, StartError};
 use sidetone_speech::SpeechEvent;
 use sidetone_speech::vosk::Vosk;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -29,32 +29,32 @@ scenarios![a_thousand_words_of_calls_are_understood_as_well_as_the_files];
 
 /// Words to be recognised, at least.
 const WORDS: usize = 1_000;
-/// What all the prompts take one after the other, so many calls do in little more than a minute. Their recognisers take three
+/// What all the prompts take one after the other, so many calls do in little more than a minute. Their recognizers take three
 /// quarters of a processor.
 const CALLS: usize = 6;
 /// Between two prompts, and after the last one.
 const PAUSE: usize = 8_000;
 /// No part of the prompts takes longer.
 const LONGEST: Duration = Duration::from_secs(180);
-/// How often prompts are played, at most, until they come through without a hole and their recogniser keeps up.
+/// How often prompts are played, at most, until they come through without a gap and their recognizer keeps up.
 const ROUNDS: usize = 3;
 /// Of the end of a file Asterisk makes something of its own: 4 ms at most.
 const LAST: usize = 32;
-/// Recognisers may say a little too early that a word begins.
+/// Recognizers may say a little too early that a word begins.
 const EARLY: f64 = 0.3;
 
 async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
     lab: Arc<Lab>,
 ) -> anyhow::Result<()> {
-    let recogniser = match Recogniser::start(CALLS).await {
+    let recognizer = match Recognizer::start(CALLS).await {
         Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {
-            eprintln!("\n*** SKIPPED: the recogniser can't be had here. ***\n*** {error} ***");
+            eprintln!("\n*** SKIPPED: the recognizer can't be had here. ***\n*** {error} ***");
             return Ok(());
         }
         started => started?,
     };
     let prompts = tokio::task::spawn_blocking(|| Prompts::fetch(WORDS)).await??;
-    let (address, phrases) = (recogniser.address(), &prompts.phrases);
+    let (address, phrases) = (recognizer.address(), &prompts.phrases);
 
     let began = Instant::now();
     let parts = dealt(&prompts.longest, CALLS);
@@ -87,9 +87,9 @@ async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
     totals.judge()
 }
 
-/// What a recogniser understands of each file, with times that count from its beginning.
+/// What a recognizer understands of each file, with times that count from its beginning.
 async fn dictate_all<'a>(
-    recogniser: SocketAddr,
+    recognizer: SocketAddr,
     phrases: &[String],
     part: &[&'a Prompt],
 ) -> anyhow::Result<Vec<(&'a Path, Vec<Heard>)>> {
@@ -100,7 +100,7 @@ async fn dictate_all<'a>(
         sound.extend(&prompt.samples);
         sound.extend([0; PAUSE]);
     }
-    let words = dictate(recogniser, phrases, &sound).await?;
+    let words = dictate(recognizer, phrases, &sound).await?;
     let words = by_prompt(words, &places).into_iter().zip(&places);
     let words = words.map(|(words, place)| {
         let moved = words.into_iter().map(|word| Heard {
@@ -140,7 +140,7 @@ struct Report {
 async fn call_all(
     lab: &Lab,
     parts: &[Vec<&Prompt>],
-    recogniser: SocketAddr,
+    recognizer: SocketAddr,
     phrases: &[String],
 ) -> anyhow::Result<Vec<Report>> {
     // A short path: all of a call's files are named in one line.
@@ -150,7 +150,7 @@ async fn call_all(
     let (tell, mut reports) = mpsc::unbounded_channel();
     let server = Served::start(
         Server::builder(),
-        listen(recogniser, phrases.to_vec(), tell),
+        listen(recognizer, phrases.to_vec(), tell),
     )
     .await?;
     let mut ids = Vec::new();
@@ -190,14 +190,14 @@ async fn call_all(
 }
 
 fn listen(
-    recogniser: SocketAddr,
+    recognizer: SocketAddr,
     phrases: Vec<String>,
     tell: UnboundedSender<Report>,
 ) -> impl Handler {
     move |mut call: Call| {
         let (phrases, tell) = (phrases.clone(), tell.clone());
         async move {
-            let vosk = Vosk::new(&format!("ws://{recogniser}"))?.phrases(phrases);
+            let vosk = Vosk::new(&format!("ws://{recognizer}"))?.phrases(phrases);
             let (id, mut samples, mut frames) = (call.id(), Vec::new(), Vec::new());
             let written = write_down(&mut call, vosk, |frame| {
                 frames.push((samples.len(), frame.offset(), Instant::now()));
@@ -218,7 +218,7 @@ fn listen(
 }
 
 impl Report {
-    /// The words of all final transcripts; none if the recogniser did not keep up.
+    /// The words of all final transcripts; none if the recognizer did not keep up.
     fn words(&self) -> anyhow::Result<Option<Vec<Heard>>> {
         let mut words = Vec::new();
         for (_, event) in &self.written.events {
@@ -249,14 +249,14 @@ impl Report {
         Ok(run.heard.saturating_sub(run.said))
     }
 
-    /// Whether the prompt that begins there came through as it is in its file, and without a hole.
+    /// Whether the prompt that begins there came through as it is in its file, and without a gap.
     fn is_whole(&self, prompt: &Prompt, first: usize) -> bool {
         let length = prompt.samples.len() - LAST;
         let end = first + length;
         let place = |sample| Duration::from_secs_f64(self.came(sample).0);
         let before = place(first).saturating_sub(Duration::from_secs_f64(EARLY));
         self.samples.get(first..end) == Some(&prompt.samples[..length])
-            && !self.written.holes.silence(before, place(end - 1))
+            && !self.written.gaps.silence(before, place(end - 1))
     }
 
     /// Where on the call's clock a sample is, in seconds, and when it came.
@@ -393,10 +393,10 @@ impl Totals {
         );
         ensure!(
             self.reference >= WORDS,
-            "only {} words came through without a hole: this machine stands still too often",
+            "only {} words came through without a gap: this machine stands still too often",
             self.reference
         );
-        // Otherwise the recogniser itself is out of order, and nothing is compared.
+        // Otherwise the recognizer itself is out of order, and nothing is compared.
         ensure!(files < 40.0, "of the files {files:.1} % is wrong");
         ensure!(
             calls <= files + 2.0,

@@ -1,4 +1,4 @@
-//! `sidetone transcribe` behind a real Asterisk: when it hangs up, and whom it turns away. Callers speak words that the stand-in
+//! `sidetone transcribe` behind a real Asterisk: when it hangs up, and whom it rejects. Callers speak words that the stand-in
 //! for a Vosk server understands exactly.
 
 use std::path::Path;
@@ -69,10 +69,10 @@ async fn one_call_at_a_time(lab: Arc<Lab>) -> anyhow::Result<()> {
     let call = place(&lab, command.address, Way::Application).await?;
     for (way, word) in WAYS.into_iter().zip(["first", "second"]) {
         let mut further = dial(&lab, command.address, way, Codec::default()).await?;
-        let turned_away = command.event("turned_away").await?;
+        let rejected = command.event("rejected").await?;
         ensure!(
-            turned_away["id"] == further.id.to_string(),
-            "{way:?}: {turned_away}"
+            rejected["id"] == further.id.to_string(),
+            "{way:?}: {rejected}"
         );
         further.reaches(way.after()).await?;
         further.person.ended(SOON).await?;

@@ -2,4 +2,4 @@
 
 mod detection;
 mod docs;
-mod house;
+mod layers;

@@ -30,7 +30,7 @@ pub struct Counters {
     pub short_writes: u64,
     /// Times that a live source had nothing for its slot.
     pub underruns: u64,
-    /// Live frames dropped because too much was buffered.
+    /// JitterBuffer frames dropped because too much was buffered.
     pub live_dropped: u64,
     /// Messages of kinds that nobody has given a meaning.
     pub unknown: u64,

@@ -69,8 +69,8 @@ impl EndReason {
         }
     }
 
-    /// Whether the call was turned away, without a handler ever seeing it.
-    pub const fn is_turned_away(self) -> bool {
+    /// Whether the call was rejected, without a handler ever seeing it.
+    pub const fn is_rejected(self) -> bool {
         matches!(self, Self::Full | Self::NotAllowed | Self::Refused)
     }
 
@@ -110,9 +110,9 @@ impl fmt::Display for EndReason {
             Self::Finished => "the handler finished",
             Self::HungUp => "hung up by the program",
             Self::HandlerFailed => "the handler failed",
-            Self::Full => "turned away: as many calls as allowed are running",
-            Self::NotAllowed => "turned away: its address is not allowed",
-            Self::Refused => "turned away by the admission hook",
+            Self::Full => "rejected: as many calls as allowed are running",
+            Self::NotAllowed => "rejected: its address is not allowed",
+            Self::Refused => "rejected by the admission hook",
             Self::Shutdown => "the server is shutting down",
             Self::IdentityTimeout => "no UUID came in time",
             Self::IdleTimeout => "nothing came in for too long",

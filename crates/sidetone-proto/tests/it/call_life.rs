@@ -189,13 +189,13 @@ fn a_hangup_message_of_the_other_side_is_answered_with_a_shutdown_alone() {
 }
 
 #[test]
-fn a_call_is_turned_away_with_a_hangup_and_nothing_else() {
+fn a_call_is_rejected_with_a_hangup_and_nothing_else() {
     let mut world = World::silent(CallConfig::default());
     world.receive(&uuid_message());
     world.call.hang_up(world.now, EndReason::Full);
     world.run(ms(100));
     assert_eq!(world.wire, [0, 0, 0]);
-    assert!(EndReason::Full.is_turned_away());
+    assert!(EndReason::Full.is_rejected());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The crate's tests, all in one binary but for those that count what a process allocates.
 
-mod cadence;
 mod call_life;
+mod clock_recovery;
 mod decoder;
 mod heard;
-mod live;
+mod jitter_buffer;
 mod pacing;
 mod partial_writes;
 mod playout;

@@ -49,7 +49,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Signs a request for a recogniser, by whose name it also finds its way to the right region.
+    /// Signs a request for a recognizer, by whose name it also finds its way to the right region.
     pub(super) fn sign(&self, name: &str, to: &mut MetadataMap) -> Result<(), SpeechError> {
         to.insert(
             "x-goog-request-params",
@@ -68,7 +68,7 @@ impl Sender {
 fn header(value: &str) -> Result<MetadataValue<Ascii>, SpeechError> {
     value.parse().map_err(|_| {
         SpeechError::Settings(format!(
-            "{SERVICE}: {value} has letters that no project, region or recogniser has"
+            "{SERVICE}: {value} has letters that no project, region or recognizer has"
         ))
     })
 }

@@ -56,7 +56,7 @@ pub struct Google {
 
 impl Google {
     /// For speech in the first of these languages, or in any of them where the model can tell them apart:
-    /// BCP-47 tags such as `en-US`, three at most. There need not be any for a recogniser that was
+    /// BCP-47 tags such as `en-US`, three at most. There need not be any for a recognizer that was
     /// created with its own.
     pub fn new<L: Into<String>>(languages: impl IntoIterator<Item = L>) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Google {
         self
     }
 
-    /// Where the recogniser is, and so where the voice goes: `global` unless set, else a region such as
+    /// Where the recognizer is, and so where the voice goes: `global` unless set, else a region such as
     /// `europe-west4`, or `eu` or `us`. Not every model is everywhere.
     #[must_use]
     pub fn region(mut self, region: impl Into<String>) -> Self {
@@ -87,14 +87,14 @@ impl Google {
         self
     }
 
-    /// A recogniser that was created beforehand, by its id; its own settings hold wherever none are made here.
+    /// A recognizer that was created beforehand, by its id; its own settings hold wherever none are made here.
     #[must_use]
     pub fn recognizer(mut self, id: impl Into<String>) -> Self {
         self.request.recognizer = id.into();
         self
     }
 
-    /// The model. Unless set it is the recogniser's own if one is named, else `telephony` for calls of 8 kHz
+    /// The model. Unless set it is the recognizer's own if one is named, else `telephony` for calls of 8 kHz
     /// and `long` for better ones.
     #[must_use]
     pub fn model(mut self, name: impl Into<String>) -> Self {

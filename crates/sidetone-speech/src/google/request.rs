@@ -24,7 +24,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The name of the recogniser as a resource.
+    /// The name of the recognizer as a resource.
     pub(super) fn name(&self, project: &str) -> String {
         let (region, id) = (&self.region, &self.recognizer);
         format!("projects/{project}/locations/{region}/recognizers/{id}")

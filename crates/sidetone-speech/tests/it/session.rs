@@ -1,4 +1,4 @@
-//! The session around a recogniser, in virtual time, with one that breaks as it is told to.
+//! The session around a recognizer, in virtual time, with one that breaks as it is told to.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -39,7 +39,7 @@ async fn wherever_a_connection_is_cut_no_word_is_lost_or_comes_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_seconds_without_the_recogniser_cost_nothing() {
+async fn twenty_seconds_without_the_recognizer_cost_nothing() {
     let call = Call::of(20);
     let back = Instant::now() + ms(21_000);
     let cut = Plan::CutAfter(ms(1000));
@@ -50,7 +50,7 @@ async fn twenty_seconds_without_the_recogniser_cost_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_minute_without_the_recogniser_costs_is_said() {
+async fn what_a_minute_without_the_recognizer_costs_is_said() {
     let call = Call::of(60);
     let (from, back) = (ms(5000), ms(65_000));
     // Chance makes each pause longer or shorter, so what is lost ends between words, in one, or between two letters.
@@ -129,28 +129,28 @@ async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
     for (number, (fake, heard)) in fakes.into_iter().enumerate() {
         let (mut input, events) = transcribe(fake, Format::linear(HZ));
         // A part of it is missing, too.
-        let hole = call.length() + ms(120_000);
+        let gap = call.length() + ms(120_000);
         let feed = async {
             call.push(&mut input, ms(0)).await;
             call.push(&mut input, call.length()).await;
             sleep(ms(60_000)).await;
-            call.push(&mut input, hole).await;
+            call.push(&mut input, gap).await;
             input.finish();
         };
         let over = Instant::now();
         let ((), told) = tokio::join!(feed, Told::all(events));
-        assert!(over.elapsed() < ms(3000) + hole + call.length(), "{number}");
+        assert!(over.elapsed() < ms(3000) + gap + call.length(), "{number}");
         let lost = told.lost();
         let [(from, to)] = lost[..] else {
             panic!("{number}: {lost:?}")
         };
         assert!(from <= ms(heard), "{number}: {lost:?}");
-        assert_eq!(to, hole + call.length(), "{number}");
+        assert_eq!(to, gap + call.length(), "{number}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_call_waits_ten_seconds_for_a_recogniser_that_is_away() {
+async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_is_away() {
     let call = Call::of(3);
     let fake = Fake::new([]).away_until(Instant::now() + ms(3_600_000));
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
@@ -164,7 +164,7 @@ async fn the_end_of_a_call_waits_ten_seconds_for_a_recogniser_that_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_call_waits_ten_seconds_for_a_recogniser_that_hangs() {
+async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_hangs() {
     let call = Call::of(3);
     let (mut input, events) =
         transcribe(Fake::new([Plan::HangAfter(ms(2500))]), Format::linear(HZ));
@@ -216,7 +216,7 @@ async fn whoever_never_reads_gets_what_fits_and_is_told_of_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recogniser_that_floods_is_read_no_faster_than_anybody_speaks() {
+async fn a_recognizer_that_floods_is_read_no_faster_than_anybody_speaks() {
     let (mut input, events) = transcribe(Flood, Format::linear(HZ));
     input.push(ms(0), &[0; 160]);
     let began = Instant::now();
@@ -233,20 +233,20 @@ async fn a_recogniser_that_floods_is_read_no_faster_than_anybody_speaks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_after_a_hole_in_the_audio_are_where_they_were_said() {
-    for hole in [ms(50), ms(100), ms(599), ms(601), ms(5000), ms(600_000)] {
+async fn words_after_a_gap_in_the_audio_are_where_they_were_said() {
+    for gap in [ms(50), ms(100), ms(599), ms(601), ms(5000), ms(600_000)] {
         let call = Call::of(4);
         let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
         input.push(ms(0), &call.samples);
-        let second = call.length() + hole;
+        let second = call.length() + gap;
         input.push(second, &call.samples);
         input.finish();
         let told = Told::all(events).await;
         // What is missing is too little to be noticed.
-        let shift = if hole < ms(60) { call.length() } else { second };
+        let shift = if gap < ms(60) { call.length() } else { second };
         let again = call.words.iter().map(|it| moved(it, shift));
         let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
-        assert_same(&told.words(), &expected, &format!("a hole of {hole:?}"));
+        assert_same(&told.words(), &expected, &format!("a gap of {gap:?}"));
     }
 }
 
@@ -338,7 +338,7 @@ async fn a_word_in_which_audio_is_late_is_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_next_to_a_hole_loses_nothing() {
+async fn a_cut_next_to_a_gap_loses_nothing() {
     for cut in (5000..9000).step_by(170) {
         let call = Call::of(3);
         let (mut input, events) =
@@ -405,7 +405,7 @@ async fn after_a_final_transcript_trouble_is_tried_again_as_soon_as_the_first() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recogniser_that_only_ever_begins_is_tried_again_after_longer_and_longer_pauses() {
+async fn a_recognizer_that_only_ever_begins_is_tried_again_after_longer_and_longer_pauses() {
     let call = Call::of(20);
     // In the middle of the second word, whose utterance is heard again.
     let cuts = std::iter::repeat_n(Plan::CutAfter(ms(300)), 6);
@@ -438,7 +438,7 @@ async fn an_engine_may_be_in_trouble_with_a_part_and_give_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recogniser_that_hears_silence_is_known_to_be_back() {
+async fn a_recognizer_that_hears_silence_is_known_to_be_back() {
     let fake = Fake::new([Plan::CutAfter(ms(1000))]);
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
     for frame in 0..200 {
@@ -451,7 +451,7 @@ async fn a_recogniser_that_hears_silence_is_known_to_be_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nobody_listens_any_more_the_recogniser_is_let_go() {
+async fn when_nobody_listens_any_more_the_recognizer_is_let_go() {
     let fake = Fake::new([]);
     let connections = Arc::downgrade(&fake.connections);
     let call = Call::of(1);

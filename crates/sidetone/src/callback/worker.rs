@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use super::{CallInfo, Input, Reply};
 use crate::{
     error::{CallError, ServeError},
-    live::LiveLine,
-    media::{Arrivals, Batch, EndWanted, Entry, Media, SharedLink},
-    server::Builder,
+    live::LiveAudio,
+    media::{Arrivals, Batch, CallRef, EndWanted, Entry, Media},
+    server::ServerBuilder,
     stats::CallSummary,
 };
 
@@ -58,7 +58,7 @@ struct Ready {
 
 /// One call, as its worker sees it.
 struct CallbackCall {
-    link: SharedLink,
+    link: CallRef,
     worker: usize,
     workers: Arc<Workers>,
     /// It is in its worker's queue, or being worked on.
@@ -76,7 +76,7 @@ struct State {
 
 impl CallbackServer {
     pub(super) fn start(
-        settings: Builder,
+        settings: ServerBuilder,
         on_call: Box<OnCall>,
         on_error: Box<OnError>,
         address: impl ToSocketAddrs,
@@ -142,7 +142,7 @@ impl fmt::Debug for CallbackServer {
 struct ToWorkers(Arc<Workers>);
 
 impl Arrivals for ToWorkers {
-    fn arrived(&self, link: SharedLink) {
+    fn arrived(&self, link: CallRef) {
         // Callbacks have nobody listen in.
         link.end_beginning();
         let workers = &self.0;
@@ -153,7 +153,7 @@ impl Arrivals for ToWorkers {
         };
         let reply = Reply {
             link: link.clone(),
-            line: LiveLine::new(link.clone(), None),
+            line: LiveAudio::new(link.clone(), None),
             rate: link.rate(),
             clearing: None,
         };
@@ -173,7 +173,7 @@ impl Arrivals for ToWorkers {
         Arc::new(call).wake();
     }
 
-    fn turned_away(&self, _: CallSummary) {}
+    fn rejected(&self, _: CallSummary) {}
 
     /// First all of them are put into their queues, then each worker is woken once: one that runs as soon as
     /// there is one call for it would take the processor from the media thread for each.

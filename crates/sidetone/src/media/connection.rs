@@ -7,18 +7,18 @@ use std::{
 };
 
 use rustix::io::Errno;
-use sidetone_engine::{Sent, unsent_bytes};
+use sidetone_driver::{Sent, unsent_bytes};
 use sidetone_proto::{
     CallMachine, EndReason, Heard, Io, ItemId, Notice, PeerErrors, Phase, Rate, Received, Time,
 };
 use uuid::Uuid;
 
 use super::{
-    EndWanted, Key, Link, MediaHandle, MediaShared, SharedLink,
+    CallRef, CallShared, EndWanted, MediaHandle, MediaShared, Token,
     batch::{Batch, Entry},
     codec::{CallerAudio, InboundCodec},
-    door,
-    outbox::{Destination, Outbox},
+    commands::{CommandQueue, Destination},
+    listener,
     playing::Playing,
     tap::{Side, Taps},
 };
@@ -28,7 +28,7 @@ use crate::{error::CallError, event::Mark, stats::CallSummary};
 const PUBLISH_EVERY: u32 = 10;
 
 /// Digits and reports of trouble that may wait unread. They are never dropped, and no person presses so many
-/// keys, but what connects may be no Asterisk.
+/// tokens, but what connects may be no Asterisk.
 const UNREAD: usize = 4096;
 
 /// One accepted connection: a call machine, its socket, and the way to its handler.
@@ -40,10 +40,10 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     machine: CallMachine,
     inbound: InboundCodec,
-    link: Option<SharedLink>,
+    link: Option<CallRef>,
     /// It is a call that nobody has been told of.
     is_unannounced: bool,
-    turned_away: Option<Uuid>,
+    rejected: Option<Uuid>,
     /// What could not be handed over because the handler was just taking the rest.
     pending: Batch,
     generation: u64,
@@ -76,19 +76,19 @@ enum Farewell {
 }
 
 /// What a media thread lends a connection for the time it works on it.
-pub(crate) struct Desk<'a> {
-    pub(crate) key: Key,
+pub(crate) struct Context<'a> {
+    pub(crate) token: Token,
     pub(crate) handle: &'a MediaHandle,
     pub(crate) shared: &'a MediaShared,
-    pub(crate) tools: &'a mut Tools,
+    pub(crate) tools: &'a mut Scratch,
 }
 
-impl Desk<'_> {
+impl Context<'_> {
     /// A lock was taken: this connection is looked at again soon, once, however many locks it was.
     fn look_again(&mut self) {
         let again = &mut self.tools.again;
-        if again.last() != Some(&self.key) {
-            again.push(self.key);
+        if again.last() != Some(&self.token) {
+            again.push(self.token);
         }
     }
 }
@@ -98,26 +98,26 @@ impl Desk<'_> {
 const WIRE: usize = 16 * 1024;
 
 /// Buffers that every connection of a thread uses in turn.
-pub(crate) struct Tools {
+pub(crate) struct Scratch {
     /// What is to be sent.
     pub(crate) wire: Vec<u8>,
     pcm: Vec<i16>,
     batch: Batch,
-    outbox: Outbox,
+    outbox: CommandQueue,
     /// Whom to wake at the end of the turn.
     pub(crate) wakes: Vec<Waker>,
     /// Connections that found a lock taken and want to be looked at again soon.
-    pub(crate) again: Vec<Key>,
+    pub(crate) again: Vec<Token>,
 }
 
-impl Tools {
+impl Scratch {
     /// With room for a turn that is late: it would take memory for that just then.
     pub(crate) fn new() -> Self {
         Self {
             wire: Vec::with_capacity(WIRE),
             pcm: Vec::with_capacity(WIRE / size_of::<i16>()),
             batch: Batch::default(),
-            outbox: Outbox::default(),
+            outbox: CommandQueue::default(),
             wakes: Vec::new(),
             again: Vec::new(),
         }
@@ -140,7 +140,7 @@ impl Connection {
             inbound: InboundCodec::new(shared.config.codec),
             link: None,
             is_unannounced: false,
-            turned_away: None,
+            rejected: None,
             pending: Batch::default(),
             generation: 0,
             clearing: None,
@@ -162,22 +162,27 @@ impl Connection {
     }
 
     /// Takes what was read: bytes, the end of the stream as none, or that it broke.
-    pub(crate) fn take_in(&mut self, now: Time, read: Result<&[u8], Errno>, desk: &mut Desk<'_>) {
+    pub(crate) fn take_in(
+        &mut self,
+        now: Time,
+        read: Result<&[u8], Errno>,
+        context: &mut Context<'_>,
+    ) {
         match read {
             Ok([]) => self.machine.end_of_stream(),
-            Ok(bytes) => self.receive(now, bytes, desk),
+            Ok(bytes) => self.receive(now, bytes, context),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => self.broken(error, desk),
+            Err(error) => self.broken(error, context),
         }
-        if self.deliver(desk) > UNREAD {
+        if self.deliver(context) > UNREAD {
             self.machine.hang_up(now, EndReason::Flooded);
         }
     }
 
     /// Does what the handler asked and puts what is due on the wire.
-    pub(crate) fn prepare(&mut self, now: Time, desk: &mut Desk<'_>) {
-        self.obey(now, desk);
-        let tools = &mut *desk.tools;
+    pub(crate) fn prepare(&mut self, now: Time, context: &mut Context<'_>) {
+        self.obey(now, context);
+        let tools = &mut *context.tools;
         tools.wire.clear();
         let (link, taps, batch) = (&self.link, &mut self.taps, &mut tools.batch);
         let mut slots = 0;
@@ -214,58 +219,62 @@ impl Connection {
     }
 
     /// Puts what was left over on the wire: it goes before anything else.
-    pub(crate) fn prepare_unsent(&mut self, desk: &mut Desk<'_>) {
-        desk.tools.wire.clear();
-        self.machine.poll_unsent(&mut desk.tools.wire);
+    pub(crate) fn prepare_unsent(&mut self, context: &mut Context<'_>) {
+        context.tools.wire.clear();
+        self.machine.poll_unsent(&mut context.tools.wire);
     }
 
     /// Takes note of what became of the wire.
-    pub(crate) fn note_sent(&mut self, sent: Sent, desk: &mut Desk<'_>) {
+    pub(crate) fn note_sent(&mut self, sent: Sent, context: &mut Context<'_>) {
         match sent {
-            Sent::Now(sent) => self.machine.transmitted(&desk.tools.wire, sent),
-            Sent::Later => self.machine.handed_over(desk.tools.wire.len()),
-            Sent::Failed(error) => self.broken(error, desk),
+            Sent::Now(sent) => self.machine.transmitted(&context.tools.wire, sent),
+            Sent::Later => self.machine.handed_over(context.tools.wire.len()),
+            Sent::Failed(error) => self.broken(error, context),
         }
     }
 
     /// Takes note of what became of what was handed over: `rest` of it has not been sent.
-    pub(crate) fn note_sent_later(&mut self, rest: Result<&[u8], Errno>, desk: &mut Desk<'_>) {
+    pub(crate) fn note_sent_later(
+        &mut self,
+        rest: Result<&[u8], Errno>,
+        context: &mut Context<'_>,
+    ) {
         match rest {
             Ok(rest) => self.machine.transmitted(rest, 0),
             Err(error) => {
-                self.broken(error, desk);
-                self.deliver(desk);
+                self.broken(error, context);
+                self.deliver(context);
             }
         }
         if self.machine.wants_confirmation() {
-            self.tell(desk);
+            self.tell(context);
         }
     }
 
     /// Says what came of it all. Returns whether the connection lives on.
-    pub(crate) fn conclude(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
-        self.announce(desk);
-        self.tell(desk);
+    pub(crate) fn conclude(&mut self, now: Time, context: &mut Context<'_>) -> bool {
+        self.announce(context);
+        self.tell(context);
         let open = self.settle(now);
-        let farewell = self.say_farewell(now, desk);
+        let farewell = self.say_farewell(now, context);
         open || !farewell
     }
 
     /// Tells the handler what happened.
-    fn tell(&mut self, desk: &mut Desk<'_>) {
+    fn tell(&mut self, context: &mut Context<'_>) {
         if self.machine.wants_confirmation() {
-            self.confirm(desk);
+            self.confirm(context);
         }
-        self.publish_clearing(desk);
-        self.deliver(desk);
-        self.wake_waiters(desk);
+        self.publish_clearing(context);
+        self.deliver(context);
+        self.wake_waiters(context);
     }
 
     /// Asks what was sent, and so heard, of what has left the queue.
-    fn confirm(&mut self, desk: &mut Desk<'_>) {
+    fn confirm(&mut self, context: &mut Context<'_>) {
         let held = unsent_bytes(&self.stream).ok();
         let (playing, clearing) = (&mut self.playing, &mut self.clearing);
-        let (batch, progress) = (&mut desk.tools.batch, &mut self.progress);
+        let (batch, progress) = (&mut context.tools.batch, &mut self.progress);
         self.machine.confirm(held, &mut |notice| match notice {
             Notice::Ended {
                 item,
@@ -290,7 +299,7 @@ impl Connection {
         });
     }
 
-    fn publish_clearing(&mut self, desk: &mut Desk<'_>) {
+    fn publish_clearing(&mut self, context: &mut Context<'_>) {
         if let Some(clearing) = self.clearing
             && let Some(link) = &self.link
             && clearing.is_told
@@ -300,7 +309,7 @@ impl Connection {
                 self.clearing = None;
                 self.progress = true;
             } else {
-                desk.look_again();
+                context.look_again();
             }
         }
     }
@@ -310,14 +319,14 @@ impl Connection {
         self.machine.hang_up(now, reason);
     }
 
-    /// Whether the UUID came: it is a call, or was turned away.
+    /// Whether the UUID came: it is a call, or was rejected.
     pub(crate) fn is_answered(&self) -> bool {
-        self.link.is_some() || self.turned_away.is_some()
+        self.link.is_some() || self.rejected.is_some()
     }
 
-    fn receive(&mut self, now: Time, bytes: &[u8], desk: &mut Desk<'_>) {
+    fn receive(&mut self, now: Time, bytes: &[u8], context: &mut Context<'_>) {
         let began = self.link.as_ref().map(|link| link.began);
-        let (inbound, batch) = (&mut self.inbound, &mut desk.tools.batch);
+        let (inbound, batch) = (&mut self.inbound, &mut context.tools.batch);
         let age = now - began.unwrap_or(now);
         let mut audio = CallerAudio {
             batch,
@@ -369,11 +378,11 @@ impl Connection {
             link.set_codec(self.inbound.codec());
         }
         if let Some(id) = identified {
-            self.identify(id, now, desk);
+            self.identify(id, now, context);
         }
         if self.machine.rate() != self.kernel_rate {
             self.kernel_rate = self.machine.rate();
-            door::limit_kernel_buffer(&self.stream, self.kernel_rate);
+            listener::limit_kernel_buffer(&self.stream, self.kernel_rate);
         }
         // The first audio tells it, whatever it is.
         if has_audio && let Some(link) = &self.link {
@@ -381,9 +390,9 @@ impl Connection {
         }
     }
 
-    /// The UUID came: it becomes a call, or is turned away.
-    fn identify(&mut self, id: Uuid, now: Time, desk: &mut Desk<'_>) {
-        let shared = desk.shared;
+    /// The UUID came: it becomes a call, or is rejected.
+    fn identify(&mut self, id: Uuid, now: Time, context: &mut Context<'_>) {
+        let shared = context.shared;
         let refusal = if shared.draining.load(Ordering::Acquire) {
             Some(EndReason::Shutdown)
         } else if !shared.config.networks.contains(self.peer.ip()) {
@@ -398,22 +407,22 @@ impl Connection {
         if let Some(reason) = refusal {
             self.machine.hang_up(now, reason);
             self.taps.end_beginning();
-            self.turned_away = Some(id);
+            self.rejected = Some(id);
             shared.answered.fetch_add(1, Ordering::AcqRel);
-            shared.tally.turned_away.fetch_add(1, Ordering::Relaxed);
+            shared.tally.rejected.fetch_add(1, Ordering::Relaxed);
             return;
         }
         shared.tally.calls.fetch_add(1, Ordering::Relaxed);
         let MediaShared { config, .. } = shared;
         let (receive, playback) = (config.receive_buffer, config.playback_buffer);
-        let link = Arc::new(Link::new(
+        let link = Arc::new(CallShared::new(
             id,
             self.peer,
             now,
             receive,
             playback,
-            desk.handle.clone(),
-            desk.key,
+            context.handle.clone(),
+            context.token,
         ));
         link.set_codec(self.inbound.codec());
         self.link = Some(link);
@@ -422,19 +431,19 @@ impl Connection {
 
     /// Tells of a new call, whose first slot has been prepared. Before that, a handler that is quick would get audio into
     /// a slot that leaves with the UUID's arrival, which Dial mostly drops: its bridge is not ready yet.
-    fn announce(&mut self, desk: &Desk<'_>) {
+    fn announce(&mut self, context: &Context<'_>) {
         if let Some(link) = &self.link
             && self.is_unannounced
         {
             self.is_unannounced = false;
             // In this order: a call that counts as answered has been announced.
-            desk.shared.arrivals.arrived(Arc::clone(link));
-            desk.shared.answered.fetch_add(1, Ordering::AcqRel);
+            context.shared.arrivals.arrived(Arc::clone(link));
+            context.shared.answered.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Does what the handler asked since the last look.
-    fn obey(&mut self, now: Time, desk: &mut Desk<'_>) {
+    fn obey(&mut self, now: Time, context: &mut Context<'_>) {
         // Not a copy of it: counting references for each slot costs more than it looks like.
         let Self {
             link: Some(link),
@@ -450,7 +459,7 @@ impl Connection {
         // outbox is newer than the clearing that is obeyed.
         let (end_wanted, seen) = (link.end_wanted(), link.generation());
         let is_beginning_over = self.taps.keeps_beginning() && link.is_beginning_over(now);
-        let outbox = &mut desk.tools.outbox;
+        let outbox = &mut context.tools.outbox;
         let taken = link.try_take_outbox(outbox);
         let is_contended = taken.is_none() && link.has_outbox();
         let generation = taken.unwrap_or(seen);
@@ -478,7 +487,7 @@ impl Connection {
         }
         // A clearing is done, and an end is after the last sound, only when all that was queued is known.
         if is_contended {
-            desk.look_again();
+            context.look_again();
         }
         if let Some(clearing) = clearing {
             clearing.is_complete = !is_contended;
@@ -494,7 +503,7 @@ impl Connection {
         }
     }
 
-    fn broken(&mut self, error: Errno, desk: &mut Desk<'_>) {
+    fn broken(&mut self, error: Errno, context: &mut Context<'_>) {
         let reason = match error {
             Errno::CONNRESET | Errno::PIPE => EndReason::ConnectionReset,
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => EndReason::PeerGone,
@@ -503,14 +512,14 @@ impl Connection {
         self.machine.broken(reason);
         if self.machine.phase() == Phase::Closed(reason) {
             let error = CallError::Connection(io::Error::from(error).to_string());
-            desk.tools.batch.push(Entry::Trouble(error));
+            context.tools.batch.push(Entry::Trouble(error));
         }
     }
 
     /// Hands this turn's events to the handler, and notes whom to wake. Says how many it has not read that are
     /// never dropped.
-    fn deliver(&mut self, desk: &mut Desk<'_>) -> usize {
-        let batch = &mut desk.tools.batch;
+    fn deliver(&mut self, context: &mut Context<'_>) -> usize {
+        let batch = &mut context.tools.batch;
         let Some(link) = &self.link else {
             batch.clear();
             return 0;
@@ -525,25 +534,25 @@ impl Connection {
                 }
                 inbox.batch.append(batch);
                 link.note_lagged(inbox.batch.drop_oldest(link.receive_buffer));
-                desk.tools.wakes.extend(inbox.waker.take());
+                context.tools.wakes.extend(inbox.waker.take());
                 inbox.batch.kept()
             }
             None => {
                 self.pending.append(batch);
                 link.note_lagged(self.pending.drop_oldest(link.receive_buffer));
-                desk.look_again();
+                context.look_again();
                 self.pending.kept()
             }
         }
     }
 
-    fn wake_waiters(&mut self, desk: &mut Desk<'_>) {
+    fn wake_waiters(&mut self, context: &mut Context<'_>) {
         if self.progress
             && let Some(link) = &self.link
         {
-            self.progress = !link.try_take_waiters(&mut desk.tools.wakes);
+            self.progress = !link.try_take_waiters(&mut context.tools.wakes);
             if self.progress {
-                desk.look_again();
+                context.look_again();
             }
         }
     }
@@ -563,7 +572,7 @@ impl Connection {
     }
 
     /// Tells whoever should know that the call is over, counters first. True when nothing is left to say.
-    fn say_farewell(&mut self, now: Time, desk: &mut Desk<'_>) -> bool {
+    fn say_farewell(&mut self, now: Time, context: &mut Context<'_>) -> bool {
         let reason = match self.machine.phase() {
             Phase::HangingUp { reason, .. }
             | Phase::Lingering { reason, .. }
@@ -578,56 +587,58 @@ impl Connection {
             return false;
         }
         let Some(link) = self.link.clone() else {
-            self.say_farewell_to_nobody(reason, desk);
+            self.say_farewell_to_nobody(reason, context);
             self.farewell = Farewell::Said;
             return true;
         };
         if self.farewell == Farewell::Unsaid {
             self.inbound.release(&mut CallerAudio {
-                batch: &mut desk.tools.batch,
+                batch: &mut context.tools.batch,
                 taps: &mut self.taps,
             });
             let playing = &self.playing;
             let told = link.try_set_counters(self.machine.counters())
-                && link.try_seal_outbox(&mut desk.tools.outbox, &mut self.taps, |outbox, taps| {
-                    outbox.give_up(playing, taps)
-                })
+                && link.try_seal_outbox(
+                    &mut context.tools.outbox,
+                    &mut self.taps,
+                    |outbox, taps| outbox.give_up(playing, taps),
+                )
                 && self.taps.try_end();
             if !told {
-                desk.look_again();
+                context.look_again();
                 return false;
             }
             // Nothing is known of what was under way, and it counts as not sent.
             self.machine.playout().stop_all();
-            self.confirm(desk);
+            self.confirm(context);
             for (_, playing) in self.playing.drain(..) {
                 playing.finish(Heard::default());
             }
-            desk.shared.running.fetch_sub(1, Ordering::AcqRel);
+            context.shared.running.fetch_sub(1, Ordering::AcqRel);
             link.set_ended(reason, now);
-            desk.tools.batch.push(Entry::Ended(reason));
+            context.tools.batch.push(Entry::Ended(reason));
             self.farewell = Farewell::Published;
         }
-        self.deliver(desk);
-        let waiters_told = link.try_take_waiters(&mut desk.tools.wakes);
+        self.deliver(context);
+        let waiters_told = link.try_take_waiters(&mut context.tools.wakes);
         if self.pending.is_empty() && waiters_told {
             self.farewell = Farewell::Said;
             return true;
         }
-        desk.look_again();
+        context.look_again();
         false
     }
 
-    fn say_farewell_to_nobody(&self, reason: EndReason, desk: &Desk<'_>) {
-        match self.turned_away {
-            Some(id) => desk.shared.arrivals.turned_away(CallSummary::turned_away(
+    fn say_farewell_to_nobody(&self, reason: EndReason, context: &Context<'_>) {
+        match self.rejected {
+            Some(id) => context.shared.arrivals.rejected(CallSummary::rejected(
                 id,
                 self.peer,
                 self.inbound.codec(),
                 reason,
             )),
             None => {
-                let tally = &desk.shared.tally;
+                let tally = &context.shared.tally;
                 if let EndReason::OtherProtocol(protocol) = reason {
                     let those = &tally.other_protocols[protocol as usize];
                     those.fetch_add(1, Ordering::Relaxed);

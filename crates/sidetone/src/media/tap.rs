@@ -44,7 +44,7 @@ pub(crate) enum Purpose {
     Monitor,
 }
 
-/// Audio of both sides in the order in which it passed.
+/// Audio of both sides in the command in which it passed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapBuffer {
     samples: Vec<i16>,

@@ -27,7 +27,7 @@ pub(crate) struct Wheel<K> {
 
 #[derive(Debug)]
 struct Entry<K> {
-    key: K,
+    token: K,
     tick: u64,
     next: Option<u32>,
 }
@@ -54,11 +54,11 @@ impl<K: Copy> Wheel<K> {
         tick_of(deadline).max(self.turned)
     }
 
-    /// Adds an entry for `key`; the [`tick`](Self::tick) identifies it.
-    pub(crate) fn schedule(&mut self, key: K, tick: u64) {
+    /// Adds an entry for `token`; the [`tick`](Self::tick) identifies it.
+    pub(crate) fn schedule(&mut self, token: K, tick: u64) {
         let place = self.place(tick);
         let next = self.ticks[place];
-        let entry = Entry { key, tick, next };
+        let entry = Entry { token, tick, next };
         let index = match self.free {
             Some(index) => {
                 let unused = &mut self.entries[index as usize];
@@ -97,10 +97,10 @@ impl<K: Copy> Wheel<K> {
             let mut next = self.ticks[place].take();
             while let Some(index) = next {
                 let entry = &mut self.entries[index as usize];
-                let (key, tick) = (entry.key, entry.tick);
+                let (token, tick) = (entry.token, entry.tick);
                 next = entry.next;
                 if tick < self.turned.max(end) {
-                    due.push((key, tick));
+                    due.push((token, tick));
                     entry.next = self.free.replace(index);
                     self.in_use -= 1;
                 } else {
@@ -137,14 +137,14 @@ mod tests {
         Time::ZERO + Duration::from_millis(millis)
     }
 
-    fn schedule(wheel: &mut Wheel<u8>, key: u8, deadline: Time) {
-        wheel.schedule(key, wheel.tick(deadline));
+    fn schedule(wheel: &mut Wheel<u8>, token: u8, deadline: Time) {
+        wheel.schedule(token, wheel.tick(deadline));
     }
 
     fn turned(wheel: &mut Wheel<u8>, now: Time) -> Vec<u8> {
         let mut due = Vec::new();
         wheel.turn(now, &mut due);
-        due.into_iter().map(|(key, _)| key).collect()
+        due.into_iter().map(|(token, _)| token).collect()
     }
 
     #[test]
@@ -181,8 +181,8 @@ mod tests {
     fn the_entries_of_a_tick_keep_their_order() {
         let mut wheel = Wheel::new(at(0));
         for slot in 1..4 {
-            for key in 0..5 {
-                schedule(&mut wheel, key, at(slot * 20));
+            for token in 0..5 {
+                schedule(&mut wheel, token, at(slot * 20));
             }
             assert_eq!(turned(&mut wheel, at(slot * 20) + TICK), [0, 1, 2, 3, 4]);
         }
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_long_stall_loses_no_entry() {
         let mut wheel = Wheel::new(at(0));
-        for key in 0..100 {
-            schedule(&mut wheel, key, at(u64::from(key) * 20));
+        for token in 0..100 {
+            schedule(&mut wheel, token, at(u64::from(token) * 20));
         }
         assert_eq!(turned(&mut wheel, at(10_000)).len(), 100);
     }

@@ -5,7 +5,7 @@ use sidetone_proto::{Rate, Time};
 use super::track::{Counts, Track};
 use crate::media::Side;
 
-/// What is younger than this is not written yet: a little more than it takes to decide about a hole.
+/// What is younger than this is not written yet: a little more than it takes to decide about a gap.
 const YOUNG: Duration = Duration::from_millis(250);
 
 /// Both sides of a call on one clock, without I/O: pieces with their times go in, stereo frames come out.
@@ -40,7 +40,7 @@ impl Timeline {
     }
 
     /// Appends the frames that are due at `now`, left and right by turns, and returns the place of the first
-    /// one. Where late audio has filled a hole, that is before the end of what came out last time: from
+    /// one. Where late audio has filled a gap, that is before the end of what came out last time: from
     /// there on it is replaced.
     pub(super) fn take(&mut self, now: Time, out: &mut Vec<i16>) -> u64 {
         let now = self.place(now);

@@ -3,13 +3,13 @@ use sidetone_proto::Rate;
 
 /// Audio that comes this much later than the audio before it ended is looked at twice: time may be missing,
 /// or it may only be late. The usual jitter of Asterisk stays below half of it.
-const HOLE_MS: u64 = 30;
+const GAP_MS: u64 = 30;
 
-/// For so long after a hole audio is held back, to see whether the missing time comes as well: a backlog
+/// For so long after a gap audio is held back, to see whether the missing time comes as well: a backlog
 /// comes at once.
 const DOUBT_MS: u64 = 100;
 
-/// A hole is filled when at least so much of it is left at the end of the doubt; less than a frame is jitter.
+/// A gap is filled when at least so much of it is left at the end of the doubt; less than a frame is jitter.
 const LEAST_FILL_MS: u64 = 20;
 
 /// Late audio still finds its place if it is this late, and audio that comes faster than real time is kept
@@ -35,7 +35,7 @@ const CORRECT_EVERY_MS: u64 = 20;
 #[derive(Debug)]
 pub(super) struct Track {
     hz: u32,
-    /// What has been placed and is still needed, from `begin` on, without holes.
+    /// What has been placed and is still needed, from `begin` on, without gaps.
     samples: Vec<i16>,
     begin: u64,
     /// The first audio placed since somebody asked.
@@ -64,7 +64,7 @@ pub(super) struct Counts {
     pub(super) surplus: u64,
 }
 
-/// Audio behind a hole, held back until it is clear how much of the hole it fills.
+/// Audio behind a gap, held back until it is clear how much of the gap it fills.
 #[derive(Debug)]
 struct Doubt {
     since: u64,
@@ -131,14 +131,14 @@ impl Track {
         let Some(doubt) = self.doubt.take() else {
             return;
         };
-        let hole = u64::try_from(doubt.start)
+        let gap = u64::try_from(doubt.start)
             .unwrap_or(0)
             .saturating_sub(self.end());
-        if hole >= self.ms(LEAST_FILL_MS) || !self.heard {
-            self.fill(hole);
+        if gap >= self.ms(LEAST_FILL_MS) || !self.heard {
+            self.fill(gap);
             // The two sides begin up to a frame apart, and nothing is missing then.
-            if self.heard || hole >= self.ms(HOLE_MS) {
-                self.counts.missing += hole;
+            if self.heard || gap >= self.ms(GAP_MS) {
+                self.counts.missing += gap;
             }
         }
         self.heard = true;
@@ -174,7 +174,7 @@ impl Track {
         let length = length.min(self.samples.len());
         self.samples.drain(..length);
         self.begin += length as u64;
-        // What a long hole on the other side has taken is given back.
+        // What a long gap on the other side has taken is given back.
         let second = self.hz as usize;
         if self.samples.len() < second {
             self.samples.shrink_to(second);
@@ -208,7 +208,7 @@ impl Track {
             return;
         }
         let late = place as i64 - end;
-        if !self.heard || late >= self.ms(HOLE_MS) as i64 {
+        if !self.heard || late >= self.ms(GAP_MS) as i64 {
             self.doubt = Some(Doubt {
                 since: place,
                 samples: piece.to_vec(),

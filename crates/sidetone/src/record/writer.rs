@@ -36,7 +36,7 @@ const CHECKPOINT_EVERY: u64 = 2;
 const RATE_WAIT: Duration = Duration::from_millis(200);
 
 /// What the thread is asked to do.
-pub(super) enum Order {
+pub(super) enum Command {
     Record(Box<Job>),
     /// End all recordings, and the thread.
     Finish,
@@ -57,7 +57,7 @@ struct Open {
 }
 
 /// What the jobs use in turn.
-struct Desk {
+struct Context {
     disk: Disk,
     buffer: TapBuffer,
     frames: Vec<i16>,
@@ -72,8 +72,8 @@ enum Turn {
 }
 
 /// Writes all recordings until it is told to finish.
-pub(super) fn run(disk: Disk, orders: &Receiver<Order>) {
-    let mut desk = Desk {
+pub(super) fn run(disk: Disk, commands: &Receiver<Command>) {
+    let mut context = Context {
         disk,
         buffer: TapBuffer::default(),
         frames: Vec::new(),
@@ -82,18 +82,18 @@ pub(super) fn run(disk: Disk, orders: &Receiver<Order>) {
     let mut turns: u64 = 0;
     let mut due = clock::now();
     loop {
-        let order = if jobs.is_empty() {
-            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        let command = if jobs.is_empty() {
+            commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
-            orders.recv_timeout(due - clock::now())
+            commands.recv_timeout(due - clock::now())
         };
-        match order {
-            Ok(Order::Record(job)) => {
+        match command {
+            Ok(Command::Record(job)) => {
                 jobs.push(job);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Order::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected) => break,
         }
         turns += 1;
         due = clock::now() + TURN;
@@ -114,11 +114,11 @@ pub(super) fn run(disk: Disk, orders: &Receiver<Order>) {
             } else {
                 Turn::Gather
             };
-            job.turn(turn, &mut desk)
+            job.turn(turn, &mut context)
         });
     }
     for job in &mut jobs {
-        job.turn(Turn::Finish, &mut desk);
+        job.turn(Turn::Finish, &mut context);
     }
 }
 
@@ -133,12 +133,12 @@ impl Job {
     }
 
     /// Takes what has come and writes what is due; false when the recording is over.
-    fn turn(&mut self, turn: Turn, desk: &mut Desk) -> bool {
+    fn turn(&mut self, turn: Turn, context: &mut Context) -> bool {
         // In this order: what came before the end is in the tap when the end is seen.
         let over = turn == Turn::Finish || self.tap.is_closed() || self.call.ended().is_some();
         let now = clock::now();
         let turn = if over { Turn::Finish } else { turn };
-        match self.advance(now, turn, desk) {
+        match self.advance(now, turn, context) {
             Ok(()) if turn == Turn::Finish => self.finish(None),
             Ok(()) => return true,
             Err(error) => self.finish(Some(error)),
@@ -146,32 +146,32 @@ impl Job {
         false
     }
 
-    fn advance(&mut self, now: Time, turn: Turn, desk: &mut Desk) -> io::Result<()> {
+    fn advance(&mut self, now: Time, turn: Turn, context: &mut Context) -> io::Result<()> {
         if self.open.is_none() {
-            self.open(now, turn, &desk.disk)?;
+            self.open(now, turn, &context.disk)?;
         }
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        self.tap.take(&mut desk.buffer);
-        for (piece, samples) in desk.buffer.pieces() {
+        self.tap.take(&mut context.buffer);
+        for (piece, samples) in context.buffer.pieces() {
             open.timeline.put(piece.side, piece.rate, piece.at, samples);
         }
-        let lost = desk.buffer.lost();
+        let lost = context.buffer.lost();
         if lost > 0 {
             self.report.send_modify(|report| report.lost_frames += lost);
         }
         if turn == Turn::Gather {
             return Ok(());
         }
-        desk.frames.clear();
+        context.frames.clear();
         let first = match turn {
-            Turn::Finish => open.timeline.finish(&mut desk.frames),
-            _ => open.timeline.take(now, &mut desk.frames),
+            Turn::Finish => open.timeline.finish(&mut context.frames),
+            _ => open.timeline.take(now, &mut context.frames),
         };
-        open.output.write(&desk.disk, first, &desk.frames)?;
+        open.output.write(&context.disk, first, &context.frames)?;
         open.output.checkpoint()?;
-        let end = first + desk.frames.len() as u64 / 2;
+        let end = first + context.frames.len() as u64 / 2;
         self.report.send_modify(|report| open.describe(end, report));
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sidetone_engine::Engine;
+use sidetone_driver::IoBackend;
 use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
@@ -61,7 +61,7 @@ impl Tuning {
 ///     .await?;
 /// # Ok(()) }
 /// ```
-pub struct Builder {
+pub struct ServerBuilder {
     pub(super) media: MediaConfig,
     pub(super) media_threads: usize,
     pub(super) reset_when_killed: bool,
@@ -70,7 +70,7 @@ pub struct Builder {
     networks: Option<Networks>,
 }
 
-impl Default for Builder {
+impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             media: MediaConfig {
@@ -80,7 +80,7 @@ impl Default for Builder {
                 playback_buffer: Duration::from_secs(600),
                 max_calls: 10_000,
                 networks: Networks::loopback(),
-                engine: Engine::Auto,
+                io_backend: IoBackend::Auto,
                 tuning: Tuning::default(),
             },
             media_threads: 1,
@@ -92,10 +92,10 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
-    /// At most so many calls at a time; further ones are turned away. 10 000 unless set.
+impl ServerBuilder {
+    /// At most so many calls at a time; further ones are rejected. 10 000 unless set.
     ///
-    /// A call that is turned away looks completed to the dialplan, so the first limit belongs there
+    /// A call that is rejected looks completed to the dialplan, so the first limit belongs there
     /// (`GROUP_COUNT`); this is the second net.
     #[must_use]
     pub fn max_calls(mut self, calls: usize) -> Self {
@@ -126,8 +126,8 @@ impl Builder {
 
     /// How they talk to the kernel.
     #[must_use]
-    pub fn engine(mut self, engine: Engine) -> Self {
-        self.media.engine = engine;
+    pub fn io_backend(mut self, io_backend: IoBackend) -> Self {
+        self.media.io_backend = io_backend;
         self
     }
 
@@ -185,7 +185,7 @@ impl Builder {
     }
 
     /// Which addresses may connect. Needed as soon as the server can be reached from other machines; on
-    /// loopback it is this machine unless set. Calls from elsewhere are turned away.
+    /// loopback it is this machine unless set. Calls from elsewhere are rejected.
     #[must_use]
     pub fn allow(mut self, networks: Networks) -> Self {
         self.networks = Some(networks);
@@ -204,7 +204,7 @@ impl Builder {
         self
     }
 
-    /// Tells `hook` about every call that is over, and every one that was turned away, once. Of a call that
+    /// Tells `hook` about every call that is over, and every one that was rejected, once. Of a call that
     /// [`admit`](Self::admit) is asked about, it is told after that has answered; the handler may still be at work then, or not
     /// have begun. It runs on the async threads and must not block.
     #[must_use]
@@ -302,9 +302,9 @@ impl Builder {
     }
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("ServerBuilder")
             .field("media", &self.media)
             .finish_non_exhaustive()
     }

@@ -35,7 +35,7 @@ async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
     let server = serve(Server::builder().max_calls(0), echo).await;
     assert_eq!(all_said(server.address).await, [0, 0, 0]);
     let stats = server.handle.stats();
-    assert_eq!((stats.turned_away, stats.calls, stats.running), (1, 0, 0));
+    assert_eq!((stats.rejected, stats.calls, stats.running), (1, 0, 0));
     let ended = server.end().await;
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].reason, EndReason::Full);
@@ -56,14 +56,14 @@ async fn what_nobody_takes_is_bounded_and_counted() {
     for _ in 0..KEPT + BEYOND {
         assert_eq!(all_said(address).await, [0, 0, 0]);
     }
-    until(|| handle.stats().untold == BEYOND).await;
-    assert_eq!(handle.stats().turned_away, KEPT + BEYOND);
+    until(|| handle.stats().unreported == BEYOND).await;
+    assert_eq!(handle.stats().rejected, KEPT + BEYOND);
     let accepting = tokio::spawn(async move { server.accept().await.is_some() });
     until(|| told.load(Ordering::Relaxed) == KEPT).await;
     // There is room again.
     all_said(address).await;
     until(|| told.load(Ordering::Relaxed) == KEPT + 1).await;
-    assert_eq!(handle.stats().untold, BEYOND);
+    assert_eq!(handle.stats().unreported, BEYOND);
     accepting.abort();
 }
 
@@ -83,16 +83,16 @@ async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait() {
     };
     tokio::task::spawn_blocking(brief).await.unwrap();
     until(|| handle.stats().running == 0).await;
-    assert_eq!((handle.stats().turned_away, handle.stats().untold), (0, 0));
+    assert_eq!((handle.stats().rejected, handle.stats().unreported), (0, 0));
     assert!(all_said(address).await.ends_with(&[0, 0, 0]));
-    until(|| handle.stats().untold == 1).await;
+    until(|| handle.stats().unreported == 1).await;
     // Those that waited are handed out although they are over, and there is room again.
     assert!(server.accept().await.unwrap().handle().ended().is_some());
     let caller = Caller::new(address).uuid(id(9)).hang_up_after(millis(500));
     let calling = tokio::task::spawn_blocking(|| caller.call());
     while server.accept().await.unwrap().id() != id(9) {}
     calling.await.unwrap().unwrap();
-    assert_eq!(handle.stats().untold, 1);
+    assert_eq!(handle.stats().unreported, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
 async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     let hook = |request: Request| async move {
         match request.id == id(1) {
-            true => Admission::turn_away(),
+            true => Admission::reject(),
             false => Admission::accept_with(String::from("welcome")),
         }
     };
@@ -156,7 +156,7 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     assert_eq!(records[1].ended.why, Why::HungUp);
     assert_eq!(data.recv().await.unwrap().as_deref(), Some("welcome"));
     let stats = server.handle.stats();
-    assert_eq!((stats.turned_away, stats.calls), (1, 1));
+    assert_eq!((stats.rejected, stats.calls), (1, 1));
     let mut ended = server.end().await;
     ended.sort_by_key(|summary| summary.id);
     let reasons: Vec<_> = ended.iter().map(|summary| summary.reason).collect();
@@ -171,7 +171,7 @@ async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
             tokio::time::sleep(millis(500)).await;
             return Admission::accept();
         }
-        Admission::turn_away()
+        Admission::reject()
     };
     let server = serve(Server::builder().admit(hook), echo).await;
     let slow = server
@@ -260,6 +260,6 @@ async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
         assert_eq!(record.ended.why, Why::ServerHungUp);
         assert_eq!(record.counts.frames_heard, 0);
     }
-    assert_eq!(server.handle.stats().turned_away, 50);
+    assert_eq!(server.handle.stats().rejected, 50);
     assert_eq!(server.end().await.len(), WITHIN + 50);
 }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::support::{call, calls, id, millis, serve, sound};
 use sidetone::{
-    Builder, Call, Clip, Engine, Event, Heard, PlayError, Rate, Server, Utterance,
+    Call, Clip, Event, Heard, IoBackend, PlayError, Rate, Server, ServerBuilder, Utterance,
     callback::{self, CallInfo, Input, Reply},
 };
 use sidetone_audio::resample::resample_clip;
@@ -20,8 +20,8 @@ use tokio::{sync::mpsc, time::sleep};
 const LONG: Duration = Duration::from_secs(60);
 
 /// Settings for each engine that there is here; where io_uring is not, `engines` says so.
-fn engines() -> Vec<Builder> {
-    let epoll = Server::builder().engine(Engine::Epoll);
+fn engines() -> Vec<ServerBuilder> {
+    let epoll = Server::builder().io_backend(IoBackend::Epoll);
     vec![epoll, Server::builder()]
 }
 
@@ -471,7 +471,7 @@ fn a_callback_queues_a_sentence_and_is_told_what_was_heard_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_looped_clip_has_no_hole_and_a_finished_call_ends_with_its_round() {
+async fn a_looped_clip_has_no_gap_and_a_finished_call_ends_with_its_round() {
     let round = ramp(1, 0, 1_234);
     let clip = Clip::from_samples(8_000, round.clone()).unwrap().looped();
     let record = heard_from(
@@ -490,6 +490,6 @@ async fn a_looped_clip_has_no_hole_and_a_finished_call_ends_with_its_round() {
     assert!(rounds >= 6, "{rounds}");
     assert!(
         sound(&record) == round.repeat(rounds),
-        "whole rounds, without a hole"
+        "whole rounds, without a gap"
     );
 }

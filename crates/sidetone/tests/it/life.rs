@@ -10,7 +10,9 @@ use std::{
 use crate::support::{
     call, calls, echo, id, is_callers_end, listen, millis, serve, short_call, until,
 };
-use sidetone::{Builder, Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server};
+use sidetone::{
+    Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server, ServerBuilder,
+};
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
 
 /// What a caller of this handler hears, and why its call ended by the server's account.
@@ -169,7 +171,7 @@ async fn a_summary_says_what_the_caller_lived_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_shutdown_new_calls_are_turned_away_and_running_ones_may_end() {
+async fn after_a_shutdown_new_calls_are_rejected_and_running_ones_may_end() {
     let server = serve(Server::builder(), echo).await;
     let (address, handle) = (server.address, server.handle.clone());
     let running = server
@@ -235,7 +237,7 @@ async fn a_server_that_is_dropped_hangs_up_its_calls() {
 }
 
 /// An echo on a duplicate of this listener.
-fn successor(listener: &TcpListener, settings: Builder) -> crate::support::Running {
+fn successor(listener: &TcpListener, settings: ServerBuilder) -> crate::support::Running {
     let server = settings
         .from_listener(listener.try_clone().unwrap())
         .unwrap();
@@ -286,7 +288,7 @@ async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
         assert!(!record.echo().is_empty(), "somebody served it");
     }
     let after = new.handle.stats();
-    assert_eq!(before.turned_away + after.turned_away, 0);
+    assert_eq!(before.rejected + after.rejected, 0);
     assert_eq!(before.calls + after.calls, CALLS as usize);
     assert!(before.calls > 0 && after.calls > 0);
 }

@@ -1,8 +1,8 @@
 //! The crate's tests, all in one binary but for those that want a process or the machine to themselves.
 
 mod admission;
+mod backends;
 mod callbacks;
-mod engines;
 mod examples;
 mod first_calls;
 mod heard;

@@ -18,7 +18,7 @@ fn second(seed: u64) -> Vec<i16> {
     ramp(seed, 0, 8_000)
 }
 
-async fn heard_from<F, Fut>(settings: sidetone::Builder, handler: F) -> CallRecord
+async fn heard_from<F, Fut>(settings: sidetone::ServerBuilder, handler: F) -> CallRecord
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send,
@@ -151,13 +151,13 @@ async fn two_players_queue_behind_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_cushion_uneven_speech_is_heard_in_one_piece() {
+async fn with_a_prebuffer_uneven_speech_is_heard_in_one_piece() {
     let record = heard_from(Server::builder(), |call: Call| async move {
         let mut player = call.player(8_000).unwrap();
-        player.set_cushion(millis(800)).unwrap();
+        player.set_prebuffer(millis(800)).unwrap();
         for piece in second(1).chunks(1_600) {
             player.play(piece).await.unwrap();
-            // Slower than real time at first, and never slower than the cushion covers.
+            // Slower than real time at first, and never slower than the prebuffer covers.
             tokio::time::sleep(millis(220)).await;
         }
     })

@@ -182,7 +182,7 @@ fn a_directory_that_cannot_be_made_is_said_at_once() {
 }
 
 /// Records one call that speaks at once, by a server with these settings.
-async fn recorded_from_the_beginning(settings: sidetone::Builder, lasting: Duration) {
+async fn recorded_from_the_beginning(settings: sidetone::ServerBuilder, lasting: Duration) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
     let (tell, mut recordings) = mpsc::channel(1);

@@ -10,7 +10,8 @@ use std::{
 };
 
 use sidetone::{
-    Builder, Call, CallSummary, EndReason, Event, Handler, ServeError, Server, ServerHandle, Uuid,
+    Call, CallSummary, EndReason, Event, Handler, ServeError, Server, ServerBuilder, ServerHandle,
+    Uuid,
 };
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
@@ -48,7 +49,7 @@ pub struct Running {
 }
 
 /// Serves on a free port.
-pub async fn serve(settings: Builder, handler: impl Handler) -> Running {
+pub async fn serve(settings: ServerBuilder, handler: impl Handler) -> Running {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&ended);
     let server = settings
@@ -105,7 +106,7 @@ pub async fn calls(callers: Vec<Caller>) -> Vec<CallRecord> {
 /// An echo that is whole even if it comes to its work late, once in a while.
 pub async fn echo(mut call: Call) {
     let mut line = call.live();
-    line.set_cushion(millis(100));
+    line.set_prebuffer(millis(100));
     while let Some(event) = call.next().await {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());

@@ -46,7 +46,7 @@ async fn the_stop_word_ends_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_word_that_contains_it_does_not_and_a_second_call_is_turned_away() {
+async fn a_word_that_contains_it_does_not_and_a_second_call_is_rejected() {
     let callers = |address| {
         let second = saying(address, &[], 25).start_after(Duration::from_millis(500));
         vec![saying(address, &["nonstop", "music"], 4), second]

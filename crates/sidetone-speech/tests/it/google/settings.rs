@@ -33,7 +33,7 @@ async fn what_is_set_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recogniser_of_ones_own_keeps_its_model() {
+async fn a_recognizer_of_ones_own_keeps_its_model() {
     let service = Service::new(Rules {
         recognizers: vec!["mine".into()],
         ..Rules::default()

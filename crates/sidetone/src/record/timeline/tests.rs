@@ -61,7 +61,7 @@ impl Film {
 
     fn write(&mut self, first: u64, frames: &[i16]) {
         let first = first as usize;
-        assert!(first <= self.left.len(), "a file has no holes");
+        assert!(first <= self.left.len(), "a file has no gaps");
         self.replaced += (self.left.len() - first) as u64;
         assert!(first + frames.len() / 2 >= self.left.len());
         self.left.truncate(first);
@@ -233,7 +233,7 @@ fn audio_faster_than_real_time_is_kept_up_to_five_seconds_and_makes_room_in_sile
 #[test]
 fn a_flood_is_bounded_while_it_is_in_doubt_too() {
     let second = [1_000; 8_000];
-    // At the beginning, and behind a hole.
+    // At the beginning, and behind a gap.
     for since in [0, 2_000] {
         let mut film = Film::new(Rate::Slin);
         for n in 0..since / 20 {
@@ -318,7 +318,7 @@ fn rising(samples: &[i16]) -> Vec<usize> {
 /// A call of half an hour, driven by the call machine itself: 200 ppm of drift, jitter, ten seconds in which
 /// nothing comes, and a clear. A marker every second on each side.
 fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
-    let (seconds, hole, clear_at) = (1_800u64, 600..610, 900);
+    let (seconds, gap, clear_at) = (1_800u64, 600..610, 900);
     let mut random = Random(5);
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
     let uuid = [&[1, 0, 16][..], &[7; 16]].concat();
@@ -340,7 +340,7 @@ fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
         }
         let second = now.as_nanos() / 1_000_000_000;
         if now == arrives {
-            if !hole.contains(&second) {
+            if !gap.contains(&second) {
                 let mut samples = [500i16; 160];
                 if n % 50 == 7 {
                     samples[80..].fill(20_000);
@@ -385,7 +385,7 @@ fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
 }
 
 #[test]
-fn after_half_an_hour_with_drift_a_hole_and_a_clear_both_sides_are_in_place() {
+fn after_half_an_hour_with_drift_a_gap_and_a_clear_both_sides_are_in_place() {
     for ppm in [-200, 200] {
         let (film, said, played) = half_an_hour(ppm);
         for (name, expected, track) in [

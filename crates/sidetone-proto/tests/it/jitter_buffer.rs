@@ -1,9 +1,9 @@
-//! Live audio over long times: its delay stays below the ceiling, and it costs what the drift costs.
+//! JitterBuffer audio over long times: its delay stays below the ceiling, and it costs what the drift costs.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
-use sidetone_proto::{CallConfig, CallMachine, Counters, Live, Notice, Pulled, Rate, Time};
+use sidetone_proto::{CallConfig, CallMachine, Counters, JitterBuffer, Notice, Pulled, Rate, Time};
 
 use crate::support::{Event, Random, SLOT, World, at, frame, message, ms, ramp, us, uuid_message};
 
@@ -57,13 +57,13 @@ fn run(inbound: &[Time], pushes: &[Time], is_loud: impl Fn(usize) -> bool) -> Ou
 }
 
 fn run_with(
-    cushion: Duration,
+    prebuffer: Duration,
     inbound: &[Time],
     pushes: &[Time],
     is_loud: impl Fn(usize) -> bool,
 ) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
-    call.live().set_cushion(cushion);
+    call.live().set_prebuffer(prebuffer);
     call.receive(Time::ZERO, &uuid_message(), &mut |_| {});
     let silence = frame(&[0; 160]);
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
@@ -324,27 +324,27 @@ fn stalled(pushes: &[Time], stall: Duration, seed: u64) -> Vec<Time> {
 }
 
 #[test]
-fn a_cushion_keeps_an_echo_whole_while_its_program_is_late_now_and_then() {
-    let cushion = ms(100);
+fn a_prebuffer_keeps_an_echo_whole_while_its_program_is_late_now_and_then() {
+    let prebuffer = ms(100);
     for seed in 60..66 {
         let jitter = us(5_500);
         let inbound = Source { ppm: 0, jitter }.arrivals(seed, ms(600_000));
-        let pushes = stalled(&echo_of(&inbound, seed), cushion, seed);
-        let outcome = run_with(cushion, &inbound, &pushes, loud);
+        let pushes = stalled(&echo_of(&inbound, seed), prebuffer, seed);
+        let outcome = run_with(prebuffer, &inbound, &pushes, loud);
         assert_eq!(outcome.corrections(), 0, "{seed}: {:?}", outcome.counters);
         assert!(outcome.left.iter().enumerate().all(|(n, &left)| n == left));
-        assert!(outcome.worst_delay() <= 2 * cushion + CEILING);
+        assert!(outcome.worst_delay() <= 2 * prebuffer + CEILING);
         let without = run(&inbound, &pushes, loud);
         assert!(without.corrections() > 20, "{:?}", without.counters);
     }
 }
 
 #[test]
-fn a_cushion_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once() {
+fn a_prebuffer_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once() {
     // Nobody reads, echoes or writes for that long: when it goes on, the frames come at once.
-    let stand_still = |cushion| {
+    let stand_still = |prebuffer| {
         let mut world = World::new();
-        world.call.live().set_cushion(cushion);
+        world.call.live().set_prebuffer(prebuffer);
         for n in 0..2000 {
             let due = at(20 * n + 7);
             if n == 1000 {
@@ -369,7 +369,7 @@ fn a_cushion_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once()
 
 #[test]
 fn two_hundred_fifty_milliseconds_in_one_push_keep_the_newest_80() {
-    let mut live = Live::default();
+    let mut live = JitterBuffer::default();
     live.push(at(0), Rate::Slin, &ramp(0, 2000));
     assert_eq!(live.buffered(), ms(70), "in whole slots");
     assert_eq!(live.dropped(), 9);
@@ -535,8 +535,8 @@ fn a_cut_fades_from_what_is_cut_out_to_what_follows() {
         world.call.live().push(push, Rate::Slin, &[level; 160]);
     }
     let sound = world.sound();
-    let behind_the_hole = sound.iter().rposition(|&s| s == 0).unwrap() + 1;
-    let steps = sound[behind_the_hole..]
+    let behind_the_gap = sound.iter().rposition(|&s| s == 0).unwrap() + 1;
+    let steps = sound[behind_the_gap..]
         .windows(2)
         .map(|pair| pair[1] - pair[0]);
     let (whole, faded): (Vec<i16>, Vec<i16>) = steps
@@ -552,14 +552,14 @@ fn a_cut_fades_from_what_is_cut_out_to_what_follows() {
 }
 
 #[test]
-fn with_a_cushion_sound_that_goes_on_is_never_cut() {
+fn with_a_prebuffer_sound_that_goes_on_is_never_cut() {
     let steady = steady_but(&[]);
     let outcome = run_with(ms(40), &steady, &steady_but(&[(1000, ms(90))]), loud);
     assert_eq!(outcome.counters.live_dropped, 0);
 }
 
 #[test]
-fn cuts_that_lead_to_holes_become_rarer() {
+fn cuts_that_lead_to_gaps_become_rarer() {
     // Every 3 s, a frame is 15 ms late: more than is waited for, and gone from memory when the next one is.
     let steady: Vec<Time> = (0..30_000).map(|n| at(20 * n + 15)).collect();
     let mut late = steady.clone();
@@ -631,7 +631,7 @@ fn live_audio_waits_for_no_clip_and_its_delay_does_not_grow() {
 
 #[test]
 fn a_rate_change_begins_anew() {
-    let mut live = Live::default();
+    let mut live = JitterBuffer::default();
     let mut slot = Vec::new();
     live.push(at(0), Rate::Slin, &[1; 160]);
     live.push(at(1), Rate::Slin16, &[2; 320]);

@@ -10,9 +10,9 @@ use super::{
 
 /// What a handler has queued since the media thread last looked, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct CommandQueue {
     generation: u64,
-    orders: Vec<Order>,
+    commands: Vec<Command>,
     /// The samples of small writes and of live audio, so that neither allocates for itself.
     samples: Vec<i16>,
     /// How much queued audio has come since the media thread last looked, and how much of it is void.
@@ -31,7 +31,7 @@ pub(crate) struct Emptied {
     pub(crate) voided: Duration,
 }
 
-/// Where the orders go.
+/// Where the commands go.
 pub(crate) struct Destination<'a> {
     pub(crate) machine: &'a mut CallMachine,
     /// What somebody may be waiting for the end of.
@@ -40,7 +40,7 @@ pub(crate) struct Destination<'a> {
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     /// The next `length` of the outbox's samples.
     Play {
         piece: Piece,
@@ -68,7 +68,7 @@ enum Order {
     },
     Stop(ItemId),
     Prebuffer(Duration),
-    LiveCushion(Duration),
+    LivePrebuffer(Duration),
     Live {
         rate: Rate,
         at: Time,
@@ -89,13 +89,13 @@ pub(crate) struct Piece {
     pub(crate) format: Format,
 }
 
-/// The media thread looks every 20 ms: where more orders than this lie, live audio would only be late.
+/// The media thread looks every 20 ms: where more commands than this lie, live audio would only be late.
 const LIVE_LIMIT: usize = 64;
 
 /// Samples that an outbox keeps room for between uses. Not many: its next use may be another call's.
 const KEEP: usize = 4 * 1024;
 
-impl Outbox {
+impl CommandQueue {
     /// What comes now is `audio` long and queued under `generation`; anything from before that is void.
     pub(crate) fn begin(&mut self, generation: u64, audio: Duration) {
         self.audio += audio;
@@ -107,22 +107,22 @@ impl Outbox {
 
     pub(crate) fn play(&mut self, piece: Piece, samples: &[i16]) {
         self.samples.extend_from_slice(samples);
-        self.orders.push(Order::Play {
+        self.commands.push(Command::Play {
             piece,
             length: samples.len(),
         });
     }
 
     pub(crate) fn play_owned(&mut self, piece: Piece, samples: Vec<i16>) {
-        self.orders.push(Order::PlayOwned { piece, samples });
+        self.commands.push(Command::PlayOwned { piece, samples });
     }
 
     pub(crate) fn play_clip(&mut self, clip: Clip, id: ItemId, playing: Arc<Playing>) {
-        self.orders.push(Order::PlayClip { clip, id, playing });
+        self.commands.push(Command::PlayClip { clip, id, playing });
     }
 
     pub(crate) fn open(&mut self, id: ItemId, prebuffer: Duration, playing: Arc<Playing>) {
-        self.orders.push(Order::Open {
+        self.commands.push(Command::Open {
             id,
             prebuffer,
             playing,
@@ -130,31 +130,31 @@ impl Outbox {
     }
 
     pub(crate) fn end(&mut self, id: ItemId) {
-        self.orders.push(Order::End(id));
+        self.commands.push(Command::End(id));
     }
 
     pub(crate) fn end_loose(&mut self) {
-        self.orders.push(Order::EndLoose);
+        self.commands.push(Command::EndLoose);
     }
 
     pub(crate) fn mark(&mut self, id: ItemId, playing: Option<Arc<Playing>>) {
-        self.orders.push(Order::Mark { id, playing });
+        self.commands.push(Command::Mark { id, playing });
     }
 
     pub(crate) fn stop(&mut self, id: ItemId) {
-        self.orders.push(Order::Stop(id));
+        self.commands.push(Command::Stop(id));
     }
 
     pub(crate) fn prebuffer(&mut self, prebuffer: Duration) {
-        self.orders.push(Order::Prebuffer(prebuffer));
+        self.commands.push(Command::Prebuffer(prebuffer));
     }
 
-    pub(crate) fn live_cushion(&mut self, cushion: Duration) {
-        self.orders.push(Order::LiveCushion(cushion));
+    pub(crate) fn live_prebuffer(&mut self, prebuffer: Duration) {
+        self.commands.push(Command::LivePrebuffer(prebuffer));
     }
 
     pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
-        self.orders.push(Order::Tap {
+        self.commands.push(Command::Tap {
             purpose,
             tap,
             from_beginning,
@@ -163,14 +163,14 @@ impl Outbox {
 
     /// Adds live audio, unless so much lies here that it would never be heard.
     pub(crate) fn live(&mut self, rate: Rate, at: Time, samples: &[i16]) {
-        if self.orders.len() >= LIVE_LIMIT {
+        if self.commands.len() >= LIVE_LIMIT {
             return;
         }
         if self.samples.capacity() == 0 {
             self.samples.reserve_exact(ROOM * rate.slot_samples());
-            self.orders.reserve_exact(2 * ROOM);
+            self.commands.reserve_exact(2 * ROOM);
         }
-        self.orders.push(Order::Live {
+        self.commands.push(Command::Live {
             rate,
             at,
             length: samples.len(),
@@ -200,25 +200,25 @@ impl Outbox {
             }
         }
         let mut begin = 0;
-        for order in self.orders.drain(..) {
-            match order {
-                Order::Play { piece, length } => {
+        for command in self.commands.drain(..) {
+            match command {
+                Command::Play { piece, length } => {
                     let samples = Cow::Borrowed(&self.samples[begin..begin + length]);
                     let Piece { utterance, format } = piece;
                     let playout = call.machine.playout();
                     playout.push_piece(now, utterance, format, samples);
                     begin += length;
                 }
-                Order::PlayOwned { piece, samples } => {
+                Command::PlayOwned { piece, samples } => {
                     let Piece { utterance, format } = piece;
                     let playout = call.machine.playout();
                     playout.push_piece(now, utterance, format, samples.into());
                 }
-                Order::PlayClip { clip, id, playing } => {
+                Command::PlayClip { clip, id, playing } => {
                     call.playing.push((id, playing));
                     call.machine.playout().push_clip(clip, id);
                 }
-                Order::Open {
+                Command::Open {
                     id,
                     prebuffer,
                     playing,
@@ -226,22 +226,22 @@ impl Outbox {
                     call.playing.push((id, playing));
                     call.machine.playout().open(now, id, prebuffer);
                 }
-                Order::End(id) => call.machine.playout().end(id),
-                Order::EndLoose => call.machine.playout().end_loose(),
-                Order::Mark { id, playing } => {
+                Command::End(id) => call.machine.playout().end(id),
+                Command::EndLoose => call.machine.playout().end_loose(),
+                Command::Mark { id, playing } => {
                     call.playing.extend(playing.map(|playing| (id, playing)));
                     call.machine.playout().push_mark(id);
                 }
-                Order::Stop(id) => call.machine.playout().stop(id),
-                Order::Prebuffer(prebuffer) => call.machine.playout().set_prebuffer(prebuffer),
-                Order::LiveCushion(cushion) => call.machine.live().set_cushion(cushion),
-                Order::Live { rate, at, length } => {
+                Command::Stop(id) => call.machine.playout().stop(id),
+                Command::Prebuffer(prebuffer) => call.machine.playout().set_prebuffer(prebuffer),
+                Command::LivePrebuffer(prebuffer) => call.machine.live().set_prebuffer(prebuffer),
+                Command::Live { rate, at, length } => {
                     call.machine
                         .live()
                         .push(at, rate, &self.samples[begin..begin + length]);
                     begin += length;
                 }
-                Order::Tap {
+                Command::Tap {
                     purpose,
                     tap,
                     from_beginning,
@@ -253,8 +253,8 @@ impl Outbox {
         if self.samples.capacity() > KEEP {
             self.samples = Vec::new();
         }
-        if self.orders.capacity() > LIVE_LIMIT {
-            self.orders = Vec::new();
+        if self.commands.capacity() > LIVE_LIMIT {
+            self.commands = Vec::new();
         }
         Emptied {
             audio: std::mem::take(&mut self.audio),
@@ -270,12 +270,12 @@ impl Outbox {
                 playing.note_voided(voided);
             }
         }
-        for order in self.orders.drain(..) {
-            if let Order::Tap {
+        for command in self.commands.drain(..) {
+            if let Command::Tap {
                 purpose,
                 tap,
                 from_beginning,
-            } = order
+            } = command
             {
                 taps.set(purpose, tap, from_beginning);
             }
@@ -287,31 +287,31 @@ impl Outbox {
     fn void(&mut self) {
         let (voided, voided_of) = (&mut self.voided, &mut self.voided_of);
         let mut opened = Vec::new();
-        self.orders.retain_mut(|order| {
-            match order {
-                Order::Play { piece, length } => {
+        self.commands.retain_mut(|command| {
+            match command {
+                Command::Play { piece, length } => {
                     *voided += piece.void(*length, voided_of);
                 }
-                Order::PlayOwned { piece, samples } => {
+                Command::PlayOwned { piece, samples } => {
                     *voided += piece.void(samples.len(), voided_of);
                 }
-                Order::PlayClip { clip, playing, .. } => {
+                Command::PlayClip { clip, playing, .. } => {
                     *voided += clip.duration();
                     playing.finish(Heard::nothing_of(clip.duration()));
                 }
-                Order::Open { id, playing, .. } => opened.push((*id, Arc::clone(playing))),
-                Order::Mark { playing, .. } => {
+                Command::Open { id, playing, .. } => opened.push((*id, Arc::clone(playing))),
+                Command::Mark { playing, .. } => {
                     if let Some(playing) = playing {
                         playing.finish(Heard::default());
                     }
                 }
-                Order::Tap { .. }
-                | Order::Prebuffer(_)
-                | Order::LiveCushion(_)
-                | Order::Stop(_) => {
+                Command::Tap { .. }
+                | Command::Prebuffer(_)
+                | Command::LivePrebuffer(_)
+                | Command::Stop(_) => {
                     return true;
                 }
-                Order::End(_) | Order::EndLoose | Order::Live { .. } => {}
+                Command::End(_) | Command::EndLoose | Command::Live { .. } => {}
             }
             false
         });
@@ -342,9 +342,9 @@ mod tests {
     fn an_outbox_that_was_another_calls_voids_nothing_of_its_new_one() {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
         let (mut playing, mut taps) = (Vec::new(), Taps::default());
-        let mut other = Outbox::default();
+        let mut other = CommandQueue::default();
         other.begin(7, Duration::ZERO);
-        let mut outbox = Outbox::default();
+        let mut outbox = CommandQueue::default();
         outbox.begin(3, Duration::ZERO);
         outbox.swap_with(&mut other);
 
@@ -374,7 +374,7 @@ mod tests {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
         let mut playing = vec![(ItemId(1), Arc::clone(&known))];
         let mut taps = Taps::default();
-        let mut outbox = Outbox::default();
+        let mut outbox = CommandQueue::default();
         outbox.begin(0, Duration::from_millis(120));
         outbox.play(piece(Some(ItemId(1))), &[1; 160]);
         outbox.open(ItemId(2), Duration::ZERO, Arc::clone(&new));

@@ -16,7 +16,7 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use crate::{Arrival, Bell, Engine, Kernel, Key, Place, Report, SEND_FLAGS, Sent};
+use crate::{Arrival, Driver, IoBackend, IoEvent, Place, SEND_FLAGS, Sent, Token, Waker};
 
 /// How many descriptors one wait reports at most; the others follow in the next turn.
 const EVENTS: usize = 1024;
@@ -25,7 +25,7 @@ const EVENTS: usize = 1024;
 /// shortest messages fit in here, and each of them is work. Who sends more waits for the next turn.
 const READ: usize = 8 * 1024;
 
-const BELL: u64 = u64::MAX;
+const WAKER: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 
 /// What is reported of a connection: that it has something to read, edge-triggered, and whether the other side has
@@ -38,16 +38,16 @@ const HEARING: EventFlags = EventFlags::IN
 /// Readiness of many descriptors. What is not dealt with in one turn shows up in the next.
 pub struct Epoll {
     epoll: OwnedFd,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
     events: Vec<Event>,
     /// Of the events, how many have been reported.
     reported: usize,
     /// A connection that is both readable and writable is reported twice.
-    writable: Option<Key>,
+    writable: Option<Token>,
     /// Connections that may not have been read to the end, which the kernel does not report again.
-    unread: Vec<Key>,
+    unread: Vec<Token>,
     /// Those of the turn before, while they are reported.
-    again: Vec<Key>,
+    again: Vec<Token>,
     room: Vec<u8>,
 }
 
@@ -56,12 +56,12 @@ impl Epoll {
     ///
     /// # Errors
     /// When the system has no descriptor or memory for it.
-    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    pub fn new(waker: Arc<Waker>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &*bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        epoll::add(&epoll, &*waker, EventData::new_u64(WAKER), EventFlags::IN)?;
         Ok(Self {
             epoll,
-            bell,
+            waker,
             events: Vec::with_capacity(EVENTS),
             reported: 0,
             writable: None,
@@ -72,9 +72,9 @@ impl Epoll {
     }
 }
 
-impl Kernel for Epoll {
-    fn engine(&self) -> Engine {
-        Engine::Epoll
+impl Driver for Epoll {
+    fn backend(&self) -> IoBackend {
+        IoBackend::Epoll
     }
 
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()> {
@@ -91,17 +91,17 @@ impl Kernel for Epoll {
         let _ = epoll::delete(&self.epoll, listener);
     }
 
-    fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, stream, data(key), HEARING)?)
+    fn register(&mut self, token: Token, stream: &TcpStream) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, stream, data(token), HEARING)?)
     }
 
-    fn dismiss(&mut self, key: Key, stream: TcpStream) {
-        self.unread.retain(|unread| *unread != key);
-        self.again.retain(|again| *again != key);
+    fn deregister(&mut self, token: Token, stream: TcpStream) {
+        self.unread.retain(|unread| *unread != token);
+        self.again.retain(|again| *again != token);
         let _ = epoll::delete(&self.epoll, &stream);
     }
 
-    fn send(&mut self, _: Key, stream: &TcpStream, wire: &[u8]) -> Sent {
+    fn send(&mut self, _: Token, stream: &TcpStream, wire: &[u8]) -> Sent {
         match rustix::net::send(stream, wire, SEND_FLAGS) {
             Ok(sent) => Sent::Now(sent),
             Err(Errno::AGAIN | Errno::INTR) => Sent::Now(0),
@@ -109,14 +109,14 @@ impl Kernel for Epoll {
         }
     }
 
-    fn wait_for_room(&mut self, key: Key, stream: &TcpStream, wanted: bool) {
+    fn set_write_interest(&mut self, token: Token, stream: &TcpStream, wanted: bool) {
         let room = if wanted {
             EventFlags::OUT
         } else {
             EventFlags::empty()
         };
         // Were it to fail, the next slot would try to write all the same.
-        let _ = epoll::modify(&self.epoll, stream, data(key), HEARING | room);
+        let _ = epoll::modify(&self.epoll, stream, data(token), HEARING | room);
     }
 
     fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()> {
@@ -139,33 +139,33 @@ impl Kernel for Epoll {
         }
     }
 
-    fn next(&mut self) -> Option<Report> {
-        if let Some(key) = self.writable.take() {
-            return Some(Report::Writable(key));
+    fn next(&mut self) -> Option<IoEvent> {
+        if let Some(token) = self.writable.take() {
+            return Some(IoEvent::Writable(token));
         }
         let Some(event) = self.events.get(self.reported) else {
-            let key = self.again.pop()?;
-            return Some(Report::Readable(key, in_socket(key, true)));
+            let token = self.again.pop()?;
+            return Some(IoEvent::Readable(token, in_socket(token, true)));
         };
         self.reported += 1;
         let (token, flags) = (event.data.u64(), event.flags);
         Some(match token {
-            BELL => {
-                self.bell.silence();
-                Report::Bell
+            WAKER => {
+                self.waker.reset();
+                IoEvent::Woken
             }
-            LISTENER => Report::Incoming,
+            LISTENER => IoEvent::Incoming,
             token => {
-                let key = KeyData::from_ffi(token).into();
+                let token = KeyData::from_ffi(token).into();
                 let is_writable = flags.contains(EventFlags::OUT);
                 let ends = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
                 if !ends && !flags.contains(EventFlags::IN) {
-                    return Some(Report::Writable(key));
+                    return Some(IoEvent::Writable(token));
                 }
-                self.writable = is_writable.then_some(key);
+                self.writable = is_writable.then_some(token);
                 // It is read once in a turn.
-                self.again.retain(|again| *again != key);
-                Report::Readable(key, in_socket(key, ends))
+                self.again.retain(|again| *again != token);
+                IoEvent::Readable(token, in_socket(token, ends))
             }
         })
     }
@@ -173,21 +173,21 @@ impl Kernel for Epoll {
     fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno> {
         let (_, length) = rustix::net::recv(stream, self.room.as_mut_slice(), RecvFlags::DONTWAIT)?;
         // With less than there is room for, all was read that was there; but not the end of the stream.
-        if let Place::InSocket { key, ends } = arrival.0
+        if let Place::InSocket { token, ends } = arrival.0
             && (length == READ || (ends && length > 0))
         {
-            self.unread.push(key);
+            self.unread.push(token);
         }
         Ok(&self.room[..length])
     }
 }
 
-fn in_socket(key: Key, ends: bool) -> Arrival {
-    Arrival(Place::InSocket { key, ends })
+fn in_socket(token: Token, ends: bool) -> Arrival {
+    Arrival(Place::InSocket { token, ends })
 }
 
-fn data(key: Key) -> EventData {
-    EventData::new_u64(key.data().as_ffi())
+fn data(token: Token) -> EventData {
+    EventData::new_u64(token.data().as_ffi())
 }
 
 fn timespec(time: Duration) -> Timespec {

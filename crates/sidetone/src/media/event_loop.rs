@@ -12,14 +12,14 @@ use rustix::{
     net::{RecvFlags, SendFlags},
     process::{Resource, getrlimit},
 };
-use sidetone_engine::{Kernel, Report};
+use sidetone_driver::{Driver, IoEvent};
 use sidetone_proto::{EndReason, HANGUP, Time};
 use slotmap::SlotMap;
 
 use super::{
-    Key, MediaHandle, MediaShared, Order, clock,
-    connection::{Connection, Desk, Tools},
-    door,
+    Command, MediaHandle, MediaShared, Token, clock,
+    connection::{Connection, Context, Scratch},
+    listener,
     wheel::Wheel,
 };
 
@@ -46,22 +46,22 @@ pub(super) struct MediaThread {
     /// All threads of the server, for the one that accepts.
     siblings: Vec<MediaHandle>,
     shared: Arc<MediaShared>,
-    kernel: Box<dyn Kernel>,
+    driver: Box<dyn Driver>,
     listener: Option<TcpListener>,
     /// Given up, the oldest first, to accept and dismiss one more connection when there are no descriptors left.
     reserves: VecDeque<OwnedFd>,
-    connections: SlotMap<Key, Box<Connection>>,
+    connections: SlotMap<Token, Box<Connection>>,
     /// Those that had said no UUID when it was last looked, and all newer ones.
-    opening: VecDeque<Key>,
+    opening: VecDeque<Token>,
     most_opening: usize,
-    wheel: Wheel<Key>,
+    wheel: Wheel<Token>,
     /// When the turn began that was last.
     begun: Time,
-    tools: Tools,
+    tools: Scratch,
     /// The emptied other half of the list of connections to look at again.
-    again: Vec<Key>,
+    again: Vec<Token>,
     /// What the wheel says is due, while it is served.
-    due: Vec<(Key, u64)>,
+    due: Vec<(Token, u64)>,
     /// When to end whatever the other sides do.
     stop_at: Option<Time>,
 }
@@ -70,13 +70,13 @@ impl MediaThread {
     pub(super) fn new(
         handle: MediaHandle,
         siblings: Vec<MediaHandle>,
-        mut kernel: Box<dyn Kernel>,
+        mut driver: Box<dyn Driver>,
         listener: Option<TcpListener>,
         shared: Arc<MediaShared>,
     ) -> io::Result<Self> {
         if let Some(listener) = &listener {
-            door::prepare(listener)?;
-            kernel.listen(listener)?;
+            listener::prepare(listener)?;
+            driver.listen(listener)?;
         }
         let now = clock::now();
         let reserves = if listener.is_some() { RESERVES } else { 0 };
@@ -89,12 +89,12 @@ impl MediaThread {
             handle,
             siblings,
             shared,
-            kernel,
+            driver,
             listener,
             connections: SlotMap::with_key(),
             wheel: Wheel::new(now),
             begun: now,
-            tools: Tools::new(),
+            tools: Scratch::new(),
             again: Vec::new(),
             due: Vec::new(),
             stop_at: None,
@@ -102,7 +102,7 @@ impl MediaThread {
     }
 
     pub(super) fn run(mut self) {
-        let turns = catch_unwind(AssertUnwindSafe(|| self.take_turns()));
+        let turns = catch_unwind(AssertUnwindSafe(|| self.iterate()));
         let failure = match turns {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -114,11 +114,11 @@ impl MediaThread {
         tracing::error!(%failure, "a media thread failed; its calls are hung up");
     }
 
-    fn take_turns(&mut self) -> io::Result<()> {
+    fn iterate(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.wait()?;
-            self.hear_all();
-            self.take_orders();
+            self.handle_events();
+            self.handle_commands();
             self.serve_due();
             self.wake_all();
         }
@@ -145,97 +145,99 @@ impl MediaThread {
         let stop = self.stop_at.map(|latest| latest - now);
         let timeout = next.into_iter().chain(again).chain(stop).min();
         let gather = self.begun + self.shared.config.tuning.coalescing() - now;
-        self.kernel.wait(timeout, gather)?;
+        self.driver.wait(timeout, gather)?;
         self.begun = clock::now();
         Ok(())
     }
 
-    fn hear_all(&mut self) {
+    fn handle_events(&mut self) {
         let now = clock::now();
-        while let Some(report) = self.kernel.next() {
-            match report {
+        while let Some(event) = self.driver.next() {
+            match event {
                 // What it was rung for is looked at in every turn.
-                Report::Bell => {}
-                Report::Incoming => self.accept(now),
-                report => self.hear(report, now),
+                IoEvent::Woken => {}
+                IoEvent::Incoming => self.accept(now),
+                event => self.handle_event(event, now),
             }
         }
     }
 
     /// Takes note of what happened on one connection, and serves it if that moved its deadline up.
-    fn hear(&mut self, report: Report, now: Time) {
-        let (Report::Readable(key, _)
-        | Report::Writable(key)
-        | Report::Sent(key)
-        | Report::CutShort(key, _)
-        | Report::Broken(key, _)) = report
+    fn handle_event(&mut self, event: IoEvent, now: Time) {
+        let (IoEvent::Readable(token, _)
+        | IoEvent::Writable(token)
+        | IoEvent::Sent(token)
+        | IoEvent::PartiallySent(token, _)
+        | IoEvent::Failed(token, _)) = event
         else {
             return;
         };
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        let mut desk = Desk {
-            key,
+        let mut context = Context {
+            token,
             handle: &self.handle,
             shared: &self.shared,
             tools: &mut self.tools,
         };
-        match report {
-            Report::Readable(_, arrival) => {
-                let read = self.kernel.read(arrival, &connection.stream);
-                connection.take_in(now, read, &mut desk);
+        match event {
+            IoEvent::Readable(_, arrival) => {
+                let read = self.driver.read(arrival, &connection.stream);
+                connection.take_in(now, read, &mut context);
             }
-            Report::Writable(_) => {
-                connection.prepare_unsent(&mut desk);
-                self.send(key);
+            IoEvent::Writable(_) => {
+                connection.prepare_unsent(&mut context);
+                self.send(token);
             }
-            Report::Sent(_) => connection.note_sent_later(Ok(&[]), &mut desk),
-            Report::CutShort(_, rest) => connection.note_sent_later(Ok(&rest), &mut desk),
-            Report::Broken(_, error) => connection.note_sent_later(Err(error), &mut desk),
-            Report::Bell | Report::Incoming => {}
+            IoEvent::Sent(_) => connection.note_sent_later(Ok(&[]), &mut context),
+            IoEvent::PartiallySent(_, rest) => connection.note_sent_later(Ok(&rest), &mut context),
+            IoEvent::Failed(_, error) => connection.note_sent_later(Err(error), &mut context),
+            IoEvent::Woken | IoEvent::Incoming => {}
         }
-        self.follow_room(key);
-        if self.connections[key].deadline() <= now {
-            self.serve(key, now);
+        self.follow_room(token);
+        if self.connections[token].deadline() <= now {
+            self.serve(token, now);
         }
     }
 
     /// Sends what is on the wire, if anything is.
-    fn send(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
+    fn send(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
         if self.tools.wire.is_empty() {
             return;
         }
-        let sent = self.kernel.send(key, &connection.stream, &self.tools.wire);
-        let mut desk = Desk {
-            key,
+        let sent = self
+            .driver
+            .send(token, &connection.stream, &self.tools.wire);
+        let mut context = Context {
+            token,
             handle: &self.handle,
             shared: &self.shared,
             tools: &mut self.tools,
         };
-        connection.note_sent(sent, &mut desk);
+        connection.note_sent(sent, &mut context);
     }
 
-    fn take_orders(&mut self) {
+    fn handle_commands(&mut self) {
         let now = clock::now();
-        // Only what is there now: whoever gives orders without end does not keep the slots waiting.
-        for _ in 0..self.handle.0.orders.len() {
-            let Some(order) = self.handle.0.orders.pop() else {
+        // Only what is there now: whoever gives commands without end does not keep the slots waiting.
+        for _ in 0..self.handle.0.commands.len() {
+            let Some(command) = self.handle.0.commands.pop() else {
                 break;
             };
-            match order {
-                Order::Adopt(stream, peer) => self.adopt(stream, peer, now),
-                Order::Attend(key) => self.serve(key, now),
-                Order::StopListening => self.stop_listening(),
-                Order::Stop => self.stop(now),
+            match command {
+                Command::Adopt(stream, peer) => self.adopt(stream, peer, now),
+                Command::Attend(token) => self.serve(token, now),
+                Command::StopListening => self.stop_listening(),
+                Command::Stop => self.stop(now),
             }
         }
         let mut again = std::mem::replace(&mut self.tools.again, std::mem::take(&mut self.again));
-        for key in again.drain(..) {
-            self.serve(key, now);
+        for token in again.drain(..) {
+            self.serve(token, now);
         }
         self.again = again;
     }
@@ -244,69 +246,70 @@ impl MediaThread {
         let now = clock::now();
         let mut due = std::mem::take(&mut self.due);
         self.wheel.turn(now, &mut due);
-        for (key, tick) in due.drain(..) {
-            if let Some(connection) = self.connections.get_mut(key)
+        for (token, tick) in due.drain(..) {
+            if let Some(connection) = self.connections.get_mut(token)
                 && connection.tick == Some(tick)
             {
                 connection.tick = None;
-                self.serve(key, now);
+                self.serve(token, now);
             }
         }
         self.due = due;
     }
 
-    fn serve(&mut self, key: Key, now: Time) {
-        let Some((connection, mut desk)) = self.at_desk(key) else {
+    fn serve(&mut self, token: Token, now: Time) {
+        let Some((connection, mut context)) = self.context(token) else {
             return;
         };
-        connection.prepare(now, &mut desk);
-        self.send(key);
-        let Some((connection, mut desk)) = self.at_desk(key) else {
+        connection.prepare(now, &mut context);
+        self.send(token);
+        let Some((connection, mut context)) = self.context(token) else {
             return;
         };
-        if !connection.conclude(now, &mut desk) {
-            return self.remove(key);
+        if !connection.conclude(now, &mut context) {
+            return self.remove(token);
         }
-        let tick = self.wheel.tick(self.connections[key].deadline());
-        let connection = &mut self.connections[key];
+        let tick = self.wheel.tick(self.connections[token].deadline());
+        let connection = &mut self.connections[token];
         // However often it is looked at between two slots, it has one entry for the next.
         if connection.tick != Some(tick) {
-            self.wheel.schedule(key, tick);
+            self.wheel.schedule(token, tick);
             connection.tick = Some(tick);
         }
-        self.follow_room(key);
+        self.follow_room(token);
     }
 
     /// A connection, with what it needs to work.
-    fn at_desk(&mut self, key: Key) -> Option<(&mut Connection, Desk<'_>)> {
-        let connection = self.connections.get_mut(key)?;
-        let desk = Desk {
-            key,
+    fn context(&mut self, token: Token) -> Option<(&mut Connection, Context<'_>)> {
+        let connection = self.connections.get_mut(token)?;
+        let context = Context {
+            token,
             handle: &self.handle,
             shared: &self.shared,
             tools: &mut self.tools,
         };
-        Some((connection, desk))
+        Some((connection, context))
     }
 
     /// Asks to be told when the socket takes more, as long as something is left over.
-    fn follow_room(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
+    fn follow_room(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
         let wanted = connection.wants_writable();
         if wanted != connection.waits_for_room {
-            self.kernel.wait_for_room(key, &connection.stream, wanted);
+            self.driver
+                .set_write_interest(token, &connection.stream, wanted);
             connection.waits_for_room = wanted;
         }
     }
 
-    fn remove(&mut self, key: Key) {
-        if let Some(connection) = self.connections.remove(key) {
+    fn remove(&mut self, token: Token) {
+        if let Some(connection) = self.connections.remove(token) {
             if connection.is_answered() {
                 self.shared.answered.fetch_sub(1, Ordering::AcqRel);
             }
-            self.kernel.dismiss(key, connection.stream);
+            self.driver.deregister(token, connection.stream);
             self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -316,7 +319,7 @@ impl MediaThread {
             let Some(listener) = &self.listener else {
                 return;
             };
-            match door::accept(listener) {
+            match listener::accept(listener) {
                 Ok((stream, peer)) => {
                     self.shared
                         .tally
@@ -346,24 +349,24 @@ impl MediaThread {
         if Arc::ptr_eq(&chosen.0, &self.handle.0) {
             self.adopt(stream, peer, now);
         } else {
-            chosen.order(Order::Adopt(stream, peer));
+            chosen.command(Command::Adopt(stream, peer));
         }
     }
 
     fn adopt(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
         let connection = Connection::new(stream, peer, now, &self.shared);
-        let key = self.connections.insert(Box::new(connection));
+        let token = self.connections.insert(Box::new(connection));
         self.make_room();
-        let connection = &mut self.connections[key];
-        match self.kernel.watch(key, &connection.stream) {
+        let connection = &mut self.connections[token];
+        match self.driver.register(token, &connection.stream) {
             Ok(()) => {
-                self.serve(key, now);
-                self.opening.push_back(key);
+                self.serve(token, now);
+                self.opening.push_back(token);
                 self.limit_opening();
             }
             // It was gone before it could be set up. Nothing is logged here: whoever takes log lines may block.
             Err(_) => {
-                self.connections.remove(key);
+                self.connections.remove(token);
                 self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
                 let lost = &self.shared.tally.without_identity;
                 lost.fetch_add(1, Ordering::Relaxed);
@@ -388,7 +391,8 @@ impl MediaThread {
             return;
         }
         let connections = &self.connections;
-        let is_opening = |key: &Key| connections.get(*key).is_some_and(|it| !it.is_answered());
+        let is_opening =
+            |token: &Token| connections.get(*token).is_some_and(|it| !it.is_answered());
         self.opening.retain(is_opening);
         if self.opening.len() <= self.most_opening {
             return;
@@ -435,7 +439,7 @@ impl MediaThread {
 
     fn stop_listening(&mut self) {
         if let Some(listener) = self.listener.take() {
-            self.kernel.stop_listening(&listener);
+            self.driver.stop_listening(&listener);
             self.shared.listening.store(false, Ordering::Release);
         }
     }
@@ -444,12 +448,12 @@ impl MediaThread {
     fn stop(&mut self, now: Time) {
         self.stop_listening();
         self.stop_at = Some(now + FAREWELL);
-        let keys: Vec<Key> = self.connections.keys().collect();
-        for key in keys {
-            if let Some(connection) = self.connections.get_mut(key) {
+        let tokens: Vec<Token> = self.connections.keys().collect();
+        for token in tokens {
+            if let Some(connection) = self.connections.get_mut(token) {
                 connection.hang_up(now, EndReason::Shutdown);
             }
-            self.serve(key, now);
+            self.serve(token, now);
         }
     }
 }

@@ -2,13 +2,13 @@
 //! behind one trait.
 //!
 //! A thread does the same with either: wait, hear what happened, read what came, send what is due. What
-//! [`Engine::open`] returns belongs to the thread that opened it; only its [`Bell`] is rung from elsewhere.
+//! [`IoBackend::open`] returns belongs to the thread that opened it; only its [`Waker`] is woken from elsewhere.
 
-mod bell;
-mod choice;
+mod backend;
 mod epoll;
 mod unsent;
 mod uring;
+mod waker;
 
 use std::{
     io,
@@ -18,16 +18,16 @@ use std::{
 
 use rustix::{io::Errno, net::SendFlags};
 
-pub use bell::Bell;
-pub use choice::Engine;
+pub use backend::IoBackend;
 pub use epoll::Epoll;
 pub use unsent::unsent_bytes;
 pub use uring::Uring;
+pub use waker::Waker;
 
 slotmap::new_key_type! {
-    /// A connection, as its owner names it. No key is given to a second one, so what is late for one that is gone
+    /// A connection, as its owner names it. No token is given to a second one, so what is late for one that is gone
     /// reaches nobody.
-    pub struct Key;
+    pub struct Token;
 }
 
 /// The end of record keeps the kernel from adding a message to one that it still holds, so that the limit on
@@ -37,9 +37,9 @@ const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
     .union(SendFlags::EOR);
 
 /// One way to talk to the kernel, for one thread.
-pub trait Kernel {
+pub trait Driver {
     /// Which one it is.
-    fn engine(&self) -> Engine;
+    fn backend(&self) -> IoBackend;
 
     /// Reports from now on when there are connections to accept.
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
@@ -48,24 +48,24 @@ pub trait Kernel {
     fn stop_listening(&mut self, listener: &TcpListener);
 
     /// Reports from now on what happens on a connection, which may still be in the making.
-    fn watch(&mut self, key: Key, stream: &TcpStream) -> io::Result<()>;
+    fn register(&mut self, token: Token, stream: &TcpStream) -> io::Result<()>;
 
     /// Reports no more of a connection, and closes it when what was taken over to be sent has been.
-    fn dismiss(&mut self, key: Key, stream: TcpStream);
+    fn deregister(&mut self, token: Token, stream: TcpStream);
 
     /// Sends whole messages, or takes them over to be sent. Until that is reported, nothing else may be sent
     /// on this connection.
-    fn send(&mut self, key: Key, stream: &TcpStream, wire: &[u8]) -> Sent;
+    fn send(&mut self, token: Token, stream: &TcpStream, wire: &[u8]) -> Sent;
 
     /// Reports, from now on or no longer, when the socket takes more.
-    fn wait_for_room(&mut self, key: Key, stream: &TcpStream, wanted: bool);
+    fn set_write_interest(&mut self, token: Token, stream: &TcpStream, wanted: bool);
 
     /// Waits for `gather` in any case, so that all that happens meanwhile is dealt with together; and then until
     /// something has happened, or `timeout` has passed in all.
     fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()>;
 
     /// The next thing that happened.
-    fn next(&mut self) -> Option<Report>;
+    fn next(&mut self) -> Option<IoEvent>;
 
     /// The bytes that came; none at the end of the stream.
     fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno>;
@@ -73,21 +73,21 @@ pub trait Kernel {
 
 /// What happened.
 #[derive(Debug)]
-pub enum Report {
-    /// Somebody rang the bell.
-    Bell,
+pub enum IoEvent {
+    /// The [`Waker`] was woken.
+    Woken,
     /// There are connections to accept.
     Incoming,
     /// Something is to be read.
-    Readable(Key, Arrival),
+    Readable(Token, Arrival),
     /// The socket takes more.
-    Writable(Key),
-    /// What [`Kernel::send`] took over has been sent.
-    Sent(Key),
+    Writable(Token),
+    /// What [`Driver::send`] took over has been sent.
+    Sent(Token),
     /// Of what it took over, these bytes have not been sent.
-    CutShort(Key, Vec<u8>),
+    PartiallySent(Token, Vec<u8>),
     /// It could not be sent: the connection is broken.
-    Broken(Key, Errno),
+    Failed(Token, Errno),
 }
 
 /// Something that came, to be read before the next report is asked for: it may not be reported again. There may turn
@@ -99,8 +99,8 @@ pub struct Arrival(Place);
 #[derive(Debug)]
 enum Place {
     /// Still in the socket; behind it comes the end of the stream, if that is known.
-    InSocket { key: Key, ends: bool },
-    /// In a buffer of the engine's, until the next report is asked for.
+    InSocket { token: Token, ends: bool },
+    /// In a buffer of the backend's, until the next report is asked for.
     InBuffer { buffer: u16, length: usize },
     /// Nowhere: the stream is at its end, or broken.
     End(Option<Errno>),

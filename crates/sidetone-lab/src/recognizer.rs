@@ -1,4 +1,4 @@
-//! One running speech recogniser.
+//! One running speech recognizer.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,19 +18,19 @@ const LOAD: Duration = Duration::from_secs(60);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A running recogniser of English with the protocol of a Vosk server, on loopback: `recogniser/server.py` over pocketsphinx.
+/// A running recognizer of English with the protocol of a Vosk server, on loopback: `recognizer/server.py` over pocketsphinx.
 ///
-/// It is a weak recogniser, but a real one. Given a `phrase_list` it expects their words in an order like theirs, which helps a
+/// It is a weak recognizer, but a real one. Given a `phrase_list` it expects their words in an order like theirs, which helps a
 /// lot. Dropped, it is gone, and whoever talks to it is cut off.
 #[derive(Debug)]
-pub struct Recogniser {
+pub struct Recognizer {
     // First the process goes, then its folder.
     process: Kept,
     address: SocketAddr,
     _folder: TempDir,
 }
 
-impl Recogniser {
+impl Recognizer {
     /// Fetches it if that has not been done yet, which takes some 15 s, and starts it to hear as many as `calls` at once; further
     /// ones wait.
     ///
@@ -38,17 +38,17 @@ impl Recogniser {
     ///
     /// [`StartError::Fetch`] if it can't be had on this machine, else what went wrong in starting it.
     pub async fn start(calls: usize) -> Result<Self, StartError> {
-        let fetched = tokio::task::spawn_blocking(fetch::recogniser).await;
+        let fetched = tokio::task::spawn_blocking(fetch::recognizer).await;
         let packages = fetched.map_err(std::io::Error::other)??;
         let folder = tempfile::Builder::new()
-            .prefix("recogniser-run-")
+            .prefix("recognizer-run-")
             .tempdir_in(fetch::folder())?;
         let printed = folder.path().join("printed");
         let mut command = Command::new("env");
         command
             .arg(format!("PYTHONPATH={}", packages.display()))
             .args(["PYTHONDONTWRITEBYTECODE=1", "python3"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/recogniser/server.py"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/recognizer/server.py"))
             .arg(calls.to_string());
         let process = Kept::start(command, File::create(&printed)?)?;
         let deadline = Instant::now() + LOAD;
@@ -64,7 +64,7 @@ impl Recogniser {
             }
             sleep(LOOK).await;
         }
-        Err(StartError::Recogniser { printed: told() })
+        Err(StartError::Recognizer { printed: told() })
     }
 
     /// Where it listens, for a WebSocket without a path.

@@ -1,14 +1,14 @@
 use std::{env, ffi::OsStr, fmt, io, sync::Arc};
 
-use crate::{Bell, Epoll, Kernel, Uring};
+use crate::{Driver, Epoll, Uring, Waker};
 
-/// Names the engine where the program names none.
-const VARIABLE: &str = "SIDETONE_ENGINE";
+/// Names the backend where the program names none.
+const VARIABLE: &str = "SIDETONE_IO_BACKEND";
 
 /// Which way to talk to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// What the environment variable `SIDETONE_ENGINE` says, `epoll` or `io_uring`. Without it, io_uring where
+pub enum IoBackend {
+    /// What the environment variable `SIDETONE_IO_BACKEND` says, `epoll` or `io_uring`. Without it, io_uring where
     /// a trial of it works, else epoll: many containers refuse it, whatever the kernel's version says.
     #[default]
     Auto,
@@ -18,25 +18,26 @@ pub enum Engine {
     IoUring,
 }
 
-impl Engine {
+impl IoBackend {
     /// Begins to talk to the kernel in this way, on this thread.
     ///
     /// # Errors
     /// When the system refuses the one that was named, here or in the environment, or any; and when the
     /// environment names one that nobody knows.
-    pub fn open(self, bell: Arc<Bell>) -> io::Result<Box<dyn Kernel>> {
-        self.or_named(env::var_os(VARIABLE).as_deref())?.start(bell)
+    pub fn open(self, waker: Arc<Waker>) -> io::Result<Box<dyn Driver>> {
+        self.or_named(env::var_os(VARIABLE).as_deref())?
+            .start(waker)
     }
 
-    fn start(self, bell: Arc<Bell>) -> io::Result<Box<dyn Kernel>> {
+    fn start(self, waker: Arc<Waker>) -> io::Result<Box<dyn Driver>> {
         match self {
-            Self::Epoll => Ok(Box::new(Epoll::new(bell)?)),
-            Self::IoUring => Ok(Box::new(Uring::new(bell)?)),
-            Self::Auto => match Uring::new(Arc::clone(&bell)) {
+            Self::Epoll => Ok(Box::new(Epoll::new(waker)?)),
+            Self::IoUring => Ok(Box::new(Uring::new(waker)?)),
+            Self::Auto => match Uring::new(Arc::clone(&waker)) {
                 Ok(ring) => Ok(Box::new(ring)),
                 Err(error) => {
                     tracing::info!(%error, "io_uring can't be had; taking epoll");
-                    Ok(Box::new(Epoll::new(bell)?))
+                    Ok(Box::new(Epoll::new(waker)?))
                 }
             },
         }
@@ -48,14 +49,14 @@ impl Engine {
         match variable {
             Some(name) if self == Self::Auto => named
                 .into_iter()
-                .find(|engine| name == engine.to_string().as_str())
+                .find(|backend| name == backend.to_string().as_str())
                 .ok_or_else(|| unknown(name)),
             _ => Ok(self),
         }
     }
 }
 
-impl fmt::Display for Engine {
+impl fmt::Display for IoBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
@@ -83,14 +84,14 @@ mod tests {
 
     use super::*;
 
-    fn bell() -> Arc<Bell> {
-        Arc::new(Bell::new().unwrap())
+    fn waker() -> Arc<Waker> {
+        Arc::new(Waker::new().unwrap())
     }
 
     /// What is opened where the environment has `named`.
-    fn chosen(named: Option<&str>) -> io::Result<Engine> {
-        let engine = Engine::Auto.or_named(named.map(OsStr::new))?;
-        engine.start(bell()).map(|kernel| kernel.engine())
+    fn chosen(named: Option<&str>) -> io::Result<IoBackend> {
+        let backend = IoBackend::Auto.or_named(named.map(OsStr::new))?;
+        backend.start(waker()).map(|kernel| kernel.backend())
     }
 
     /// What becomes of a trial where a container's filter refuses a system call.
@@ -115,7 +116,7 @@ mod tests {
         // io_uring_setup, io_uring_enter, io_uring_register: the same numbers on all architectures.
         for call in 425..=427 {
             refusing(call, || {
-                assert_eq!(chosen(None).unwrap(), Engine::Epoll);
+                assert_eq!(chosen(None).unwrap(), IoBackend::Epoll);
                 assert!(chosen(Some("io_uring")).is_err());
             });
         }
@@ -123,10 +124,10 @@ mod tests {
 
     #[test]
     fn an_engine_that_is_named_is_taken() {
-        assert_eq!(chosen(Some("epoll")).unwrap(), Engine::Epoll);
-        if Uring::new(bell()).is_ok() {
-            assert_eq!(chosen(Some("io_uring")).unwrap(), Engine::IoUring);
-            assert_eq!(chosen(None).unwrap(), Engine::IoUring);
+        assert_eq!(chosen(Some("epoll")).unwrap(), IoBackend::Epoll);
+        if Uring::new(waker()).is_ok() {
+            assert_eq!(chosen(Some("io_uring")).unwrap(), IoBackend::IoUring);
+            assert_eq!(chosen(None).unwrap(), IoBackend::IoUring);
         }
     }
     #[test]

@@ -2,13 +2,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{Rate, Time, playout::move_front};
 
-/// The stated ceiling: no more than this and twice the cushion is ever buffered.
+/// The stated ceiling: no more than this and twice the prebuffer is ever buffered.
 const CEILING: Duration = Duration::from_millis(80);
 /// A start covers the jitter that was measured before, up to this.
 const MOST_PREFILL: Duration = Duration::from_millis(40);
 /// Room between the latest arrival expected and the slot that needs it, in nanoseconds.
 const MARGIN: i64 = 500_000;
-/// A frame is cut only when so much more than a whole slot is to spare, in nanoseconds: in silence or after a hole, and
+/// A frame is cut only when so much more than a whole slot is to spare, in nanoseconds: in silence or after a gap, and
 /// in sound that a source is a little too fast with, which can wait for silence.
 const SPARE: (i64, i64) = (500_000, 12_000_000);
 /// A frame whose samples all stay below this (−50 dBFS) is silence enough to be cut unheard.
@@ -19,7 +19,7 @@ const CUT_WITHIN: Duration = Duration::from_millis(1_200);
 const REGRET: Duration = Duration::from_secs(10);
 /// By how much the patience before a cut grows at most with cuts that were too bold.
 const MOST_CAUTION: u32 = 16;
-/// A slot whose audio is late waits for it up to so long: half of what an underrun would cost, which is a hole of
+/// A slot whose audio is late waits for it up to so long: half of what an underrun would cost, which is a gap of
 /// a slot and that much delay from then on.
 const PATIENCE: Duration = Duration::from_millis(10);
 /// Where more are late than one in a second, by a little, they wait this long: what was seen of the jitter was not all.
@@ -34,7 +34,7 @@ const RESTART: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_secs(4);
 /// The same while the place is found: how calls begin says little about how they go on.
 const FINDING_WINDOW: Duration = Duration::from_millis(250);
-/// What comes after a hole comes late and in one go, and says nothing about what follows.
+/// What comes after a gap comes late and in one go, and says nothing about what follows.
 const CATCHING_UP: Duration = Duration::from_millis(200);
 /// Before arrivals have been watched for so long, their jitter is not known well enough to shorten the delay.
 const LEARNING: Duration = Duration::from_millis(500);
@@ -54,20 +54,20 @@ const SHIFT: (i64, i64) = (500_000, 100_000);
 /// Audio that is made while it plays: an echo, a relay, whatever a callback answers.
 ///
 /// It starts at once, never pushes back and re-centres itself, so that its delay never ratchets up: it never
-/// holds more than 80 ms and twice its cushion, whatever the drift between the source's clock and the call's.
+/// holds more than 80 ms and twice its prebuffer, whatever the drift between the source's clock and the call's.
 /// The first live audio of a call moves the call's grid to where it is needed, and in its first second the grid
 /// follows every frame that comes later than those before. From then on, a slot waits up to 10 ms for a single
 /// frame that is late.
 ///
 /// A source that is fast costs a frame that is cut out now and then, one that is slow an underrun, each counted.
 /// The delay that an underrun leaves behind is cut out with the next silence or, in sound that goes on, within
-/// 2 s at the quietest places, cross-faded; with a cushion, only in silence.
+/// 2 s at the quietest places, cross-faded; with a prebuffer, only in silence.
 ///
 /// ```
-/// use {sidetone_proto::{Live, Pulled, Rate, Time}, std::time::Duration};
+/// use {sidetone_proto::{JitterBuffer, Pulled, Rate, Time}, std::time::Duration};
 ///
 /// let at = |micros| Time::ZERO + Duration::from_micros(micros);
-/// let mut live = Live::default();
+/// let mut live = JitterBuffer::default();
 /// let mut slot = Vec::new();
 /// live.push(at(0), Rate::Slin, &[1; 160]);
 /// assert_eq!(live.take_start(), Some(at(500)), "the call's next slot is due then");
@@ -75,13 +75,13 @@ const SHIFT: (i64, i64) = (500_000, 100_000);
 /// assert_eq!(slot, [1; 160]);
 /// ```
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct JitterBuffer {
     rate: Rate,
     samples: VecDeque<i16>,
     state: State,
     /// What is asked for, and what the audio that plays was begun with.
-    wanted_cushion: Duration,
-    cushion: Duration,
+    wanted_prebuffer: Duration,
+    prebuffer: Duration,
     /// When sample 0 was pushed.
     origin: Time,
     /// The number of the next sample to be taken.
@@ -141,7 +141,7 @@ pub enum Pulled {
     Nothing,
 }
 
-impl Live {
+impl JitterBuffer {
     /// Adds audio that was made at `now`. Above the ceiling the oldest goes, in whole slots.
     pub fn push(&mut self, now: Time, rate: Rate, samples: &[i16]) {
         if samples.is_empty() {
@@ -155,7 +155,7 @@ impl Live {
             self.origin = now;
             self.pulled = 0;
             self.watch_from(now);
-            self.cushion = self.wanted_cushion;
+            self.prebuffer = self.wanted_prebuffer;
             self.state = State::Filling {
                 until: now + self.prefill() + rate.duration(missing as u64),
             };
@@ -166,7 +166,7 @@ impl Live {
             self.watch_from(now + CATCHING_UP);
         }
         self.last_push = now;
-        let ceiling = rate.samples_in(CEILING + 2 * self.cushion) as usize;
+        let ceiling = rate.samples_in(CEILING + 2 * self.prebuffer) as usize;
         if self.samples.capacity() == 0 {
             // Not in the middle of a call, when its program is late.
             self.samples
@@ -268,10 +268,10 @@ impl Live {
     }
 
     /// Lets audio wait so much longer than its jitter asks for, so that a source which is that late now and
-    /// then leaves no hole; and so much longer again where slots were missed, before sound is dropped for it.
+    /// then leaves no gap; and so much longer again where slots were missed, before sound is dropped for it.
     /// It holds from the next start on, at the latest after the source paused.
-    pub fn set_cushion(&mut self, cushion: Duration) {
-        self.wanted_cushion = cushion;
+    pub fn set_prebuffer(&mut self, prebuffer: Duration) {
+        self.wanted_prebuffer = prebuffer;
     }
 
     /// Throws away what is buffered; the next push is a new start.
@@ -287,7 +287,7 @@ impl Live {
             return None;
         };
         let slack = self.slack(slot)?;
-        // A cushion is there to be used: what it holds against asks for no shift.
+        // A prebuffer is there to be used: what it holds against asks for no shift.
         let shift = slack.clamp(MARGIN, self.margin()) - slack;
         let (fast, slow) = SHIFT;
         let (slowest, knows_enough) = match self.is_finding() {
@@ -369,7 +369,7 @@ impl Live {
     /// How long audio may lie here before its slot even if it comes as late as the latest lately, in
     /// nanoseconds.
     fn margin(&self) -> i64 {
-        MARGIN + self.cushion.as_nanos() as i64
+        MARGIN + self.prebuffer.as_nanos() as i64
     }
 
     fn is_finding(&self) -> bool {
@@ -404,7 +404,7 @@ impl Live {
         let slot = self.rate.slot_samples();
         let Some(slack) = self.slack(now) else { return };
         let length = self.rate.slot().as_nanos() as i64;
-        let spare = slack - length - self.cushion.as_nanos() as i64;
+        let spare = slack - length - self.prebuffer.as_nanos() as i64;
         let (in_silence, in_sound) = SPARE;
         if spare < in_silence || self.samples.len() < 2 * slot {
             self.excess = None;
@@ -415,7 +415,7 @@ impl Live {
         if first().all(|sample| sample.unsigned_abs() < QUIET) {
             return self.cut();
         }
-        if !self.cushion.is_zero() || (spare < in_sound && !self.is_delayed) {
+        if !self.prebuffer.is_zero() || (spare < in_sound && !self.is_delayed) {
             return;
         }
         let level = first().map(|sample| u64::from(sample.unsigned_abs())).sum();
@@ -488,7 +488,7 @@ impl Extremes {
         self.now = Some(self.now.map_or(noted, |now| now.and(noted)));
     }
 
-    /// The least, and the most but one: one straggler is waited for. Of only one, that.
+    /// The least, and the most but one: one late frame is waited for. Of only one, that.
     fn both(&self) -> Option<(i64, i64)> {
         let all = self
             .now

@@ -24,11 +24,11 @@ const FINDING: i64 = 64;
 /// So lost audio shows 10 ms after a pause of more than 60 ms, and 500 ms after a shorter loss.
 ///
 /// ```
-/// use {sidetone_proto::{Cadence, Time}, std::time::Duration};
+/// use {sidetone_proto::{ClockRecovery, Time}, std::time::Duration};
 ///
 /// let frame = Duration::from_millis(20);
 /// let mut now = Time::ZERO;
-/// let mut cadence = Cadence::new(now);
+/// let mut cadence = ClockRecovery::new(now);
 /// let mut next_frame = |after: Duration| {
 ///     now += after;
 ///     let missing = cadence.missing(now, frame, frame);
@@ -43,7 +43,7 @@ const FINDING: i64 = 64;
 /// assert_eq!(next_frame(frame), Duration::ZERO);
 /// ```
 #[derive(Debug)]
-pub struct Cadence {
+pub struct ClockRecovery {
     /// When the audio so far would all have been here without jitter.
     expected: Time,
     /// Arrivals in this rhythm.
@@ -66,7 +66,7 @@ impl Off {
     }
 }
 
-impl Cadence {
+impl ClockRecovery {
     /// A rhythm that starts when audio could come for the first time.
     pub fn new(start: Time) -> Self {
         Self {

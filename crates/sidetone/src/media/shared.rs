@@ -13,9 +13,9 @@ use sidetone_proto::{Counters, EndReason, Heard, ItemId, Rate, Time};
 use uuid::Uuid;
 
 use super::{
-    Key, MediaHandle,
+    MediaHandle, Token,
     batch::Batch,
-    outbox::Outbox,
+    commands::CommandQueue,
     tap::{Purpose, Tap, TapBuffer, Taps},
 };
 use crate::event::Codec;
@@ -24,16 +24,16 @@ use crate::event::Codec;
 ///
 /// The media thread only ever tries the locks, and goes on without when it does not get one.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct CallShared {
     pub(crate) id: Uuid,
     pub(crate) peer: SocketAddr,
     pub(crate) began: Time,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
     media: MediaHandle,
-    key: Key,
+    token: Token,
     inbox: Mutex<Inbox>,
-    outbox: Mutex<Orders>,
+    outbox: Mutex<Commands>,
     outbox_filled: AtomicBool,
     /// Counts the calls of `clear`; what was queued under a lower number is void at once.
     generation: AtomicU64,
@@ -70,11 +70,11 @@ pub(crate) struct Inbox {
     pub(crate) waker: Option<Waker>,
 }
 
-/// What the handler orders.
+/// What the handler asks for.
 #[derive(Debug, Default)]
-struct Orders {
-    outbox: Outbox,
-    /// The call is over: nobody comes for orders any more.
+struct Commands {
+    outbox: CommandQueue,
+    /// The call is over: nobody comes for commands any more.
     is_sealed: bool,
     /// What was kept of its beginning until then: all of the call, for whoever comes too late to listen in.
     beginning: Option<Box<TapBuffer>>,
@@ -97,7 +97,7 @@ pub(crate) enum EndWanted {
     Shutdown,
 }
 
-impl Link {
+impl CallShared {
     pub(crate) fn new(
         id: Uuid,
         peer: SocketAddr,
@@ -105,7 +105,7 @@ impl Link {
         receive_buffer: Duration,
         playback_buffer: Duration,
         media: MediaHandle,
-        key: Key,
+        token: Token,
     ) -> Self {
         Self {
             id,
@@ -114,7 +114,7 @@ impl Link {
             receive_buffer,
             playback_buffer,
             media,
-            key,
+            token,
             inbox: Mutex::default(),
             outbox: Mutex::default(),
             outbox_filled: AtomicBool::new(false),
@@ -140,7 +140,7 @@ impl Link {
 }
 
 /// The handler's side. It may wait for a lock, which the media thread holds for a copy of a frame at most.
-impl Link {
+impl CallShared {
     /// Swaps what has come in with `batch`, which has been read to its end; false if that is nothing. Whom
     /// `register` puts there is woken when more comes.
     pub(crate) fn fill(
@@ -161,20 +161,20 @@ impl Link {
         &self,
         generation: u64,
         audio: Duration,
-        fill: impl FnOnce(&mut Outbox),
+        fill: impl FnOnce(&mut CommandQueue),
     ) -> Result<(), NotSubmitted> {
         if self.ended().is_some() {
             return Err(NotSubmitted::Closed);
         }
-        let mut orders = self.outbox.lock();
-        if orders.is_sealed {
+        let mut commands = self.outbox.lock();
+        if commands.is_sealed {
             return Err(NotSubmitted::Closed);
         }
         if self.generation() != generation {
             return Err(NotSubmitted::Cleared);
         }
-        orders.outbox.begin(generation, audio);
-        fill(&mut orders.outbox);
+        commands.outbox.begin(generation, audio);
+        fill(&mut commands.outbox);
         if !audio.is_zero() {
             self.unclaimed
                 .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
@@ -183,16 +183,16 @@ impl Link {
         Ok(())
     }
 
-    /// Orders something that no clearing concerns, unless the call is over.
-    pub(crate) fn order(&self, fill: impl FnOnce(&mut Outbox)) -> Result<(), NotSubmitted> {
+    /// Commands something that no clearing concerns, unless the call is over.
+    pub(crate) fn command(&self, fill: impl FnOnce(&mut CommandQueue)) -> Result<(), NotSubmitted> {
         if self.ended().is_some() {
             return Err(NotSubmitted::Closed);
         }
-        let mut orders = self.outbox.lock();
-        if orders.is_sealed {
+        let mut commands = self.outbox.lock();
+        if commands.is_sealed {
             return Err(NotSubmitted::Closed);
         }
-        fill(&mut orders.outbox);
+        fill(&mut commands.outbox);
         self.outbox_filled.store(true, Ordering::Release);
         Ok(())
     }
@@ -201,15 +201,17 @@ impl Link {
     /// over is heard whole if its handler has not begun with it, else not at all.
     pub(crate) fn listen_in(&self, now: Time, purpose: Purpose) -> Result<Arc<Tap>, NotSubmitted> {
         let from_beginning = !self.is_beginning_over(now);
-        let mut orders = self.outbox.lock();
-        if orders.is_sealed {
-            let whole = orders.beginning.as_deref();
+        let mut commands = self.outbox.lock();
+        if commands.is_sealed {
+            let whole = commands.beginning.as_deref();
             let whole = whole.filter(|_| self.is_beginning_wanted());
             let whole = whole.ok_or(NotSubmitted::Closed)?;
             return Ok(Arc::new(Tap::whole(whole.clone())));
         }
         let tap = Arc::new(Tap::default());
-        orders.outbox.tap(purpose, Arc::clone(&tap), from_beginning);
+        commands
+            .outbox
+            .tap(purpose, Arc::clone(&tap), from_beginning);
         self.outbox_filled.store(true, Ordering::Release);
         Ok(tap)
     }
@@ -273,10 +275,10 @@ impl Link {
         }
     }
 
-    /// However often it is asked for, one order is under way: no handler fills a media thread's mailbox.
+    /// However often it is asked for, one command is under way: no handler fills a media thread's mailbox.
     fn call_for_attention(&self) {
         if !self.attention.swap(true, Ordering::AcqRel) {
-            self.media.attend(self.key);
+            self.media.attend(self.token);
         }
     }
 
@@ -309,7 +311,7 @@ impl Link {
 }
 
 /// Either side.
-impl Link {
+impl CallShared {
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -369,20 +371,20 @@ impl Link {
 }
 
 /// The media thread's side. Nothing here waits.
-impl Link {
+impl CallShared {
     pub(crate) fn try_inbox(&self) -> Option<MutexGuard<'_, Inbox>> {
         self.inbox.try_lock()
     }
 
     /// Swaps the outbox with `emptied`, if there is something in it and nobody is just putting more in, and says
     /// which generation it was at. What is in it is worked on when the lock is free again.
-    pub(crate) fn try_take_outbox(&self, emptied: &mut Outbox) -> Option<u64> {
+    pub(crate) fn try_take_outbox(&self, emptied: &mut CommandQueue) -> Option<u64> {
         if !self.has_outbox() {
             return None;
         }
-        let mut orders = self.outbox.try_lock()?;
+        let mut commands = self.outbox.try_lock()?;
         self.outbox_filled.store(false, Ordering::Release);
-        orders.outbox.swap_with(emptied);
+        commands.outbox.swap_with(emptied);
         Some(self.generation())
     }
 
@@ -390,20 +392,20 @@ impl Link {
     /// that to listen in finds what `taps` had of the beginning.
     pub(crate) fn try_seal_outbox(
         &self,
-        emptied: &mut Outbox,
+        emptied: &mut CommandQueue,
         taps: &mut Taps,
-        empty: impl FnOnce(&mut Outbox, &mut Taps),
+        empty: impl FnOnce(&mut CommandQueue, &mut Taps),
     ) -> bool {
-        let Some(mut orders) = self.outbox.try_lock() else {
+        let Some(mut commands) = self.outbox.try_lock() else {
             return false;
         };
         self.outbox_filled.store(false, Ordering::Release);
-        orders.outbox.swap_with(emptied);
+        commands.outbox.swap_with(emptied);
         empty(emptied, taps);
-        if !orders.is_sealed {
-            orders.is_sealed = true;
+        if !commands.is_sealed {
+            commands.is_sealed = true;
             let beginning = taps.end_beginning();
-            orders.beginning = beginning.filter(|_| self.is_beginning_wanted());
+            commands.beginning = beginning.filter(|_| self.is_beginning_wanted());
         }
         true
     }
@@ -520,4 +522,4 @@ pub(crate) enum NotSubmitted {
     Cleared,
 }
 
-pub(crate) type SharedLink = Arc<Link>;
+pub(crate) type CallRef = Arc<CallShared>;

@@ -13,7 +13,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
-            "sidetone-engine",
+            "sidetone-driver",
         ],
     ),
     (
@@ -25,22 +25,22 @@ const HOUSE: &[(&str, &[&str])] = &[
             "sidetone-caller",
             "sidetone-audio",
             "sidetone-proto",
-            "sidetone-engine",
+            "sidetone-driver",
         ],
     ),
     ("sidetone-speech", &["sidetone-audio"]),
     ("sidetone-services", &[]),
     (
         "sidetone-caller",
-        &["sidetone-audio", "sidetone-proto", "sidetone-engine"],
+        &["sidetone-audio", "sidetone-proto", "sidetone-driver"],
     ),
     (
         "sidetone",
-        &["sidetone-audio", "sidetone-proto", "sidetone-engine"],
+        &["sidetone-audio", "sidetone-proto", "sidetone-driver"],
     ),
     ("sidetone-audio", &[]),
     ("sidetone-proto", &["sidetone-audio"]),
-    ("sidetone-engine", &[]),
+    ("sidetone-driver", &[]),
 ];
 
 /// Crates that must not be below the ones named: what a library's user should not have to build.

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, sync::Notify};
 /// A media thread that wakes a task from outside costs a system call, and on a busy processor hands it over
 /// to the one who was woken: fifty handlers woken one by one are fifty changes of thread. Inside the
 /// runtime a wake-up is an entry in a queue. So a media thread wakes one task a turn, and that the others.
-pub(super) struct Relay(Arc<Shared>);
+pub(super) struct WakeTask(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -17,7 +17,7 @@ struct Shared {
     news: Notify,
 }
 
-impl Relay {
+impl WakeTask {
     /// On the runtime that this is called on. Without one, everybody is woken from outside.
     pub(super) fn start() -> Self {
         let shared = Arc::<Shared>::default();
@@ -37,7 +37,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for WakeTask {
     fn drop(&mut self) {
         self.0.close();
     }

@@ -1,4 +1,4 @@
-"""What one caller's recogniser does with samples: cuts them into utterances and decodes those."""
+"""What one caller's recognizer does with samples: cuts them into utterances and decodes those."""
 
 import array
 import itertools

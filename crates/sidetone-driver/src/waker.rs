@@ -6,15 +6,15 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes a thread out of its engine's wait. Any number of rings before it looks are one.
+/// Wakes a thread out of its backend's wait. Any number of rings before it looks are one.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Waker {
     descriptor: OwnedFd,
-    rung: AtomicBool,
+    woken: AtomicBool,
 }
 
-impl Bell {
-    /// One that has not been rung.
+impl Waker {
+    /// One that has not been woken.
     ///
     /// # Errors
     /// When the system has no descriptor for it.
@@ -22,26 +22,26 @@ impl Bell {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self {
             descriptor,
-            rung: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         })
     }
 
     /// Ends the wait, or the next one. May be called from anywhere.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
             // The counter can't overflow, since it is written once per silencing.
             let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());
         }
     }
 
-    /// To be called before looking at what the bell was rung for: a ring after that is a new one.
-    pub(crate) fn silence(&self) {
+    /// To be called before looking at what the waker was woken for: a ring after that is a new one.
+    pub(crate) fn reset(&self) {
         let _ = rustix::io::read(&self.descriptor, &mut [0u8; 8]);
-        self.rung.store(false, Ordering::Release);
+        self.woken.store(false, Ordering::Release);
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
