@@ -16,11 +16,11 @@ NODE_PEER = "Node `asterisk-audiosocket`"
 GO_PEER = "Go, CyCoreSystems"
 
 STYLES = ("callbacks", "async")
-ENGINES = ("io_uring", "epoll")
+BACK_ENDS = ("io_uring", "epoll")
 
 
-def ours(style, engine):
-    return f"**sidetone, {style}, {engine}**"
+def ours(style, back_end):
+    return f"**sidetone, {style}, {back_end}**"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def servers():
         Server(EPOLL_FLOOR, FLOOR, {"echo": [FLOORS / "epoll_echo"]}),
         Server(URING_FLOOR, FLOOR, {"echo": [FLOORS / "uring_echo"]}),
         Server(WHEEL_FLOOR, FLOOR, {"play": [FLOORS / "playout_wheel"]}),
-        *(our_server(style, engine) for style in STYLES for engine in reversed(ENGINES)),
+        *(our_server(style, back_end) for style in STYLES for back_end in reversed(BACK_ENDS)),
         peer(RUST_PEER, PROGRAMS / "rust-audiosocket"),
         peer(UVLOOP, VENV / "bin" / "python", BENCHES / "peers" / "uvloop_server.py"),
         peer(ASYNCIO, VENV / "bin" / "python", BENCHES / "peers" / "asyncio_server.py"),
@@ -45,14 +45,14 @@ def servers():
     ]
 
 
-def our_server(style, engine):
+def our_server(style, back_end):
     programs = {
         "callbacks": {"echo": "echo_callback"},
         "async": {"echo": "echo_async", "play": "play_clip", "block": "play_clip", "never read": "never_reads"},
     }
-    chosen = ["env", f"SIDETONE_IO_BACKEND={engine}"]
+    chosen = ["env", f"SIDETONE_IO_BACKEND={back_end}"]
     does = {task: [*chosen, PROGRAMS / program] for task, program in programs[style].items()}
-    return Server(ours(style, engine), OURS, does)
+    return Server(ours(style, back_end), OURS, does)
 
 
 def peer(name, *words):
@@ -88,7 +88,7 @@ ECHOES, ECHOES_OF_PEERS = (10, 100, 500, 1000), (100, 500, 1000)
 CLIMB = (1500, 2000, 2500, 3000)
 # Frames leave up to so many milliseconds before or after their place.
 JITTER = 5.5
-# Calls are held when nothing is lost and 99 % of frames come within so many milliseconds of the grid, and back within
+# Calls are held when nothing is lost and 99 % of frames come within so many milliseconds of the schedule, and back within
 # so many.
 HELD_LATENESS, HELD_ROUND_TRIP = 5, 25
 # Calls whose server's workers are all blocked, with so many busy loops on the same CPU.

@@ -38,14 +38,14 @@ def measure(server, scenario, cpu, warm_up, seconds):
             try:
                 # Calls are connected one after the other; most of the margin is left then.
                 allocated = count_allocations(process, warm_up + MARGIN, seconds) if counted else None
-                report, trouble = load.communicate(timeout=warm_up + measured + PATIENCE)
+                report, errors = load.communicate(timeout=warm_up + measured + PATIENCE)
             except subprocess.TimeoutExpired:
                 return {"failed": "the load did not end"}
             finally:
                 end(load)
     # 1 says that something is wrong with the server's frames; what, is in the report.
     if load.returncode > 1:
-        return {"failed": trouble.strip()}
+        return {"failed": errors.strip()}
     report = json.loads(report)
     if counted:
         report["server"]["allocations"] = allocated

@@ -1,4 +1,4 @@
-"""Where a server's CPU time goes, told from the chains of calls that perf caught it in."""
+"""Where a server's CPU time goes, from the chains of calls that perf caught it in."""
 
 import re
 import subprocess
@@ -63,7 +63,7 @@ def kind(thread, chain):
     return f"{thread}: `{module[0]}`" if module else f"{thread}: the rest"
 
 
-def told_apart(all_counts):
+def by_part(all_counts):
     """The same counts, with the modules that are small in all of them put together."""
     names = {name for counts in all_counts for name in counts}
     small = {name for name in names if "`" in name and all(counts[name] < LEAST * counts.total() for counts in all_counts)}

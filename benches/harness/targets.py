@@ -8,7 +8,7 @@ from .catalogue import (
     ASYNCIO,
     BLOCKED,
     ECHOES,
-    ENGINES,
+    BACK_ENDS,
     EPOLL_FLOOR,
     GO_PEER,
     JITTER,
@@ -68,7 +68,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One target for all, or one for each, and which engine reached what."""
+    """One target for all, or one for each, and which back end reached what."""
 
     what: str
     targets: list
@@ -87,9 +87,9 @@ class Row:
         ]
 
 
-def by_engine(figure, styles=("callbacks",)):
+def by_back_end(figure, styles=("callbacks",)):
     """Of several styles the one that did worse."""
-    return {engine: worst(v for style in styles if (v := figure(ours(style, engine))) is not None) for engine in ENGINES}
+    return {back_end: worst(v for style in styles if (v := figure(ours(style, back_end))) is not None) for back_end in BACK_ENDS}
 
 
 def at_least(bound, **shape):
@@ -112,16 +112,16 @@ def delays(figures):
     ]:
         scenarios = [f"{kind}, {calls} calls" for calls in ECHOES]
         for percentile, bound in (("p50", median), ("p99", most)):
-            reached = by_engine(lambda server: worst(above_floor(figures, scenarios, server, percentile)), STYLES)
+            reached = by_back_end(lambda server: worst(above_floor(figures, scenarios, server, percentile)), STYLES)
             yield Row(
                 f"echo of 10 to 1000 calls, {what}: {percentile} of the round trip, less the floor's; the worst",
                 [at_most(bound, form="{:.1f}", unit=" ms")],
                 reached,
             )
-        astray = by_engine(lambda server: worst(astray_shares(figures, scenarios, server)), STYLES)
+        astray = by_back_end(lambda server: worst(astray_shares(figures, scenarios, server)), STYLES)
         yield Row("… frames late, lost or replaced; the worst", [at_most(0.1, unit=" %")], astray)
-    first = by_engine(lambda server: figures.median("set-up", server, "setup.first_frame_us.p50"), STYLES)
-    first = {engine: None if micros is None else micros / 1000 for engine, micros in first.items()}
+    first = by_back_end(lambda server: figures.median("set-up", server, "setup.first_frame_us.p50"), STYLES)
+    first = {back_end: None if micros is None else micros / 1000 for back_end, micros in first.items()}
     yield Row("the first frame back after set-up, 500 calls a second: p50", [at_most(3, form="{:.1f}", unit=" ms")], first)
 
 
@@ -144,22 +144,22 @@ def worst(values):
 
 
 def crowds(figures):
-    held = by_engine(lambda server: most_held(figures, server, "echo"))
+    held = by_back_end(lambda server: most_held(figures, server, "echo"))
     yield Row("echoes that one core holds", [at_least(2500), at_least(2000)], held)
     peer = worst(most for most in (most_held(figures, peer, "echo") for peer in PEERS) if most)
     if peer:
         yield Row("… the most that a peer holds, which paces nothing", [at_least(peer)], held)
     scenario = "echo, 1500 calls"
-    median = by_engine(lambda server: figures.median(scenario, server, "round_trip_us.p50"))
-    median = {engine: None if micros is None else micros / 1000 for engine, micros in median.items()}
+    median = by_back_end(lambda server: figures.median(scenario, server, "round_trip_us.p50"))
+    median = {back_end: None if micros is None else micros / 1000 for back_end, micros in median.items()}
     yield Row("echo of 1500 calls: p50 of the round trip", [at_most(8, form="{:.1f}", unit=" ms")], median)
     scenario = "echo, 2000 calls"
-    lost = by_engine(lambda server: figures.worst(scenario, server, "frames.lost"), STYLES)
+    lost = by_back_end(lambda server: figures.worst(scenario, server, "frames.lost"), STYLES)
     yield none_of("echo of 2000 calls: frames lost", lost)
-    latest = by_engine(lambda server: figures.median(scenario, server, "round_trip_us.p99"), STYLES)
-    latest = {engine: None if micros is None else micros / 1000 for engine, micros in latest.items()}
+    latest = by_back_end(lambda server: figures.median(scenario, server, "round_trip_us.p99"), STYLES)
+    latest = {back_end: None if micros is None else micros / 1000 for back_end, micros in latest.items()}
     yield Row("… p99 of the round trip", [at_most(25, form="{:.1f}", unit=" ms")], latest)
-    listeners = by_engine(lambda server: most_held(figures, server, "playout"), ["async"])
+    listeners = by_back_end(lambda server: most_held(figures, server, "playout"), ["async"])
     peer = worst(most for most in (most_held(figures, peer, "playout") for peer in PEERS) if most)
     if peer:
         yield Row("listeners to a clip that one core holds, to the most of a peer", [at_least(peer)], listeners)
@@ -167,7 +167,7 @@ def crowds(figures):
     yield Row(
         "all workers blocked, two busy loops beside: p99 lateness of playing clips",
         [at_most(5, unit=" ms")],
-        by_engine(blocked, ["async"]),
+        by_back_end(blocked, ["async"]),
     )
 
 
@@ -176,22 +176,22 @@ def costs(figures):
     for calls, bound in ((100, 1.3), (1000, 1.2)):
         for style in STYLES:
             scenario = f"echo, {calls} calls"
-            reached = by_engine(lambda server: figures.ratio(scenario, server, EPOLL_FLOOR, CPU), [style])
+            reached = by_back_end(lambda server: figures.ratio(scenario, server, EPOLL_FLOOR, CPU), [style])
             yield Row(f"echo, {style}, {calls} calls: CPU a frame, to the epoll floor", [at_most(bound)], reached)
 
 
 def playing(figures):
-    ratios = by_engine(lambda server: figures.ratio(PLAYOUT, server, WHEEL_FLOOR, CPU), ["async"])
-    measured = {engine: ratio for engine, ratio in ratios.items() if ratio}
-    better = min(measured, key=measured.get, default=ENGINES[0])
+    ratios = by_back_end(lambda server: figures.ratio(PLAYOUT, server, WHEEL_FLOOR, CPU), ["async"])
+    measured = {back_end: ratio for back_end, ratio in ratios.items() if ratio}
+    better = min(measured, key=measured.get, default=BACK_ENDS[0])
     yield Row(
-        "a shared clip played to 1000 calls: CPU a frame, to the bare wheel; the better engine",
+        "a shared clip played to 1000 calls: CPU a frame, to the bare wheel; the better back end",
         [at_most(1.05)],
         {better: ratios[better]},
     )
     late = milliseconds(figures, PLAYOUT)
-    yield Row("… its p99 lateness against the grid", [at_most(1.5, unit=" ms")], by_engine(late, ["async"]))
-    underruns = by_engine(lambda server: figures.worst(PLAYOUT, server, "pace.underruns"), ["async"])
+    yield Row("… its p99 lateness against the schedule", [at_most(1.5, unit=" ms")], by_back_end(late, ["async"]))
+    underruns = by_back_end(lambda server: figures.worst(PLAYOUT, server, "pace.underruns"), ["async"])
     yield none_of("… its underruns", underruns)
 
 
@@ -206,7 +206,7 @@ def milliseconds(figures, scenario):
 def resources(figures):
     path = "server.cpu_us_per_call"
     for style in STYLES:
-        reached = by_engine(lambda server: figures.ratio("set-up", server, EPOLL_FLOOR, path), [style])
+        reached = by_back_end(lambda server: figures.ratio("set-up", server, EPOLL_FLOOR, path), [style])
         yield Row(f"set-up and teardown, {style}: CPU a call, to the epoll floor", [at_most(1.5)], reached)
     for what, scenario, style, most in [
         ("accepted and idle", "accepted, 5000 connections", "async", 2),
@@ -215,9 +215,9 @@ def resources(figures):
         ("talking, and an async handler keeps up", "talking, 1000 calls", "async", 24),
         ("its handler never reads", "never read, 1000 calls", "async", round(RECEIVE_BUFFER + 8, 1)),
     ]:
-        reached = by_engine(lambda server: figures.median(scenario, server, RESIDENT), [style])
+        reached = by_back_end(lambda server: figures.median(scenario, server, RESIDENT), [style])
         yield Row(f"memory of a call: {what}", [at_most(most, unit=" KiB")], reached)
     for style in STYLES:
         path = "server.allocations"
-        reached = by_engine(lambda server: figures.worst("talking, 1000 calls", server, path), [style])
+        reached = by_back_end(lambda server: figures.worst("talking, 1000 calls", server, path), [style])
         yield none_of(f"allocations of the whole process, 1000 calls for 10 s, {style}", reached)
