@@ -14,12 +14,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 import websockets
 
-from ear import Ear, load
+from transcriber import Transcriber, load
 
 PR_SET_PDEATHSIG = 1
 
 decoder = load()
-ear = None
+transcriber = None
 
 
 def outlive_nobody():
@@ -29,16 +29,16 @@ def outlive_nobody():
 
 def configure(hz, phrases):
     """In a caller's process: begins anew."""
-    global ear
-    ear = Ear(decoder, hz, phrases)
+    global transcriber
+    transcriber = Transcriber(decoder, hz, phrases)
 
 
 def hear(pcm):
-    return ear.hear(pcm)
+    return transcriber.hear(pcm)
 
 
 def finish():
-    return ear.finish()
+    return transcriber.finish()
 
 
 def reply(kind, said):

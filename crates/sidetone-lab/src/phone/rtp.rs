@@ -79,15 +79,15 @@ impl Media {
     pub(super) fn start(socket: UdpSocket, options: PhoneOptions) -> std::io::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared::default()));
         socket.set_read_timeout(Some(LOOK))?;
-        let (ear, heard) = (socket.try_clone()?, Arc::clone(&shared));
+        let (receiver, heard) = (socket.try_clone()?, Arc::clone(&shared));
         std::thread::Builder::new()
-            .name("phone ear".into())
-            .spawn(move || listen(&ear, &heard))?;
+            .name("phone receiver".into())
+            .spawn(move || listen(&receiver, &heard))?;
         if !options.muted {
             let said = Arc::clone(&shared);
             std::thread::Builder::new()
-                .name("phone mouth".into())
-                .spawn(move || Mouth::new(socket, &options).talk(&said))?;
+                .name("phone sender".into())
+                .spawn(move || Sender::new(socket, &options).talk(&said))?;
         }
         Ok(Self { shared })
     }
@@ -195,7 +195,7 @@ fn parse(datagram: &[u8], at: Instant) -> Option<Packet> {
 }
 
 /// The sending side: one packet every `ptime`.
-struct Mouth {
+struct Sender {
     socket: UdpSocket,
     law: Law,
     /// Samples in a packet.
@@ -206,7 +206,7 @@ struct Mouth {
     first: bool,
 }
 
-impl Mouth {
+impl Sender {
     fn new(socket: UdpSocket, options: &PhoneOptions) -> Self {
         let loss = Loss {
             share: options.loss,
@@ -383,12 +383,14 @@ mod tests {
         }));
     }
 
-    /// What a mouth sends of these utterances, packet by packet.
+    /// What a sender sends of these utterances, packet by packet.
     fn spoken(ptime: u32, speak: impl FnOnce(&Media)) -> Vec<Packet> {
-        let ear = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ear.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(ear.local_addr().unwrap()).unwrap();
+        socket.connect(receiver.local_addr().unwrap()).unwrap();
         let media = Media {
             shared: Arc::default(),
         };
@@ -398,11 +400,11 @@ mod tests {
             ptime,
             ..PhoneOptions::default()
         };
-        let talking = std::thread::spawn(move || Mouth::new(socket, &options).talk(&shared));
+        let talking = std::thread::spawn(move || Sender::new(socket, &options).talk(&shared));
         let mut packets = Vec::new();
         while !media.is_quiet() {
             let mut datagram = [0; 2048];
-            let length = ear.recv(&mut datagram).unwrap();
+            let length = receiver.recv(&mut datagram).unwrap();
             packets.extend(parse(&datagram[..length], Instant::now()));
         }
         drop(media);

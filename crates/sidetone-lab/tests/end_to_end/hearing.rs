@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::serve::CUSHION;
+use crate::serve::PREBUFFER;
 use crate::wire::SOON;
 
 /// What a handler learned of its call.
@@ -36,7 +36,7 @@ pub(crate) fn echo(reports: UnboundedSender<Report>) -> impl Handler {
         let reports = reports.clone();
         async move {
             let mut line = call.live();
-            line.set_prebuffer(CUSHION);
+            line.set_prebuffer(PREBUFFER);
             let report = listen(&mut call, |samples| line.push(samples)).await;
             // The scenario may have seen enough.
             let _ = reports.send(report);

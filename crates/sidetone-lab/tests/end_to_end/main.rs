@@ -31,11 +31,11 @@ mod program;
 mod prompts;
 mod recipes;
 mod recording;
-mod scribe;
 mod serve;
 mod simulated;
 mod speech;
 mod transcribe;
+mod transcript;
 mod wire;
 mod words;
 

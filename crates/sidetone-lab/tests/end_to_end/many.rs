@@ -18,8 +18,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::scribe::{Written, write_down};
 use crate::serve::Served;
+use crate::transcript::{Written, write_down};
 use crate::wire::{FRAME, SOON, to_bytes};
 use crate::{Lab, scenarios};
 
@@ -264,7 +264,7 @@ impl Callers {
     }
 }
 
-/// How long after its place on the call's grid each frame came; as many are early as late.
+/// How long after its place in the call's schedule each frame came; as many are early as late.
 fn late(call: &[Duration]) -> Vec<Duration> {
     let place = |(frame, at): (usize, &Duration)| {
         at.as_nanos().cast_signed() - (FRAME_TIME * frame as u32).as_nanos().cast_signed()

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::echo::Echo;
 use crate::person::{Sound, samples};
-use crate::serve::{CUSHION, Served, Way, place, place_from};
+use crate::serve::{PREBUFFER, Served, Way, place, place_from};
 use crate::wire::SOON;
 use crate::{Lab, scenarios};
 
@@ -22,7 +22,7 @@ scenarios![a_minute_of_calls];
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A pause between two messages, after which the server goes on with its grid moved: the machine stood still.
+/// A pause between two messages, after which the server goes on with its schedule moved: the machine stood still.
 const STALL: Duration = Duration::from_millis(80);
 
 /// How far from normal speed a playback may ever be; a machine that is not busy stays within some milliseconds.
@@ -59,7 +59,7 @@ struct Echoed {
 }
 
 async fn echo_of_a_minute(lab: &Lab, way: Way, rate: Rate) -> anyhow::Result<Echoed> {
-    let echo = Echo::prebuffered(Server::builder(), CUSHION).await?;
+    let echo = Echo::prebuffered(Server::builder(), PREBUFFER).await?;
     let call = place_from(lab, echo.served.address, way, Codec::Slin(rate)).await?;
     let ramp = ramp(3, 0, rate.hz() as usize * MINUTE.as_secs() as usize);
     call.hears(&ramp).await?;
@@ -85,7 +85,7 @@ impl Echoed {
             delays.p99.as_secs_f64() * 1e3
         );
         // The stated ceiling of a live source, and Asterisk twice.
-        let ceiling = Duration::from_millis(80) + 2 * CUSHION;
+        let ceiling = Duration::from_millis(80) + 2 * PREBUFFER;
         ensure!(
             delays.p50 < ceiling + Duration::from_millis(40),
             "{delays:?}"

@@ -45,7 +45,7 @@ impl Served {
         })
     }
 
-    /// An echo with the library's defaults, but for its [`CUSHION`].
+    /// An echo with the library's defaults, but for its [`PREBUFFER`].
     pub(crate) async fn echo() -> anyhow::Result<Self> {
         Self::start(Server::builder(), echo).await
     }
@@ -66,7 +66,7 @@ impl Drop for Served {
 }
 
 /// What an echo waits longer for each frame, so that it is whole where the machine stands still for a moment.
-pub(crate) const CUSHION: Duration = Duration::from_millis(150);
+pub(crate) const PREBUFFER: Duration = Duration::from_millis(150);
 
 /// Whether the caller ended it. An Asterisk that has audio unread in that moment resets the connection.
 pub(crate) fn is_callers_end(reason: EndReason) -> bool {
@@ -75,7 +75,7 @@ pub(crate) fn is_callers_end(reason: EndReason) -> bool {
 
 async fn echo(mut call: Call) {
     let mut line = call.live();
-    line.set_prebuffer(CUSHION);
+    line.set_prebuffer(PREBUFFER);
     while let Some(event) = call.next().await {
         if let Event::Audio(frame) = event {
             line.push(frame.samples());

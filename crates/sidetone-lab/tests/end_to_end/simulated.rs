@@ -22,7 +22,7 @@ scenarios![
 
 /// What a server does once it has said some silence and heard some audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+enum Fault {
     /// The payload comes long after its header: 5 ms are allowed.
     LatePayload,
     EmptyAudio,
@@ -38,22 +38,22 @@ enum Deed {
     Reset,
 }
 
-const DEEDS: [Deed; 12] = [
-    Deed::LatePayload,
-    Deed::EmptyAudio,
-    Deed::Kind(0x01),
-    Deed::Kind(0x02),
-    Deed::Kind(0x03),
-    Deed::Kind(0xff),
-    Deed::SplitHeader,
-    Deed::TwoWrites,
-    Deed::Silence,
-    Deed::Fin,
-    Deed::HangUp,
-    Deed::Reset,
+const FAULTS: [Fault; 12] = [
+    Fault::LatePayload,
+    Fault::EmptyAudio,
+    Fault::Kind(0x01),
+    Fault::Kind(0x02),
+    Fault::Kind(0x03),
+    Fault::Kind(0xff),
+    Fault::SplitHeader,
+    Fault::TwoWrites,
+    Fault::Silence,
+    Fault::Fin,
+    Fault::HangUp,
+    Fault::Reset,
 ];
 
-/// How long after the deed a call has to be over if it is going to be.
+/// How long after the fault a call has to be over if it is going to be.
 const AFTERWARDS: Duration = Duration::from_millis(700);
 
 /// The application's limit of silence is 2 s.
@@ -71,12 +71,12 @@ async fn dial_and_the_simulated_channel_agree(lab: Arc<Lab>) -> anyhow::Result<(
 }
 
 async fn agree(lab: &Lab, mode: Mode) -> anyhow::Result<()> {
-    for deed in DEEDS {
+    for fault in FAULTS {
         let mut attempt = 1;
-        while let Err(error) = agrees(lab, mode, deed).await {
-            let survivable = matches!(deed, Deed::TwoWrites | Deed::SplitHeader);
+        while let Err(error) = agrees(lab, mode, fault).await {
+            let survivable = matches!(fault, Fault::TwoWrites | Fault::SplitHeader);
             if !survivable || attempt == ATTEMPTS {
-                return Err(error.context(format!("{deed:?}")));
+                return Err(error.context(format!("{fault:?}")));
             }
             attempt += 1;
         }
@@ -84,17 +84,17 @@ async fn agree(lab: &Lab, mode: Mode) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn agrees(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<()> {
+async fn agrees(lab: &Lab, mode: Mode, fault: Fault) -> anyhow::Result<()> {
     let ((real, goes_on, log), (simulated, why)) =
-        tokio::try_join!(real(lab, mode, deed), simulated(mode, deed))?;
-    eprintln!("    {mode:?}, {deed:?}: {real:?}; {why}");
+        tokio::try_join!(real(lab, mode, fault), simulated(mode, fault))?;
+    eprintln!("    {mode:?}, {fault:?}: {real:?}; {why}");
     ensure!(
         real == simulated,
         "the server saw {real:?} of Asterisk and {simulated:?} of the simulated caller"
     );
     // A call that survives is hung up in the end, in order.
     ensure!(
-        (real == Seen::Survival) == (why == Why::ServerHungUp && deed != Deed::HangUp),
+        (real == Seen::Survival) == (why == Why::ServerHungUp && fault != Fault::HangUp),
         "{why}"
     );
     // Behind Dial every end is the called party's hang-up.
@@ -134,13 +134,13 @@ enum Seen {
 }
 
 /// What Asterisk makes of it: seen by the server and by the dialplan; and how long its log was before.
-async fn real(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<(Seen, bool, usize)> {
+async fn real(lab: &Lab, mode: Mode, fault: Fault) -> anyhow::Result<(Seen, bool, usize)> {
     let server = Listener::bind().await?;
     let (target, place) = match mode {
         Mode::Application => ("app", "after-app"),
         Mode::Channel => ("dial-on", "after-dial"),
     };
-    let caller = if deed == Deed::Silence {
+    let caller = if fault == Fault::Silence {
         "wait"
     } else {
         "tone"
@@ -155,7 +155,7 @@ async fn real(lab: &Lab, mode: Mode, deed: Deed) -> anyhow::Result<(Seen, bool, 
     let mut events = lab.ami.events();
     let before = lab.asterisk.log().len();
     lab.ami.originate(&call).await?;
-    let seen = misbehave(server.connection().await?, deed).await?;
+    let seen = misbehave(server.connection().await?, fault).await?;
     let goes_on = came_by(&mut events, &tag, place).await?;
     Ok((seen, goes_on, before))
 }
@@ -170,9 +170,9 @@ async fn came_by(events: &mut Events, tag: &str, place: &str) -> anyhow::Result<
 }
 
 /// What the simulated caller makes of it: seen by the server, and in its own words.
-async fn simulated(mode: Mode, deed: Deed) -> anyhow::Result<(Seen, Why)> {
+async fn simulated(mode: Mode, fault: Fault) -> anyhow::Result<(Seen, Why)> {
     let server = Listener::bind().await?;
-    let voice = if deed == Deed::Silence {
+    let voice = if fault == Fault::Silence {
         Voice::Nothing
     } else {
         Voice::Silence
@@ -183,20 +183,20 @@ async fn simulated(mode: Mode, deed: Deed) -> anyhow::Result<(Seen, Why)> {
         .say(voice)
         .hang_up_after(SOON);
     let calling = tokio::task::spawn_blocking(move || caller.call());
-    let seen = misbehave(server.connection().await?, deed).await?;
+    let seen = misbehave(server.connection().await?, fault).await?;
     Ok((seen, calling.await??.ended.why))
 }
 
-async fn misbehave(stream: TcpStream, deed: Deed) -> anyhow::Result<Seen> {
+async fn misbehave(stream: TcpStream, fault: Fault) -> anyhow::Result<Seen> {
     let frame = frame();
-    if deed == Deed::Reset {
+    if fault == Fault::Reset {
         let mut stream = stream;
         converse(&mut stream, &frame).await?;
         stream.set_zero_linger()?;
         return Ok(Seen::Nothing);
     }
     let mut stream = stream;
-    if deed != Deed::Silence {
+    if fault != Fault::Silence {
         converse(&mut stream, &frame).await?;
     }
     let (reader, mut writer) = stream.into_split();
@@ -204,8 +204,8 @@ async fn misbehave(stream: TcpStream, deed: Deed) -> anyhow::Result<Seen> {
     let mut reading = tokio::spawn(end_of(reader));
     let start = Instant::now();
     // A write may already meet a connection that is closed, which the reader knows more about.
-    let _ = perform(deed, &mut writer, &frame).await;
-    let wait = if deed == Deed::Silence {
+    let _ = perform(fault, &mut writer, &frame).await;
+    let wait = if fault == Fault::Silence {
         SILENCE
     } else {
         AFTERWARDS
@@ -221,7 +221,7 @@ async fn misbehave(stream: TcpStream, deed: Deed) -> anyhow::Result<Seen> {
             Seen::Survival
         }
     };
-    if deed == Deed::Silence && seen != Seen::Survival {
+    if fault == Fault::Silence && seen != Seen::Survival {
         ensure!(
             start.elapsed() >= Duration::from_millis(1_900),
             "{:?}",
@@ -231,29 +231,29 @@ async fn misbehave(stream: TcpStream, deed: Deed) -> anyhow::Result<Seen> {
     Ok(seen)
 }
 
-async fn perform(deed: Deed, writer: &mut OwnedWriteHalf, frame: &[u8]) -> std::io::Result<()> {
+async fn perform(fault: Fault, writer: &mut OwnedWriteHalf, frame: &[u8]) -> std::io::Result<()> {
     // Longer than a machine stands still: else what comes late would not seem so to Asterisk.
     let long = Duration::from_millis(500);
-    match deed {
-        Deed::LatePayload => {
+    match fault {
+        Fault::LatePayload => {
             writer.write_all(&frame[..3]).await?;
             sleep(long).await;
             writer.write_all(&frame[3..]).await
         }
-        Deed::SplitHeader => {
+        Fault::SplitHeader => {
             writer.write_all(&frame[..1]).await?;
             sleep(long).await;
             writer.write_all(&frame[1..]).await
         }
-        Deed::TwoWrites => {
+        Fault::TwoWrites => {
             writer.write_all(&frame[..3]).await?;
             writer.write_all(&frame[3..]).await
         }
-        Deed::EmptyAudio => writer.write_all(&[SLIN, 0, 0]).await,
-        Deed::Kind(kind) => writer.write_all(&[kind, 0, 1, b'1']).await,
-        Deed::Fin => writer.shutdown().await,
-        Deed::HangUp => writer.write_all(&[HANG_UP, 0, 0]).await,
-        Deed::Silence | Deed::Reset => Ok(()),
+        Fault::EmptyAudio => writer.write_all(&[SLIN, 0, 0]).await,
+        Fault::Kind(kind) => writer.write_all(&[kind, 0, 1, b'1']).await,
+        Fault::Fin => writer.shutdown().await,
+        Fault::HangUp => writer.write_all(&[HANG_UP, 0, 0]).await,
+        Fault::Silence | Fault::Reset => Ok(()),
     }
 }
 

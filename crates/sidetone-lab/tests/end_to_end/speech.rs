@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use crate::dictation::{Heard, dictate};
 use crate::prompts::{Prompt, Prompts, dealt};
-use crate::scribe::{Written, write_down};
 use crate::serve::Served;
+use crate::transcript::{Written, write_down};
 use crate::words::align;
 use crate::{Lab, scenarios};
 

@@ -46,10 +46,10 @@ const SITUATIONS: [Situation; 5] = [
 ];
 
 /// By situation and codec, then by the length of a frame.
-type Tallies = BTreeMap<(Situation, String), BTreeMap<usize, Tally>>;
+type Table = BTreeMap<(Situation, String), BTreeMap<usize, Counts>>;
 
 #[derive(Default)]
-struct Tally {
+struct Counts {
     right: usize,
     undecided: usize,
     wrong: Vec<String>,
@@ -58,7 +58,7 @@ struct Tally {
 #[test]
 fn of_five_hundred_decisions_over_human_prompts_none_is_wrong() {
     let Some(prompts) = prompts() else { return };
-    let mut tallies = Tallies::new();
+    let mut counted = Table::new();
     let mut prompt = prompts.iter();
     for situation in SITUATIONS {
         for codec in Codec::ALL {
@@ -67,11 +67,13 @@ fn of_five_hundred_decisions_over_human_prompts_none_is_wrong() {
                     let path = prompt.next().unwrap();
                     let verdict = decide(path, situation, codec, ptime);
                     let row = (situation, format!("{codec:?}"));
-                    let tally = tallies.entry(row).or_default().entry(ptime).or_default();
+                    let counts = counted.entry(row).or_default().entry(ptime).or_default();
                     match verdict {
-                        Verdict::Undecided => tally.undecided += 1,
-                        verdict if verdict == right(codec) => tally.right += 1,
-                        verdict => tally.wrong.push(format!("{verdict:?}: {}", path.display())),
+                        Verdict::Undecided => counts.undecided += 1,
+                        verdict if verdict == right(codec) => counts.right += 1,
+                        verdict => counts
+                            .wrong
+                            .push(format!("{verdict:?}: {}", path.display())),
                     }
                 }
             }
@@ -79,23 +81,23 @@ fn of_five_hundred_decisions_over_human_prompts_none_is_wrong() {
     }
     // Past the capture of the test harness: the table is half of what this is for.
     std::io::stderr()
-        .write_all(table(&tallies).as_bytes())
+        .write_all(table(&counted).as_bytes())
         .unwrap();
 
     let all = SITUATIONS.len() * Codec::ALL.len() * PTIMES.len() * PROMPTS;
-    let count = |of: fn(&Tally) -> usize| {
-        tallies
+    let count = |of: fn(&Counts) -> usize| {
+        counted
             .values()
             .flat_map(BTreeMap::values)
             .map(of)
             .sum::<usize>()
     };
     assert_eq!(
-        count(|tally| tally.right + tally.undecided + tally.wrong.len()),
+        count(|counts| counts.right + counts.undecided + counts.wrong.len()),
         all
     );
-    assert_eq!(count(|tally| tally.wrong.len()), 0);
-    assert!(count(|tally| tally.undecided) <= all / 20);
+    assert_eq!(count(|counts| counts.wrong.len()), 0);
+    assert!(count(|counts| counts.undecided) <= all / 20);
 }
 
 #[test]
@@ -208,24 +210,24 @@ fn right(codec: Codec) -> Verdict {
     }
 }
 
-fn table(tallies: &Tallies) -> String {
+fn table(counted: &Table) -> String {
     let mut table = String::from("\nauto over human prompts: right, undecided, wrong\n");
     write!(table, "{:32}", "").unwrap();
     for ptime in PTIMES {
         write!(table, "  {ptime:5} ms").unwrap();
     }
-    for ((situation, codec), tallies) in tallies {
+    for ((situation, codec), by_ptime) in counted {
         let situation = format!("{situation:?}");
         write!(table, "\n  {situation:26}{codec:4}").unwrap();
-        for tally in tallies.values() {
-            let (right, undecided, wrong) = (tally.right, tally.undecided, tally.wrong.len());
+        for counts in by_ptime.values() {
+            let (right, undecided, wrong) = (counts.right, counts.undecided, counts.wrong.len());
             write!(table, "  {right:2} {undecided:2} {wrong:2}").unwrap();
         }
     }
-    for wrong in tallies
+    for wrong in counted
         .values()
         .flat_map(BTreeMap::values)
-        .flat_map(|tally| &tally.wrong)
+        .flat_map(|counts| &counts.wrong)
     {
         write!(table, "\n    {wrong}").unwrap();
     }

@@ -1,10 +1,10 @@
-//! The arrows of the house go down only: which crate may use which, as `ARCHITECTURE.md` shows it.
+//! Which crate may depend on which, as `ARCHITECTURE.md` has it.
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, process::Command};
 
 /// Each crate with the ones it may use.
-const HOUSE: &[(&str, &[&str])] = &[
+const LAYERS: &[(&str, &[&str])] = &[
     (
         "sidetone-cli",
         &[
@@ -51,7 +51,7 @@ const NOT_BELOW: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn arrows_go_down_only() {
+fn a_crate_depends_on_those_below_it_only() {
     let mut seen = BTreeMap::new();
     for package in packages() {
         let name = package["name"].as_str().unwrap().to_owned();
@@ -67,13 +67,13 @@ fn arrows_go_down_only() {
         seen.insert(name, uses);
     }
     let names: Vec<&str> = seen.keys().map(String::as_str).collect();
-    let mut known: Vec<&str> = HOUSE.iter().map(|(name, _)| *name).collect();
+    let mut known: Vec<&str> = LAYERS.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
     assert_eq!(
         names, known,
-        "a crate was added or removed: give it its place in HOUSE and in ARCHITECTURE.md"
+        "a crate was added or removed: give it its place in LAYERS and in ARCHITECTURE.md"
     );
-    for (name, allowed) in HOUSE {
+    for (name, allowed) in LAYERS {
         for used in &seen[*name] {
             assert!(
                 allowed.contains(&used.as_str()),
@@ -84,7 +84,7 @@ fn arrows_go_down_only() {
 }
 
 #[test]
-fn the_lower_floors_stay_light() {
+fn the_lower_crates_stay_light() {
     for (name, unwanted) in NOT_BELOW {
         let tree = Command::new(env!("CARGO"))
             .args([

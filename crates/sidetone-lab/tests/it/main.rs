@@ -3,3 +3,4 @@
 mod detection;
 mod docs;
 mod layers;
+mod vocabulary;

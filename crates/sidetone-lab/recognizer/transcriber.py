@@ -62,7 +62,7 @@ class Doubler:
         return out
 
 
-class Ear:
+class Transcriber:
     """Hears one caller. Of the same sound after a stillness it hears the same, whatever it heard before and whenever that was."""
 
     def __init__(self, decoder, hz, phrases):
