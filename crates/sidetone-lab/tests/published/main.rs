@@ -1,6 +1,7 @@
-//! What a release gives to others: each crate's page and package.
+//! What a release gives to others: each crate's page and package, and the names that `sidetone` promises.
 #![allow(clippy::unwrap_used)]
 
+mod api;
 mod packages;
 
 use std::{env, path::PathBuf, process::Command};
