@@ -23,3 +23,8 @@ pub mod sound;
 pub mod tone;
 pub mod vad;
 pub mod wav;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

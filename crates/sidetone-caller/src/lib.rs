@@ -49,3 +49,8 @@ pub use rhythm::{Gap, Spread};
 pub use sidetone_proto::EndedBy;
 pub use stop::Stop;
 pub use voice::{Voice, ramp};
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -46,3 +46,8 @@ pub use playout::{Format, Heard, ItemId, Playout};
 pub use rate::Rate;
 pub use time::Time;
 pub use transmit::Unsent;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

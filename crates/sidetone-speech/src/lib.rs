@@ -33,3 +33,8 @@ pub use session::{SpeechEvent, SpeechEvents, SpeechInput, Transcripts, transcrib
 pub use transcript::{Transcript, Word};
 
 pub use sidetone_audio::g711::Law;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

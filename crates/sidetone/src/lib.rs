@@ -74,7 +74,8 @@ pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
 pub use utterance::Utterance;
 pub use uuid::Uuid;
 
-/// The code in the README compiles.
+/// The code in the READMEs, the project's and this crate's, compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -10,7 +10,12 @@ fn every_dialplan_block_is_a_tested_recipe() {
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();
     let mut blocks = 0;
-    for document in ["../../README.md", "../../docs/operator.md"] {
+    for document in [
+        "../../README.md",
+        "../../docs/operator.md",
+        "../sidetone/README.md",
+        "../sidetone-cli/README.md",
+    ] {
         let text = fs::read_to_string(here(document)).unwrap();
         for block in text.split("```dialplan\n").skip(1) {
             let block = block.split("```").next().unwrap();
