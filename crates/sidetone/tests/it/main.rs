@@ -7,6 +7,7 @@ mod examples;
 mod first_calls;
 mod heard;
 mod hearing;
+mod ivr;
 mod life;
 mod monitoring;
 mod playing;
