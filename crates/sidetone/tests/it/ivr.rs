@@ -158,27 +158,29 @@ async fn digits_that_are_cancelled_stay_typed_ahead() {
     assert_eq!(digits.digits, "12");
 }
 
-async fn message(behave: impl FnOnce(Caller) -> Caller) -> (Message, CallRecord) {
-    through(behave, |mut ivr| async move {
+async fn message(behave: impl FnOnce(Caller) -> Caller, longest: Duration) -> Message {
+    let (message, _) = through(behave, move |mut ivr| async move {
         let message = ivr.message().until_key('#').until_silence(millis(1_500));
-        Ok(message.longest(millis(4_000)).await)
+        Ok(message.longest(longest).await)
     })
-    .await
+    .await;
+    message
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_ends_at_the_key_or_when_it_is_too_long_or_with_the_call() {
     let talk = |caller: Caller| caller.say(tone::caller_voice(8_000, LONG, 3));
-    let (keyed, _) =
-        message(|caller| talk(caller).dtmf("5#", millis(1_000)).hang_up_after(LONG)).await;
+    let keyed = |caller| talk(caller).dtmf("5#", millis(1_000)).hang_up_after(LONG);
+    let keyed = message(keyed, millis(4_000)).await;
     assert_eq!(keyed.ended_by, MessageEnd::Key);
     assert!(keyed.duration() > millis(500) && keyed.duration() < millis(4_000));
-    let (long, _) = message(|caller| talk(caller).hang_up_after(LONG)).await;
+    let long = message(|caller| talk(caller).hang_up_after(LONG), millis(4_000)).await;
     assert_eq!(
         (long.ended_by, long.duration()),
         (MessageEnd::Longest, millis(4_000))
     );
-    let (ended, _) = message(|caller| talk(caller).hang_up_after(millis(1_000))).await;
+    let ended = |caller| talk(caller).hang_up_after(millis(1_000));
+    let ended = message(ended, millis(4_000)).await;
     assert_eq!(ended.ended_by, MessageEnd::CallEnded);
     assert!(ended.duration() > millis(500) && ended.duration() <= millis(1_000));
 }
@@ -186,7 +188,8 @@ async fn a_message_ends_at_the_key_or_when_it_is_too_long_or_with_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length() {
     let said = tone::caller_voice(8_000, millis(1_500), 4);
-    let (silent, _) = message(|caller| caller.say(said.clone()).hang_up_after(LONG)).await;
+    let silent = |caller: Caller| caller.say(said.clone()).hang_up_after(LONG);
+    let silent = message(silent, LONG).await;
     assert_eq!(silent.ended_by, MessageEnd::Silence);
     let said = ramp(9, 0, 8 * 2_500);
     let mute = |caller: Caller| {
@@ -212,6 +215,28 @@ async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length() {
     );
     // What was there stays.
     assert!(muted.write_wav(&file).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word() {
+    let mut voice = tone::caller_voice(8_000, Duration::from_secs(2), 1);
+    let loud = voice.iter().rposition(|sample| sample.abs() > 4_000);
+    voice.truncate(loud.unwrap());
+    let speech = [vec![0; 4_000], voice].concat();
+    let length = sidetone::Rate::Slin.duration(speech.len() as u64);
+    let caller = |caller: Caller| {
+        caller
+            .say(speech)
+            .mute_between(length, LONG)
+            .hang_up_after(LONG)
+    };
+    let message = message(caller, LONG).await;
+    assert_eq!(message.ended_by, MessageEnd::Silence);
+    assert!(
+        message.duration() >= length + millis(1_000),
+        "{:?}",
+        message.duration()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

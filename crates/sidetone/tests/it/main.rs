@@ -5,6 +5,7 @@ mod backends;
 mod callbacks;
 mod examples;
 mod first_calls;
+mod halves;
 mod heard;
 mod hearing;
 mod ivr;
