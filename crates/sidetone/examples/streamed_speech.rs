@@ -1,52 +1,36 @@
-//! Speech that is made while it plays, as from a voice model: pieces of any length, now faster than real
-//! time and now slower. A prebuffer keeps a sentence whole, and a key ends it at once for the next, of which as
-//! much is known as was heard. `#` hangs up.
+//! Speech that arrives in pieces, as from a text-to-speech service: now faster than real time and now slower. A prebuffer
+//! keeps each sentence whole. A key ends it at once, and the program knows how much of it was heard. `#` hangs up.
 //!
 //!     cargo run -p sidetone --example streamed_speech
-//!     cargo run --release -- call 127.0.0.1:9092 --dtmf 1 --seconds 12 --record heard.wav
+//!     cargo run --release -- call 127.0.0.1:9092 --dtmf 1@1.5 --seconds 12 --record heard.wav
 #![allow(clippy::print_stdout, reason = "this is a program for a terminal")]
 
 use std::{error::Error, time::Duration};
 
 use sidetone::{Call, Event, PlayError, Playback, Server, Utterance};
 use sidetone_audio::tone;
-use tokio::{
-    sync::mpsc::{Receiver, channel},
-    time::sleep,
-};
+use tokio::time::sleep;
 
-/// What voice models usually speak at.
+/// What speech services usually send.
 const HZ: u32 = 24_000;
 const SENTENCES: u64 = 3;
 
-/// Synthesises a sentence and gives it away in pieces, in the rhythm of a network.
-fn synthesise(number: u64) -> Receiver<Vec<i16>> {
-    let (pieces, receiver) = channel(4);
-    tokio::spawn(async move {
-        let sentence = tone::caller_voice(HZ, Duration::from_secs(2), number);
-        let mut rest = &sentence[..];
-        // Milliseconds of sound, and how long they take to come.
-        for (sound, takes) in [(400, 50), (80, 200), (600, 100), (40, 150)]
-            .into_iter()
-            .cycle()
-        {
-            let length = rest.len().min(sound * HZ as usize / 1_000);
-            let (piece, behind) = rest.split_at(length);
-            rest = behind;
-            sleep(Duration::from_millis(takes)).await;
-            if pieces.send(piece.to_vec()).await.is_err() || rest.is_empty() {
-                return;
-            }
+/// Queues a sentence piece by piece, as a network delivers it, unless it is stopped before its end.
+async fn stream(mut sentence: Utterance, number: u64) -> Result<(), PlayError> {
+    let samples = tone::caller_voice(HZ, Duration::from_secs(2), number);
+    let mut rest = &samples[..];
+    // Milliseconds of sound, and how long they take to arrive.
+    for (sound, takes) in [(400, 50), (80, 200), (600, 100), (40, 150)]
+        .into_iter()
+        .cycle()
+    {
+        if rest.is_empty() {
+            break;
         }
-    });
-    receiver
-}
-
-/// Says a sentence, unless it is stopped before its end.
-async fn say(mut sentence: Utterance, number: u64) -> Result<(), PlayError> {
-    let mut pieces = synthesise(number);
-    while let Some(piece) = pieces.recv().await {
-        sentence.play(&piece).await?;
+        let length = rest.len().min(sound * HZ as usize / 1_000);
+        sleep(Duration::from_millis(takes)).await;
+        sentence.play(&rest[..length]).await?;
+        rest = &rest[length..];
     }
     sentence.end();
     Ok(())
@@ -57,9 +41,9 @@ pub(crate) async fn tell(mut call: Call) -> Result<(), Box<dyn Error + Send + Sy
         let mut sentence = call.utterance(HZ)?;
         sentence.set_prebuffer(Duration::from_millis(300));
         let playing = sentence.playback();
-        tokio::spawn(say(sentence, number));
+        tokio::spawn(stream(sentence, number));
         if !heard_out(&mut call, &playing).await {
-            return Ok(());
+            break;
         }
     }
     Ok(())
@@ -85,9 +69,6 @@ async fn heard_out(call: &mut Call, playing: &Playback) -> bool {
 
 #[tokio::main]
 async fn main() -> Result<(), sidetone::ServeError> {
-    Server::builder()
-        .bind("127.0.0.1:9092")
-        .await?
-        .serve(tell)
-        .await
+    let server = Server::builder().bind("127.0.0.1:9092").await?;
+    server.serve(tell).await
 }

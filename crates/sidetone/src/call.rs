@@ -16,12 +16,13 @@ mod stream;
 pub use stream::EventStream;
 
 use crate::{
+    clip::Clip,
     error::PlayError,
     event::{Event, Frame},
     live::LiveAudio,
     media::{Batch, CallRef, EndWanted, Entry, Purpose, Tap, clock},
     monitor::Monitor,
-    playback::{Clearing, wait_for},
+    playback::{Clearing, Playback, queue_clip, wait_for},
     player::Player,
     stats::{CallStats, CallSummary},
     utterance::Utterance,
@@ -114,6 +115,12 @@ impl Call {
     pub(crate) fn hand_over(self) -> Self {
         self.writer.link().hand_over(clock::now());
         self
+    }
+
+    /// Queues a clip behind what is queued already.
+    pub(crate) fn queue_clip(&self, clip: &Clip) -> Result<Playback, PlayError> {
+        let link = self.writer.link();
+        queue_clip(link, link.generation(), clip)
     }
 
     /// Waits for the next event. After [`Event::Ended`] there is none.

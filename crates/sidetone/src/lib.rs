@@ -47,6 +47,7 @@ mod error;
 mod event;
 mod feed;
 mod handler;
+pub mod ivr;
 mod live;
 mod media;
 mod monitor;

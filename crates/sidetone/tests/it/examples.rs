@@ -7,23 +7,25 @@
     reason = "examples have a main and print"
 )]
 
-#[path = "../../examples/barge_in.rs"]
-mod barge_in;
+#[path = "../../examples/bridge.rs"]
+mod bridge;
 #[path = "../../examples/echo.rs"]
 mod echo;
+#[path = "../../examples/ivr.rs"]
+mod ivr;
 #[path = "../../examples/playback.rs"]
 mod playback;
 #[path = "../../examples/streamed_speech.rs"]
 mod streamed_speech;
-#[path = "../../examples/two_tasks.rs"]
-mod two_tasks;
+#[path = "../../examples/voicemail.rs"]
+mod voicemail;
 
 use std::time::Duration;
 
-use crate::support::{call, millis, serve, sound};
-use sidetone::{Clip, EndReason, Rate, Server};
+use crate::support::{call, calls, id, millis, serve, sound};
+use sidetone::{Clip, Rate, Server};
 use sidetone_audio::tone;
-use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
+use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, exact_runs, ramp};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -61,72 +63,114 @@ fn playback_gives_each_call_the_sound_from_its_beginning_and_hangs_up() {
     }
 }
 
-/// How much of a prompt of 10 s a caller hears who does this.
-async fn heard_of_prompt(behave: impl FnOnce(Caller) -> Caller) -> usize {
-    let prompt = ramp(6, 0, 80_000);
-    let clip = Clip::from_samples(8_000, prompt.clone()).unwrap();
+/// The menu with sounds that can be told apart in a recording, and what a caller hears who does this.
+async fn heard_in_menu(behave: impl FnOnce(Caller) -> Caller) -> CallRecord {
+    let sounds = ivr::Sounds {
+        menu: Clip::from_samples(8_000, ramp(6, 0, 80_000)).unwrap(),
+        news: Clip::from_samples(8_000, ramp(7, 0, 16_000)).unwrap(),
+        beep: Clip::from_samples(8_000, ramp(8, 0, 800)).unwrap(),
+    };
     let server = serve(Server::builder(), move |call| {
-        barge_in::prompt(call, clip.clone())
+        ivr::menu(call, sounds.clone())
     })
     .await;
-    let record = call(behave(server.caller()).hang_up_after(millis(5_000))).await;
-    let runs = record.find(&prompt);
-    assert_eq!(runs[0].said, 0);
+    call(behave(server.caller()).hang_up_after(LONG)).await
+}
+
+fn found(record: &CallRecord, seed: u64, length: usize) -> usize {
+    let runs = record.find(&ramp(seed, 0, length));
     runs.iter().map(|run| run.length).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_stops_the_prompt_for_a_key() {
-    let all = heard_of_prompt(|caller| caller).await;
-    let until_key = heard_of_prompt(|caller| caller.dtmf("1", millis(1_000))).await;
-    assert!(until_key < all / 2, "{until_key} of {all}");
+async fn ivr_stops_the_menu_for_a_key_and_plays_what_was_chosen() {
+    let keys = |caller: Caller| caller.dtmf("1", millis(1_000)).dtmf("#", millis(6_000));
+    let record = heard_in_menu(keys).await;
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.find(&ramp(6, 0, 80_000))[0].said, 0);
+    assert!(found(&record, 7, 16_000) > 15_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_stops_the_prompt_for_a_voice() {
+async fn ivr_stops_the_menu_for_a_voice() {
     let voice = tone::caller_voice(8_000, Duration::from_secs(3), 1);
     let speech = [vec![0; 4_000], voice].concat();
-    let all = heard_of_prompt(|caller| caller).await;
-    let until_speech = heard_of_prompt(|caller| caller.say(speech)).await;
-    assert!(until_speech < all * 3 / 4, "{until_speech} of {all}");
+    let record = heard_in_menu(|caller| caller.say(speech).dtmf("#", millis(5_000))).await;
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    let until_speech = found(&record, 6, 80_000);
+    assert!(until_speech > 0 && until_speech < 24_000, "{until_speech}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word() {
-    let mut voice = tone::caller_voice(8_000, Duration::from_secs(2), 1);
-    let loud = voice.iter().rposition(|sample| sample.abs() > 4_000);
-    voice.truncate(loud.unwrap());
-    let speech = [vec![0; 4_000], voice].concat();
-    let said = speech.len();
-    let length = Rate::Slin.duration(said as u64);
-    let prompt = ramp(6, 0, 80_000);
-    let clip = Clip::from_samples(8_000, prompt.clone()).unwrap();
+async fn ivr_beeps_as_often_as_the_digits_say() {
+    let record = heard_in_menu(|caller| caller.dtmf("212##", millis(200))).await;
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    let beeps = record.find(&ramp(8, 0, 800));
+    assert_eq!(beeps.iter().map(|run| run.length).sum::<usize>(), 3 * 800);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voicemail_keeps_what_was_said_and_plays_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (greeting, path) = (ramp(6, 0, 8_000), directory.path().to_owned());
+    let clip = Clip::from_samples(8_000, greeting.clone()).unwrap();
     let server = serve(Server::builder(), move |call| {
-        barge_in::prompt(call, clip.clone())
+        voicemail::mailbox(call, clip.clone(), path.clone())
     })
     .await;
-    let caller = server.caller().say(speech).mute_between(length, LONG);
-    let record = call(caller.hang_up_after(length + millis(2_500))).await;
-    let mut begins = record.find(&prompt).into_iter().filter(|run| run.said == 0);
-    let last = begins.next_back().unwrap();
-    assert!(
-        last.heard > said,
-        "{last:?} is not after the mute at {said}"
-    );
+    let said = [vec![0; 12_000], ramp(9, 0, 16_000)].concat();
+    let caller = server
+        .caller()
+        .uuid(id(5))
+        .say(said)
+        .dtmf("#", millis(4_000));
+    let record = call(caller.hang_up_after(LONG)).await;
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(found(&record, 6, 8_000), 8_000);
+    let file = directory.path().join(format!("{}.wav", id(5)));
+    let kept: Vec<i16> = hound::WavReader::open(file)
+        .unwrap()
+        .into_samples()
+        .map(Result::unwrap)
+        .collect();
+    let found_in = |samples: &[i16]| -> usize {
+        exact_runs(&ramp(9, 0, 16_000), samples)
+            .iter()
+            .map(|run| run.length)
+            .sum()
+    };
+    assert_eq!(found_in(&kept), 16_000);
+    assert_eq!(found(&record, 9, 16_000), 16_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tasks_beep_as_often_as_the_digits_say() {
-    let server = serve(Server::builder(), two_tasks::beeps).await;
-    let caller = server.caller().dtmf("12#", millis(200)).hang_up_after(LONG);
-    let record = call(caller).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
-    let tone = two_tasks::beep()
-        .iter()
-        .filter(|sample| **sample != 0)
-        .count();
-    assert_eq!(sound(&record).len(), 3 * tone);
-    assert_eq!(server.end().await[0].reason, EndReason::Finished);
+async fn bridge_connects_callers_in_pairs_and_lets_the_one_left_wait_again() {
+    let (waiting, music) = (bridge::Waiting::default(), ramp(6, 0, 8_000));
+    let clip = Clip::from_samples(8_000, music).unwrap();
+    let server = serve(Server::builder(), move |call| {
+        bridge::pair(call, waiting.clone(), clip.clone())
+    })
+    .await;
+    let first = server
+        .caller()
+        .say(ramp(1, 0, 64_000))
+        .hang_up_after(millis(3_000));
+    let second = server
+        .caller()
+        .say(ramp(2, 0, 64_000))
+        .start_after(millis(1_000));
+    let third = server
+        .caller()
+        .say(ramp(3, 0, 64_000))
+        .start_after(millis(4_500));
+    let ended = |caller: Caller, at| caller.hang_up_after(millis(at));
+    let records = calls(vec![first, ended(second, 5_500), ended(third, 2_000)]).await;
+    let [first, second, third] = &records[..] else {
+        unreachable!()
+    };
+    assert!(found(first, 6, 8_000) > 0 && found(first, 2, 64_000) > 8_000);
+    assert!(found(second, 1, 64_000) > 8_000 && found(second, 3, 64_000) > 4_000);
+    assert!(found(second, 6, 8_000) > 0 && found(third, 2, 64_000) > 4_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,16 @@
-//! One task hears, another one speaks: it answers each digit with as many beeps, however long that takes,
-//! while the first goes on hearing. `#` hangs up after the last beep.
-//!
-//!     cargo run -p sidetone --example two_tasks
-//!     cargo run --release -- call 127.0.0.1:9092 --dtmf 123#
+//! One task hears and another one speaks.
 
 use std::error::Error;
 
-use sidetone::{Call, CallReader, CallWriter, Event, PlayError, Server};
+use crate::support::{call, millis, serve, sound};
+use sidetone::{Call, CallReader, CallWriter, EndReason, Event, PlayError, Server};
+use sidetone_caller::Why;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 const HZ: u32 = 8_000;
 
 /// 100 ms of a tone of 400 Hz and as much of silence.
-pub(crate) fn beep() -> Vec<i16> {
+fn beep() -> Vec<i16> {
     let tone = (0..HZ / 10).map(|at| if at / 10 % 2 == 0 { 6_000 } else { -6_000 });
     tone.chain(std::iter::repeat_n(0, HZ as usize / 10))
         .collect()
@@ -45,7 +43,7 @@ async fn speak(
     Ok(())
 }
 
-pub(crate) async fn beeps(call: Call) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn beeps(call: Call) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (reader, writer) = call.split();
     let (digits, wanted) = channel(32);
     // The call lives until both halves are gone; hearing ends first, and closes the channel.
@@ -58,11 +56,16 @@ pub(crate) async fn beeps(call: Call) -> Result<(), Box<dyn Error + Send + Sync>
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), sidetone::ServeError> {
-    Server::builder()
-        .bind("127.0.0.1:9092")
-        .await?
-        .serve(beeps)
-        .await
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tasks_beep_as_often_as_the_digits_say() {
+    let server = serve(Server::builder(), beeps).await;
+    let caller = server
+        .caller()
+        .dtmf("12#", millis(200))
+        .hang_up_after(millis(30_000));
+    let record = call(caller).await;
+    assert_eq!(record.ended.why, Why::ServerHungUp);
+    let tone = beep().iter().filter(|sample| **sample != 0).count();
+    assert_eq!(sound(&record).len(), 3 * tone);
+    assert_eq!(server.end().await[0].reason, EndReason::Finished);
 }
