@@ -3,4 +3,5 @@
 mod detection;
 mod docs;
 mod layers;
+mod published;
 mod vocabulary;

@@ -34,7 +34,7 @@ fn the_api_is_as_committed() {
         committed == *API,
         "the public API of `sidetone` is not what {LISTING} says:\n\n{}\n\
          If this is meant, renew the listing with\n\n    \
-         {RENEW}=1 cargo test --workspace --test published\n\n\
+         {RENEW}=1 cargo test --workspace --test it published::\n\n\
          and say in CHANGELOG.md what it means to users. A line that goes or changes breaks their code.",
         TextDiff::from_lines(committed.as_str(), API.as_str())
             .unified_diff()
