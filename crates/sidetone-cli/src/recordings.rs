@@ -64,7 +64,7 @@ async fn tell(recording: Recording, teller: Teller) {
         files: report.files,
         duration_ms: report.duration.as_millis() as u64,
         lost_frames: report.lost_frames,
-        surplus_ms: (report.caller.surplus + report.server.surplus).as_millis() as u64,
+        surplus_ms: (report.caller.discarded + report.server.discarded).as_millis() as u64,
         failure: report.failure,
     });
 }

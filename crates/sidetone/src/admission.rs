@@ -24,7 +24,7 @@ pub struct Admission(pub(crate) Decision);
 
 pub(crate) enum Decision {
     Accept(Option<Box<dyn Any + Send + Sync>>),
-    TurnAway,
+    Reject,
 }
 
 impl Admission {
@@ -40,7 +40,7 @@ impl Admission {
 
     /// Turns the call away. To the dialplan it looks like one that was completed.
     pub fn reject() -> Self {
-        Self(Decision::TurnAway)
+        Self(Decision::Reject)
     }
 }
 
@@ -48,7 +48,7 @@ impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Decision::Accept(_) => "Admission::accept",
-            Decision::TurnAway => "Admission::reject",
+            Decision::Reject => "Admission::reject",
         })
     }
 }

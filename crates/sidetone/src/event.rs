@@ -17,7 +17,7 @@ pub enum Event<'a> {
     /// The caller pressed a key: one of `0-9 * # A-D`, reported at its release.
     ///
     /// Asterisk sends digits from 20.14, 21.9 and 22.4 on. None is dropped, however long it waits to be read: a
-    /// call on which more than 4096 digits and reports of [trouble](Self::Trouble) wait is ended as
+    /// call on which more than 4096 digits and reports of [errors](Self::Error) wait is ended as
     /// [flooded](EndReason::Flooded) instead.
     Dtmf(char),
     /// Everything queued before this mark has been heard, or was stopped.
@@ -53,7 +53,7 @@ pub enum Event<'a> {
     /// What was found out about the caller's codec.
     Codec(CodecNotice),
     /// Trouble that does not end the call.
-    Trouble(CallError),
+    Error(CallError),
     /// The call is over.
     Ended(EndReason),
 }
@@ -73,7 +73,7 @@ impl Event<'_> {
             },
             Self::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
             Self::Codec(notice) => OwnedEvent::Codec(*notice),
-            Self::Trouble(error) => OwnedEvent::Trouble(error.clone()),
+            Self::Error(error) => OwnedEvent::Error(error.clone()),
             Self::Ended(reason) => OwnedEvent::Ended(*reason),
         }
     }
@@ -107,8 +107,8 @@ pub enum OwnedEvent {
     },
     /// See [`Event::Codec`].
     Codec(CodecNotice),
-    /// See [`Event::Trouble`].
-    Trouble(CallError),
+    /// See [`Event::Error`].
+    Error(CallError),
     /// See [`Event::Ended`].
     Ended(EndReason),
 }

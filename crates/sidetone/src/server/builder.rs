@@ -247,8 +247,8 @@ impl ServerBuilder {
     /// As [`bind`](Self::bind).
     pub fn from_listener(mut self, listener: TcpListener) -> Result<Server, ServeError> {
         self.check_allowed(listener.local_addr().map_err(ServeError::Media)?)?;
-        self.settle_networks();
-        self.settle_death(&listener)?;
+        self.apply_networks();
+        self.apply_linger(&listener)?;
         Server::start(listener, self)
     }
 
@@ -266,8 +266,8 @@ impl ServerBuilder {
             self.check_allowed(address)?;
             match listen(address) {
                 Ok(listener) => {
-                    self.settle_networks();
-                    self.settle_death(&listener)?;
+                    self.apply_networks();
+                    self.apply_linger(&listener)?;
                     return Ok((listener, self.media, self.media_threads));
                 }
                 Err(error) => failure = Some(failed(address.to_string(), error)),
@@ -281,14 +281,14 @@ impl ServerBuilder {
         }))
     }
 
-    fn settle_networks(&mut self) {
+    fn apply_networks(&mut self) {
         if let Some(networks) = self.networks.take() {
             self.media.networks = networks;
         }
     }
 
     /// Connections have what their listener was given; that of a process before may have been given something else.
-    fn settle_death(&self, listener: &TcpListener) -> Result<(), ServeError> {
+    fn apply_linger(&self, listener: &TcpListener) -> Result<(), ServeError> {
         let linger = self.reset_when_killed.then_some(Duration::ZERO);
         let set = SockRef::from(listener).set_linger(linger);
         set.map_err(ServeError::Media)
