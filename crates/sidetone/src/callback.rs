@@ -29,13 +29,9 @@
 
 mod worker;
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    time::Duration,
-};
+use std::{net::ToSocketAddrs, time::Duration};
 
 use sidetone_proto::{EndReason, Heard, Rate};
-use uuid::Uuid;
 
 use crate::{
     clip::Clip,
@@ -46,17 +42,8 @@ use crate::{
     server::ServerBuilder,
 };
 
+pub use crate::admission::CallInfo;
 pub use worker::CallbackServer;
-
-/// Which call this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CallInfo {
-    /// The UUID that the dialplan gave it.
-    pub id: Uuid,
-    /// The other side's address.
-    pub peer: SocketAddr,
-}
 
 /// What happens on a call.
 #[derive(Clone, Copy, Debug)]

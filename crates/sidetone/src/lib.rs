@@ -57,7 +57,7 @@ mod server;
 mod stats;
 mod utterance;
 
-pub use admission::{Admission, NetworkError, Networks, Request};
+pub use admission::{Admission, CallInfo, NetworkError, Networks};
 pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
 pub use error::{CallError, PlayError, ServeError};

@@ -20,7 +20,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    admission::{Admission, Admit, Decision, Request},
+    admission::{Admission, Admit, CallInfo, Decision},
     call::{Call, CallHandle},
     error::ServeError,
     handler::{Handler, Outcome},
@@ -449,10 +449,7 @@ async fn decide(
     media: Arc<MediaShared>,
     _admission_done: oneshot::Sender<()>,
 ) -> Option<Admitted> {
-    let request = Request {
-        id: call.shared.id,
-        peer: call.shared.peer,
-    };
+    let info = CallInfo::new(&call.shared);
     let handle = CallHandle::new(Arc::clone(&call.shared));
     let timed_out = async {
         handle.closed().await;
@@ -460,7 +457,7 @@ async fn decide(
     };
     let admission = tokio::select! {
         biased;
-        admission = admit(request) => admission,
+        admission = admit(info) => admission,
         () = timed_out => return None,
     };
     match admission {

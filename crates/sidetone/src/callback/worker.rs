@@ -147,10 +147,7 @@ impl Arrivals for WorkerArrivals {
         shared.end_beginning();
         let workers = &self.0;
         let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
-        let info = CallInfo {
-            id: shared.id,
-            peer: shared.peer,
-        };
+        let info = CallInfo::new(&shared);
         let reply = Reply {
             shared: shared.clone(),
             line: LiveAudio::new(shared.clone(), None),

@@ -14,7 +14,7 @@ use tokio::net::{ToSocketAddrs, lookup_host};
 
 use super::{OnCallEnd, Server};
 use crate::{
-    admission::{Admission, Admit, Networks, Request},
+    admission::{Admission, Admit, CallInfo, Networks},
     error::ServeError,
     event::Codec,
     media::MediaConfig,
@@ -197,10 +197,10 @@ impl ServerBuilder {
     #[must_use]
     pub fn admit<F, Fut>(mut self, hook: F) -> Self
     where
-        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        F: Fn(CallInfo) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Admission> + Send + 'static,
     {
-        self.admit = Some(Arc::new(move |request| Box::pin(hook(request))));
+        self.admit = Some(Arc::new(move |info| Box::pin(hook(info))));
         self
     }
 
