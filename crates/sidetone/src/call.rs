@@ -78,14 +78,37 @@ impl Drop for EndOnDrop {
 
 /// About as much audio as was asked for, in one piece. See [`Call::audio`].
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Chunk {
-    /// The samples.
-    pub samples: Vec<i16>,
-    /// Samples per second.
-    pub rate: Rate,
-    /// The place of the first sample on the call's own clock.
-    pub offset: Duration,
+    samples: Vec<i16>,
+    rate: Rate,
+    offset: Duration,
+}
+
+impl Chunk {
+    /// The samples: signed 16-bit, mono.
+    pub fn samples(&self) -> &[i16] {
+        &self.samples
+    }
+
+    /// The samples, without a copy.
+    pub fn into_samples(self) -> Vec<i16> {
+        self.samples
+    }
+
+    /// The sample rate.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// The place of the first sample on the call's clock; see [`Frame::offset`].
+    pub fn offset(&self) -> Duration {
+        self.offset
+    }
+
+    /// How long the audio is.
+    pub fn duration(&self) -> Duration {
+        self.rate.duration(self.samples.len() as u64)
+    }
 }
 
 impl Call {
@@ -260,7 +283,7 @@ impl CallReader {
                 offset: frame.offset(),
             });
             chunk.samples.extend_from_slice(frame.samples());
-            if chunk.rate.duration(chunk.samples.len() as u64) >= length {
+            if chunk.duration() >= length {
                 break;
             }
         }

@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// # async fn example(call: sidetone::Call) -> Result<(), sidetone::PlayError> {
 /// let mut monitor = call.handle().monitor()?;
 /// while let Some(frame) = monitor.next().await {
-///     println!("{:?}: {} samples of {} Hz", frame.offset, frame.samples.len(), frame.rate.hz());
+///     println!("{:?}: {} samples of {} Hz", frame.offset(), frame.samples().len(), frame.rate().hz());
 /// }
 /// # Ok(()) }
 /// ```
