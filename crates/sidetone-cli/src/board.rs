@@ -234,7 +234,7 @@ impl Watch {
             },
             CallEvent::Error(error) if self.limits.trouble.lets_through(now, 1) => Event::Trouble {
                 id,
-                text: error.to_string(),
+                text: crate::failure::with_sources(error),
             },
             CallEvent::Lagged { frames } if self.limits.lagged.lets_through(now, *frames) => {
                 Event::Lagged {

@@ -7,7 +7,7 @@ use sidetone::{
     record::{RecordError, Recorder, Recording},
 };
 
-use crate::{afterwards::Afterwards, events::Event, failure::Failure, report::Teller};
+use crate::{afterwards::Afterwards, events::Event, failure::{Failure, with_sources}, report::Teller};
 
 /// The recordings of a server.
 pub(crate) struct Recordings {
@@ -20,7 +20,7 @@ pub(crate) struct Recordings {
 impl Recordings {
     /// A recorder that can write, so that nothing is served if it can't.
     pub(crate) fn prepare(directory: &Path) -> Result<Recorder, Failure> {
-        Recorder::new(directory).map_err(Failure::new)
+        Recorder::new(directory).map_err(|error| Failure::new(with_sources(&error)))
     }
 
     pub(crate) fn new(recorder: Recorder, teller: Teller) -> Self {

@@ -136,15 +136,15 @@ pub struct SideReport {
 #[non_exhaustive]
 pub enum RecordError {
     /// The directory can't be made or written to.
-    #[error("can't record into {}: {}; {}", directory.display(), file::explain(source), advice(source))]
+    #[error("can't record into {}; {}", directory.display(), advice(source))]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system has no thread left.
-    #[error("can't start the thread that writes recordings: {0}")]
+    #[error("can't start the thread that writes recordings")]
     Thread(#[source] io::Error),
     /// The call is over.
     #[error("the call is over, so there is nothing to record")]
@@ -287,7 +287,9 @@ fn advice(error: &io::Error) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "make room there, or choose another directory"
         }
-        ErrorKind::FileTooLarge => "raise it",
+        ErrorKind::FileTooLarge => {
+            "raise the limit on the size of files (ulimit -f, or LimitFSIZE= in systemd)"
+        }
         _ => "choose a directory that this user may write to",
     }
 }

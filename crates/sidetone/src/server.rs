@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     admission::{Admission, Admit, CallInfo, Decision},
     call::{Call, CallHandle},
-    error::ServeError,
+    error::{ServeError, WithSources},
     handler::{Handler, Outcome},
     media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
     stats::{CallSummary, OtherProtocols, ServerStats},
@@ -275,12 +275,16 @@ impl Server {
 
     /// Gives every call to `handler`, each in a task of its own, until it is shut down.
     ///
-    /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
-    /// this returns. All calls of [`ServerBuilder::on_call_end`] are over by then.
+    /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more. Then this
+    /// returns `Ok`, after the last call of the [`ServerBuilder::on_call_end`] hook.
     ///
     /// # Errors
     ///
-    /// None so far: what a call dies of is its own. With a `Result` it can be the end of a `main`.
+    /// Only what ends the server itself, never what ends a call. At present nothing does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it hangs up all calls and closes the listener.
     pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
         // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
         // go from one thread to the other and back. The set ends it if this is dropped.
@@ -481,6 +485,7 @@ async fn run_handler<H: Handler>(handler: Arc<H>, call: Call) {
     if let Err(error) = result {
         // At once: its call was dropped with it, and is about to end as finished.
         handle.end(EndWanted::Fail);
+        let error = WithSources(&*error);
         tracing::warn!(call = %handle.id(), %error, "a handler failed; its call is hung up");
     }
 }

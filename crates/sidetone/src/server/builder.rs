@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use sidetone_driver::IoBackend;
 use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
@@ -17,6 +16,7 @@ use crate::{
     admission::{Admission, Admit, CallInfo, Networks},
     error::ServeError,
     event::Codec,
+    io_backend::IoBackend,
     media::MediaConfig,
     stats::CallSummary,
 };
@@ -80,7 +80,7 @@ impl Default for ServerBuilder {
                 playback_buffer: Duration::from_secs(600),
                 max_calls: 10_000,
                 networks: Networks::loopback(),
-                io_backend: IoBackend::Auto,
+                io_backend: IoBackend::Auto.into(),
                 tuning: Tuning::default(),
             },
             media_threads: 1,
@@ -124,10 +124,10 @@ impl ServerBuilder {
         self
     }
 
-    /// How they talk to the kernel.
+    /// How the media threads talk to the kernel; [`IoBackend::Auto`] unless set.
     #[must_use]
     pub fn io_backend(mut self, io_backend: IoBackend) -> Self {
-        self.media.io_backend = io_backend;
+        self.media.io_backend = io_backend.into();
         self
     }
 

@@ -9,6 +9,7 @@ mod heard;
 mod hearing;
 mod life;
 mod monitoring;
+mod names;
 mod playing;
 mod recording;
 #[path = "../support/mod.rs"]
