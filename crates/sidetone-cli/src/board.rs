@@ -232,12 +232,10 @@ impl Watch {
                 id,
                 text: notice.to_string(),
             },
-            CallEvent::Trouble(error) if self.limits.trouble.lets_through(now, 1) => {
-                Event::Trouble {
-                    id,
-                    text: error.to_string(),
-                }
-            }
+            CallEvent::Error(error) if self.limits.trouble.lets_through(now, 1) => Event::Trouble {
+                id,
+                text: crate::failure::with_sources(error),
+            },
             CallEvent::Lagged { frames } if self.limits.lagged.lets_through(now, *frames) => {
                 Event::Lagged {
                     id,

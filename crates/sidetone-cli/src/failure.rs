@@ -1,6 +1,7 @@
 //! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin, 101 for a fault of ours.
 
 use std::{
+    error::Error,
     fmt::{self, Display},
     process::ExitCode,
 };
@@ -29,6 +30,17 @@ impl Failure {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         Self(lines.collect::<Vec<_>>().join(" "))
     }
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line += &format!(": {error}");
+        source = error.source();
+    }
+    line
 }
 
 impl fmt::Display for Failure {

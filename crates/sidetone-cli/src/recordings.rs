@@ -7,7 +7,12 @@ use sidetone::{
     record::{RecordError, Recorder, Recording},
 };
 
-use crate::{afterwards::Afterwards, events::Event, failure::Failure, report::Teller};
+use crate::{
+    afterwards::Afterwards,
+    events::Event,
+    failure::{Failure, with_sources},
+    report::Teller,
+};
 
 /// The recordings of a server.
 pub(crate) struct Recordings {
@@ -20,7 +25,7 @@ pub(crate) struct Recordings {
 impl Recordings {
     /// A recorder that can write, so that nothing is served if it can't.
     pub(crate) fn prepare(directory: &Path) -> Result<Recorder, Failure> {
-        Recorder::new(directory).map_err(Failure::new)
+        Recorder::new(directory).map_err(|error| Failure::new(with_sources(&error)))
     }
 
     pub(crate) fn new(recorder: Recorder, teller: Teller) -> Self {
@@ -64,7 +69,7 @@ async fn tell(recording: Recording, teller: Teller) {
         files: report.files,
         duration_ms: report.duration.as_millis() as u64,
         lost_frames: report.lost_frames,
-        surplus_ms: (report.caller.surplus + report.server.surplus).as_millis() as u64,
+        surplus_ms: (report.caller.discarded + report.server.discarded).as_millis() as u64,
         failure: report.failure,
     });
 }

@@ -22,7 +22,7 @@ use crate::{
     board::{Board, Watch},
     dialplan,
     events::Event,
-    failure::{Failure, Verdict},
+    failure::{Failure, Verdict, with_sources},
     notices,
     recordings::Recordings,
     report::{Reporter, Style, Teller},
@@ -235,9 +235,9 @@ fn cant_serve(error: &ServeError, options: &Serving) -> Failure {
             io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::InvalidInput => Failure::new(error),
-            _ => Failure::new(format_args!("{error}; {HOST_PORT}")),
+            _ => Failure::new(format_args!("{}; {HOST_PORT}", with_sources(error))),
         },
-        _ => Failure::new(error),
+        _ => Failure::new(with_sources(error)),
     }
 }
 

@@ -131,7 +131,7 @@ impl TrackFile {
                 due = Instant::now() + TURN;
             }
         }
-        let surplus = stereo.surplus();
+        let surplus = stereo.discarded();
         let (duration, _) = stereo.finish()?;
         Ok(Written { duration, surplus })
     }

@@ -221,7 +221,7 @@ async fn prompt(call: &CallHandle, clips: &[Clip]) -> Result<Heard, PlayError> {
 
 async fn overhear(mut monitor: Monitor, mut track: Track) {
     while let Some(frame) = monitor.next().await {
-        track.push(frame.offset, frame.rate.hz(), None, &frame.samples);
+        track.push(frame.offset(), frame.rate().hz(), None, frame.samples());
     }
 }
 

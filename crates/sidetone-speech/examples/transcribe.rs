@@ -22,8 +22,8 @@ pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
     let Some(first) = call.audio(Duration::ZERO).await else {
         return;
     };
-    let (mut input, mut events) = transcribe(google, Format::linear(first.rate.hz()));
-    input.push(first.offset, &first.samples);
+    let (mut input, mut events) = transcribe(google, Format::linear(first.rate().hz()));
+    input.push(first.offset(), first.samples());
     loop {
         tokio::select! {
             event = call.next() => match event {

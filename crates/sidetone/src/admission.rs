@@ -9,14 +9,25 @@ use std::{
 
 use uuid::Uuid;
 
-/// A call that wants to be let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::media::CallShared;
+
+/// Which call this is: everything that is known of it before its audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Request {
-    /// The UUID that the dialplan gave it: the only thing that a caller presents.
+pub struct CallInfo {
+    /// The UUID that the dialplan gave the call. A caller presents nothing else.
     pub id: Uuid,
     /// The other side's address.
     pub peer: SocketAddr,
+}
+
+impl CallInfo {
+    pub(crate) fn new(shared: &CallShared) -> Self {
+        Self {
+            id: shared.id,
+            peer: shared.peer,
+        }
+    }
 }
 
 /// Whether a call is let in.
@@ -24,7 +35,7 @@ pub struct Admission(pub(crate) Decision);
 
 pub(crate) enum Decision {
     Accept(Option<Box<dyn Any + Send + Sync>>),
-    TurnAway,
+    Reject,
 }
 
 impl Admission {
@@ -40,7 +51,7 @@ impl Admission {
 
     /// Turns the call away. To the dialplan it looks like one that was completed.
     pub fn reject() -> Self {
-        Self(Decision::TurnAway)
+        Self(Decision::Reject)
     }
 }
 
@@ -48,14 +59,14 @@ impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Decision::Accept(_) => "Admission::accept",
-            Decision::TurnAway => "Admission::reject",
+            Decision::Reject => "Admission::reject",
         })
     }
 }
 
 /// The admission hook of a server, whatever its future is.
 pub(crate) type Admit =
-    dyn Fn(Request) -> Pin<Box<dyn Future<Output = Admission> + Send>> + Send + Sync;
+    dyn Fn(CallInfo) -> Pin<Box<dyn Future<Output = Admission> + Send>> + Send + Sync;
 
 /// Which addresses may connect. AudioSocket has no login: this and a firewall are all the protection there
 /// is.

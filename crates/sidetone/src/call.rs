@@ -41,7 +41,7 @@ pub struct Call {
 
 /// The half of a call that hears.
 pub struct CallReader {
-    life: Arc<Life>,
+    keep_alive: Arc<EndOnDrop>,
     batch: Batch,
     ended: bool,
 }
@@ -49,78 +49,101 @@ pub struct CallReader {
 /// The half of a call that speaks. Clones share the call.
 #[derive(Clone, Debug)]
 pub struct CallWriter {
-    life: Arc<Life>,
+    keep_alive: Arc<EndOnDrop>,
 }
 
 /// Knows a call without keeping it alive.
 #[derive(Clone)]
 pub struct CallHandle {
-    link: CallRef,
+    shared: CallRef,
 }
 
 /// Keeps a call alive; the last one ends it.
-struct Life {
-    link: CallRef,
+struct EndOnDrop {
+    shared: CallRef,
     at_drop: EndWanted,
     data: Option<Box<dyn Any + Send + Sync>>,
 }
 
-impl Drop for Life {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         let wanted = if std::thread::panicking() {
             EndWanted::Fail
         } else {
             self.at_drop
         };
-        self.link.end(wanted);
-        self.link.forget_beginning();
+        self.shared.end(wanted);
+        self.shared.forget_beginning();
     }
 }
 
 /// About as much audio as was asked for, in one piece. See [`Call::audio`].
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Chunk {
-    /// The samples.
-    pub samples: Vec<i16>,
-    /// Samples per second.
-    pub rate: Rate,
-    /// The place of the first sample on the call's own clock.
-    pub offset: Duration,
+    samples: Vec<i16>,
+    rate: Rate,
+    offset: Duration,
+}
+
+impl Chunk {
+    /// The samples: signed 16-bit, mono.
+    pub fn samples(&self) -> &[i16] {
+        &self.samples
+    }
+
+    /// The samples, without a copy.
+    pub fn into_samples(self) -> Vec<i16> {
+        self.samples
+    }
+
+    /// The sample rate.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// The place of the first sample on the call's clock; see [`Frame::offset`].
+    pub fn offset(&self) -> Duration {
+        self.offset
+    }
+
+    /// How long the audio is.
+    pub fn duration(&self) -> Duration {
+        self.rate.duration(self.samples.len() as u64)
+    }
 }
 
 impl Call {
     pub(crate) fn new(
-        link: CallRef,
+        shared: CallRef,
         at_drop: EndWanted,
         data: Option<Box<dyn Any + Send + Sync>>,
     ) -> Self {
-        let life = Arc::new(Life {
-            link,
+        let keep_alive = Arc::new(EndOnDrop {
+            shared,
             at_drop,
             data,
         });
         let reader = CallReader {
-            life: Arc::clone(&life),
+            keep_alive: Arc::clone(&keep_alive),
             batch: Batch::default(),
             ended: false,
         };
         Self {
             reader,
-            writer: CallWriter { life },
+            writer: CallWriter { keep_alive },
         }
     }
 
     /// Its handler begins with it.
-    pub(crate) fn hand_over(self) -> Self {
-        self.writer.link().hand_over(clock::now());
+    pub(crate) fn start_handler(self) -> Self {
+        self.writer.shared().hand_over(clock::now());
         self
     }
 
     /// Queues a clip behind what is queued already.
     pub(crate) fn queue_clip(&self, clip: &Clip) -> Result<Playback, PlayError> {
-        let link = self.writer.link();
-        queue_clip(link, link.generation(), clip)
+        let shared = self.writer.shared();
+        queue_clip(shared, shared.generation(), clip)
     }
 
     /// Waits for the next event. After [`Event::Ended`] there is none.
@@ -159,7 +182,7 @@ impl Call {
     ///
     /// Dropped before it is ready, it hangs up at once, as dropping the call does.
     pub async fn finish(self) -> EndReason {
-        self.writer.link().end(EndWanted::Finish);
+        self.writer.shared().end(EndWanted::Finish);
         self.closed().await
     }
 
@@ -221,12 +244,12 @@ impl Call {
 
     /// The other side's address.
     pub fn peer(&self) -> SocketAddr {
-        self.writer.link().peer
+        self.writer.shared().peer
     }
 
     /// The rate at which audio goes out; see [`Rate`].
     pub fn rate(&self) -> Rate {
-        self.writer.link().rate()
+        self.writer.shared().rate()
     }
 
     /// What was counted so far.
@@ -236,7 +259,7 @@ impl Call {
 
     /// What the admission hook gave to this call.
     pub fn data<T: 'static>(&self) -> Option<&T> {
-        self.writer.life.data.as_ref()?.downcast_ref()
+        self.writer.keep_alive.data.as_ref()?.downcast_ref()
     }
 
     /// A handle that doesn't keep the call alive.
@@ -267,7 +290,7 @@ impl CallReader {
                 offset: frame.offset(),
             });
             chunk.samples.extend_from_slice(frame.samples());
-            if chunk.rate.duration(chunk.samples.len() as u64) >= length {
+            if chunk.duration() >= length {
                 break;
             }
         }
@@ -281,13 +304,13 @@ impl CallReader {
 
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
-        self.life.link.id
+        self.keep_alive.shared.id
     }
 
     /// A handle that doesn't keep the call alive.
     pub fn handle(&self) -> CallHandle {
         CallHandle {
-            link: self.life.link.clone(),
+            shared: self.keep_alive.shared.clone(),
         }
     }
 
@@ -296,14 +319,14 @@ impl CallReader {
         if self.ended {
             return None;
         }
-        let began = self.life.link.began;
+        let started_at = self.keep_alive.shared.began;
         let (entry, samples) = self.batch.take()?;
         Some(match entry {
             Entry::Audio(audio) => Event::Audio(Frame {
                 samples,
                 rate: audio.rate,
                 offset: audio.offset,
-                arrived: audio.arrived - began,
+                arrived: audio.arrived - started_at,
             }),
             Entry::Lagged { frames } => Event::Lagged { frames },
             Entry::Dtmf(digit) => Event::Dtmf(digit),
@@ -312,7 +335,7 @@ impl CallReader {
             Entry::Underrun => Event::Underrun,
             Entry::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
             Entry::Codec(notice) => Event::Codec(notice),
-            Entry::Trouble(error) => Event::Trouble(error),
+            Entry::Trouble(error) => Event::Error(error),
             Entry::Ended(reason) => {
                 self.ended = true;
                 Event::Ended(reason)
@@ -326,14 +349,14 @@ impl CallReader {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        let has_news = self
-            .life
-            .link
-            .fill(&mut self.batch, |registered| match registered {
-                Some(registered) => registered.clone_from(waker),
-                None => *registered = Some(waker.clone()),
-            });
-        if has_news {
+        let has_events =
+            self.keep_alive
+                .shared
+                .fill(&mut self.batch, |registered| match registered {
+                    Some(registered) => registered.clone_from(waker),
+                    None => *registered = Some(waker.clone()),
+                });
+        if has_events {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -348,7 +371,7 @@ impl CallWriter {
     ///
     /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
-        Player::new(self.link().clone(), hz)
+        Player::new(self.shared().clone(), hz)
     }
 
     /// Speech that comes in pieces, at `hz` samples per second, any rate from 4 to 384 kHz.
@@ -357,12 +380,12 @@ impl CallWriter {
     ///
     /// When `hz` is out of that range.
     pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
-        Utterance::new(self.link().clone(), hz)
+        Utterance::new(self.shared().clone(), hz)
     }
 
     /// A live source at the rate of the call's frames.
     pub fn live(&self) -> LiveAudio {
-        LiveAudio::new(self.link().clone(), None)
+        LiveAudio::new(self.shared().clone(), None)
     }
 
     /// A live source of `hz` samples per second, any rate from 4 to 384 kHz.
@@ -372,66 +395,66 @@ impl CallWriter {
     /// When `hz` is out of that range.
     pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
         sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
-        Ok(LiveAudio::new(self.link().clone(), Some(hz)))
+        Ok(LiveAudio::new(self.shared().clone(), Some(hz)))
     }
 
     /// Throws everything queued away; see [`Player::clear`].
     pub fn clear(&self) -> Clearing {
-        Clearing::new(self.link().clone())
+        Clearing::new(self.shared().clone())
     }
 
     /// Ends the call at once: nothing queued is played any more.
     pub fn hang_up(&self) {
-        self.link().end(EndWanted::HangUp);
+        self.shared().end(EndWanted::HangUp);
     }
 
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
-        self.link().id
+        self.shared().id
     }
 
     /// A handle that doesn't keep the call alive.
     pub fn handle(&self) -> CallHandle {
         CallHandle {
-            link: self.link().clone(),
+            shared: self.shared().clone(),
         }
     }
 
-    fn link(&self) -> &CallRef {
-        &self.life.link
+    fn shared(&self) -> &CallRef {
+        &self.keep_alive.shared
     }
 }
 
 impl CallHandle {
-    pub(crate) fn new(link: CallRef) -> Self {
-        Self { link }
+    pub(crate) fn new(shared: CallRef) -> Self {
+        Self { shared }
     }
 
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
-        self.link.id
+        self.shared.id
     }
 
     /// The other side's address.
     pub fn peer(&self) -> SocketAddr {
-        self.link.peer
+        self.shared.peer
     }
 
     /// What was counted so far.
     pub fn stats(&self) -> CallStats {
         CallStats {
-            duration: self.link.duration(clock::now()),
-            rate: self.link.rate(),
-            codec: self.link.codec(),
-            buffered: self.link.buffered(),
-            lagged: self.link.lagged(),
-            counters: self.link.counters(),
+            duration: self.shared.duration(clock::now()),
+            rate: self.shared.rate(),
+            codec: self.shared.codec(),
+            buffered: self.shared.buffered(),
+            lagged: self.shared.lagged(),
+            counters: self.shared.counters(),
         }
     }
 
     /// Why the call ended, if it has.
     pub fn ended(&self) -> Option<EndReason> {
-        self.link.ended()
+        self.shared.ended()
     }
 
     /// Waits for the end of the call.
@@ -440,21 +463,21 @@ impl CallHandle {
     ///
     /// It may be dropped and called again.
     pub async fn closed(&self) -> EndReason {
-        match wait_for(&self.link, |link| link.ended()).await {
+        match wait_for(&self.shared, |shared| shared.ended()).await {
             Ok(reason) => reason,
             // It ended while this was registering, so the reason is there.
-            Err(_) => self.link.ended().unwrap_or(EndReason::ConnectionFailed),
+            Err(_) => self.shared.ended().unwrap_or(EndReason::ConnectionFailed),
         }
     }
 
     /// Ends the call at once.
     pub fn hang_up(&self) {
-        self.link.end(EndWanted::HangUp);
+        self.shared.end(EndWanted::HangUp);
     }
 
     /// Throws everything queued away; see [`Player::clear`].
     pub fn clear(&self) -> Clearing {
-        Clearing::new(self.link.clone())
+        Clearing::new(self.shared.clone())
     }
 
     /// A player on this call, of any rate from 4 to 384 kHz, which doesn't keep it alive either.
@@ -463,7 +486,7 @@ impl CallHandle {
     ///
     /// When `hz` is out of that range.
     pub fn player(&self, hz: u32) -> Result<Player, UnsupportedRate> {
-        Player::new(self.link.clone(), hz)
+        Player::new(self.shared.clone(), hz)
     }
 
     /// Speech that comes in pieces, at `hz` samples per second, any rate from 4 to 384 kHz. It doesn't keep the
@@ -473,11 +496,11 @@ impl CallHandle {
     ///
     /// When `hz` is out of that range.
     pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
-        Utterance::new(self.link.clone(), hz)
+        Utterance::new(self.shared.clone(), hz)
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {
-        self.link.end(wanted);
+        self.shared.end(wanted);
     }
 
     /// Listens in on what this call's other side hears, for whoever wants to transcribe or measure that.
@@ -495,21 +518,21 @@ impl CallHandle {
     }
 
     pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
-        Ok(self.link.listen_in(clock::now(), purpose)?)
+        Ok(self.shared.listen_in(clock::now(), purpose)?)
     }
 
-    pub(crate) fn began(&self) -> Time {
-        self.link.began
+    pub(crate) fn started_at(&self) -> Time {
+        self.shared.began
     }
 
     pub(crate) fn summary(&self, reason: EndReason) -> CallSummary {
         let stats = self.stats();
         CallSummary {
-            id: self.link.id,
-            peer: self.link.peer,
+            id: self.shared.id,
+            peer: self.shared.peer,
             duration: stats.duration,
             rate: stats.rate,
-            inbound_rate: self.link.inbound_rate(),
+            inbound_rate: self.shared.inbound_rate(),
             codec: stats.codec,
             lagged: stats.lagged,
             counters: stats.counters,
@@ -521,7 +544,7 @@ impl CallHandle {
 impl fmt::Debug for CallHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallHandle")
-            .field("id", &self.link.id)
+            .field("id", &self.shared.id)
             .field("ended", &self.ended())
             .finish()
     }
@@ -530,15 +553,15 @@ impl fmt::Debug for CallHandle {
 impl fmt::Debug for CallReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallReader")
-            .field("id", &self.life.link.id)
+            .field("id", &self.keep_alive.shared.id)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Life {
+impl fmt::Debug for EndOnDrop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Life")
-            .field("id", &self.link.id)
+        f.debug_struct("EndOnDrop")
+            .field("id", &self.shared.id)
             .finish_non_exhaustive()
     }
 }

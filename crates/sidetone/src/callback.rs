@@ -29,13 +29,9 @@
 
 mod worker;
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    time::Duration,
-};
+use std::{net::ToSocketAddrs, time::Duration};
 
 use sidetone_proto::{EndReason, Heard, Rate};
-use uuid::Uuid;
 
 use crate::{
     clip::Clip,
@@ -46,17 +42,8 @@ use crate::{
     server::ServerBuilder,
 };
 
+pub use crate::admission::CallInfo;
 pub use worker::CallbackServer;
-
-/// Which call this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CallInfo {
-    /// The UUID that the dialplan gave it.
-    pub id: Uuid,
-    /// The other side's address.
-    pub peer: SocketAddr,
-}
 
 /// What happens on a call.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +70,7 @@ pub enum Input<'a> {
 /// What can be done with the call.
 #[derive(Debug)]
 pub struct Reply {
-    link: CallRef,
+    shared: CallRef,
     line: LiveAudio,
     rate: Rate,
     /// The number of a clearing of which it has not been told what was heard.
@@ -111,24 +98,24 @@ impl Reply {
     /// Queues a clip. If the variant for this call's rate has not been made yet, it is made here; before the caller's first
     /// audio has told that rate, the one for 8 kHz is.
     pub fn play(&mut self, clip: &Clip) {
-        clip.shared().prepare(self.link.rate());
+        clip.shared().prepare(self.shared.rate());
         // After a clearing or the end nobody would hear it.
-        let _ = queue_clip(&self.link, self.link.generation(), clip);
+        let _ = queue_clip(&self.shared, self.shared.generation(), clip);
     }
 
     /// Throws everything queued away, at once. [`Input::Cleared`] says what was heard of it.
     pub fn clear(&mut self) {
-        self.clearing = Some(self.link.clear());
+        self.clearing = Some(self.shared.clear());
     }
 
     /// Ends the call when everything queued has been played.
     pub fn finish(&mut self) {
-        self.link.end(EndWanted::Finish);
+        self.shared.end(EndWanted::Finish);
     }
 
     /// Ends the call at once.
     pub fn hang_up(&mut self) {
-        self.link.end(EndWanted::HangUp);
+        self.shared.end(EndWanted::HangUp);
     }
 
     /// The rate of the samples that come in: 8 kHz until audio of another rate has come.

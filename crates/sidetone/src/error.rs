@@ -1,9 +1,9 @@
-use std::{io, net::SocketAddr};
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
 use sidetone_proto::Kind;
 
-/// Trouble on one call that did not end it, or did; what the first project's `on_exception` got.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// An error on one call, whether or not it ended the call.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// Asterisk reports that it could not forward a frame (error message, bit 2).
@@ -12,23 +12,52 @@ pub enum CallError {
     /// Asterisk reports that it ran out of memory (error message, bit 4).
     #[error("Asterisk is out of memory; its own log says more")]
     Memory,
-    /// A message that can't be what its header says.
+    /// A message whose payload does not fit its kind.
     #[error(
         "unexpected {kind} message with {length} bytes of payload; is an AudioSocket client connected to this port?"
     )]
     UnexpectedPayload {
-        /// What the header said it was.
+        /// The kind in the message's header.
         kind: Kind,
-        /// The length that the header said.
+        /// The length in the message's header, in bytes.
         length: u16,
     },
-    /// The connection broke.
-    #[error("the connection broke: {0}; AudioSocket belongs on one host or a wired network")]
-    Connection(String),
-    /// The handler failed or panicked.
+    /// The connection failed.
+    #[error("the connection failed; AudioSocket belongs on one host or a wired network")]
+    Connection(#[source] Arc<io::Error>),
+    /// The handler panicked, with this message.
     #[error("the handler failed: {0}")]
     Handler(String),
 }
+
+impl From<io::Error> for CallError {
+    fn from(error: io::Error) -> Self {
+        Self::Connection(Arc::new(error))
+    }
+}
+
+/// Errors of the system are equal if their kinds and numbers are.
+impl PartialEq for CallError {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::FrameForwarding, Self::FrameForwarding) | (Self::Memory, Self::Memory) => true,
+            (
+                Self::UnexpectedPayload { kind, length },
+                Self::UnexpectedPayload {
+                    kind: other_kind,
+                    length: other_length,
+                },
+            ) => (kind, length) == (other_kind, other_length),
+            (Self::Connection(error), Self::Connection(other)) => {
+                (error.kind(), error.raw_os_error()) == (other.kind(), other.raw_os_error())
+            }
+            (Self::Handler(text), Self::Handler(other)) => text == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for CallError {}
 
 /// Why audio was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,16 +77,16 @@ pub enum PlayError {
     Full,
 }
 
-/// Why a server could not start.
+/// Why a server could not start, or failed. Its [source](Error::source) is the system's own error, if there is one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The address can't be listened on.
-    #[error("can't listen on {address}: {}", advice(.source))]
+    #[error("can't listen on {address}{}", advice(.source))]
     Bind {
         /// The address.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It would listen beyond this machine with no word on who may connect.
@@ -69,24 +98,69 @@ pub enum ServeError {
         address: SocketAddr,
     },
     /// The system refused what a media thread needs.
-    #[error("can't start the media threads: {0}")]
+    #[error("can't start the media threads")]
     Media(#[source] io::Error),
 }
 
-fn advice(error: &io::Error) -> String {
+/// What to do about an address that can't be listened on, where that is known.
+fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there; stop it or choose another port".into()
+            ": another program listens there; stop it or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; use one of its own, or 0.0.0.0 for all".into()
+            ": this machine has no such address; use one of its own, or 0.0.0.0 for all"
         }
         io::ErrorKind::PermissionDenied => {
-            "not permitted; ports below 1024 need privileges, choose a higher one".into()
+            ": not permitted; ports below 1024 need privileges, choose a higher one"
         }
         io::ErrorKind::InvalidInput => {
-            "not an address; write it as HOST:PORT, like 127.0.0.1:9092".into()
+            ": not an address; write it as HOST:PORT, like 127.0.0.1:9092"
         }
-        _ => error.to_string(),
+        _ => "",
+    }
+}
+
+/// Shows an error with its sources, on one line.
+pub(crate) struct WithSources<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for WithSources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_source_and_does_not_repeat_it() {
+        let system = || io::Error::other("as this test wants it");
+        let errors: [Box<dyn Error>; 3] = [
+            Box::new(ServeError::Media(system())),
+            Box::new(CallError::from(system())),
+            Box::new(crate::record::RecordError::Thread(system())),
+        ];
+        for error in errors {
+            let source = error.source().unwrap().to_string();
+            assert!(!error.to_string().contains(&source), "{error}");
+            let line = WithSources(&*error).to_string();
+            assert_eq!(line, format!("{error}: {source}"));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_connection_are_equal_by_kind_and_number() {
+        let reset = || CallError::from(io::Error::from_raw_os_error(104));
+        assert_eq!(reset(), reset());
+        assert_ne!(reset(), io::Error::from_raw_os_error(110).into());
     }
 }

@@ -4,9 +4,15 @@ use sidetone_proto::{EndReason, Rate};
 
 use crate::error::CallError;
 
-/// A place in what is queued on a call, of which [`Event::MarkReached`] tells.
+/// A place in a call's playout queue, made by [`Player::mark`](crate::Player::mark). [`Event::MarkReached`] reports it.
+///
+/// Marks of one call are ordered as they were queued. Only a player makes them:
+///
+/// ```compile_fail
+/// let forged = sidetone::Mark(1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark(pub u64);
+pub struct Mark(pub(crate) u64);
 
 /// What happens on a call, in order. `Ended` is always the last.
 #[derive(Debug)]
@@ -17,7 +23,7 @@ pub enum Event<'a> {
     /// The caller pressed a key: one of `0-9 * # A-D`, reported at its release.
     ///
     /// Asterisk sends digits from 20.14, 21.9 and 22.4 on. None is dropped, however long it waits to be read: a
-    /// call on which more than 4096 digits and reports of [trouble](Self::Trouble) wait is ended as
+    /// call on which more than 4096 digits and reports of [errors](Self::Error) wait is ended as
     /// [flooded](EndReason::Flooded) instead.
     Dtmf(char),
     /// Everything queued before this mark has been heard, or was stopped.
@@ -53,28 +59,31 @@ pub enum Event<'a> {
     /// What was found out about the caller's codec.
     Codec(CodecNotice),
     /// Trouble that does not end the call.
-    Trouble(CallError),
+    Error(CallError),
     /// The call is over.
     Ended(EndReason),
 }
 
 impl Event<'_> {
-    /// A copy that can be kept.
-    pub fn to_owned(&self) -> OwnedEvent {
-        match self {
-            Self::Audio(frame) => OwnedEvent::Audio(frame.to_owned()),
-            Self::Dtmf(digit) => OwnedEvent::Dtmf(*digit),
-            Self::MarkReached(mark) => OwnedEvent::MarkReached(*mark),
-            Self::PlaybackDrained => OwnedEvent::PlaybackDrained,
-            Self::Underrun => OwnedEvent::Underrun,
-            Self::NoAudio { offset, duration } => OwnedEvent::NoAudio {
-                offset: *offset,
-                duration: *duration,
-            },
-            Self::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
-            Self::Codec(notice) => OwnedEvent::Codec(*notice),
-            Self::Trouble(error) => OwnedEvent::Trouble(error.clone()),
-            Self::Ended(reason) => OwnedEvent::Ended(*reason),
+    /// Copies the audio, if there is any, so that the event outlives the next call of [`Call::next`](crate::Call::next).
+    pub fn into_owned(self) -> OwnedEvent {
+        self.into()
+    }
+}
+
+impl From<Event<'_>> for OwnedEvent {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Audio(frame) => Self::Audio(frame.into_owned()),
+            Event::Dtmf(digit) => Self::Dtmf(digit),
+            Event::MarkReached(mark) => Self::MarkReached(mark),
+            Event::PlaybackDrained => Self::PlaybackDrained,
+            Event::Underrun => Self::Underrun,
+            Event::NoAudio { offset, duration } => Self::NoAudio { offset, duration },
+            Event::Lagged { frames } => Self::Lagged { frames },
+            Event::Codec(notice) => Self::Codec(notice),
+            Event::Error(error) => Self::Error(error),
+            Event::Ended(reason) => Self::Ended(reason),
         }
     }
 }
@@ -107,13 +116,15 @@ pub enum OwnedEvent {
     },
     /// See [`Event::Codec`].
     Codec(CodecNotice),
-    /// See [`Event::Trouble`].
-    Trouble(CallError),
+    /// See [`Event::Error`].
+    Error(CallError),
     /// See [`Event::Ended`].
     Ended(EndReason),
 }
 
-/// Audio from the caller: linear samples, lent until the next event is asked for.
+/// Audio from the caller, lent until the next event is asked for: signed 16-bit samples, mono.
+///
+/// [`into_owned`](Self::into_owned) copies it.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Frame<'a> {
     pub(crate) samples: &'a [i16],
@@ -123,39 +134,45 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The samples: signed 16-bit, mono. Usually 20 ms of them, but any number can come.
+    /// The samples. Asterisk usually sends 20 ms of them, but a frame can have any number.
     pub fn samples(&self) -> &'a [i16] {
         self.samples
     }
 
-    /// Samples per second, by the name that Asterisk has for it; [`Rate::hz`] says the number.
+    /// The sample rate, by Asterisk's name; [`Rate::hz`] gives the number.
     pub fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// The place of its first sample on the call's own clock, which begins with the UUID. Audio that was
-    /// dropped, or pauses in which Asterisk sent none, are counted in.
+    /// The place of the first sample on the call's clock, which starts with the UUID. Dropped audio and pauses in which
+    /// Asterisk sent none count.
     pub fn offset(&self) -> Duration {
         self.offset
     }
 
-    /// When it came, as the time since the UUID did.
+    /// When the frame arrived, as the time since the UUID arrived.
     pub fn arrived(&self) -> Duration {
         self.arrived
     }
 
-    /// How long it is.
+    /// How long the audio is.
     pub fn duration(&self) -> Duration {
         self.rate.duration(self.samples.len() as u64)
     }
 
-    /// A copy that can be kept.
-    pub fn to_owned(&self) -> OwnedFrame {
-        OwnedFrame {
-            samples: self.samples.to_vec(),
-            rate: self.rate,
-            offset: self.offset,
-            arrived: self.arrived,
+    /// Copies the samples, so that the frame can be kept.
+    pub fn into_owned(self) -> OwnedFrame {
+        self.into()
+    }
+}
+
+impl From<Frame<'_>> for OwnedFrame {
+    fn from(frame: Frame<'_>) -> Self {
+        Self {
+            samples: frame.samples.to_vec(),
+            rate: frame.rate,
+            offset: frame.offset,
+            arrived: frame.arrived,
         }
     }
 }
@@ -172,16 +189,43 @@ impl fmt::Debug for Frame<'_> {
 
 /// A [`Frame`] that owns its samples.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct OwnedFrame {
-    /// The samples.
-    pub samples: Vec<i16>,
-    /// Samples per second.
-    pub rate: Rate,
-    /// Its place on the call's own clock.
-    pub offset: Duration,
-    /// When it came, as the time since the UUID did.
-    pub arrived: Duration,
+    pub(crate) samples: Vec<i16>,
+    pub(crate) rate: Rate,
+    pub(crate) offset: Duration,
+    pub(crate) arrived: Duration,
+}
+
+impl OwnedFrame {
+    /// The samples: signed 16-bit, mono.
+    pub fn samples(&self) -> &[i16] {
+        &self.samples
+    }
+
+    /// The samples, without a copy.
+    pub fn into_samples(self) -> Vec<i16> {
+        self.samples
+    }
+
+    /// See [`Frame::rate`].
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// See [`Frame::offset`].
+    pub fn offset(&self) -> Duration {
+        self.offset
+    }
+
+    /// See [`Frame::arrived`]. For a frame of a [`Monitor`](crate::Monitor) it is when the frame left.
+    pub fn arrived(&self) -> Duration {
+        self.arrived
+    }
+
+    /// How long the audio is.
+    pub fn duration(&self) -> Duration {
+        self.rate.duration(self.samples.len() as u64)
+    }
 }
 
 /// What comes in under kind `0x10`, which says 8 kHz samples but carries whatever codec a dialplan leaves

@@ -45,32 +45,37 @@ pub mod callback;
 mod clip;
 mod error;
 mod event;
-mod feed;
 mod handler;
+mod io_backend;
 pub mod ivr;
 mod live;
 mod media;
 mod monitor;
 mod playback;
 mod player;
+mod playout_writer;
 pub mod record;
 mod server;
 mod stats;
 mod utterance;
 
-pub use admission::{Admission, NetworkError, Networks, Request};
+pub use admission::{Admission, CallInfo, NetworkError, Networks};
 pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
 pub use error::{CallError, PlayError, ServeError};
 pub use event::{Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
+pub use io_backend::IoBackend;
 pub use live::LiveAudio;
 pub use monitor::Monitor;
 pub use playback::{Clearing, Playback, Stopping};
 pub use player::Player;
 pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
-pub use sidetone_driver::IoBackend;
-pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, OtherProtocol, Rate};
+pub use sidetone_audio::{
+    resample::UnsupportedRate,
+    sound::{FileName, SoundError},
+};
+pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Kind, OtherProtocol, Rate};
 pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
 pub use utterance::Utterance;
 pub use uuid::Uuid;

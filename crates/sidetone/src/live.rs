@@ -13,7 +13,7 @@ use crate::media::{CallRef, clock};
 ///
 /// Made by [`Call::live`](crate::Call::live) and [`Call::live_at`](crate::Call::live_at).
 pub struct LiveAudio {
-    link: CallRef,
+    shared: CallRef,
     /// The rate of what is pushed; that of the call's frames, unless given.
     hz: Option<u32>,
     resampler: Option<Box<(u32, Rate, Resampler)>>,
@@ -21,9 +21,9 @@ pub struct LiveAudio {
 }
 
 impl LiveAudio {
-    pub(crate) fn new(link: CallRef, hz: Option<u32>) -> Self {
+    pub(crate) fn new(shared: CallRef, hz: Option<u32>) -> Self {
         Self {
-            link,
+            shared,
             hz,
             resampler: None,
             resampled: Vec::new(),
@@ -32,10 +32,10 @@ impl LiveAudio {
 
     /// Adds samples, to be heard as soon as possible. After the end of the call they go nowhere.
     pub fn push(&mut self, samples: &[i16]) {
-        let rate = self.link.rate();
-        let hz = self.hz.unwrap_or(self.link.inbound_rate().hz());
+        let rate = self.shared.rate();
+        let hz = self.hz.unwrap_or(self.shared.inbound_rate().hz());
         match hz == rate.hz() {
-            true => push(&self.link, rate, samples),
+            true => push(&self.shared, rate, samples),
             false => self.push_resampled(hz, rate, samples),
         }
     }
@@ -63,7 +63,9 @@ impl LiveAudio {
     /// ```
     pub fn set_prebuffer(&self, prebuffer: Duration) {
         // After the end of the call there is nothing that could wait.
-        let _ = self.link.command(|outbox| outbox.live_prebuffer(prebuffer));
+        let _ = self
+            .shared
+            .command(|commands| commands.live_prebuffer(prebuffer));
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
@@ -76,24 +78,24 @@ impl LiveAudio {
         if let Some(made) = &mut self.resampler {
             self.resampled.clear();
             made.2.process(samples, &mut self.resampled);
-            push(&self.link, rate, &self.resampled);
+            push(&self.shared, rate, &self.resampled);
         }
     }
 }
 
-fn push(link: &CallRef, rate: Rate, samples: &[i16]) {
+fn push(shared: &CallRef, rate: Rate, samples: &[i16]) {
     let now = clock::now();
     // Live audio that is cleared or comes after the end is simply not heard.
-    let _ = link.submit(link.generation(), Duration::ZERO, |outbox| {
-        outbox.live(rate, now, samples)
+    let _ = shared.submit(shared.generation(), Duration::ZERO, |commands| {
+        commands.live(rate, now, samples)
     });
-    link.note_live();
+    shared.note_live();
 }
 
 impl fmt::Debug for LiveAudio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveAudio")
-            .field("call", &self.link.id)
+            .field("call", &self.shared.id)
             .finish_non_exhaustive()
     }
 }

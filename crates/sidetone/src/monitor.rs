@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How often it is looked whether something came.
-const TURN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What left the socket of a call, silence included: what its other side hears.
 ///
@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_millis(100);
 /// # async fn example(call: sidetone::Call) -> Result<(), sidetone::PlayError> {
 /// let mut monitor = call.handle().monitor()?;
 /// while let Some(frame) = monitor.next().await {
-///     println!("{:?}: {} samples of {} Hz", frame.offset, frame.samples.len(), frame.rate.hz());
+///     println!("{:?}: {} samples of {} Hz", frame.offset(), frame.samples().len(), frame.rate().hz());
 /// }
 /// # Ok(()) }
 /// ```
@@ -61,18 +61,18 @@ impl Monitor {
                 if over {
                     return None;
                 }
-                sleep(TURN).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
 
     fn take(&mut self) {
-        let began = self.call.began();
+        let started_at = self.call.started_at();
         self.tap.take(&mut self.buffer);
         let heard = self.buffer.pieces();
         let heard = heard.filter(|(piece, _)| piece.side == Side::Server);
         self.frames.extend(heard.map(|(piece, samples)| {
-            let offset = piece.at - began;
+            let offset = piece.at - started_at;
             OwnedFrame {
                 samples: samples.to_vec(),
                 rate: piece.rate,

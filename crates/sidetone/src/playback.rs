@@ -20,17 +20,17 @@ use crate::{
 /// Dropping it stops nothing; cloning it is cheap.
 #[derive(Clone)]
 pub struct Playback {
-    link: CallRef,
+    shared: CallRef,
     id: ItemId,
     playing: Arc<Playing>,
 }
 
 impl Playback {
-    pub(crate) fn new(link: CallRef) -> Self {
+    pub(crate) fn new(shared: CallRef) -> Self {
         Self {
-            id: link.next_item(),
+            id: shared.next_item(),
             playing: Arc::default(),
-            link,
+            shared,
         }
     }
 
@@ -42,13 +42,13 @@ impl Playback {
     /// It may be dropped and called again.
     pub async fn finished(&self) -> Heard {
         // The end of the call is an end of the playback, too.
-        let _ = wait_for(&self.link, |_| self.is_finished().then_some(())).await;
+        let _ = wait_for(&self.shared, |_| self.is_finished().then_some(())).await;
         self.heard().unwrap_or_default()
     }
 
     /// Whether nothing of it is left to play, or the call is over.
     pub fn is_finished(&self) -> bool {
-        self.playing.finished().is_some() || self.link.ended().is_some()
+        self.playing.finished().is_some() || self.shared.ended().is_some()
     }
 
     /// What was heard of it, once it is over.
@@ -63,16 +63,18 @@ impl Playback {
     pub fn stop(&self) -> Stopping {
         self.playing.note_stopped();
         // After the end there is nothing to stop.
-        let _ = self.link.command(|outbox| match self.playing.is_opened() {
-            true => outbox.stop(self.id),
-            false => self.playing.finish(Heard::default()),
-        });
-        self.link.note_stop();
+        let _ = self
+            .shared
+            .command(|commands| match self.playing.is_opened() {
+                true => commands.stop(self.id),
+                false => self.playing.finish(Heard::default()),
+            });
+        self.shared.note_stop();
         Stopping(self.clone())
     }
 
-    pub(crate) fn link(&self) -> &CallRef {
-        &self.link
+    pub(crate) fn shared(&self) -> &CallRef {
+        &self.shared
     }
 
     pub(crate) fn id(&self) -> ItemId {
@@ -87,7 +89,7 @@ impl Playback {
 impl fmt::Debug for Playback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Playback")
-            .field("call", &self.link.id)
+            .field("call", &self.shared.id)
             .field("finished", &self.is_finished())
             .finish()
     }
@@ -102,8 +104,8 @@ impl Future for Stopping {
     type Output = Heard;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Heard> {
-        let look = |_: &CallRef| self.0.heard();
-        poll_progress(&self.0.link, context, look).map(Result::unwrap_or_default)
+        let check = |_: &CallRef| self.0.heard();
+        poll_until(&self.0.shared, context, check).map(Result::unwrap_or_default)
     }
 }
 
@@ -111,14 +113,14 @@ impl Future for Stopping {
 #[must_use = "it has taken effect, but only awaiting it says what was heard; drop it if nobody asks"]
 #[derive(Debug)]
 pub struct Clearing {
-    link: CallRef,
+    shared: CallRef,
     generation: u64,
 }
 
 impl Clearing {
-    pub(crate) fn new(link: CallRef) -> Self {
-        let generation = link.clear();
-        Self { link, generation }
+    pub(crate) fn new(shared: CallRef) -> Self {
+        let generation = shared.clear();
+        Self { shared, generation }
     }
 }
 
@@ -126,54 +128,56 @@ impl Future for Clearing {
     type Output = Result<Heard, PlayError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        poll_progress(&self.link, context, |link| link.cleared(self.generation))
+        poll_until(&self.shared, context, |shared| {
+            shared.cleared(self.generation)
+        })
     }
 }
 
 /// Queues a clip. It needs no variant: what is not made is resampled while it plays.
 pub(crate) fn queue_clip(
-    link: &CallRef,
+    shared: &CallRef,
     generation: u64,
     clip: &Clip,
 ) -> Result<Playback, PlayError> {
     let clip = clip.shared().clone();
-    let playback = Playback::new(link.clone());
-    link.submit(generation, clip.duration(), |outbox| {
+    let playback = Playback::new(shared.clone());
+    shared.submit(generation, clip.duration(), |commands| {
         playback.playing.note_opened();
-        outbox.play_clip(clip, playback.id, Arc::clone(&playback.playing));
+        commands.play_clip(clip, playback.id, Arc::clone(&playback.playing));
     })?;
     Ok(playback)
 }
 
 /// Queues something without audio, that is over when everything queued so far is.
-pub(crate) fn queue_end(link: &CallRef, generation: u64) -> Result<Playback, PlayError> {
-    let playback = Playback::new(link.clone());
-    link.submit(generation, Duration::ZERO, |outbox| {
+pub(crate) fn queue_mark(shared: &CallRef, generation: u64) -> Result<Playback, PlayError> {
+    let playback = Playback::new(shared.clone());
+    shared.submit(generation, Duration::ZERO, |commands| {
         playback.playing.note_opened();
-        outbox.mark(playback.id, Some(Arc::clone(&playback.playing)));
+        commands.mark(playback.id, Some(Arc::clone(&playback.playing)));
     })?;
     Ok(playback)
 }
 
 /// Waits until `look` finds what it looks for, or the call is over.
 pub(crate) async fn wait_for<T>(
-    link: &CallRef,
-    mut look: impl FnMut(&CallRef) -> Option<T>,
+    shared: &CallRef,
+    mut check: impl FnMut(&CallRef) -> Option<T>,
 ) -> Result<T, PlayError> {
-    poll_fn(|context| poll_progress(link, context, &mut look)).await
+    poll_fn(|context| poll_until(shared, context, &mut check)).await
 }
 
-fn poll_progress<T>(
-    link: &CallRef,
+fn poll_until<T>(
+    shared: &CallRef,
     context: &Context<'_>,
-    mut look: impl FnMut(&CallRef) -> Option<T>,
+    mut check: impl FnMut(&CallRef) -> Option<T>,
 ) -> Poll<Result<T, PlayError>> {
-    if let Some(found) = look(link) {
+    if let Some(found) = check(shared) {
         return Poll::Ready(Ok(found));
     }
-    link.wait(context.waker());
+    shared.wait(context.waker());
     // What happened between the look and the registration woke nobody.
-    match (look(link), link.ended()) {
+    match (check(shared), shared.ended()) {
         (Some(found), _) => Poll::Ready(Ok(found)),
         (None, Some(_)) => Poll::Ready(Err(PlayError::Closed)),
         (None, None) => Poll::Pending,

@@ -6,9 +6,9 @@ use crate::{
     clip::Clip,
     error::PlayError,
     event::Mark,
-    feed::Feed,
     media::CallRef,
-    playback::{Clearing, Playback, queue_clip, queue_end, wait_for},
+    playback::{Clearing, Playback, queue_clip, queue_mark, wait_for},
+    playout_writer::PlayoutWriter,
 };
 
 /// Queues audio at a fixed rate, to be played at normal speed however fast it comes.
@@ -32,13 +32,13 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct Player {
-    feed: Feed,
+    writer: PlayoutWriter,
 }
 
 impl Player {
-    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
-        let feed = Feed::new(link, hz)?;
-        Ok(Self { feed })
+    pub(crate) fn new(shared: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
+        let writer = PlayoutWriter::new(shared, hz)?;
+        Ok(Self { writer })
     }
 
     /// Waits until there is room and queues as many of `samples` as fit. Returns how many: at least one,
@@ -52,8 +52,8 @@ impl Player {
     ///
     /// Dropped before it is ready, it has queued nothing.
     pub async fn write(&mut self, samples: &[i16]) -> Result<usize, PlayError> {
-        let generation = self.link().generation();
-        self.feed.write(generation, None, samples).await
+        let generation = self.shared().generation();
+        self.writer.write(generation, None, samples).await
     }
 
     /// Queues all of `samples`, waiting for room as often as needed.
@@ -67,8 +67,8 @@ impl Player {
     ///
     /// Dropped before it is ready, it may have queued a part; use [`write`](Self::write) to know how much.
     pub async fn play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        let generation = self.link().generation();
-        self.feed.play(generation, None, samples).await
+        let generation = self.shared().generation();
+        self.writer.play(generation, None, samples).await
     }
 
     /// Queues all of `samples` if there is room for them now, else none.
@@ -77,8 +77,8 @@ impl Player {
     ///
     /// [`PlayError::Full`] when there is not, [`PlayError::Closed`] after the end of the call.
     pub fn try_play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        let generation = self.link().generation();
-        self.feed.try_play(generation, None, samples)
+        let generation = self.shared().generation();
+        self.writer.try_play(generation, None, samples)
     }
 
     /// Queues a clip and returns a handle to it. If the variant for this call's rate is not made yet, it is
@@ -94,11 +94,11 @@ impl Player {
     ///
     /// Dropped before it is ready, it has queued nothing.
     pub async fn play_clip(&mut self, clip: &Clip) -> Result<Playback, PlayError> {
-        let generation = self.link().generation();
+        let generation = self.shared().generation();
         // Of a rate that is not known, the most usual is expected.
-        clip.prepare(self.link().rate()).await;
-        self.feed.flush(generation, None)?;
-        queue_clip(self.link(), generation, clip)
+        clip.prepare(self.shared().rate()).await;
+        self.writer.flush(generation, None)?;
+        queue_clip(self.shared(), generation, clip)
     }
 
     /// Queues a mark behind everything queued so far. [`Event::MarkReached`](crate::Event::MarkReached)
@@ -108,11 +108,13 @@ impl Player {
     ///
     /// [`PlayError::Closed`] after the end of the call.
     pub fn mark(&mut self) -> Result<Mark, PlayError> {
-        let generation = self.link().generation();
-        self.feed.flush(generation, None)?;
-        let id = self.link().next_item();
-        self.link()
-            .submit(generation, Duration::ZERO, |outbox| outbox.mark(id, None))?;
+        let generation = self.shared().generation();
+        self.writer.flush(generation, None)?;
+        let id = self.shared().next_item();
+        self.shared()
+            .submit(generation, Duration::ZERO, |commands| {
+                commands.mark(id, None)
+            })?;
         Ok(Mark(id.0))
     }
 
@@ -125,7 +127,9 @@ impl Player {
     ///
     /// [`PlayError::Closed`] after the end of the call.
     pub fn set_prebuffer(&mut self, prebuffer: Duration) -> Result<(), PlayError> {
-        Ok(self.link().command(|outbox| outbox.prebuffer(prebuffer))?)
+        Ok(self
+            .shared()
+            .command(|commands| commands.prebuffer(prebuffer))?)
     }
 
     /// Waits until everything queued on this call so far has been heard to its end, or was stopped or cleared.
@@ -138,22 +142,22 @@ impl Player {
     ///
     /// It may be dropped and called again.
     pub async fn drained(&mut self) -> Result<(), PlayError> {
-        let generation = self.link().generation();
-        self.feed.flush(generation, None)?;
-        let end = match queue_end(self.link(), generation) {
+        let generation = self.shared().generation();
+        self.writer.flush(generation, None)?;
+        let end = match queue_mark(self.shared(), generation) {
             Err(PlayError::Cleared) => return Ok(()),
             end => end?,
         };
-        let look = |link: &CallRef| {
-            let is_over = end.heard().is_some() || link.generation() != generation;
+        let check = |shared: &CallRef| {
+            let is_over = end.heard().is_some() || shared.generation() != generation;
             is_over.then_some(())
         };
-        wait_for(self.link(), look).await
+        wait_for(self.shared(), check).await
     }
 
     /// How much audio is queued on this call and not yet written.
     pub fn buffered(&self) -> Duration {
-        self.link().buffered()
+        self.shared().buffered()
     }
 
     /// Throws everything queued on this call away, at once: nothing of it leaves after the slot that is just
@@ -162,31 +166,31 @@ impl Player {
     /// The future says what was heard of all that this cut off, from the beginning of each: nothing, if none of it had
     /// begun. It may be dropped.
     pub fn clear(&self) -> Clearing {
-        Clearing::new(self.link().clone())
+        Clearing::new(self.shared().clone())
     }
 
     /// The rate of the samples it takes.
     pub fn hz(&self) -> u32 {
-        self.feed.hz
+        self.writer.hz
     }
 
-    fn link(&self) -> &CallRef {
-        &self.feed.link
+    fn shared(&self) -> &CallRef {
+        &self.writer.shared
     }
 }
 
 impl Drop for Player {
     fn drop(&mut self) {
         // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
-        let _ = self.feed.flush(self.link().generation(), None);
-        let _ = self.link().command(|outbox| outbox.end_loose());
+        let _ = self.writer.flush(self.shared().generation(), None);
+        let _ = self.shared().command(|commands| commands.end_loose());
     }
 }
 
 impl fmt::Debug for Player {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Player")
-            .field("call", &self.link().id)
+            .field("call", &self.shared().id)
             .field("hz", &self.hz())
             .finish_non_exhaustive()
     }

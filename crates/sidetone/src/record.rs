@@ -74,12 +74,12 @@ use uuid::Uuid;
 
 pub use crate::media::Side;
 use crate::{call::CallHandle, media::Purpose};
-use file::Disk;
+use file::Storage;
 pub use stereo::StereoFile;
 use writer::{Command, Job};
 
 /// Recordings that may wait to be begun. The thread takes each within milliseconds, unless the disk stands still.
-const UNBEGUN: usize = 4096;
+const MAX_QUEUED: usize = 4096;
 
 /// Records calls into a directory, on one thread of its own.
 ///
@@ -128,7 +128,7 @@ pub struct SideReport {
     /// Samples left out because the sender's clock was fast.
     pub removed: Duration,
     /// Audio that came so much faster than real time that there was no place for it within 5 s.
-    pub surplus: Duration,
+    pub discarded: Duration,
 }
 
 /// Why a call can't be recorded.
@@ -136,15 +136,15 @@ pub struct SideReport {
 #[non_exhaustive]
 pub enum RecordError {
     /// The directory can't be made or written to.
-    #[error("can't record into {}: {}; {}", directory.display(), file::explain(source), advice(source))]
+    #[error("can't record into {}; {}", directory.display(), advice(source))]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system has no thread left.
-    #[error("can't start the thread that writes recordings: {0}")]
+    #[error("can't start the thread that writes recordings")]
     Thread(#[source] io::Error),
     /// The call is over.
     #[error("the call is over, so there is nothing to record")]
@@ -153,7 +153,7 @@ pub enum RecordError {
     #[error(
         "the disk stands still and thousands of recordings wait for it, so there is none of this call: look whether the directory can be written to"
     )]
-    Stuck,
+    DiskStalled,
     /// The recorder has been told to finish.
     #[error("the recorder has finished; make a new one")]
     Finished,
@@ -167,18 +167,18 @@ impl Recorder {
     /// A directory that can't be made or written to.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, RecordError> {
         let directory = directory.into();
-        if let Err(source) = try_directory(&directory) {
+        if let Err(source) = check_directory(&directory) {
             return Err(RecordError::Directory { directory, source });
         }
-        Self::with_disk(Disk {
+        Self::with_disk(Storage {
             directory,
             limit: u32::MAX,
             open: file::open_new,
         })
     }
 
-    fn with_disk(disk: Disk) -> Result<Self, RecordError> {
-        let (commands, receiver) = mpsc::sync_channel(UNBEGUN);
+    fn with_disk(disk: Storage) -> Result<Self, RecordError> {
+        let (commands, receiver) = mpsc::sync_channel(MAX_QUEUED);
         let thread = std::thread::Builder::new()
             .name("sidetone-record".into())
             .spawn(move || writer::run(disk, &receiver))
@@ -210,7 +210,7 @@ impl Recorder {
         self.commands
             .try_send(Command::Record(Box::new(job)))
             .map_err(|error| match error {
-                TrySendError::Full(_) => RecordError::Stuck,
+                TrySendError::Full(_) => RecordError::DiskStalled,
                 TrySendError::Disconnected(_) => RecordError::Finished,
             })?;
         Ok(Recording {
@@ -266,8 +266,8 @@ impl Recording {
 
 impl Report {
     /// Audio of either side that came much faster than real time and was left out.
-    fn surplus(&self) -> Duration {
-        self.caller.surplus + self.server.surplus
+    fn discarded(&self) -> Duration {
+        self.caller.discarded + self.server.discarded
     }
 }
 
@@ -278,8 +278,8 @@ impl Report {
 ///
 /// What the system says to that: a place like `/proc`, a directory that has been deleted, a full disk, a user who may
 /// not.
-pub fn try_directory(directory: &Path) -> io::Result<()> {
-    file::try_out(directory)
+pub fn check_directory(directory: &Path) -> io::Result<()> {
+    file::check_writable(directory)
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -287,7 +287,9 @@ fn advice(error: &io::Error) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "make room there, or choose another directory"
         }
-        ErrorKind::FileTooLarge => "raise it",
+        ErrorKind::FileTooLarge => {
+            "raise the limit on the size of files (ulimit -f, or LimitFSIZE= in systemd)"
+        }
         _ => "choose a directory that this user may write to",
     }
 }

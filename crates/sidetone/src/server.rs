@@ -20,9 +20,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    admission::{Admission, Admit, Decision, Request},
+    admission::{Admission, Admit, CallInfo, Decision},
     call::{Call, CallHandle},
-    error::ServeError,
+    error::{ServeError, WithSources},
     handler::{Handler, Outcome},
     media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
     stats::{CallSummary, OtherProtocols, ServerStats},
@@ -34,23 +34,23 @@ pub use builder::{ServerBuilder, Tuning};
 use wake_task::WakeTask;
 
 /// How long handlers may go on after their calls were ended by a shutdown.
-const AFTER_GRACE: Duration = Duration::from_secs(5);
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long tasks that are about to end may take to do so.
-const SETTLING: Duration = Duration::from_secs(1);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long ending all calls at once may take: the media threads allow the other sides half a second to close.
-const HANGING_UP: Duration = Duration::from_secs(2);
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// News of calls that may wait for somebody to take it, beyond the calls that there may be at once.
-const UNTAKEN: usize = 4096;
+const MAX_QUEUED_ARRIVALS: usize = 4096;
 
 /// How long a call that is over waits for the answer of the admission hook: one that answers nothing would have ever
 /// more of them.
-const LATE_ANSWER: Duration = Duration::from_secs(5);
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a server that shuts down looks whether it is done.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A listening AudioSocket server.
 ///
@@ -65,14 +65,14 @@ pub struct Server {
     media: Media,
     local: SocketAddr,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
-    waiting: Arc<Waiting>,
+    arrival_limit: Arc<ArrivalLimit>,
     /// Calls that were announced and that nobody has taken yet.
-    unclaimed: Arc<AtomicUsize>,
+    pending_calls: Arc<AtomicUsize>,
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
     on_call_end: Option<OnCallEnd>,
     /// Those who tell about ends.
-    telling: JoinSet<()>,
+    reporting: JoinSet<()>,
     registry: Arc<Registry>,
     shutdown: watch::Sender<Option<Duration>>,
     at_drop: EndWanted,
@@ -82,47 +82,47 @@ pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
 
 /// What a call was admitted with.
 struct Admitted {
-    call: Unclaimed,
+    call: PendingCall,
     data: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 enum Arrival {
-    Call(Unclaimed),
+    Call(PendingCall),
     Rejected(Box<CallSummary>),
 }
 
 /// A call that no handler has yet. Dropped as such, it is hung up: nobody would ever speak to it.
-struct Unclaimed {
-    link: CallRef,
+struct PendingCall {
+    shared: CallRef,
     count: Arc<AtomicUsize>,
-    is_claimed: bool,
+    is_disarmed: bool,
 }
 
-impl Unclaimed {
-    fn new(link: CallRef, count: &Arc<AtomicUsize>) -> Self {
+impl PendingCall {
+    fn new(shared: CallRef, count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self {
-            link,
+            shared,
             count: Arc::clone(count),
-            is_claimed: false,
+            is_disarmed: false,
         }
     }
 
-    fn claim(mut self) -> CallRef {
-        self.is_claimed = true;
-        Arc::clone(&self.link)
+    fn disarm(mut self) -> CallRef {
+        self.is_disarmed = true;
+        Arc::clone(&self.shared)
     }
 }
 
-impl Drop for Unclaimed {
+impl Drop for PendingCall {
     fn drop(&mut self) {
-        if !self.is_claimed {
-            self.link.end(if std::thread::panicking() {
+        if !self.is_disarmed {
+            self.shared.end(if std::thread::panicking() {
                 EndWanted::Fail
             } else {
                 EndWanted::Shutdown
             });
-            self.link.forget_beginning();
+            self.shared.forget_beginning();
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -130,63 +130,63 @@ impl Drop for Unclaimed {
 
 /// News of calls on its way to the server, with a bound: short calls and those rejected may come by the thousand
 /// while nobody accepts.
-struct Waiting {
-    most: usize,
+struct ArrivalLimit {
+    max: usize,
     count: AtomicUsize,
     /// Calls for which there was no room.
     unreported: AtomicUsize,
 }
 
-impl Waiting {
+impl ArrivalLimit {
     fn new(max_calls: usize) -> Self {
         Self {
-            most: max_calls.saturating_add(UNTAKEN),
+            max: max_calls.saturating_add(MAX_QUEUED_ARRIVALS),
             count: AtomicUsize::new(0),
             unreported: AtomicUsize::new(0),
         }
     }
 
     /// Takes room for one more, or counts it.
-    fn has_room(&self) -> bool {
-        let has_room = self.count.fetch_add(1, Ordering::AcqRel) < self.most;
-        if !has_room {
+    fn try_reserve(&self) -> bool {
+        let is_reserved = self.count.fetch_add(1, Ordering::AcqRel) < self.max;
+        if !is_reserved {
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.unreported.fetch_add(1, Ordering::Relaxed);
         }
-        has_room
+        is_reserved
     }
 
-    fn taken(&self) {
+    fn release(&self) {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-struct ToServer {
+struct ArrivalSender {
     sender: mpsc::UnboundedSender<Arrival>,
-    waiting: Arc<Waiting>,
-    unclaimed: Arc<AtomicUsize>,
-    relay: WakeTask,
+    arrival_limit: Arc<ArrivalLimit>,
+    pending_calls: Arc<AtomicUsize>,
+    wake_task: WakeTask,
 }
 
-impl Arrivals for ToServer {
+impl Arrivals for ArrivalSender {
     fn arrived(&self, call: CallRef) {
-        if !self.waiting.has_room() {
+        if !self.arrival_limit.try_reserve() {
             return call.end(EndWanted::Refuse);
         }
         // With no server left it comes back, and is hung up when it is dropped.
         let _ = self
             .sender
-            .send(Arrival::Call(Unclaimed::new(call, &self.unclaimed)));
+            .send(Arrival::Call(PendingCall::new(call, &self.pending_calls)));
     }
 
     fn rejected(&self, summary: CallSummary) {
-        if self.waiting.has_room() {
+        if self.arrival_limit.try_reserve() {
             let _ = self.sender.send(Arrival::Rejected(Box::new(summary)));
         }
     }
 
     fn wake(&self, wakes: &mut Vec<Waker>) {
-        self.relay.wake(wakes);
+        self.wake_task.wake(wakes);
     }
 }
 
@@ -199,26 +199,31 @@ impl Server {
     pub(crate) fn start(listener: TcpListener, builder: ServerBuilder) -> Result<Self, ServeError> {
         let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let unclaimed = Arc::default();
-        let waiting = Arc::new(Waiting::new(builder.media.max_calls));
-        let announce = Box::new(ToServer {
+        let pending_calls = Arc::default();
+        let arrival_limit = Arc::new(ArrivalLimit::new(builder.media.max_calls));
+        let sender_for_media = Box::new(ArrivalSender {
             sender,
-            waiting: Arc::clone(&waiting),
-            unclaimed: Arc::clone(&unclaimed),
-            relay: WakeTask::start(),
+            arrival_limit: Arc::clone(&arrival_limit),
+            pending_calls: Arc::clone(&pending_calls),
+            wake_task: WakeTask::start(),
         });
-        let media = Media::start(listener, builder.media, announce, builder.media_threads)
-            .map_err(ServeError::Media)?;
+        let media = Media::start(
+            listener,
+            builder.media,
+            sender_for_media,
+            builder.media_threads,
+        )
+        .map_err(ServeError::Media)?;
         Ok(Self {
             media,
             local,
             arrivals,
-            waiting,
-            unclaimed,
+            arrival_limit,
+            pending_calls,
             admit: builder.admit,
             admitting: JoinSet::new(),
             on_call_end: builder.on_call_end,
-            telling: JoinSet::new(),
+            reporting: JoinSet::new(),
             registry: Arc::default(),
             shutdown: watch::channel(None).0,
             at_drop: EndWanted::HangUp,
@@ -236,7 +241,7 @@ impl Server {
             media: Arc::clone(&self.media.shared),
             threads: self.media.threads(),
             registry: Arc::clone(&self.registry),
-            waiting: Arc::clone(&self.waiting),
+            arrival_limit: Arc::clone(&self.arrival_limit),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -254,15 +259,15 @@ impl Server {
         let mut shutdown = self.shutdown.subscribe();
         tokio::select! {
             biased;
-            call = self.next_admitted() => return call.map(Call::hand_over),
+            call = self.next_admitted() => return call.map(Call::start_handler),
             _ = shutdown.wait_for(Option::is_some) => {}
         }
-        let mut look = interval(LOOK);
+        let mut poll = interval(POLL_INTERVAL);
         while self.more_may_come() {
             tokio::select! {
                 biased;
-                call = self.next_admitted() => return call.map(Call::hand_over),
-                _ = look.tick() => {}
+                call = self.next_admitted() => return call.map(Call::start_handler),
+                _ = poll.tick() => {}
             }
         }
         None
@@ -270,12 +275,16 @@ impl Server {
 
     /// Gives every call to `handler`, each in a task of its own, until it is shut down.
     ///
-    /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more; then
-    /// this returns. All calls of [`ServerBuilder::on_call_end`] are over by then.
+    /// After [`ServerHandle::shutdown`], running calls get its grace time and their handlers 5 s more. Then this
+    /// returns `Ok`, after the last call of the [`ServerBuilder::on_call_end`] hook.
     ///
     /// # Errors
     ///
-    /// None so far: what a call dies of is its own. With a `Result` it can be the end of a `main`.
+    /// Only what ends the server itself, never what ends a call. At present nothing does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it hangs up all calls and closes the listener.
     pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
         // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
         // go from one thread to the other and back. The set ends it if this is dropped.
@@ -297,7 +306,7 @@ impl Server {
                 biased;
                 _ = shutdown.wait_for(Option::is_some) => break,
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(handle(Arc::clone(&handler), call));
+                    handling.spawn(run_handler(Arc::clone(&handler), call));
                 }
                 Some(_) = handling.join_next() => {}
             }
@@ -305,110 +314,110 @@ impl Server {
         self.drain(&handler, &mut handling).await;
         self.admitting.abort_all();
         handling.abort_all();
-        settle(&mut self.admitting).await;
-        settle(&mut handling).await;
-        settle(&mut self.telling).await;
+        join_briefly(&mut self.admitting).await;
+        join_briefly(&mut handling).await;
+        join_briefly(&mut self.reporting).await;
     }
 
     /// The next call past the admission hook. `None` when the media threads are gone.
     async fn next_admitted(&mut self) -> Option<Call> {
         loop {
-            while self.telling.try_join_next().is_some() {}
+            while self.reporting.try_join_next().is_some() {}
             // Of so many some have an end to tell, and are slow at it.
-            while self.telling.len() >= self.waiting.most
-                && self.telling.join_next().await.is_some()
+            while self.reporting.len() >= self.arrival_limit.max
+                && self.reporting.join_next().await.is_some()
             {}
             let admitted = tokio::select! {
                 arrival = self.arrivals.recv() => {
                     let arrival = arrival?;
-                    self.waiting.taken();
+                    self.arrival_limit.release();
                     match arrival {
                         Arrival::Rejected(summary) => {
-                            self.tell(async move { *summary });
+                            self.report_end(async move { *summary });
                             continue;
                         }
                         Arrival::Call(call) => {
-                            let known = self.register(&call.link);
+                            let admission_done = self.register(&call.shared);
                             match &self.admit {
                                 None => Admitted { call, data: None },
                                 Some(admit) => {
-                                    let shared = Arc::clone(&self.media.shared);
-                                    let asking = ask(Arc::clone(admit), call, shared, known);
-                                    self.admitting.spawn(asking);
+                                    let media = Arc::clone(&self.media.shared);
+                                    let deciding = decide(Arc::clone(admit), call, media, admission_done);
+                                    self.admitting.spawn(deciding);
                                     continue;
                                 }
                             }
                         }
                     }
                 },
-                Some(asked) = self.admitting.join_next() => match asked {
+                Some(decided) = self.admitting.join_next() => match decided {
                     Ok(Some(admitted)) => admitted,
                     // Rejected, or the hook panicked; the call has been ended.
                     Ok(None) | Err(_) => continue,
                 },
             };
             // It may have ended while it waited, and is still to be handled: somebody said something.
-            let link = admitted.call.claim();
-            return Some(Call::new(link, self.at_drop, admitted.data));
+            let shared = admitted.call.disarm();
+            return Some(Call::new(shared, self.at_drop, admitted.data));
         }
     }
 
     /// Its end is told, but not before what is returned has been dropped: the admission hook has answered by then.
-    fn register(&mut self, link: &CallRef) -> oneshot::Sender<()> {
-        let handle = CallHandle::new(Arc::clone(link));
+    fn register(&mut self, shared: &CallRef) -> oneshot::Sender<()> {
+        let handle = CallHandle::new(Arc::clone(shared));
         self.registry.add(handle.clone());
-        let (known, answered) = oneshot::channel();
-        self.tell(async move {
+        let (admission_done, answered) = oneshot::channel();
+        self.report_end(async move {
             // An error is what comes of dropping the other end.
             let _ = answered.await;
             let reason = handle.closed().await;
             handle.summary(reason)
         });
-        known
+        admission_done
     }
 
     /// Tells the hook of an end, when it has come.
-    fn tell(&mut self, end: impl Future<Output = CallSummary> + Send + 'static) {
+    fn report_end(&mut self, end: impl Future<Output = CallSummary> + Send + 'static) {
         if let Some(hook) = self.on_call_end.clone() {
-            self.telling.spawn(async move { hook(end.await) });
+            self.reporting.spawn(async move { hook(end.await) });
         }
     }
 
     /// Whether there is, after a shutdown, still somebody to be handled.
     fn more_may_come(&self) -> bool {
-        let shared = &self.media.shared;
-        let (open, answered) = (self.media.open(), shared.answered.load(Ordering::Acquire));
-        let is_unsaid = !shared.draining.load(Ordering::Acquire)
-            && (shared.listening.load(Ordering::Acquire) || open > answered);
-        is_unsaid || self.unclaimed.load(Ordering::Acquire) > 0
+        let media = &self.media.shared;
+        let (open, answered) = (self.media.open(), media.answered.load(Ordering::Acquire));
+        let may_identify = !media.draining.load(Ordering::Acquire)
+            && (media.listening.load(Ordering::Acquire) || open > answered);
+        may_identify || self.pending_calls.load(Ordering::Acquire) > 0
     }
 
     /// Waits until the running calls are over, ends them when the grace time is, and waits for the handlers.
     async fn drain<H: Handler>(&mut self, handler: &Arc<H>, handling: &mut JoinSet<()>) {
-        let began = Instant::now();
-        let mut last_moment = None;
-        let mut look = interval(LOOK);
+        let started_at = Instant::now();
+        let mut handlers_deadline = None;
+        let mut poll = interval(POLL_INTERVAL);
         loop {
             tokio::select! {
                 // They came before the door was closed.
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(handle(Arc::clone(handler), call));
+                    handling.spawn(run_handler(Arc::clone(handler), call));
                 }
                 Some(_) = handling.join_next() => {}
-                _ = look.tick() => {
-                    let shared = &self.media.shared;
-                    let is_quiet = shared.answered.load(Ordering::Acquire) == 0;
-                    if is_quiet && handling.is_empty() && !self.more_may_come() {
+                _ = poll.tick() => {
+                    let media = &self.media.shared;
+                    let no_calls_left = media.answered.load(Ordering::Acquire) == 0;
+                    if no_calls_left && handling.is_empty() && !self.more_may_come() {
                         break;
                     }
                     // A second shutdown may have made it shorter.
                     let grace = self.shutdown.borrow().unwrap_or_default();
-                    if last_moment.is_none() && began.elapsed() >= grace {
-                        last_moment = Some(Instant::now() + AFTER_GRACE);
-                        shared.draining.store(true, Ordering::Release);
+                    if handlers_deadline.is_none() && started_at.elapsed() >= grace {
+                        handlers_deadline = Some(Instant::now() + HANDLER_TIMEOUT);
+                        media.draining.store(true, Ordering::Release);
                         self.registry.calls().iter().for_each(|call| call.end(EndWanted::Shutdown));
                     }
-                    if last_moment.is_some_and(|last| Instant::now() >= last) {
+                    if handlers_deadline.is_some_and(|last| Instant::now() >= last) {
                         break;
                     }
                 }
@@ -418,15 +427,15 @@ impl Server {
 }
 
 /// Waits a moment for all of them; one that blocks its thread can't be waited for.
-async fn settle<T: 'static>(tasks: &mut JoinSet<T>) {
+async fn join_briefly<T: 'static>(tasks: &mut JoinSet<T>) {
     let all = async { while tasks.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(SETTLING, all).await;
+    let _ = tokio::time::timeout(JOIN_TIMEOUT, all).await;
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // The calls end with the server, and that is told, too.
-        self.telling.detach_all();
+        self.reporting.detach_all();
     }
 }
 
@@ -438,48 +447,46 @@ impl fmt::Debug for Server {
     }
 }
 
-async fn ask(
+async fn decide(
     admit: Arc<Admit>,
-    call: Unclaimed,
-    shared: Arc<MediaShared>,
-    _known: oneshot::Sender<()>,
+    call: PendingCall,
+    media: Arc<MediaShared>,
+    _admission_done: oneshot::Sender<()>,
 ) -> Option<Admitted> {
-    let request = Request {
-        id: call.link.id,
-        peer: call.link.peer,
-    };
-    let ending = CallHandle::new(Arc::clone(&call.link));
-    let too_late = async {
-        ending.closed().await;
-        tokio::time::sleep(LATE_ANSWER).await;
+    let info = CallInfo::new(&call.shared);
+    let handle = CallHandle::new(Arc::clone(&call.shared));
+    let timed_out = async {
+        handle.closed().await;
+        tokio::time::sleep(ADMISSION_TIMEOUT).await;
     };
     let admission = tokio::select! {
         biased;
-        admission = admit(request) => admission,
-        () = too_late => return None,
+        admission = admit(info) => admission,
+        () = timed_out => return None,
     };
     match admission {
         Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
-        Admission(Decision::TurnAway) => {
-            shared.tally.calls.fetch_sub(1, Ordering::Relaxed);
-            shared.tally.rejected.fetch_add(1, Ordering::Relaxed);
-            let link = call.claim();
-            link.end(EndWanted::Refuse);
-            link.forget_beginning();
+        Admission(Decision::Reject) => {
+            media.tally.calls.fetch_sub(1, Ordering::Relaxed);
+            media.tally.rejected.fetch_add(1, Ordering::Relaxed);
+            let shared = call.disarm();
+            shared.end(EndWanted::Refuse);
+            shared.forget_beginning();
             None
         }
     }
 }
 
-async fn handle<H: Handler>(handler: Arc<H>, call: Call) {
+async fn run_handler<H: Handler>(handler: Arc<H>, call: Call) {
     // Not when the task is made: where all threads are busy, it does not run at once.
-    let call = call.hand_over();
-    let ending = call.handle();
+    let call = call.start_handler();
+    let handle = call.handle();
     let Outcome(result) = handler.handle(call).await;
     if let Err(error) = result {
         // At once: its call was dropped with it, and is about to end as finished.
-        ending.end(EndWanted::Fail);
-        tracing::warn!(call = %ending.id(), %error, "a handler failed; its call is hung up");
+        handle.end(EndWanted::Fail);
+        let error = WithSources(&*error);
+        tracing::warn!(call = %handle.id(), %error, "a handler failed; its call is hung up");
     }
 }
 
@@ -491,15 +498,15 @@ struct Registry(Mutex<Calls>);
 struct Calls {
     handles: Vec<CallHandle>,
     /// At this many handles the ones of calls that are over are dropped.
-    tidy_at: usize,
+    prune_at: usize,
 }
 
 impl Registry {
     fn add(&self, handle: CallHandle) {
         let mut calls = self.0.lock();
-        if calls.handles.len() >= calls.tidy_at {
+        if calls.handles.len() >= calls.prune_at {
             calls.handles.retain(|call| call.ended().is_none());
-            calls.tidy_at = (calls.handles.len() * 2).max(64);
+            calls.prune_at = (calls.handles.len() * 2).max(64);
         }
         calls.handles.push(handle);
     }
@@ -521,7 +528,7 @@ pub struct ServerHandle {
     media: Arc<MediaShared>,
     threads: Arc<MediaThreads>,
     registry: Arc<Registry>,
-    waiting: Arc<Waiting>,
+    arrival_limit: Arc<ArrivalLimit>,
     shutdown: watch::Sender<Option<Duration>>,
 }
 
@@ -555,7 +562,7 @@ impl ServerHandle {
     /// half a second, or two if a media thread does not answer.
     pub fn hang_up_all(&self) {
         self.threads.stop();
-        self.threads.wait(HANGING_UP);
+        self.threads.wait(HANG_UP_TIMEOUT);
     }
 
     /// The calls that are running, with those that wait to be let in.
@@ -580,7 +587,7 @@ impl ServerHandle {
             calls: read(&tally.calls),
             running: self.media.running.load(Ordering::Acquire),
             rejected: read(&tally.rejected),
-            unreported: read(&self.waiting.unreported),
+            unreported: read(&self.arrival_limit.unreported),
             without_identity: tally.without_identity.load(Ordering::Acquire),
             other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
             crowded_out: read(&tally.crowded_out),

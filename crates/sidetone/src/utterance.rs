@@ -5,9 +5,9 @@ use sidetone_proto::Heard;
 
 use crate::{
     error::PlayError,
-    feed::{self, Feed},
     media::CallRef,
     playback::{Playback, Stopping},
+    playout_writer::{PlayoutWriter, UtteranceRef},
 };
 
 /// Speech that comes in pieces: what a voice model says, sentence after sentence, faster or slower than it is heard.
@@ -30,7 +30,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct Utterance {
-    feed: Feed,
+    writer: PlayoutWriter,
     playback: Playback,
     prebuffer: Duration,
     /// The number of clearings at its first piece.
@@ -39,10 +39,10 @@ pub struct Utterance {
 }
 
 impl Utterance {
-    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
+    pub(crate) fn new(shared: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
         Ok(Self {
-            feed: Feed::new(link.clone(), hz)?,
-            playback: Playback::new(link),
+            writer: PlayoutWriter::new(shared.clone(), hz)?,
+            playback: Playback::new(shared),
             prebuffer: Duration::ZERO,
             generation: None,
             is_ended: false,
@@ -67,8 +67,8 @@ impl Utterance {
     ///
     /// Dropped before it is ready, it has queued nothing.
     pub async fn write(&mut self, samples: &[i16]) -> Result<usize, PlayError> {
-        let (generation, feed, utterance) = self.parts();
-        feed.write(generation, Some(&utterance), samples).await
+        let (generation, writer, utterance) = self.parts();
+        writer.write(generation, Some(&utterance), samples).await
     }
 
     /// Queues all of `samples`, waiting for room as often as needed.
@@ -81,8 +81,8 @@ impl Utterance {
     ///
     /// Dropped before it is ready, it may have queued a part; use [`write`](Self::write) to know how much.
     pub async fn play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        let (generation, feed, utterance) = self.parts();
-        feed.play(generation, Some(&utterance), samples).await
+        let (generation, writer, utterance) = self.parts();
+        writer.play(generation, Some(&utterance), samples).await
     }
 
     /// Queues all of `samples` if there is room for them now, else none.
@@ -91,21 +91,21 @@ impl Utterance {
     ///
     /// [`PlayError::Full`] when there is not; else as [`write`](Self::write).
     pub fn try_play(&mut self, samples: &[i16]) -> Result<(), PlayError> {
-        let (generation, feed, utterance) = self.parts();
-        feed.try_play(generation, Some(&utterance), samples)
+        let (generation, writer, utterance) = self.parts();
+        writer.try_play(generation, Some(&utterance), samples)
     }
 
     /// Nothing more comes: what is queued of it plays to its end, and what is behind it follows.
     pub fn end(mut self) -> Playback {
         self.is_ended = true;
-        let (generation, feed, utterance) = self.parts();
+        let (generation, writer, utterance) = self.parts();
         // After a clearing, a stop or the end of the call there is nothing to be ended.
-        let _ = feed.flush(generation, Some(&utterance));
+        let _ = writer.flush(generation, Some(&utterance));
         let id = self.playback.id();
-        let _ = self.playback.link().command(|outbox| {
+        let _ = self.playback.shared().command(|commands| {
             let playing = self.playback.playing();
             match playing.is_opened() {
-                true => outbox.end(id),
+                true => commands.end(id),
                 // It never had a piece.
                 false => playing.finish(Heard::default()),
             }
@@ -125,22 +125,22 @@ impl Utterance {
 
     /// The rate of the samples it takes.
     pub fn hz(&self) -> u32 {
-        self.feed.hz
+        self.writer.hz
     }
 
-    fn parts(&mut self) -> (u64, &mut Feed, feed::Utterance<'_>) {
-        let link = &self.feed.link;
+    fn parts(&mut self) -> (u64, &mut PlayoutWriter, UtteranceRef<'_>) {
+        let shared = &self.writer.shared;
         let generation = match self.playback.playing().is_opened() {
             true => self.generation,
             false => None,
         };
-        let generation = generation.unwrap_or_else(|| link.generation());
+        let generation = generation.unwrap_or_else(|| shared.generation());
         self.generation = Some(generation);
-        let utterance = feed::Utterance {
+        let utterance = UtteranceRef {
             playback: &self.playback,
             prebuffer: self.prebuffer,
         };
-        (generation, &mut self.feed, utterance)
+        (generation, &mut self.writer, utterance)
     }
 }
 
@@ -155,8 +155,8 @@ impl Drop for Utterance {
 impl fmt::Debug for Utterance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Utterance")
-            .field("call", &self.feed.link.id)
-            .field("hz", &self.feed.hz)
+            .field("call", &self.writer.shared.id)
+            .field("hz", &self.writer.hz)
             .finish_non_exhaustive()
     }
 }

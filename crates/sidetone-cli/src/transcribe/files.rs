@@ -38,7 +38,7 @@ pub(super) struct Disk(Arc<AtomicUsize>);
 
 /// Tries, before anything is served, to write into the directory.
 pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
-    record::try_directory(directory).map_err(|error| {
+    record::check_directory(directory).map_err(|error| {
         Failure::new(format_args!(
             "can't write transcripts into {} ({error}): choose a directory that this user may write to",
             directory.display()

@@ -46,6 +46,6 @@ impl Stream for EventStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<OwnedEvent>> {
         ready!(self.reader.poll_filled(context));
-        Poll::Ready(self.reader.take().as_ref().map(Event::to_owned))
+        Poll::Ready(self.reader.take().map(Event::into_owned))
     }
 }

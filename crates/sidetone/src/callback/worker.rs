@@ -38,7 +38,7 @@ pub struct CallbackServer {
 
 /// The threads that callbacks run on.
 struct Workers {
-    ready: Vec<Ready>,
+    ready: Vec<ReadyQueue>,
     next: AtomicUsize,
     stopping: AtomicBool,
     on_call: Box<OnCall>,
@@ -46,10 +46,10 @@ struct Workers {
 }
 
 /// How many calls with news fit into a worker's queue without taking memory for them.
-const QUEUE: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
 /// The calls of one worker that have news. Nobody who adds one ever waits.
-struct Ready {
+struct ReadyQueue {
     calls: ArrayQueue<Arc<CallbackCall>>,
     /// What found no room there, when thousands have news and the worker does not come to it.
     overflow: SegQueue<Arc<CallbackCall>>,
@@ -58,7 +58,7 @@ struct Ready {
 
 /// One call, as its worker sees it.
 struct CallbackCall {
-    link: CallRef,
+    shared: CallRef,
     worker: usize,
     workers: Arc<Workers>,
     /// It is in its worker's queue, or being worked on.
@@ -84,7 +84,7 @@ impl CallbackServer {
         let (listener, config, count) = settings.into_parts(address)?;
         let local = listener.local_addr().map_err(ServeError::Media)?;
         let workers = Arc::new(Workers {
-            ready: (0..count).map(|_| Ready::new()).collect(),
+            ready: (0..count).map(|_| ReadyQueue::new()).collect(),
             next: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             on_call,
@@ -94,7 +94,7 @@ impl CallbackServer {
             .map(|index| spawn(&workers, index))
             .collect::<Result<_, _>>();
         let threads = threads.map_err(ServeError::Media)?;
-        let arrivals = Box::new(ToWorkers(Arc::clone(&workers)));
+        let arrivals = Box::new(WorkerArrivals(Arc::clone(&workers)));
         let media = Media::start(listener, config, arrivals, count).map_err(ServeError::Media)?;
         Ok(Self {
             media: Some(media),
@@ -139,22 +139,19 @@ impl fmt::Debug for CallbackServer {
     }
 }
 
-struct ToWorkers(Arc<Workers>);
+struct WorkerArrivals(Arc<Workers>);
 
-impl Arrivals for ToWorkers {
-    fn arrived(&self, link: CallRef) {
+impl Arrivals for WorkerArrivals {
+    fn arrived(&self, shared: CallRef) {
         // Callbacks have nobody listen in.
-        link.end_beginning();
+        shared.end_beginning();
         let workers = &self.0;
         let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
-        let info = CallInfo {
-            id: link.id,
-            peer: link.peer,
-        };
+        let info = CallInfo::new(&shared);
         let reply = Reply {
-            link: link.clone(),
-            line: LiveAudio::new(link.clone(), None),
-            rate: link.rate(),
+            shared: shared.clone(),
+            line: LiveAudio::new(shared.clone(), None),
+            rate: shared.rate(),
             clearing: None,
         };
         let state = State {
@@ -164,7 +161,7 @@ impl Arrivals for ToWorkers {
             is_over: false,
         };
         let call = CallbackCall {
-            link,
+            shared,
             worker,
             workers: Arc::clone(workers),
             queued: AtomicBool::new(false),
@@ -188,7 +185,7 @@ impl Arrivals for ToWorkers {
 }
 
 impl Wake for CallbackCall {
-    /// Media threads call it, and [`ToWorkers::wake`] at the end of the turn; and a call's own worker, which looks into its
+    /// Media threads call it, and [`WorkerArrivals::wake`] at the end of the turn; and a call's own worker, which looks into its
     /// queue before it rests.
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
@@ -199,10 +196,10 @@ impl Wake for CallbackCall {
     }
 }
 
-impl Ready {
+impl ReadyQueue {
     fn new() -> Self {
         Self {
-            calls: ArrayQueue::new(QUEUE),
+            calls: ArrayQueue::new(QUEUE_CAPACITY),
             overflow: SegQueue::new(),
             thread: OnceLock::new(),
         }
@@ -264,10 +261,10 @@ impl CallbackCall {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
         // What comes from here on puts the call into the queue again.
-        self.link.fill(batch, |waker| {
+        self.shared.fill(batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
-        while !state.is_over && (state.has_news(batch) || state.has_cleared(&self)) {
+        while !state.is_over && (state.has_input(batch) || state.has_cleared(&self)) {
             let worked = catch_unwind(AssertUnwindSafe(|| state.work(batch, &self.workers)));
             if let Err(panic) = worked {
                 state.fail(&self.workers, &*panic);
@@ -275,26 +272,26 @@ impl CallbackCall {
         }
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
-            self.link.fill(batch, |waker| *waker = None);
-            self.link.forget_waiters();
+            self.shared.fill(batch, |waker| *waker = None);
+            self.shared.forget_waiters();
         }
     }
 }
 
 impl State {
     /// A call that has just begun is news, whether or not it says anything.
-    fn has_news(&self, batch: &Batch) -> bool {
+    fn has_input(&self, batch: &Batch) -> bool {
         self.on_input.is_none() || !batch.is_empty()
     }
 
     /// Whether it is known what was heard of what was cleared. Else the call is woken when it is.
     fn has_cleared(&self, call: &Arc<CallbackCall>) -> bool {
-        let link = &self.reply.link;
+        let shared = &self.reply.shared;
         let is_known = |generation| {
-            link.cleared(generation).is_some() || {
-                link.wait(&Waker::from(Arc::clone(call)));
+            shared.cleared(generation).is_some() || {
+                shared.wait(&Waker::from(Arc::clone(call)));
                 // What happened between the look and the registration woke nobody.
-                link.cleared(generation).is_some()
+                shared.cleared(generation).is_some()
             }
         };
         self.reply.clearing.is_some_and(is_known)
@@ -303,15 +300,15 @@ impl State {
     fn work(&mut self, batch: &mut Batch, workers: &Workers) {
         let on_input = match &mut self.on_input {
             Some(on_input) => on_input,
-            begun => {
-                let on_input = begun.insert((workers.on_call)(&self.info));
+            not_started => {
+                let on_input = not_started.insert((workers.on_call)(&self.info));
                 on_input(Input::Started, &mut self.reply);
                 on_input
             }
         };
         loop {
             if let Some(generation) = self.reply.clearing
-                && let Some(heard) = self.reply.link.cleared(generation)
+                && let Some(heard) = self.reply.shared.cleared(generation)
             {
                 self.reply.clearing = None;
                 on_input(Input::Cleared(heard), &mut self.reply);
@@ -348,7 +345,7 @@ impl State {
 
     /// A callback panicked: its call ends, and it is never called again.
     fn fail(&mut self, workers: &Workers, panic: &(dyn Any + Send)) {
-        self.reply.link.end(EndWanted::Fail);
+        self.reply.shared.end(EndWanted::Fail);
         let failed = self.on_input.replace(Box::new(|_, _| {}));
         let error = CallError::Handler(panic_text(panic));
         // Were one of these to panic, too, there would be nobody left to tell.

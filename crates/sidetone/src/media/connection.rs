@@ -511,7 +511,7 @@ impl Connection {
         };
         self.machine.broken(reason);
         if self.machine.phase() == Phase::Closed(reason) {
-            let error = CallError::Connection(io::Error::from(error).to_string());
+            let error = CallError::from(io::Error::from(error));
             context.tools.batch.push(Entry::Trouble(error));
         }
     }

@@ -18,24 +18,24 @@ const FRAME: u32 = 4;
 const HEADER: u64 = 44;
 
 /// Nobody has so many recordings of one call in one second.
-const MOST_NUMBERS: u32 = 10_000;
+const MAX_NUMBER: u32 = 10_000;
 
 /// Where recordings go.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct Storage {
     pub(super) directory: PathBuf,
     /// Bytes of sound in one file at most.
     pub(super) limit: u32,
-    pub(super) open: fn(&Path) -> io::Result<Box<dyn Medium>>,
+    pub(super) open: fn(&Path) -> io::Result<Box<dyn RecordingFile>>,
 }
 
 /// What a recording is written to: a file, except in tests.
-pub(super) trait Medium: Write + Seek + Send {}
+pub(super) trait RecordingFile: Write + Seek + Send {}
 
-impl<T: Write + Seek + Send> Medium for T {}
+impl<T: Write + Seek + Send> RecordingFile for T {}
 
 /// Opens a file that must not exist yet, for its owner only: it holds what people said.
-pub(super) fn open_new(path: &Path) -> io::Result<Box<dyn Medium>> {
+pub(super) fn open_new(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
     let file: File = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -45,15 +45,15 @@ pub(super) fn open_new(path: &Path) -> io::Result<Box<dyn Medium>> {
 }
 
 /// The name of a call's recording, without number and ending: `20261122T075406Z-UUID`.
-pub(super) fn stem(began: OffsetDateTime, id: Uuid) -> String {
+pub(super) fn stem(started_at: OffsetDateTime, id: Uuid) -> String {
     format!(
         "{:04}{:02}{:02}T{:02}{:02}{:02}Z-{id}",
-        began.year(),
-        u8::from(began.month()),
-        began.day(),
-        began.hour(),
-        began.minute(),
-        began.second(),
+        started_at.year(),
+        u8::from(started_at.month()),
+        started_at.day(),
+        started_at.hour(),
+        started_at.minute(),
+        started_at.second(),
     )
 }
 
@@ -68,15 +68,15 @@ pub(super) struct Output {
 
 /// A file that is being written, under a name that says that it isn't whole.
 struct Part {
-    wav: Writer<Box<dyn Medium>>,
+    wav: Writer<Box<dyn RecordingFile>>,
     path: PathBuf,
     /// The frame of the recording that this file begins with.
     begin: u64,
 }
 
 impl Output {
-    pub(super) fn create(disk: &Disk, stem: String, hz: u32) -> io::Result<Self> {
-        let part = Part::create(disk, &stem, hz, 0)?;
+    pub(super) fn create(storage: &Storage, stem: String, hz: u32) -> io::Result<Self> {
+        let part = Part::create(storage, &stem, hz, 0)?;
         Ok(Self {
             stem,
             hz,
@@ -86,7 +86,12 @@ impl Output {
     }
 
     /// Puts stereo frames at place `first` of the recording, over what may have been there.
-    pub(super) fn write(&mut self, disk: &Disk, first: u64, frames: &[i16]) -> io::Result<()> {
+    pub(super) fn write(
+        &mut self,
+        storage: &Storage,
+        first: u64,
+        frames: &[i16],
+    ) -> io::Result<()> {
         let written = u64::from(self.part.wav.bytes_written() / FRAME);
         let back = (self.part.begin + written).saturating_sub(first);
         // What a file already finished holds can't be replaced any more.
@@ -97,10 +102,10 @@ impl Output {
         let mut rest = &frames[skipped as usize * 2..];
         while !rest.is_empty() {
             let wav = &mut self.part.wav;
-            let room = disk.limit.saturating_sub(wav.bytes_written());
+            let room = storage.limit.saturating_sub(wav.bytes_written());
             let room = room.min(wav.remaining()) / FRAME;
             if room == 0 {
-                self.next_part(disk)?;
+                self.next_part(storage)?;
                 continue;
             }
             let (now, later) = rest.split_at(rest.len().min(room as usize * 2));
@@ -123,7 +128,7 @@ impl Output {
 
     /// Removes the last file if there is no sound in it: nobody misses it, and on a full disk there would be one more
     /// with each call.
-    pub(super) fn remove_empty(self) -> Vec<PathBuf> {
+    pub(super) fn remove_if_empty(self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.files().map(Into::into).collect();
         let length = std::fs::metadata(&self.part.path).map(|file| file.len());
         if length.is_ok_and(|length| length <= HEADER) && remove(&self.part.path) {
@@ -138,9 +143,9 @@ impl Output {
         finished.chain([self.part.path.as_path()])
     }
 
-    fn next_part(&mut self, disk: &Disk) -> io::Result<()> {
+    fn next_part(&mut self, storage: &Storage) -> io::Result<()> {
         let begin = self.part.begin + u64::from(self.part.wav.bytes_written() / FRAME);
-        let next = Part::create(disk, &self.stem, self.hz, begin)?;
+        let next = Part::create(storage, &self.stem, self.hz, begin)?;
         let full = mem::replace(&mut self.part, next);
         let part = full.path.clone();
         let finished = full.finish(&self.stem);
@@ -151,14 +156,14 @@ impl Output {
 }
 
 impl Part {
-    fn create(disk: &Disk, stem: &str, hz: u32, begin: u64) -> io::Result<Self> {
+    fn create(storage: &Storage, stem: &str, hz: u32, begin: u64) -> io::Result<Self> {
         for name in names(stem) {
-            let path = disk.directory.join(format!("{name}.part"));
+            let path = storage.directory.join(format!("{name}.part"));
             // A name is free if neither of its two forms is taken.
-            if disk.directory.join(name).exists() {
+            if storage.directory.join(name).exists() {
                 continue;
             }
-            let medium = match open_in(disk, &path) {
+            let medium = match open_in(storage, &path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 opened => opened?,
             };
@@ -186,11 +191,11 @@ impl Part {
 }
 
 /// Opens a new file, in a directory that is made again if it went away.
-fn open_in(disk: &Disk, path: &Path) -> io::Result<Box<dyn Medium>> {
-    match (disk.open)(path) {
+fn open_in(storage: &Storage, path: &Path) -> io::Result<Box<dyn RecordingFile>> {
+    match (storage.open)(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            std::fs::create_dir_all(&disk.directory)?;
-            (disk.open)(path)
+            std::fs::create_dir_all(&storage.directory)?;
+            (storage.open)(path)
         }
         opened => opened,
     }
@@ -202,13 +207,13 @@ fn remove(path: &Path) -> bool {
 }
 
 /// Writes a file into a directory, which is made if it isn't there, and removes it again.
-pub(super) fn try_out(directory: &Path) -> io::Result<()> {
+pub(super) fn check_writable(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
     let path = directory.join(format!(".sidetone-{}-{now}.part", std::process::id()));
-    let tried = open_new(&path).and_then(|mut file| file.write_all(&[0; HEADER as usize]));
+    let written = open_new(&path).and_then(|mut file| file.write_all(&[0; HEADER as usize]));
     remove(&path);
-    tried
+    written
 }
 
 /// What the system said, in words that say what to do where it is short of them.
@@ -224,7 +229,7 @@ pub(super) fn explain(error: &io::Error) -> String {
 
 /// `stem.wav`, `stem-2.wav` and so on.
 fn names(stem: &str) -> impl Iterator<Item = String> {
-    (1..MOST_NUMBERS).map(move |number| match number {
+    (1..MAX_NUMBER).map(move |number| match number {
         1 => format!("{stem}.wav"),
         _ => format!("{stem}-{number}.wav"),
     })

@@ -58,7 +58,7 @@ impl<W: Write + Seek> StereoFile<W> {
     }
 
     /// Takes a piece that passed the socket at `at` on the call's clock, later than all others of its side. What
-    /// comes more than 5 s faster than real time is left out; [`surplus`](Self::surplus) says how much.
+    /// comes more than 5 s faster than real time is left out; [`discarded`](Self::discarded) says how much.
     pub fn put(&mut self, side: Side, rate: Rate, at: Duration, samples: &[i16]) {
         self.timeline.put(side, rate, Time::ZERO + at, samples);
     }
@@ -88,10 +88,10 @@ impl<W: Write + Seek> StereoFile<W> {
     }
 
     /// Audio of both sides for which there was no place.
-    pub fn surplus(&self) -> Duration {
-        let surplus = |side| self.timeline.counts(side).surplus;
+    pub fn discarded(&self) -> Duration {
+        let discarded = |side| self.timeline.counts(side).discarded;
         self.rate
-            .duration(surplus(Side::Caller) + surplus(Side::Server))
+            .duration(discarded(Side::Caller) + discarded(Side::Server))
     }
 
     fn write(&mut self, first: u64) -> io::Result<()> {

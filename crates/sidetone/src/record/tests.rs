@@ -13,17 +13,17 @@ use sidetone_caller::{CallRecord, Caller, Spread, call_all, exact_runs, ramp};
 use tempfile::TempDir;
 use tracing::{field::Visit, span};
 
-use super::{file::Medium, *};
+use super::{file::RecordingFile, *};
 use crate::{Call, Event, Server};
 
 /// A file on a disk with something wrong.
-struct Sick<W> {
-    file: Box<dyn Medium>,
+struct FaultyFile<W> {
+    file: Box<dyn RecordingFile>,
     /// Called before each write of so many bytes.
     before: W,
 }
 
-impl<W: FnMut(usize) -> io::Result<()>> Write for Sick<W> {
+impl<W: FnMut(usize) -> io::Result<()>> Write for FaultyFile<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (self.before)(bytes.len())?;
         self.file.write(bytes)
@@ -34,16 +34,16 @@ impl<W: FnMut(usize) -> io::Result<()>> Write for Sick<W> {
     }
 }
 
-impl<W> Seek for Sick<W> {
+impl<W> Seek for FaultyFile<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
 }
 
 /// A disk on which each file has room for one second.
-fn open_full(path: &Path) -> io::Result<Box<dyn Medium>> {
+fn open_full(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
     let mut room = 32_000;
-    Ok(Box::new(Sick {
+    Ok(Box::new(FaultyFile {
         file: file::open_new(path)?,
         before: move |bytes| {
             // Every header is written to the same place.
@@ -59,17 +59,19 @@ fn open_full(path: &Path) -> io::Result<Box<dyn Medium>> {
 }
 
 /// Whether the disk stands still.
-static STUCK: (StdMutex<bool>, Condvar) = (StdMutex::new(true), Condvar::new());
+static STALLED: (StdMutex<bool>, Condvar) = (StdMutex::new(true), Condvar::new());
 
-fn open_stuck(path: &Path) -> io::Result<Box<dyn Medium>> {
-    Ok(Box::new(Sick {
+fn open_stalled(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
+    Ok(Box::new(FaultyFile {
         file: file::open_new(path)?,
         before: |_| {
-            let stuck = STUCK.0.lock().unwrap();
+            let stalled = STALLED.0.lock().unwrap();
             // A test that fails does not hang.
             let long = Duration::from_secs(60);
-            let stuck = STUCK.1.wait_timeout_while(stuck, long, |stuck| *stuck);
-            drop(stuck.unwrap());
+            let stalled = STALLED
+                .1
+                .wait_timeout_while(stalled, long, |stalled| *stalled);
+            drop(stalled.unwrap());
             Ok(())
         },
     }))
@@ -112,11 +114,11 @@ fn warnings_about(call: Uuid) -> Vec<String> {
     about.cloned().collect()
 }
 
-fn recorder(open: fn(&Path) -> io::Result<Box<dyn Medium>>) -> (TempDir, Recorder) {
+fn recorder(open: fn(&Path) -> io::Result<Box<dyn RecordingFile>>) -> (TempDir, Recorder) {
     static LISTEN: Once = Once::new();
     LISTEN.call_once(|| tracing::subscriber::set_global_default(Warnings).unwrap());
     let directory = tempfile::tempdir().unwrap();
-    let disk = Disk {
+    let disk = Storage {
         directory: directory.path().to_owned(),
         limit: u32::MAX,
         open,
@@ -196,12 +198,12 @@ fn a_disk_that_stands_still_costs_no_call_anything() {
     let seconds = [3, 3, 3, 3, 8];
     // At the same time, on a server of its own: what else the machine does is the same for both.
     let control = std::thread::spawn(move || echoed(None, callers(&seconds)).0);
-    let (_directory, recorder) = recorder(open_stuck);
+    let (_directory, recorder) = recorder(open_stalled);
     let recorder = Arc::new(recorder);
     let (calls, recordings) = echoed(Some(Arc::clone(&recorder)), callers(&seconds));
     let control = control.join().unwrap();
-    *STUCK.0.lock().unwrap() = false;
-    STUCK.1.notify_all();
+    *STALLED.0.lock().unwrap() = false;
+    STALLED.1.notify_all();
 
     let heard = |calls: &[CallRecord]| -> usize {
         let runs = calls.iter().flat_map(CallRecord::echo);
@@ -270,16 +272,16 @@ fn a_full_disk_ends_the_recording_and_not_the_call() {
 }
 
 /// A disk on which it takes long to make a file.
-fn open_late(path: &Path) -> io::Result<Box<dyn Medium>> {
+fn open_late(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
     std::thread::sleep(Duration::from_millis(20));
     file::open_new(path)
 }
 
 #[test]
-fn a_rush_of_new_recordings_costs_those_that_are_open_nothing() {
+fn a_burst_of_new_recordings_costs_those_that_are_open_nothing() {
     let (_directory, recorder) = recorder(open_late);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (goes_on, rush) = runtime.block_on(async {
+    let (running_call, burst) = runtime.block_on(async {
         let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr();
         let place = |seconds| {
@@ -291,21 +293,21 @@ fn a_rush_of_new_recordings_costs_those_that_are_open_nothing() {
         over.handle().closed().await;
         short.await.unwrap();
         let running = place(9);
-        let mut goes_on = server.accept().await.unwrap();
-        let recording = recorder.record(&goes_on.handle()).unwrap();
+        let mut running_call = server.accept().await.unwrap();
+        let recording = recorder.record(&running_call.handle()).unwrap();
         while recording.report().files.is_empty() {
-            assert!(goes_on.next().await.is_some());
+            assert!(running_call.next().await.is_some());
         }
         // On this disk they take 8 s together, and a call loses what nobody fetches for 5.
-        let rush = (0..400).map(|_| recorder.record(&over.handle()).unwrap());
-        let rush: Vec<_> = rush.collect();
-        while goes_on.next().await.is_some() {}
+        let burst = (0..400).map(|_| recorder.record(&over.handle()).unwrap());
+        let burst: Vec<_> = burst.collect();
+        while running_call.next().await.is_some() {}
         running.await.unwrap();
-        (recording, rush)
+        (recording, burst)
     });
-    let (_, report) = ended(&[goes_on]).remove(0);
+    let (_, report) = ended(&[running_call]).remove(0);
     assert_eq!((report.lost_frames, report.failure), (0, None));
-    for (_, report) in ended(&rush) {
+    for (_, report) in ended(&burst) {
         assert_eq!((report.files.len(), report.failure), (1, None));
     }
 }
@@ -316,7 +318,7 @@ static HELD: StdMutex<()> = StdMutex::new(());
 /// Somebody waits for that.
 static WAITED_FOR: AtomicBool = AtomicBool::new(false);
 
-fn open_held(path: &Path) -> io::Result<Box<dyn Medium>> {
+fn open_held(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
     WAITED_FOR.store(true, Ordering::Release);
     drop(HELD.lock());
     file::open_new(path)
@@ -344,9 +346,9 @@ fn recordings_that_wait_for_a_disk_that_stands_still_are_bounded() {
     }
     // Each ends the one before it.
     let more = || recorder.record(&call.handle());
-    let waiting: Vec<_> = (0..UNBEGUN).map(|_| more().unwrap()).collect();
+    let waiting: Vec<_> = (0..MAX_QUEUED).map(|_| more().unwrap()).collect();
     let refused = more().unwrap_err();
-    assert!(matches!(refused, RecordError::Stuck), "{refused}");
+    assert!(matches!(refused, RecordError::DiskStalled), "{refused}");
     drop(held);
 
     // Those that waited are begun, and there is room again.

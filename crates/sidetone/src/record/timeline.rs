@@ -6,7 +6,7 @@ use super::track::{Counts, Track};
 use crate::media::Side;
 
 /// What is younger than this is not written yet: a little more than it takes to decide about a gap.
-const YOUNG: Duration = Duration::from_millis(250);
+const WRITE_DELAY: Duration = Duration::from_millis(250);
 
 /// Both sides of a call on one clock, without I/O: pieces with their times go in, stereo frames come out.
 #[derive(Debug)]
@@ -44,16 +44,16 @@ impl Timeline {
     /// there on it is replaced.
     pub(super) fn take(&mut self, now: Time, out: &mut Vec<i16>) -> u64 {
         let now = self.place(now);
-        self.caller.look_again(now);
-        self.server.look_again(now);
-        let young = u64::from(self.hz) * YOUNG.as_millis() as u64 / 1_000;
-        self.emit(now.saturating_sub(young), out)
+        self.caller.update(now);
+        self.server.update(now);
+        let delay = u64::from(self.hz) * WRITE_DELAY.as_millis() as u64 / 1_000;
+        self.emit(now.saturating_sub(delay), out)
     }
 
     /// The end: appends everything that is left, as [`take`](Self::take) does.
     pub(super) fn finish(&mut self, out: &mut Vec<i16>) -> u64 {
-        self.caller.decide();
-        self.server.decide();
+        self.caller.resolve_gap();
+        self.server.resolve_gap();
         let end = self.caller.end().max(self.server.end()).max(self.emitted);
         self.caller.extend_to(end);
         self.server.extend_to(end);
@@ -70,7 +70,7 @@ impl Timeline {
     fn emit(&mut self, until: u64, out: &mut Vec<i16>) -> u64 {
         let until = until.max(self.emitted);
         for track in [&mut self.caller, &mut self.server] {
-            self.emitted = self.emitted.min(track.take_touched().unwrap_or(u64::MAX));
+            self.emitted = self.emitted.min(track.take_modified().unwrap_or(u64::MAX));
         }
         let first = self.emitted;
         let begin = out.len();
@@ -82,9 +82,9 @@ impl Timeline {
             .copy(first, frames.iter_mut().skip(1).step_by(2));
         self.emitted = until;
         // Behind its end a track may still be filled, and then the other side is needed again.
-        let settled = until.min(self.caller.end()).min(self.server.end());
-        self.caller.forget(settled);
-        self.server.forget(settled);
+        let complete = until.min(self.caller.end()).min(self.server.end());
+        self.caller.discard_before(complete);
+        self.server.discard_before(complete);
         first
     }
 

@@ -7,14 +7,14 @@ const GAP_MS: u64 = 30;
 
 /// For so long after a gap audio is held back, to see whether the missing time comes as well: a backlog
 /// comes at once.
-const DOUBT_MS: u64 = 100;
+const GAP_DECISION_MS: u64 = 100;
 
 /// A gap is filled when at least so much of it is left at the end of the doubt; less than a frame is jitter.
-const LEAST_FILL_MS: u64 = 20;
+const MIN_FILL_MS: u64 = 20;
 
 /// Late audio still finds its place if it is this late, and audio that comes faster than real time is kept
 /// up to here.
-const PATIENCE_MS: u64 = 5_000;
+const MAX_LATENESS_MS: u64 = 5_000;
 
 /// A track is corrected when it is off by this much: once a minute at 200 ppm. The grid may move by nearly as
 /// much when a call begins, which is nothing to correct.
@@ -24,7 +24,7 @@ const TOLERANCE_MS: u64 = 12;
 const WINDOW_MS: u64 = 1_000;
 
 /// Nobody hears a correction in audio below this, −54 dBFS.
-const QUIET: u16 = 64;
+const INAUDIBLE: u16 = 64;
 
 /// In audio that can be heard, one sample in so many milliseconds is repeated or left out.
 const CORRECT_EVERY_MS: u64 = 20;
@@ -39,10 +39,10 @@ pub(super) struct Track {
     samples: Vec<i16>,
     begin: u64,
     /// The first audio placed since somebody asked.
-    touched: Option<u64>,
+    modified: Option<u64>,
     /// Anything came yet.
-    heard: bool,
-    doubt: Option<Doubt>,
+    started: bool,
+    undecided: Option<UndecidedGap>,
     window: Option<Window>,
     /// Samples to insert, or, below zero, to leave out.
     correction: i64,
@@ -61,12 +61,12 @@ pub(super) struct Counts {
     /// Left out against drift.
     pub(super) removed: u64,
     /// Came so much faster than real time that there was no place for it.
-    pub(super) surplus: u64,
+    pub(super) discarded: u64,
 }
 
 /// Audio behind a gap, held back until it is clear how much of the gap it fills.
 #[derive(Debug)]
-struct Doubt {
+struct UndecidedGap {
     since: u64,
     samples: Vec<i16>,
     /// Where the first of them belongs if the earliest of the pieces is on time.
@@ -86,9 +86,9 @@ impl Track {
             hz,
             samples: Vec::new(),
             begin: 0,
-            touched: None,
-            heard: false,
-            doubt: None,
+            modified: None,
+            started: false,
+            undecided: None,
             window: None,
             correction: 0,
             converter: None,
@@ -99,7 +99,7 @@ impl Track {
 
     /// Takes a piece that came at `place`.
     pub(super) fn put(&mut self, place: u64, rate: Rate, samples: &[i16]) {
-        self.look_again(place);
+        self.update(place);
         let converted = std::mem::take(&mut self.converted);
         let mut converted = self.convert(rate, samples, converted);
         let piece = if rate.hz() == self.hz {
@@ -113,38 +113,38 @@ impl Track {
     }
 
     /// The time is `now`: decides what can be decided.
-    pub(super) fn look_again(&mut self, now: u64) {
-        if let Some(doubt) = &self.doubt
-            && now >= doubt.since + self.ms(DOUBT_MS)
+    pub(super) fn update(&mut self, now: u64) {
+        if let Some(undecided) = &self.undecided
+            && now >= undecided.since + self.ms(GAP_DECISION_MS)
         {
-            self.decide();
+            self.resolve_gap();
         }
         // Audio that is later than this is not waited for.
-        let given_up = now.saturating_sub(self.ms(PATIENCE_MS));
-        if self.doubt.is_none() {
-            self.extend_to(given_up);
+        let expired = now.saturating_sub(self.ms(MAX_LATENESS_MS));
+        if self.undecided.is_none() {
+            self.extend_to(expired);
         }
     }
 
     /// The end of the recording: nothing more is waited for.
-    pub(super) fn decide(&mut self) {
-        let Some(doubt) = self.doubt.take() else {
+    pub(super) fn resolve_gap(&mut self) {
+        let Some(undecided) = self.undecided.take() else {
             return;
         };
-        let gap = u64::try_from(doubt.start)
+        let gap = u64::try_from(undecided.start)
             .unwrap_or(0)
             .saturating_sub(self.end());
-        if gap >= self.ms(LEAST_FILL_MS) || !self.heard {
+        if gap >= self.ms(MIN_FILL_MS) || !self.started {
             self.fill(gap);
             // The two sides begin up to a frame apart, and nothing is missing then.
-            if self.heard || gap >= self.ms(GAP_MS) {
+            if self.started || gap >= self.ms(GAP_MS) {
                 self.counts.missing += gap;
             }
         }
-        self.heard = true;
+        self.started = true;
         self.window = None;
         self.correction = 0;
-        self.append(&doubt.samples);
+        self.append(&undecided.samples);
     }
 
     /// Makes the track at least so long, with silence that counts as missing.
@@ -169,7 +169,7 @@ impl Track {
     }
 
     /// Forgets what lies before `place`.
-    pub(super) fn forget(&mut self, place: u64) {
+    pub(super) fn discard_before(&mut self, place: u64) {
         let length = place.saturating_sub(self.begin) as usize;
         let length = length.min(self.samples.len());
         self.samples.drain(..length);
@@ -182,8 +182,8 @@ impl Track {
     }
 
     /// The first place at which audio was put since the last time.
-    pub(super) fn take_touched(&mut self) -> Option<u64> {
-        self.touched.take()
+    pub(super) fn take_modified(&mut self) -> Option<u64> {
+        self.modified.take()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -196,26 +196,28 @@ impl Track {
     }
 
     fn place(&mut self, place: u64, piece: &[i16]) {
-        let (end, patience) = (self.end() as i64, self.ms(PATIENCE_MS) as i64);
-        if let Some(doubt) = &mut self.doubt {
-            let start = doubt.start.min(place as i64 - doubt.samples.len() as i64);
-            if end - start > patience {
-                self.counts.surplus += piece.len() as u64;
+        let (end, max_lateness) = (self.end() as i64, self.ms(MAX_LATENESS_MS) as i64);
+        if let Some(undecided) = &mut self.undecided {
+            let start = undecided
+                .start
+                .min(place as i64 - undecided.samples.len() as i64);
+            if end - start > max_lateness {
+                self.counts.discarded += piece.len() as u64;
             } else {
-                doubt.start = start;
-                doubt.samples.extend_from_slice(piece);
+                undecided.start = start;
+                undecided.samples.extend_from_slice(piece);
             }
             return;
         }
         let late = place as i64 - end;
-        if !self.heard || late >= self.ms(GAP_MS) as i64 {
-            self.doubt = Some(Doubt {
+        if !self.started || late >= self.ms(GAP_MS) as i64 {
+            self.undecided = Some(UndecidedGap {
                 since: place,
                 samples: piece.to_vec(),
                 start: place as i64,
             });
-        } else if -late > patience {
-            self.counts.surplus += piece.len() as u64;
+        } else if -late > max_lateness {
+            self.counts.discarded += piece.len() as u64;
         } else {
             self.measure(place, late);
             self.append_corrected(piece);
@@ -241,7 +243,10 @@ impl Track {
         if self.correction == 0 {
             return self.append(piece);
         }
-        if piece.iter().all(|sample| sample.unsigned_abs() <= QUIET) {
+        if piece
+            .iter()
+            .all(|sample| sample.unsigned_abs() <= INAUDIBLE)
+        {
             if self.correction > 0 {
                 self.append(piece);
                 let added = std::mem::take(&mut self.correction) as u64;
@@ -256,7 +261,7 @@ impl Track {
             return;
         }
         for part in piece.chunks(self.ms(CORRECT_EVERY_MS) as usize) {
-            let (before, behind) = part.split_at(smoothest(part));
+            let (before, behind) = part.split_at(least_audible_cut(part));
             match self.correction.signum() {
                 1 => {
                     self.append(before);
@@ -277,7 +282,7 @@ impl Track {
 
     fn append(&mut self, samples: &[i16]) {
         if !samples.is_empty() {
-            self.touched.get_or_insert(self.end());
+            self.modified.get_or_insert(self.end());
         }
         self.samples.extend_from_slice(samples);
     }
@@ -314,7 +319,7 @@ impl Track {
 }
 
 /// Where one sample more or less is heard least: the second of the two neighbours that differ least.
-fn smoothest(samples: &[i16]) -> usize {
+fn least_audible_cut(samples: &[i16]) -> usize {
     let differences = samples.windows(2).map(|pair| pair[0].abs_diff(pair[1]));
     let least = differences.enumerate().min_by_key(|(_, by)| *by);
     least.map_or(0, |(index, _)| index + 1)

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Report, SideReport,
-    file::{self, Disk, Output},
+    file::{self, Output, Storage},
     timeline::Timeline,
     track::Counts,
 };
@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// How often every tap is emptied.
-const TURN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Files that are begun in a turn although it takes too long by then: those that are open go first, as their calls would lose
 /// audio.
-const BEGUN_LATE: usize = 32;
+const MAX_LATE_OPENS: usize = 32;
 
-/// A file is made whole every so many turns. With what the timeline holds back, a kill costs 550 ms.
-const CHECKPOINT_EVERY: u64 = 2;
+/// A file is made whole every so many polls. With what the timeline holds back, a kill costs 550 ms.
+const POLLS_PER_CHECKPOINT: u64 = 2;
 
 /// The caller's rate is waited for so long; after that the file has the rate of what there is.
 const RATE_WAIT: Duration = Duration::from_millis(200);
@@ -46,11 +46,11 @@ pub(super) enum Command {
 pub(super) struct Job {
     call: CallHandle,
     tap: Arc<Tap>,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     report: watch::Sender<Report>,
 }
 
-struct Open {
+struct OpenFile {
     hz: u32,
     timeline: Timeline,
     output: Output,
@@ -58,28 +58,28 @@ struct Open {
 
 /// What the jobs use in turn.
 struct Context {
-    disk: Disk,
+    storage: Storage,
     buffer: TapBuffer,
     frames: Vec<i16>,
 }
 
 /// How far a job is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+enum Step {
     Gather,
     Checkpoint,
     Finish,
 }
 
 /// Writes all recordings until it is told to finish.
-pub(super) fn run(disk: Disk, commands: &Receiver<Command>) {
+pub(super) fn run(storage: Storage, commands: &Receiver<Command>) {
     let mut context = Context {
-        disk,
+        storage,
         buffer: TapBuffer::default(),
         frames: Vec::new(),
     };
     let mut jobs: Vec<Box<Job>> = Vec::new();
-    let mut turns: u64 = 0;
+    let mut polls: u64 = 0;
     let mut due = clock::now();
     loop {
         let command = if jobs.is_empty() {
@@ -95,30 +95,30 @@ pub(super) fn run(disk: Disk, commands: &Receiver<Command>) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        turns += 1;
-        due = clock::now() + TURN;
+        polls += 1;
+        due = clock::now() + POLL_INTERVAL;
         // Not all files in the same turn.
-        let mut nth = turns;
-        let mut begun_late = 0;
+        let mut nth = polls;
+        let mut late_opens = 0;
         jobs.retain_mut(|job| {
             nth += 1;
             if job.open.is_none() && clock::now() >= due {
-                begun_late += 1;
-                if begun_late > BEGUN_LATE {
+                late_opens += 1;
+                if late_opens > MAX_LATE_OPENS {
                     return true;
                 }
             }
-            let checkpoint = nth.is_multiple_of(CHECKPOINT_EVERY);
-            let turn = if checkpoint {
-                Turn::Checkpoint
+            let checkpoint = nth.is_multiple_of(POLLS_PER_CHECKPOINT);
+            let step = if checkpoint {
+                Step::Checkpoint
             } else {
-                Turn::Gather
+                Step::Gather
             };
-            job.turn(turn, &mut context)
+            job.step(step, &mut context)
         });
     }
     for job in &mut jobs {
-        job.turn(Turn::Finish, &mut context);
+        job.step(Step::Finish, &mut context);
     }
 }
 
@@ -133,22 +133,22 @@ impl Job {
     }
 
     /// Takes what has come and writes what is due; false when the recording is over.
-    fn turn(&mut self, turn: Turn, context: &mut Context) -> bool {
+    fn step(&mut self, step: Step, context: &mut Context) -> bool {
         // In this order: what came before the end is in the tap when the end is seen.
-        let over = turn == Turn::Finish || self.tap.is_closed() || self.call.ended().is_some();
+        let over = step == Step::Finish || self.tap.is_closed() || self.call.ended().is_some();
         let now = clock::now();
-        let turn = if over { Turn::Finish } else { turn };
-        match self.advance(now, turn, context) {
-            Ok(()) if turn == Turn::Finish => self.finish(None),
+        let step = if over { Step::Finish } else { step };
+        match self.advance(now, step, context) {
+            Ok(()) if step == Step::Finish => self.finish(None),
             Ok(()) => return true,
             Err(error) => self.finish(Some(error)),
         }
         false
     }
 
-    fn advance(&mut self, now: Time, turn: Turn, context: &mut Context) -> io::Result<()> {
+    fn advance(&mut self, now: Time, step: Step, context: &mut Context) -> io::Result<()> {
         if self.open.is_none() {
-            self.open(now, turn, &context.disk)?;
+            self.open(now, step, &context.storage)?;
         }
         let Some(open) = &mut self.open else {
             return Ok(());
@@ -161,37 +161,39 @@ impl Job {
         if lost > 0 {
             self.report.send_modify(|report| report.lost_frames += lost);
         }
-        if turn == Turn::Gather {
+        if step == Step::Gather {
             return Ok(());
         }
         context.frames.clear();
-        let first = match turn {
-            Turn::Finish => open.timeline.finish(&mut context.frames),
+        let first = match step {
+            Step::Finish => open.timeline.finish(&mut context.frames),
             _ => open.timeline.take(now, &mut context.frames),
         };
-        open.output.write(&context.disk, first, &context.frames)?;
+        open.output
+            .write(&context.storage, first, &context.frames)?;
         open.output.checkpoint()?;
         let end = first + context.frames.len() as u64 / 2;
-        self.report.send_modify(|report| open.describe(end, report));
+        self.report
+            .send_modify(|report| open.update_report(end, report));
         Ok(())
     }
 
     /// Begins the file once its rate is known.
-    fn open(&mut self, now: Time, turn: Turn, disk: &Disk) -> io::Result<()> {
+    fn open(&mut self, now: Time, step: Step, storage: &Storage) -> io::Result<()> {
         let (start, rate) = match self.tap.beginning() {
             Some((start, _, Some(caller))) => (start, caller),
             Some((start, server, None)) if now - start >= RATE_WAIT => (start, server),
-            Some((start, server, None)) if turn == Turn::Finish => (start, server),
-            None if turn == Turn::Finish => (now, Rate::default()),
+            Some((start, server, None)) if step == Step::Finish => (start, server),
+            None if step == Step::Finish => (now, Rate::default()),
             _ => return Ok(()),
         };
         let hz = rate.hz();
-        let began = OffsetDateTime::now_utc() - (now - start);
-        let stem = file::stem(began, self.call.id());
-        self.open = Some(Open {
+        let started_at = OffsetDateTime::now_utc() - (now - start);
+        let stem = file::stem(started_at, self.call.id());
+        self.open = Some(OpenFile {
             hz,
             timeline: Timeline::new(hz, start),
-            output: Output::create(disk, stem, hz)?,
+            output: Output::create(storage, stem, hz)?,
         });
         Ok(())
     }
@@ -206,7 +208,7 @@ impl Job {
                     Err(error) => (files, Some(error)),
                 }
             }
-            (Some(open), failure) => (open.output.remove_empty(), failure),
+            (Some(open), failure) => (open.output.remove_if_empty(), failure),
             (None, failure) => (Vec::new(), failure),
         };
         let failure = failure.map(|error| {
@@ -222,10 +224,10 @@ impl Job {
             report.failure = failure;
             report.ended = true;
         });
-        self.say_what_was_lost();
+        self.log_losses();
     }
 
-    fn say_what_was_lost(&self) {
+    fn log_losses(&self) {
         let report = self.report.borrow();
         let id = self.call.id();
         if let Some(failure) = &report.failure {
@@ -236,14 +238,14 @@ impl Job {
                 lost_frames = report.lost_frames,
                 "the recording ended before its call: {failure}; what was written stays, free or mend the disk for the next one"
             );
-        } else if report.lost_frames > 0 || !report.surplus().is_zero() {
+        } else if report.lost_frames > 0 || !report.discarded().is_zero() {
             tracing::warn!(
                 target: "sidetone::record",
                 call = %id,
                 files = ?report.files,
                 lost_frames = report.lost_frames,
-                surplus_ms = report.surplus().as_millis() as u64,
-                "the recording has lost audio; lost frames come of a disk that is too slow, surplus of a caller that sends faster than real time"
+                discarded_ms = report.discarded().as_millis() as u64,
+                "the recording has lost audio; lost frames come of a disk that is too slow, discarded of a caller that sends faster than real time"
             );
         }
     }
@@ -255,16 +257,16 @@ impl Drop for Job {
     }
 }
 
-impl Open {
+impl OpenFile {
     /// Brings the report up to date.
-    fn describe(&self, end: u64, report: &mut Report) {
+    fn update_report(&self, end: u64, report: &mut Report) {
         let duration =
             |samples: u64| Duration::from_nanos(samples * 1_000_000_000 / u64::from(self.hz));
         let side = |counts: Counts| SideReport {
             missing: duration(counts.missing),
             added: duration(counts.added),
             removed: duration(counts.removed),
-            surplus: duration(counts.surplus),
+            discarded: duration(counts.discarded),
         };
         report.duration = duration(end);
         report.caller = side(self.timeline.counts(Side::Caller));

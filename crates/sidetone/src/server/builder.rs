@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-use sidetone_driver::IoBackend;
 use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
 use super::{OnCallEnd, Server};
 use crate::{
-    admission::{Admission, Admit, Networks, Request},
+    admission::{Admission, Admit, CallInfo, Networks},
     error::ServeError,
     event::Codec,
+    io_backend::IoBackend,
     media::MediaConfig,
     stats::CallSummary,
 };
@@ -80,7 +80,7 @@ impl Default for ServerBuilder {
                 playback_buffer: Duration::from_secs(600),
                 max_calls: 10_000,
                 networks: Networks::loopback(),
-                io_backend: IoBackend::Auto,
+                io_backend: IoBackend::Auto.into(),
                 tuning: Tuning::default(),
             },
             media_threads: 1,
@@ -124,10 +124,10 @@ impl ServerBuilder {
         self
     }
 
-    /// How they talk to the kernel.
+    /// How the media threads talk to the kernel; [`IoBackend::Auto`] unless set.
     #[must_use]
     pub fn io_backend(mut self, io_backend: IoBackend) -> Self {
-        self.media.io_backend = io_backend;
+        self.media.io_backend = io_backend.into();
         self
     }
 
@@ -197,10 +197,10 @@ impl ServerBuilder {
     #[must_use]
     pub fn admit<F, Fut>(mut self, hook: F) -> Self
     where
-        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        F: Fn(CallInfo) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Admission> + Send + 'static,
     {
-        self.admit = Some(Arc::new(move |request| Box::pin(hook(request))));
+        self.admit = Some(Arc::new(move |info| Box::pin(hook(info))));
         self
     }
 
@@ -247,8 +247,8 @@ impl ServerBuilder {
     /// As [`bind`](Self::bind).
     pub fn from_listener(mut self, listener: TcpListener) -> Result<Server, ServeError> {
         self.check_allowed(listener.local_addr().map_err(ServeError::Media)?)?;
-        self.settle_networks();
-        self.settle_death(&listener)?;
+        self.apply_networks();
+        self.apply_linger(&listener)?;
         Server::start(listener, self)
     }
 
@@ -266,8 +266,8 @@ impl ServerBuilder {
             self.check_allowed(address)?;
             match listen(address) {
                 Ok(listener) => {
-                    self.settle_networks();
-                    self.settle_death(&listener)?;
+                    self.apply_networks();
+                    self.apply_linger(&listener)?;
                     return Ok((listener, self.media, self.media_threads));
                 }
                 Err(error) => failure = Some(failed(address.to_string(), error)),
@@ -281,14 +281,14 @@ impl ServerBuilder {
         }))
     }
 
-    fn settle_networks(&mut self) {
+    fn apply_networks(&mut self) {
         if let Some(networks) = self.networks.take() {
             self.media.networks = networks;
         }
     }
 
     /// Connections have what their listener was given; that of a process before may have been given something else.
-    fn settle_death(&self, listener: &TcpListener) -> Result<(), ServeError> {
+    fn apply_linger(&self, listener: &TcpListener) -> Result<(), ServeError> {
         let linger = self.reset_when_killed.then_some(Duration::ZERO);
         let set = SockRef::from(listener).set_linger(linger);
         set.map_err(ServeError::Media)

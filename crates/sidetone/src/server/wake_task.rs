@@ -14,7 +14,7 @@ pub(super) struct WakeTask(Arc<Shared>);
 struct Shared {
     /// Who is to be woken; nothing once the task is gone.
     waiting: Mutex<Option<Vec<Waker>>>,
-    news: Notify,
+    notify: Notify,
 }
 
 impl WakeTask {
@@ -31,7 +31,7 @@ impl WakeTask {
     /// Wakes all of them, and leaves none.
     pub(super) fn wake(&self, wakes: &mut Vec<Waker>) {
         match wakes.len() > 1 && self.0.take(wakes) {
-            true => self.0.news.notify_one(),
+            true => self.0.notify.notify_one(),
             false => wakes.drain(..).for_each(Waker::wake),
         }
     }
@@ -61,7 +61,7 @@ impl Shared {
     /// Nothing is relayed any more, and nobody forgotten.
     fn close(&self) {
         let waiting = self.waiting.lock().take();
-        self.news.notify_one();
+        self.notify.notify_one();
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
 }
@@ -78,7 +78,7 @@ impl Task {
                 None => return,
             }
             waking.drain(..).for_each(Waker::wake);
-            self.0.news.notified().await;
+            self.0.notify.notified().await;
         }
     }
 }

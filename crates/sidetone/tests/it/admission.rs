@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
-use sidetone::{Admission, Call, EndReason, Request, Server};
+use sidetone::{Admission, Call, CallInfo, EndReason, Server};
 use sidetone_caller::{Caller, Voice, Why};
 use tokio::sync::Semaphore;
 
@@ -101,7 +101,7 @@ async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
     // A clone for each question that waits.
     let asking = Arc::new(());
     let asked = Arc::clone(&asking);
-    let hook = move |_: Request| {
+    let hook = move |_: CallInfo| {
         let waits = Arc::clone(&asked);
         async move {
             std::future::pending::<()>().await;
@@ -136,8 +136,8 @@ async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
-    let hook = |request: Request| async move {
-        match request.id == id(1) {
+    let hook = |info: CallInfo| async move {
+        match info.id == id(1) {
             true => Admission::reject(),
             false => Admission::accept_with(String::from("welcome")),
         }
@@ -166,8 +166,8 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
-    let hook = |request: Request| async move {
-        if request.id == id(1) {
+    let hook = |info: CallInfo| async move {
+        if info.id == id(1) {
             tokio::time::sleep(millis(500)).await;
             return Admission::accept();
         }
@@ -220,8 +220,8 @@ async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_panics_ends_its_call_and_no_other() {
-    let hook = |request: Request| async move {
-        assert!(request.id != id(1), "as this test wants it");
+    let hook = |info: CallInfo| async move {
+        assert!(info.id != id(1), "as this test wants it");
         Admission::accept()
     };
     let server = serve(Server::builder().admit(hook), echo).await;
@@ -262,4 +262,20 @@ async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
     }
     assert_eq!(server.handle.stats().rejected, 50);
     assert_eq!(server.end().await.len(), WITHIN + 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_and_a_callback_get_the_same_description_of_a_call() {
+    let (told, mut infos) = tokio::sync::mpsc::unbounded_channel::<CallInfo>();
+    let hook = move |info: CallInfo| {
+        told.send(info).unwrap();
+        async { Admission::reject() }
+    };
+    let server = serve(Server::builder().admit(hook), echo).await;
+    call(server.caller().uuid(id(3))).await;
+    let info: sidetone::callback::CallInfo = infos.recv().await.unwrap();
+    assert_eq!(info.id, id(3));
+    assert!(info.peer.ip().is_loopback());
+    let ended = server.end().await.remove(0);
+    assert_eq!((ended.id, ended.peer), (info.id, info.peer));
 }

@@ -221,14 +221,17 @@ async fn audio_comes_in_chunks_of_the_length_asked_for_and_the_last_is_shorter()
     }
     let whole = all
         .iter()
-        .take_while(|chunk| chunk.samples.len() == 800)
+        .take_while(|chunk| chunk.samples().len() == 800)
         .count();
     assert_eq!(whole, record.sent_samples().len() / 800);
     assert!(whole + 1 >= all.len(), "{whole} of {}", all.len());
-    let samples: Vec<i16> = all.iter().flat_map(|chunk| chunk.samples.clone()).collect();
+    let samples: Vec<i16> = all
+        .iter()
+        .flat_map(|chunk| chunk.samples().to_vec())
+        .collect();
     assert_eq!(samples, record.sent_samples());
     for pair in all.windows(2) {
-        assert!(pair[1].offset >= pair[0].offset + millis(100));
+        assert!(pair[1].offset() >= pair[0].offset() + millis(100));
     }
 }
 
@@ -245,7 +248,7 @@ async fn one_half_hears_while_the_other_speaks_and_the_call_lives_with_the_last(
         let mut heard = Vec::new();
         while heard.len() < 1_600 {
             let chunk = reader.audio(millis(20)).await.unwrap();
-            heard.extend(chunk.samples);
+            heard.extend(chunk.into_samples());
         }
         drop(reader);
         let writer = speaking.await.unwrap();
@@ -314,7 +317,7 @@ async fn a_stream_has_every_event_and_ends_after_the_end_of_the_call() {
     let (mut samples, mut digits, mut others) = (Vec::new(), String::new(), Vec::new());
     for event in events.recv().await.unwrap() {
         match event {
-            OwnedEvent::Audio(frame) => samples.extend(frame.samples),
+            OwnedEvent::Audio(frame) => samples.extend(frame.into_samples()),
             OwnedEvent::Dtmf(digit) => digits.push(digit),
             other => others.push(other),
         }

@@ -136,7 +136,7 @@ async fn a_call_that_ended_before_it_was_accepted_is_handed_out_with_what_was_sa
     let mut over = server.accept().await.unwrap();
     assert_eq!(over.id(), id(1));
     let chunk = over.audio(Duration::MAX).await.unwrap();
-    assert_eq!(chunk.samples, said().concat());
+    assert_eq!(chunk.samples(), said().concat());
     assert!(over.next().await.is_none());
     assert_eq!(over.closed().await, EndReason::CallerHungUp);
     assert_eq!(server.accept().await.unwrap().id(), id(2));

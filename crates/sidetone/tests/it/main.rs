@@ -11,6 +11,7 @@ mod hearing;
 mod ivr;
 mod life;
 mod monitoring;
+mod names;
 mod playing;
 mod recording;
 #[path = "../support/mod.rs"]

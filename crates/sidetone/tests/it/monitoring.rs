@@ -30,8 +30,8 @@ async fn a_monitor_gives_what_was_played_on_the_calls_clock() {
     server.end().await;
     let (mut samples, mut offsets) = (Vec::new(), Vec::new());
     while let Some(frame) = monitored.recv().await {
-        offsets.push(frame.offset);
-        samples.extend(frame.samples);
+        offsets.push(frame.offset());
+        samples.extend(frame.into_samples());
     }
     assert!(offsets.is_sorted());
     let sound =
@@ -52,8 +52,8 @@ async fn a_monitor_begins_with_the_uuid_also_of_a_call_that_is_over() {
     let mut monitor = call.handle().monitor().unwrap();
     let mut offsets = Vec::new();
     while let Some(frame) = monitor.next().await {
-        assert!(frame.samples.iter().all(|sample| *sample == 0));
-        offsets.push(frame.offset);
+        assert!(frame.samples().iter().all(|sample| *sample == 0));
+        offsets.push(frame.offset());
     }
     assert!(offsets[0] < millis(20), "{offsets:?}");
     assert!(offsets.len() as u64 >= call.stats().counters.frames_out - 1);

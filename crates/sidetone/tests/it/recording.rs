@@ -249,7 +249,7 @@ async fn who_records_after_reading_records_from_then_on() {
     let calling = tokio::spawn(calling);
     let mut call = server.accept().await.unwrap();
     let said = call.audio(millis(200)).await.unwrap();
-    assert_eq!(said.samples.len(), 1_600);
+    assert_eq!(said.samples().len(), 1_600);
     // Two slots later it is no longer there.
     let out = call.stats().counters.frames_out;
     until(|| call.stats().counters.frames_out > out).await;

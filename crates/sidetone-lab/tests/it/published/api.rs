@@ -15,7 +15,7 @@ use public_api::PublicItem;
 use serde_json::Value;
 use similar::TextDiff;
 
-use crate::{cargo, workspace};
+use super::{cargo, workspace};
 
 const LISTING: &str = "crates/sidetone/api.txt";
 /// With this in the environment, the listing is written instead of compared.

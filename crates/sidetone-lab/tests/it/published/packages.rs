@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::cargo;
+use super::cargo;
 
 /// What must be in each package beside its sources.
 const FILES: [&str; 3] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE"];

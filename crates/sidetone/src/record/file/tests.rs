@@ -6,9 +6,9 @@ use time::{Date, Month, Time};
 
 use super::*;
 
-fn disk(limit: u32) -> (TempDir, Disk) {
+fn disk(limit: u32) -> (TempDir, Storage) {
     let directory = tempfile::tempdir().unwrap();
-    let disk = Disk {
+    let disk = Storage {
         directory: directory.path().to_owned(),
         limit,
         open: open_new,
@@ -31,7 +31,7 @@ fn samples(path: &Path) -> Vec<i16> {
     reader.samples::<i16>().map(Result::unwrap).collect()
 }
 
-fn output(disk: &Disk) -> Output {
+fn output(disk: &Storage) -> Output {
     Output::create(disk, "call".into(), 8_000).unwrap()
 }
 

@@ -9,7 +9,7 @@ use super::*;
 const SLOT: u64 = 20_000_000;
 
 /// A file in memory, written as the writer's thread does it: the timeline is asked every 400 ms.
-struct Film {
+struct MemoryFile {
     timeline: Timeline,
     next: Time,
     left: Vec<i16>,
@@ -25,7 +25,7 @@ fn at(milliseconds: u64) -> Time {
     Time::ZERO + ms(milliseconds)
 }
 
-impl Film {
+impl MemoryFile {
     fn new(rate: Rate) -> Self {
         Self {
             timeline: Timeline::new(rate.hz(), Time::ZERO),
@@ -94,20 +94,20 @@ fn frame(ramp: &[i16], n: u64) -> &[i16] {
 
 /// A frame from each side every 20 ms; the caller's come up to 5.5 ms after their place on its grid, that is
 /// 14.5 to 25.5 ms apart. `caller` says which are sent.
-fn conversation(seconds: u64, caller: impl Fn(u64) -> bool) -> (Film, Vec<i16>) {
+fn conversation(seconds: u64, caller: impl Fn(u64) -> bool) -> (MemoryFile, Vec<i16>) {
     let said = ramp(1, 0, seconds as usize * 8_000);
     let mut random = Random(99);
-    let mut film = Film::new(Rate::Slin);
+    let mut file = MemoryFile::new(Rate::Slin);
     for n in 0..seconds * 50 {
         let slot = Time::from_nanos(n * SLOT);
-        film.put(Side::Server, Rate::Slin, slot, frame(&said, n));
+        file.put(Side::Server, Rate::Slin, slot, frame(&said, n));
         if caller(n) {
             let late = slot + Duration::from_nanos(4_000_000 + random.below(5_500_000));
-            film.put(Side::Caller, Rate::Slin, late, frame(&said, n));
+            file.put(Side::Caller, Rate::Slin, late, frame(&said, n));
         }
     }
-    film.finish();
-    (film, said)
+    file.finish();
+    (file, said)
 }
 
 /// How far the sample `heard` is from where it should be, in milliseconds.
@@ -117,66 +117,66 @@ fn off_by(heard: usize, said: usize) -> f64 {
 
 #[test]
 fn jitter_inserts_nothing_and_drops_nothing() {
-    let (film, said) = conversation(120, |_| true);
+    let (file, said) = conversation(120, |_| true);
     assert_eq!(
-        film.right,
-        [&said[..], &vec![0; film.right.len() - said.len()]].concat()
+        file.right,
+        [&said[..], &vec![0; file.right.len() - said.len()]].concat()
     );
-    let runs = exact_runs(&said, &film.left);
+    let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 1, "{runs:?}");
     assert_eq!((runs[0].said, runs[0].length), (0, said.len()));
     assert!((4.0..=9.5).contains(&off_by(runs[0].heard, 0)), "{runs:?}");
-    assert_eq!(film.caller(), Counts::default());
-    assert_eq!(film.replaced, 0);
+    assert_eq!(file.caller(), Counts::default());
+    assert_eq!(file.replaced, 0);
 }
 
 #[test]
 fn time_in_which_nothing_came_is_silence_and_counted() {
-    let (film, said) = conversation(60, |n| !(1_000..1_500).contains(&n));
-    let runs = exact_runs(&said, &film.left);
+    let (file, said) = conversation(60, |n| !(1_000..1_500).contains(&n));
+    let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 2, "{runs:?}");
     assert_eq!((runs[0].said, runs[0].length), (0, 160_000));
     assert_eq!((runs[1].said, runs[1].length), (240_000, 240_000));
     assert!(off_by(runs[1].heard, runs[1].said).abs() < 10.0, "{runs:?}");
-    let missing = film.caller().missing as i64;
+    let missing = file.caller().missing as i64;
     assert!((missing - 80_000).abs() < 80, "{missing}");
-    assert_eq!(film.replaced, 0);
+    assert_eq!(file.replaced, 0);
 }
 
 #[test]
 fn a_caller_that_says_nothing_at_all_is_silence_to_the_end() {
-    let (film, said) = conversation(60, |_| false);
-    assert_eq!(film.right, said);
-    assert_eq!(film.left, vec![0; said.len()]);
-    assert_eq!(film.caller().missing, said.len() as u64);
+    let (file, said) = conversation(60, |_| false);
+    assert_eq!(file.right, said);
+    assert_eq!(file.left, vec![0; said.len()]);
+    assert_eq!(file.caller().missing, said.len() as u64);
 }
 
 /// The caller's frames from `frozen` on come all at once when it ends.
-fn freeze(frozen: Range<u64>) -> (Film, Vec<i16>) {
+fn freeze(frozen: Range<u64>) -> (MemoryFile, Vec<i16>) {
     let said = ramp(1, 0, 30 * 8_000);
-    let mut film = Film::new(Rate::Slin);
+    let mut file = MemoryFile::new(Rate::Slin);
     for n in 0..30 * 50 {
         let slot = Time::from_nanos(n * SLOT);
-        film.put(Side::Server, Rate::Slin, slot, frame(&said, n));
+        file.put(Side::Server, Rate::Slin, slot, frame(&said, n));
         if n + 1 == frozen.end {
             for n in frozen.clone() {
-                film.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
+                file.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
             }
         } else if !frozen.contains(&n) {
-            film.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
+            file.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
         }
     }
-    film.finish();
-    (film, said)
+    file.finish();
+    (file, said)
 }
 
 #[test]
 fn a_backlog_after_a_freeze_takes_the_place_of_the_silence() {
     for frames in [3, 10, 60, 180, 245] {
-        let (film, said) = freeze(500..500 + frames);
-        assert!(film.left == said, "{frames} frames late");
-        assert!(film.right == said, "{frames} frames late");
-        assert_eq!(film.caller(), Counts::default(), "{frames} frames late");
+        let (file, said) = freeze(500..500 + frames);
+        assert!(file.left == said, "{frames} frames late");
+        assert!(file.right == said, "{frames} frames late");
+        assert_eq!(file.caller(), Counts::default(), "{frames} frames late");
     }
 }
 
@@ -184,50 +184,50 @@ fn a_backlog_after_a_freeze_takes_the_place_of_the_silence() {
 fn a_backlog_after_a_longer_freeze_is_all_there_and_ends_on_time() {
     // 12 s without a frame, and then the last 3.6 s of it: Asterisk keeps no more.
     let said = ramp(1, 0, 30 * 8_000);
-    let mut film = Film::new(Rate::Slin);
+    let mut file = MemoryFile::new(Rate::Slin);
     for n in 0..30 * 50 {
         let slot = Time::from_nanos(n * SLOT);
-        film.put(Side::Server, Rate::Slin, slot, frame(&said, n));
+        file.put(Side::Server, Rate::Slin, slot, frame(&said, n));
         let frames = match n {
             500..1_100 => 0..0,
             1_100 => 921..1_101,
             _ => n..n + 1,
         };
         for n in frames {
-            film.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
+            file.put(Side::Caller, Rate::Slin, slot, frame(&said, n));
         }
     }
-    film.finish();
-    let runs = exact_runs(&said, &film.left);
+    file.finish();
+    let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 2, "{runs:?}");
     assert_eq!((runs[1].said, runs[1].length), (921 * 160, 579 * 160));
     assert_eq!(runs[1].heard, runs[1].said);
-    assert_eq!(film.caller().missing, (921 - 500) * 160);
+    assert_eq!(file.caller().missing, (921 - 500) * 160);
 }
 
 #[test]
 fn audio_faster_than_real_time_is_kept_up_to_five_seconds_and_makes_room_in_silence() {
     let loud = [1_000; 160];
-    let mut film = Film::new(Rate::Slin);
+    let mut file = MemoryFile::new(Rate::Slin);
     for n in 0..1_500 {
         let slot = Time::from_nanos(n * SLOT);
-        film.put(Side::Server, Rate::Slin, slot, &loud);
-        film.put(Side::Caller, Rate::Slin, slot, &loud);
-        film.put(Side::Caller, Rate::Slin, slot, &loud);
-        assert!(film.timeline.caller.samples_held() < 6 * 8_000);
+        file.put(Side::Server, Rate::Slin, slot, &loud);
+        file.put(Side::Caller, Rate::Slin, slot, &loud);
+        file.put(Side::Caller, Rate::Slin, slot, &loud);
+        assert!(file.timeline.caller.samples_held() < 6 * 8_000);
     }
-    let surplus = film.caller().surplus;
-    assert!(surplus > 15 * 8_000, "{surplus}");
+    let discarded = file.caller().discarded;
+    assert!(discarded > 15 * 8_000, "{discarded}");
     let quiet = [0; 160];
     for n in 1_500..2_000 {
         let slot = Time::from_nanos(n * SLOT);
-        film.put(Side::Server, Rate::Slin, slot, &quiet);
-        film.put(Side::Caller, Rate::Slin, slot, &quiet);
+        file.put(Side::Server, Rate::Slin, slot, &quiet);
+        file.put(Side::Caller, Rate::Slin, slot, &quiet);
     }
-    film.finish();
-    let late = film.left.len() - film.right.len();
+    file.finish();
+    let late = file.left.len() - file.right.len();
     assert_eq!(late, 0);
-    assert!(film.left.len() <= 2_000 * 160 + 80, "{}", film.left.len());
+    assert!(file.left.len() <= 2_000 * 160 + 80, "{}", file.left.len());
 }
 
 #[test]
@@ -235,18 +235,18 @@ fn a_flood_is_bounded_while_it_is_in_doubt_too() {
     let second = [1_000; 8_000];
     // At the beginning, and behind a gap.
     for since in [0, 2_000] {
-        let mut film = Film::new(Rate::Slin);
+        let mut file = MemoryFile::new(Rate::Slin);
         for n in 0..since / 20 {
-            film.put(Side::Server, Rate::Slin, Time::ZERO + ms(n * 20), &[0; 160]);
+            file.put(Side::Server, Rate::Slin, Time::ZERO + ms(n * 20), &[0; 160]);
         }
         let now = Time::ZERO + ms(since + 60);
         for _ in 0..600 {
-            film.put(Side::Server, Rate::Slin, now, &second);
+            file.put(Side::Server, Rate::Slin, now, &second);
         }
-        film.finish();
+        file.finish();
         let most = (since as usize + 60 + 6_000) * 8;
-        assert!(film.left.len() <= most, "{}", film.left.len());
-        assert!(film.timeline.counts(Side::Server).surplus >= 590 * 8_000);
+        assert!(file.left.len() <= most, "{}", file.left.len());
+        assert!(file.timeline.counts(Side::Server).discarded >= 590 * 8_000);
     }
 }
 
@@ -254,7 +254,7 @@ fn a_flood_is_bounded_while_it_is_in_doubt_too() {
 fn whatever_comes_whenever_is_placed_once() {
     for seed in 1..=40 {
         let mut random = Random(seed * 0x9e37_79b9);
-        let mut film = Film::new(Rate::Slin);
+        let mut file = MemoryFile::new(Rate::Slin);
         let (mut now, mut came) = (Time::ZERO, 0);
         for _ in 0..400 {
             now += match random.below(20) {
@@ -265,19 +265,19 @@ fn whatever_comes_whenever_is_placed_once() {
             };
             let samples = vec![1_000; 1 + random.below(480) as usize];
             came += samples.len() as u64;
-            film.put(Side::Caller, Rate::Slin, now, &samples);
+            file.put(Side::Caller, Rate::Slin, now, &samples);
         }
-        film.finish();
-        let counts = film.caller();
-        let there = film.left.iter().filter(|sample| **sample != 0).count() as u64;
-        let expected = came + counts.added - counts.removed - counts.surplus;
+        file.finish();
+        let counts = file.caller();
+        let there = file.left.iter().filter(|sample| **sample != 0).count() as u64;
+        let expected = came + counts.added - counts.removed - counts.discarded;
         assert_eq!(there, expected, "seed {seed}: {counts:?}");
     }
 }
 
 #[test]
 fn what_comes_at_another_rate_is_resampled_to_its_place() {
-    let mut film = Film::new(Rate::Slin16);
+    let mut file = MemoryFile::new(Rate::Slin16);
     let marked = |rate: Rate| {
         let mut samples = vec![500; rate.slot_samples()];
         let burst = rate.slot_samples() / 4;
@@ -293,11 +293,11 @@ fn what_comes_at_another_rate_is_resampled_to_its_place() {
         } else {
             vec![500; rate.slot_samples()]
         };
-        film.put(Side::Server, rate, slot, &samples);
-        film.put(Side::Caller, Rate::Slin16, slot, &vec![500; 320]);
+        file.put(Side::Server, rate, slot, &samples);
+        file.put(Side::Caller, Rate::Slin16, slot, &vec![500; 320]);
     }
-    film.finish();
-    let starts = rising(&film.right);
+    file.finish();
+    let starts = rising(&file.right);
     assert_eq!(starts.len(), 10);
     for (n, start) in starts.iter().enumerate() {
         let expected = (n * 50 + 5) * 320;
@@ -317,13 +317,13 @@ fn rising(samples: &[i16]) -> Vec<usize> {
 
 /// A call of half an hour, driven by the call machine itself: 200 ppm of drift, jitter, ten seconds in which
 /// nothing comes, and a clear. A marker every second on each side.
-fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
+fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
     let (seconds, gap, clear_at) = (1_800u64, 600..610, 900);
     let mut random = Random(5);
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
     let uuid = [&[1, 0, 16][..], &[7; 16]].concat();
     call.receive(Time::ZERO, &uuid, &mut |_| {});
-    let mut film = Film::new(Rate::Slin);
+    let mut file = MemoryFile::new(Rate::Slin);
     let (mut said, mut played) = (Vec::new(), Vec::new());
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
     let slot = (SLOT as i64 * (1_000_000 - ppm) / 1_000_000) as u64;
@@ -350,7 +350,7 @@ fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
                 let message: Vec<u8> = [0x10, 1, 64].into_iter().chain(bytes).collect();
                 call.receive(now, &message, &mut |received| {
                     if let Received::Audio { rate, .. } = received {
-                        film.put(Side::Caller, rate, now, &samples);
+                        file.put(Side::Caller, rate, now, &samples);
                     }
                 });
             }
@@ -374,23 +374,23 @@ fn half_an_hour(ppm: i64) -> (Film, Vec<f64>, Vec<f64>) {
                 if let Some(start) = start {
                     played.push(now.as_nanos() as f64 / 1e9 + (start - 1) as f64 / 8_000.0);
                 }
-                film.put(Side::Server, rate, now, samples);
+                file.put(Side::Server, rate, now, samples);
             }
         });
         call.transmitted(&wire, wire.len());
         wire.clear();
     }
-    film.finish();
-    (film, said, played)
+    file.finish();
+    (file, said, played)
 }
 
 #[test]
 fn after_half_an_hour_with_drift_a_gap_and_a_clear_both_sides_are_in_place() {
     for ppm in [-200, 200] {
-        let (film, said, played) = half_an_hour(ppm);
+        let (file, said, played) = half_an_hour(ppm);
         for (name, expected, track) in [
-            ("caller", said, &film.left),
-            ("server", played, &film.right),
+            ("caller", said, &file.left),
+            ("server", played, &file.right),
         ] {
             let found = rising(track);
             assert_eq!(found.len(), expected.len(), "{ppm} ppm, {name}");
@@ -402,7 +402,7 @@ fn after_half_an_hour_with_drift_a_gap_and_a_clear_both_sides_are_in_place() {
             let worst = off.fold(0.0, f64::max);
             assert!(worst < 20.0, "{ppm} ppm, {name}: {worst} ms off");
         }
-        let counts = film.caller();
+        let counts = file.caller();
         let missing = counts.missing as i64 - 80_000;
         assert!(missing.abs() < 240, "{ppm} ppm: {counts:?}");
         let corrected = (counts.added + counts.removed) as f64 / 8_000.0;

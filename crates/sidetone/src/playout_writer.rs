@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// Pieces from this length on are handed over whole instead of being copied under the lock.
-const HAND_OVER: usize = 2048;
+const MAX_COPIED: usize = 2048;
 
 /// Samples at a fixed rate on their way into a call's queue.
 ///
 /// They are resampled here, on the thread of whoever writes them, if the call's own rate is known. Before that they are
 /// queued as they are, and the media thread resamples each slot when it is due; and so what follows them without a pause.
-pub(crate) struct Feed {
-    pub(crate) link: CallRef,
+pub(crate) struct PlayoutWriter {
+    pub(crate) shared: CallRef,
     pub(crate) hz: u32,
     filters: Option<Arc<Filters>>,
     resampler: Option<(Rate, Resampler)>,
@@ -28,12 +28,12 @@ pub(crate) struct Feed {
     resampled: Vec<i16>,
 }
 
-impl Feed {
-    pub(crate) fn new(link: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
+impl PlayoutWriter {
+    pub(crate) fn new(shared: CallRef, hz: u32) -> Result<Self, UnsupportedRate> {
         Resampler::new(hz, Rate::Slin.hz())?;
-        let generation = link.generation();
+        let generation = shared.generation();
         Ok(Self {
-            link,
+            shared,
             hz,
             filters: None,
             resampler: None,
@@ -48,7 +48,7 @@ impl Feed {
     pub(crate) async fn write(
         &mut self,
         generation: u64,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         samples: &[i16],
     ) -> Result<usize, PlayError> {
         if samples.is_empty() {
@@ -57,19 +57,19 @@ impl Feed {
         let least = self
             .duration_of(samples.len() as u64)
             .min(Duration::from_millis(20));
-        wait_for(&self.link, |link| {
-            if link.generation() != generation || utterance.is_some_and(Utterance::is_over) {
+        wait_for(&self.shared, |shared| {
+            if shared.generation() != generation || utterance.is_some_and(UtteranceRef::is_over) {
                 return Some(Err(PlayError::Cleared));
             }
-            if link.buffered() + least <= link.playback_buffer {
+            if shared.buffered() + least <= shared.playback_buffer {
                 return Some(Ok(()));
             }
-            link.want_room();
+            shared.want_room();
             None
         })
         .await??;
         // Another player may have taken the room meanwhile, but a write always gets on.
-        let fitting = samples.len().min((self.room() as usize).max(1));
+        let fitting = samples.len().min((self.free_samples() as usize).max(1));
         self.queue(generation, utterance, &samples[..fitting])?;
         Ok(fitting)
     }
@@ -78,7 +78,7 @@ impl Feed {
     pub(crate) async fn play(
         &mut self,
         generation: u64,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         samples: &[i16],
     ) -> Result<(), PlayError> {
         let mut rest = samples;
@@ -93,22 +93,22 @@ impl Feed {
     pub(crate) fn try_play(
         &mut self,
         generation: u64,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         samples: &[i16],
     ) -> Result<(), PlayError> {
-        if self.room() < samples.len() as u64 {
+        if self.free_samples() < samples.len() as u64 {
             return Err(PlayError::Full);
         }
         self.queue(generation, utterance, samples)
     }
 
     /// How many samples of this rate fit into the playback buffer.
-    fn room(&self) -> u64 {
-        let room = self
-            .link
+    fn free_samples(&self) -> u64 {
+        let free = self
+            .shared
             .playback_buffer
-            .saturating_sub(self.link.buffered());
-        (room.as_nanos() * u128::from(self.hz) / 1_000_000_000) as u64
+            .saturating_sub(self.shared.buffered());
+        (free.as_nanos() * u128::from(self.hz) / 1_000_000_000) as u64
     }
 
     fn duration_of(&self, samples: u64) -> Duration {
@@ -118,7 +118,7 @@ impl Feed {
     fn queue(
         &mut self,
         generation: u64,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         samples: &[i16],
     ) -> Result<(), PlayError> {
         if generation != self.generation {
@@ -127,8 +127,8 @@ impl Feed {
             self.is_deferred = false;
         }
         // After a pause nothing has to be joined.
-        self.is_deferred &= !self.link.buffered().is_zero();
-        let rate = match self.link.known_rate() {
+        self.is_deferred &= !self.shared.buffered().is_zero();
+        let rate = match self.shared.known_rate() {
             Some(rate) if !self.is_deferred => rate,
             _ => return self.defer(utterance, samples),
         };
@@ -151,7 +151,7 @@ impl Feed {
 
     fn defer(
         &mut self,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         samples: &[i16],
     ) -> Result<(), PlayError> {
         let filters = match &self.filters {
@@ -171,7 +171,7 @@ impl Feed {
     pub(crate) fn flush(
         &mut self,
         generation: u64,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
     ) -> Result<(), PlayError> {
         self.is_deferred = false;
         let Some((rate, mut resampler)) = self.resampler.take() else {
@@ -188,7 +188,7 @@ impl Feed {
 
     fn submit_resampled(
         &mut self,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         rate: Rate,
         resampled: Vec<i16>,
     ) -> Result<(), PlayError> {
@@ -197,7 +197,7 @@ impl Feed {
             return Ok(());
         }
         let format = Format::At(rate);
-        if resampled.len() >= HAND_OVER {
+        if resampled.len() >= MAX_COPIED {
             return self.submit(utterance, format, &[], Some(resampled));
         }
         let submitted = self.submit(utterance, format, &resampled, None);
@@ -207,25 +207,25 @@ impl Feed {
 
     fn submit(
         &self,
-        utterance: Option<&Utterance<'_>>,
+        utterance: Option<&UtteranceRef<'_>>,
         format: Format,
         samples: &[i16],
         owned: Option<Vec<i16>>,
     ) -> Result<(), PlayError> {
-        let owned = owned.or_else(|| (samples.len() >= HAND_OVER).then(|| samples.to_vec()));
+        let owned = owned.or_else(|| (samples.len() >= MAX_COPIED).then(|| samples.to_vec()));
         let length = owned.as_ref().map_or(samples.len(), Vec::len);
         let audio = format.duration(length);
         let piece = Piece {
-            utterance: utterance.map(Utterance::id),
+            utterance: utterance.map(UtteranceRef::id),
             format,
         };
         let mut is_over = false;
-        self.link.submit(self.generation, audio, |outbox| {
-            is_over = utterance.is_some_and(|utterance| !utterance.open_in(outbox));
+        self.shared.submit(self.generation, audio, |commands| {
+            is_over = utterance.is_some_and(|utterance| !utterance.open_in(commands));
             match owned {
                 // It was stopped just now: the pieces of what is not open go nowhere.
-                Some(owned) => outbox.play_owned(piece, owned),
-                None => outbox.play(piece, samples),
+                Some(owned) => commands.play_owned(piece, owned),
+                None => commands.play(piece, samples),
             }
         })?;
         if is_over {
@@ -235,13 +235,13 @@ impl Feed {
     }
 }
 
-/// The utterance that samples are of, as its feed sees it.
-pub(crate) struct Utterance<'a> {
+/// The utterance that samples are of, as its writer sees it.
+pub(crate) struct UtteranceRef<'a> {
     pub(crate) playback: &'a Playback,
     pub(crate) prebuffer: Duration,
 }
 
-impl Utterance<'_> {
+impl UtteranceRef<'_> {
     fn id(&self) -> ItemId {
         self.playback.id()
     }
@@ -252,14 +252,14 @@ impl Utterance<'_> {
     }
 
     /// Gives it its place in the queue, unless it has one. False when it is over.
-    fn open_in(&self, outbox: &mut CommandQueue) -> bool {
+    fn open_in(&self, commands: &mut CommandQueue) -> bool {
         let playing = self.playback.playing();
         if self.is_over() {
             return false;
         }
         if !playing.is_opened() {
             playing.note_opened();
-            outbox.open(self.id(), self.prebuffer, Arc::clone(playing));
+            commands.open(self.id(), self.prebuffer, Arc::clone(playing));
         }
         true
     }
