@@ -22,6 +22,7 @@ mod hearing;
 mod lab;
 mod machine;
 mod many;
+mod menus;
 mod minute;
 mod muted;
 mod person;
@@ -61,6 +62,7 @@ fn side_by_side() -> Vec<Scenario> {
         heard::scenarios(),
         binary::scenarios(),
         phones::scenarios(),
+        menus::scenarios(),
         muted::scenarios(),
         ari::scenarios(),
         auto::scenarios(),

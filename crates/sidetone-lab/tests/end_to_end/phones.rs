@@ -214,7 +214,11 @@ async fn a_muted_phone(lab: &Lab) -> anyhow::Result<()> {
 }
 
 /// A phone's call to the server by the application.
-async fn dial(lab: &Lab, server: &Served, options: PhoneOptions) -> anyhow::Result<(Phone, Uuid)> {
+pub(crate) async fn dial(
+    lab: &Lab,
+    server: &Served,
+    options: PhoneOptions,
+) -> anyhow::Result<(Phone, Uuid)> {
     let id = Uuid::new_v4();
     let number = format!("app-{}-{id}", server.address.port());
     let phone = Phone::call(&lab.asterisk, &number, options).await?;
@@ -224,7 +228,7 @@ async fn dial(lab: &Lab, server: &Served, options: PhoneOptions) -> anyhow::Resu
 }
 
 /// Noise that a law can say exactly, so that no rounding is in the way.
-fn speakable(law: Law, seed: u64, length: Duration) -> Vec<i16> {
+pub(crate) fn speakable(law: Law, seed: u64, length: Duration) -> Vec<i16> {
     let count = usize::try_from(length.as_millis()).unwrap() / 20 * FRAME;
     let exact = |sample: i16| law.decode_byte(law.encode_sample(sample));
     ramp(seed, 0, count).into_iter().map(exact).collect()
