@@ -64,7 +64,7 @@ fn watched(backend: &mut dyn Driver) -> Line {
 fn next(backend: &mut dyn Driver) -> IoEvent {
     let give_up = Instant::now() + FOREVER;
     loop {
-        if let Some(report) = backend.next() {
+        if let Some(report) = backend.next_event() {
             return report;
         }
         assert!(Instant::now() < give_up, "nothing happened");
@@ -102,8 +102,8 @@ fn send_all(backend: &mut dyn Driver, line: &Line, message: &[u8]) {
     let mut rest = message.to_vec();
     while !rest.is_empty() {
         match backend.send(line.token, &line.stream, &rest) {
-            Sent::Now(count) => drop(rest.drain(..count)),
-            Sent::Later => rest = unsent(backend, line),
+            Sent::Accepted(count) => drop(rest.drain(..count)),
+            Sent::Pending => rest = unsent(backend, line),
             Sent::Failed(error) => panic!("{error}"),
         }
         if !rest.is_empty() {
@@ -233,10 +233,10 @@ fn sends_in_flight_do_not_interleave() {
             heard
         });
         let mut rest = match backend.send(line.token, &line.stream, &first) {
-            Sent::Now(count) => first[count..].to_vec(),
-            Sent::Later => {
+            Sent::Accepted(count) => first[count..].to_vec(),
+            Sent::Pending => {
                 let meanwhile = backend.send(line.token, &line.stream, &second);
-                assert_eq!(meanwhile, Sent::Now(0));
+                assert_eq!(meanwhile, Sent::Accepted(0));
                 unsent(backend, &line)
             }
             Sent::Failed(error) => panic!("{error}"),
@@ -260,8 +260,8 @@ fn a_full_socket_is_reported_and_not_waited_for() {
         // Nobody reads. It ends, or it has hung.
         while rest.is_empty() {
             rest = match backend.send(line.token, &line.stream, &message) {
-                Sent::Now(count) => message[count..].to_vec(),
-                Sent::Later => unsent(backend, &line),
+                Sent::Accepted(count) => message[count..].to_vec(),
+                Sent::Pending => unsent(backend, &line),
                 Sent::Failed(error) => panic!("{error}"),
             };
             sent += 1;
@@ -271,7 +271,7 @@ fn a_full_socket_is_reported_and_not_waited_for() {
         backend
             .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
-        assert!(backend.next().is_none());
+        assert!(backend.next_event().is_none());
         let mut peer = line.peer.try_clone().unwrap();
         let reader = thread::spawn(move || {
             let mut heard = Vec::new();
@@ -304,10 +304,10 @@ fn a_broken_connection_fails_its_sends() {
             assert!(Instant::now() < give_up);
             match backend.send(token, &stream, b"anybody there?") {
                 Sent::Failed(error) => break error,
-                Sent::Now(_) => {}
-                Sent::Later => {}
+                Sent::Accepted(_) => {}
+                Sent::Pending => {}
             }
-            match backend.next() {
+            match backend.next_event() {
                 Some(IoEvent::Failed(_, error)) => break error,
                 _ => backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap(),
             }
@@ -332,7 +332,7 @@ fn a_dismissed_connection_is_closed_and_reports_nothing() {
             backend
                 .wait(Some(Duration::from_millis(1)), Duration::ZERO)
                 .unwrap();
-            assert!(backend.next().is_none());
+            assert!(backend.next_event().is_none());
         }
     });
 }
@@ -343,7 +343,7 @@ fn what_was_taken_over_before_a_dismissal_is_sent() {
         let mut line = watched(backend);
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         let sent = backend.send(line.token, &line.stream, b"bye");
-        assert!(matches!(sent, Sent::Now(3) | Sent::Later));
+        assert!(matches!(sent, Sent::Accepted(3) | Sent::Pending));
         backend.deregister(line.token, line.stream);
         let mut heard = Vec::new();
         line.peer.read_to_end(&mut heard).unwrap();
@@ -396,7 +396,7 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
         }
         // An backend may say once too often that there is something to read.
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-        while let Some(report) = backend.next() {
+        while let Some(report) = backend.next_event() {
             if let IoEvent::Readable(token, arrival) = report {
                 let line = lines.iter().find(|line| line.token == token).unwrap();
                 assert_eq!(backend.read(arrival, &line.stream), Err(Errno::AGAIN));
@@ -432,7 +432,7 @@ fn who_sends_without_end_is_read_a_little_in_each_turn() {
             let turn = Duration::from_millis(1);
             backend.wait(Some(FOREVER), turn).unwrap();
             let before = heard.len();
-            while let Some(report) = backend.next() {
+            while let Some(report) = backend.next_event() {
                 if let IoEvent::Readable(_, arrival) = report
                     && let Ok(bytes) = backend.read(arrival, &line.stream)
                 {
@@ -458,8 +458,8 @@ fn the_bell_ends_a_wait_and_any_number_of_rings_is_one() {
             waker.wake();
             waker.wake();
             backend.wait(None, Duration::ZERO).unwrap();
-            assert!(matches!(backend.next(), Some(IoEvent::Woken)));
-            assert!(backend.next().is_none());
+            assert!(matches!(backend.next_event(), Some(IoEvent::Woken)));
+            assert!(backend.next_event().is_none());
         }
     });
 }
@@ -479,7 +479,7 @@ fn a_connection_that_was_not_accepted_is_reported_again() {
         for _ in 0..3 {
             // One report for all that wait by then, of which one is accepted.
             assert!(matches!(next(backend), IoEvent::Incoming));
-            assert!(backend.next().is_none());
+            assert!(backend.next_event().is_none());
             listener.accept().unwrap();
         }
     });
@@ -499,7 +499,7 @@ fn connections_to_accept_are_reported_until_nobody_listens() {
         backend
             .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
-        assert!(backend.next().is_none());
+        assert!(backend.next_event().is_none());
     });
 }
 
@@ -513,7 +513,7 @@ fn a_batched_wait_lasts_until_its_time_is_up() {
         backend.wait(Some(wait), wait).unwrap();
         assert!(began.elapsed() >= wait);
         let (mut woken, mut heard) = (0, Vec::new());
-        while let Some(report) = backend.next() {
+        while let Some(report) = backend.next_event() {
             match report {
                 IoEvent::Woken => woken += 1,
                 IoEvent::Readable(_, arrival) => {
@@ -536,9 +536,9 @@ fn what_waits_in_the_socket_is_known_to_the_byte() {
         let mut given = 0;
         loop {
             match backend.send(line.token, &line.stream, &[7; 1000]) {
-                Sent::Now(0) => break,
-                Sent::Now(sent) => given += sent,
-                Sent::Later => match next(backend) {
+                Sent::Accepted(0) => break,
+                Sent::Accepted(sent) => given += sent,
+                Sent::Pending => match next(backend) {
                     IoEvent::Sent(_) => given += 1000,
                     IoEvent::PartiallySent(_, rest) => {
                         given += 1000 - rest.len();

@@ -25,7 +25,7 @@ struct Call {
 impl Call {
     fn new() -> Self {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
-        machine.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+        machine.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
         Self {
             now: Time::ZERO,
             machine,
@@ -45,17 +45,20 @@ impl Call {
         let mut echo = [0; 160];
         let mut has_frame = false;
         for piece in [begin, end] {
-            self.machine.receive(self.now, piece, &mut |received| {
-                if let Received::Audio { bytes, .. } = received {
-                    for (sample, pair) in echo.iter_mut().zip(bytes.chunks(2)) {
-                        *sample = i16::from_le_bytes([pair[0], pair[1]]);
+            self.machine
+                .handle_received(self.now, piece, &mut |received| {
+                    if let Received::Audio { bytes, .. } = received {
+                        for (sample, pair) in echo.iter_mut().zip(bytes.chunks(2)) {
+                            *sample = i16::from_le_bytes([pair[0], pair[1]]);
+                        }
+                        has_frame = true;
                     }
-                    has_frame = true;
-                }
-            });
+                });
         }
         if is_echo && has_frame {
-            self.machine.live().push(self.now, Rate::Slin, &echo);
+            self.machine
+                .jitter_buffer()
+                .push(self.now, Rate::Slin, &echo);
         }
         self.wire.clear();
         let reached = &mut self.reached;
@@ -63,14 +66,14 @@ impl Call {
         let mut now = self.now;
         while self.wire.is_empty() {
             self.machine
-                .poll_slot(now, &mut self.wire, &mut self.pcm, &mut |notice| {
+                .poll_transmit(now, &mut self.wire, &mut self.pcm, &mut |notice| {
                     assert!(matches!(notice, Notice::Slot { .. } | Notice::Underrun));
                 });
-            now = self.machine.deadline();
+            now = self.machine.poll_timeout();
         }
-        self.machine.transmitted(&self.wire, self.wire.len());
-        if self.machine.wants_confirmation() {
-            self.machine.confirm(Some(0), &mut |notice| {
+        self.machine.handle_transmitted(&self.wire, self.wire.len());
+        if self.machine.wants_poll_heard() {
+            self.machine.poll_heard(Some(0), &mut |notice| {
                 if let Notice::Ended { .. } = notice {
                     *reached += 1;
                 }

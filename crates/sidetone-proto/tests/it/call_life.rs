@@ -45,7 +45,10 @@ fn after_a_clear_the_next_slot_is_silence_wherever_it_strikes() {
 fn finish_plays_out_and_then_says_exactly_a_hangup() {
     let mut world = playing();
     world.call.playout().push_mark(ItemId(7));
-    world.call.live().push(world.now, Rate::Slin, &[-3; 160]);
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &[-3; 160]);
     world.call.playout().push(world.now, Rate::Slin, &[5; 40]);
     world.call.finish(EndReason::Finished);
     world.run(ms(5000));
@@ -67,7 +70,10 @@ fn finish_plays_out_and_then_says_exactly_a_hangup() {
 #[test]
 fn finish_waits_for_live_audio_too() {
     let mut world = World::new();
-    world.call.live().push(world.now, Rate::Slin, &ramp(0, 200));
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &ramp(0, 200));
     world.call.finish(EndReason::Finished);
     world.run(ms(500));
     assert!(world.sound() == ramp(0, 200));
@@ -91,7 +97,7 @@ fn the_end_of_the_stream_ends_the_lingering() {
     assert_eq!((world.shut, world.closed), (Some(at(50)), None));
     world.receive(&frame(&[1; 160]));
     assert_eq!(world.events, [], "what still comes in is discarded");
-    world.call.end_of_stream();
+    world.call.handle_end_of_stream();
     world.run(ms(1));
     assert_eq!(world.closed, Some(at(55)));
     assert_eq!(world.reason(), Some(EndReason::HungUp));
@@ -141,7 +147,7 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
     };
     let closed: Prepare = || {
         let mut world = playing();
-        world.call.end_of_stream();
+        world.call.handle_end_of_stream();
         world
     };
     let opening: Prepare = || World::silent(CallConfig::default());
@@ -160,9 +166,9 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
             let mut world = prepare();
             let written = world.wire.len();
             if is_reset {
-                world.call.broken(reset);
+                world.call.handle_connection_lost(reset);
             } else {
-                world.call.end_of_stream();
+                world.call.handle_end_of_stream();
             }
             world.run(ms(0));
             assert_eq!(world.reason(), Some(expected));

@@ -34,7 +34,7 @@ fn receive_at(world: &mut World, time: Time) {
 /// How far the grid is from where it would be if nothing had moved it.
 fn moved(world: &World) -> i64 {
     let nominal = Time::ZERO + SLOT * world.slots.len() as u32;
-    world.call.deadline().nanos_since(nominal)
+    world.call.poll_timeout().nanos_since(nominal)
 }
 
 #[test]

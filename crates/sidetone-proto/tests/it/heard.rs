@@ -168,11 +168,13 @@ fn the_end_of_a_call_is_the_end_of_what_plays() {
             world.held = held;
             match way {
                 0 => world.call.hang_up(world.now, EndReason::HungUp),
-                1 => world.call.end_of_stream(),
-                _ => world.call.broken(EndReason::ConnectionReset),
+                1 => world.call.handle_end_of_stream(),
+                _ => world
+                    .call
+                    .handle_connection_lost(EndReason::ConnectionReset),
             }
             world.run(SLOT);
-            world.confirm();
+            world.report_heard();
             let (is_whole, heard, unheard) = ended(&world);
             let waiting = held.div_ceil(323) as u64 * 20;
             assert!(!is_whole);

@@ -63,8 +63,8 @@ fn run_with(
     is_loud: impl Fn(usize) -> bool,
 ) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
-    call.live().set_prebuffer(prebuffer);
-    call.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+    call.jitter_buffer().set_prebuffer(prebuffer);
+    call.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
     let silence = frame(&[0; 160]);
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
     let mut outcome = Outcome {
@@ -80,25 +80,25 @@ fn run_with(
     loop {
         let read = inbound.get(next_in).copied().unwrap_or(never);
         let push = pushes.get(next_push).copied().unwrap_or(never);
-        let slot = call.deadline();
+        let slot = call.poll_timeout();
         let now = read.min(push).min(slot);
         if now > end {
             break;
         }
         if now == read {
-            call.receive(now, &silence, &mut |_| {});
+            call.handle_received(now, &silence, &mut |_| {});
             next_in += 1;
         } else if now == push {
-            call.live().push(
+            call.jitter_buffer().push(
                 now,
                 Rate::Slin,
                 &[content(next_push, is_loud(next_push)); 160],
             );
-            outcome.worst_buffered = outcome.worst_buffered.max(call.live().buffered());
+            outcome.worst_buffered = outcome.worst_buffered.max(call.jitter_buffer().buffered());
             next_push += 1;
         } else {
             wire.clear();
-            call.poll_slot(now, &mut wire, &mut pcm, &mut |notice| {
+            call.poll_transmit(now, &mut wire, &mut pcm, &mut |notice| {
                 if let Notice::Slot { samples, .. } = notice
                     && samples[159] != 0
                 {
@@ -120,7 +120,7 @@ fn run_with(
                     expected += 1;
                 }
             });
-            call.transmitted(&wire, wire.len());
+            call.handle_transmitted(&wire, wire.len());
         }
     }
     outcome.counters = call.counters();
@@ -224,7 +224,10 @@ fn a_slot_that_is_late_makes_no_frame_look_like_one_too_many() {
         for n in 0..200 {
             world.run_to(at(20 * n + phase));
             let sound = ramp(n as usize * 160, 160);
-            world.call.live().push(world.now, Rate::Slin, &sound);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &sound);
             if n == 100 {
                 world.stall(ms(19));
                 world.turn();
@@ -344,7 +347,7 @@ fn a_prebuffer_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once
     // Nobody reads, echoes or writes for that long: when it goes on, the frames come at once.
     let stand_still = |prebuffer| {
         let mut world = World::new();
-        world.call.live().set_prebuffer(prebuffer);
+        world.call.jitter_buffer().set_prebuffer(prebuffer);
         for n in 0..2000 {
             let due = at(20 * n + 7);
             if n == 1000 {
@@ -355,7 +358,10 @@ fn a_prebuffer_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once
                 world.run_to(due);
             }
             let sound = ramp(n as usize * 160, 160);
-            world.call.live().push(world.now, Rate::Slin, &sound);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &sound);
         }
         world.run(ms(300));
         (world.sound() == ramp(0, 2000 * 160), world.call.counters())
@@ -407,7 +413,10 @@ fn pushes_of_any_size_come_out_the_same() {
         for (n, piece) in sound.chunks(size).enumerate() {
             let made = Time::ZERO + Rate::Slin.duration((n * size + size) as u64);
             world.run_to(made.shifted(random.below(4_000_000) as i64));
-            world.call.live().push(world.now, Rate::Slin, piece);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, piece);
         }
         world.run(ms(200));
         let counters = world.call.counters();
@@ -435,7 +444,7 @@ fn an_underrun_is_silence_counted_once_and_reported() {
         world.run_to(if late { at(2065) } else { at(20 * n + 15) });
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
     }
     assert_eq!(world.events, [Event::Underrun]);
@@ -518,7 +527,7 @@ fn in_sound_that_goes_on_the_delay_of_an_underrun_is_cut_at_the_quietest_place_w
         let sign = if n % 2 == 0 { 1 } else { -1 };
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(push, Rate::Slin, &[sign * level; 160]);
     }
     let quiet = world.sound().iter().filter(|s| s.abs() == 300).count();
@@ -532,7 +541,10 @@ fn a_cut_fades_from_what_is_cut_out_to_what_follows() {
     for (n, &push) in steady_but(&[(1000, ms(14))])[..1200].iter().enumerate() {
         world.run_to(push);
         let level = if n % 2 == 0 { 8000 } else { 9000 };
-        world.call.live().push(push, Rate::Slin, &[level; 160]);
+        world
+            .call
+            .jitter_buffer()
+            .push(push, Rate::Slin, &[level; 160]);
     }
     let sound = world.sound();
     let behind_the_gap = sound.iter().rposition(|&s| s == 0).unwrap() + 1;
@@ -581,7 +593,10 @@ fn a_media_thread_that_stands_still_while_a_slot_waits_goes_on() {
                 world.run(ms(15));
                 world.stall(ms(stall));
             }
-            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &[500; 160]);
             world.turn();
         }
         let (last, ..) = *world.slots.last().unwrap();
@@ -601,7 +616,10 @@ fn cut(outcome: &Outcome) -> Vec<usize> {
 #[test]
 fn what_ends_in_half_a_slot_is_padded() {
     let mut world = World::new();
-    world.call.live().push(world.now, Rate::Slin, &ramp(0, 200));
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &ramp(0, 200));
     world.run(ms(100));
     assert_eq!(world.sound(), ramp(0, 200));
     let last = world.slots.last().map(|(at, ..)| *at);
@@ -619,9 +637,9 @@ fn live_audio_waits_for_no_clip_and_its_delay_does_not_grow() {
         world.run_to(at(20 * n + 5));
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
-        assert!(world.call.live().buffered() <= ms(60));
+        assert!(world.call.jitter_buffer().buffered() <= ms(60));
     }
     let sound = world.sound();
     let begin = sound.iter().position(|&s| s == -5).unwrap();
@@ -649,7 +667,10 @@ fn the_grid_is_moved_towards_live_audio_by_less_than_asterisk_tolerates() {
         let begin = world.now + ms(300) + Duration::from_nanos(random.below(20_000_000));
         for n in 0..100 {
             world.run_to(begin + SLOT * n);
-            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &[500; 160]);
         }
     }
     let (last, ..) = *world.slots.last().unwrap();
@@ -668,7 +689,7 @@ fn ulaw_echo_at_a_ptime_of_10_and_30_costs_nothing() {
             world.events.clear();
             world
                 .call
-                .live()
+                .jitter_buffer()
                 .push(world.now, Rate::Slin, &vec![700; bytes]);
         }
         let counters = world.call.counters();

@@ -47,11 +47,11 @@ proptest! {
                     now
                 }
                 Step::Follow(micros) => {
-                    pacer.follow(micros * 1000);
+                    pacer.slew(micros * 1000);
                     now
                 }
                 Step::Steer(micros) => {
-                    pacer.steer(micros * 1000);
+                    pacer.step(micros * 1000);
                     now
                 }
             };

@@ -160,9 +160,9 @@ fn live_audio_waits_no_longer_than_its_ceiling_for_a_full_socket() {
         world.run_to(at(20 * n + 5));
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
-        assert!(world.call.live().buffered() <= ms(80));
+        assert!(world.call.jitter_buffer().buffered() <= ms(80));
         match n {
             100 => world.room = Some(7),
             200 => {

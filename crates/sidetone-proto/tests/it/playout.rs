@@ -93,7 +93,7 @@ struct Model {
 
 impl Model {
     fn add(&mut self, id: Option<u64>, is_mark: bool, openness: Openness) -> &mut Item {
-        self.end_loose();
+        self.end_unnamed();
         self.is_cut = false;
         self.items.push_back(Item {
             id,
@@ -124,7 +124,7 @@ impl Model {
         self.items.iter_mut().find(|item| item.id == Some(id))
     }
 
-    fn end_loose(&mut self) {
+    fn end_unnamed(&mut self) {
         if let Some(item) = self.items.back_mut()
             && item.openness == Openness::Loose
         {
@@ -180,7 +180,7 @@ impl Model {
         Some((rate, slot))
     }
 
-    fn confirm(&mut self, held: usize) -> Vec<Told> {
+    fn poll_heard(&mut self, held: usize) -> Vec<Told> {
         let sent = self.bytes.saturating_sub(held as u64);
         let (mut told, mut cleared) = (Vec::new(), (Vec::new(), Vec::new()));
         let mut leaving = std::mem::take(&mut self.leaving);
@@ -231,9 +231,9 @@ fn total(rates: impl IntoIterator<Item = Rate>) -> Duration {
     Duration::from_nanos((ticks.sum::<u128>() * 1_000_000_000 / COMMON) as u64)
 }
 
-fn confirm(playout: &mut Playout, held: Option<usize>) -> Vec<Told> {
+fn poll_heard(playout: &mut Playout, held: Option<usize>) -> Vec<Told> {
     let mut told = Vec::new();
-    playout.confirm(0, held, &mut |notice| {
+    playout.poll_heard(0, held, &mut |notice| {
         told.push(match notice {
             Notice::Ended {
                 item,
@@ -322,8 +322,8 @@ proptest! {
                     model.retire(model.bytes);
                 },
                 Step::EndLoose => {
-                    playout.end_loose();
-                    model.end_loose();
+                    playout.end_unnamed();
+                    model.end_unnamed();
                 }
                 Step::Pull(times) => for _ in 0..times {
                     now += SLOT;
@@ -362,9 +362,9 @@ proptest! {
                     prebuffers |= millis > 0;
                 }
                 Step::Confirm(held) => {
-                    let news = playout.has_news();
-                    let told = confirm(&mut playout, Some(held));
-                    prop_assert_eq!(&told, &model.confirm(held));
+                    let news = playout.has_unreported();
+                    let told = poll_heard(&mut playout, Some(held));
+                    prop_assert_eq!(&told, &model.poll_heard(held));
                     prop_assert!(news || told.is_empty(), "{:?}", told);
                 }
             }
@@ -406,14 +406,14 @@ fn what_was_heard_of_an_utterance_outlives_its_underruns() {
             }
             pull(&mut playout, now);
             assert_eq!(
-                confirm(&mut playout, Some(0)),
+                poll_heard(&mut playout, Some(0)),
                 [],
                 "neither an end nor drained"
             );
         }
         playout.clear();
         let (heard, unheard) = (ms(4 * 215 + 100), ms(115));
-        let told = confirm(&mut playout, Some(0));
+        let told = poll_heard(&mut playout, Some(0));
         let expected = [
             Told::Ended(1, heard, unheard),
             Told::Cleared(heard, unheard),
@@ -430,13 +430,13 @@ fn nothing_was_heard_of_what_has_not_begun() {
         pull(&mut playout, at(20 * n));
     }
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [Told::Ended(1, ms(200), ms(0)), Told::Drained]
     );
     playout.push_clip(Clip::new(8_000, vec![2; 800]).unwrap(), ItemId(2));
     playout.push(at(240), Rate::Slin, &[3; 800]);
     playout.clear();
-    let told = confirm(&mut playout, Some(0));
+    let told = poll_heard(&mut playout, Some(0));
     assert_eq!(
         told,
         [
@@ -446,7 +446,7 @@ fn nothing_was_heard_of_what_has_not_begun() {
     );
     assert_eq!(pull(&mut playout, at(240)), None);
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [],
         "what was cleared was not drained"
     );
@@ -462,7 +462,7 @@ fn what_a_player_writes_after_a_second_of_nothing_is_another_utterance() {
             playout.push(at(20 * n), Rate::Slin, &[1; 160]);
         }
         pull(&mut playout, at(20 * n));
-        if let [Told::Drained] = confirm(&mut playout, Some(0))[..] {
+        if let [Told::Drained] = poll_heard(&mut playout, Some(0))[..] {
             assert_eq!(drained.replace(n), None, "once");
         }
     }
@@ -474,7 +474,7 @@ fn what_a_player_writes_after_a_second_of_nothing_is_another_utterance() {
     playout.push(at(4_000), Rate::Slin, &[1; 160]);
     playout.clear();
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [Told::Cleared(ms(0), ms(20))]
     );
 }
@@ -496,7 +496,7 @@ fn an_open_utterance_keeps_its_place_and_one_without_a_name_gives_it_up() {
     let slot = [[2; 80], [3; 80]].concat();
     assert_eq!(pull(&mut playout, at(60)), Some(slot));
     pull(&mut playout, at(80));
-    let told = confirm(&mut playout, Some(0));
+    let told = poll_heard(&mut playout, Some(0));
     let expected = [
         Told::Ended(1, ms(30), ms(0)),
         Told::Ended(2, ms(20), ms(0)),
@@ -512,7 +512,7 @@ fn drained(act: impl Fn(usize, &mut Playout)) -> Vec<usize> {
     for n in 0..100 {
         act(n, &mut playout);
         pull(&mut playout, at(20 * n as u64));
-        let told = confirm(&mut playout, Some(0)).into_iter();
+        let told = poll_heard(&mut playout, Some(0)).into_iter();
         slots.extend(told.filter(|told| *told == Told::Drained).map(|_| n));
     }
     slots
@@ -620,13 +620,13 @@ fn what_waits_in_the_socket_is_not_heard_and_ends_nothing() {
         pull(&mut playout, at(20 * n));
     }
     let bytes = Rate::Slin.slot_bytes();
-    assert_eq!(confirm(&mut playout, Some(4 * bytes)), []);
+    assert_eq!(poll_heard(&mut playout, Some(4 * bytes)), []);
     assert_eq!(
-        confirm(&mut playout, Some(3 * bytes)),
+        poll_heard(&mut playout, Some(3 * bytes)),
         [Told::Ended(1, ms(40), ms(0)), Told::Ended(2, ms(0), ms(0))]
     );
     playout.stop(ItemId(3));
-    let told = confirm(&mut playout, Some(bytes + 1));
+    let told = poll_heard(&mut playout, Some(bytes + 1));
     assert_eq!(
         told,
         [Told::Ended(3, ms(20), ms(180))],
@@ -644,7 +644,7 @@ fn where_the_kernel_cant_be_asked_the_bound_is_given() {
         }
         playout.stop(ItemId(1));
         let mut told: Vec<Heard> = Vec::new();
-        playout.confirm(0, None, &mut |notice| {
+        playout.poll_heard(0, None, &mut |notice| {
             if let Notice::Ended { heard, .. } = notice {
                 told.push(heard);
             }
@@ -675,7 +675,7 @@ fn a_prebuffer_waits_for_its_audio_or_what_ends_it_or_the_end_of_the_pieces() {
         Some(at(0))
     );
     assert_eq!(start(&|p| p.push_mark(ItemId(1))), Some(at(0)));
-    assert_eq!(start(&Playout::end_loose), Some(at(0)));
+    assert_eq!(start(&Playout::end_unnamed), Some(at(0)));
 }
 
 #[test]
@@ -712,7 +712,7 @@ fn what_goes_on_at_another_rate_begins_in_the_next_slot() {
     playout.clear();
     let heard = Rate::Slin.duration(100) + ms(20);
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [Told::Cleared(heard, ms(0))],
         "padding is not heard"
     );
@@ -729,7 +729,7 @@ fn sums_are_exact_at_rates_whose_samples_are_no_whole_nanoseconds() {
     assert_eq!(playout.queued(), ms(0));
     playout.clear();
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [Told::Cleared(ms(10), ms(0))]
     );
 }
@@ -750,7 +750,7 @@ fn a_call_that_finishes_lets_a_loop_end_with_its_round() {
         assert_eq!(sounding, expected);
         let heard = Rate::Slin.duration(expected as u64);
         assert_eq!(
-            confirm(&mut playout, Some(0)),
+            poll_heard(&mut playout, Some(0)),
             [Told::Ended(1, heard, ms(0)), Told::Drained]
         );
         assert_eq!(playout.queued(), ms(0));

@@ -60,7 +60,7 @@ fn from_the_slot_on_in_which_the_rate_is_known_it_is_as_if_it_always_had_been() 
                         for piece in source.chunks(length) {
                             playout.push_piece(at(0), None, format.clone(), piece.into());
                         }
-                        playout.end_loose();
+                        playout.end_unnamed();
                     }
                     _ => {
                         let clip = Clip::new(hz, source.clone()).unwrap();
@@ -110,7 +110,7 @@ fn what_was_heard_and_what_not_are_all_there_was_whatever_the_rates() {
             }
             playout.stop(ItemId(1));
             let mut told = Vec::new();
-            playout.confirm(0, Some(0), &mut |notice| {
+            playout.poll_heard(0, Some(0), &mut |notice| {
                 if let Notice::Ended { heard, .. } = notice {
                     told.push(heard);
                 }

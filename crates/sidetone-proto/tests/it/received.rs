@@ -23,7 +23,7 @@ fn the_uuid_begins_the_grid_with_a_slot_due_at_once() {
     world.receive(&uuid_message());
     assert_eq!(world.events, [Event::Identified]);
     assert_eq!(world.call.phase(), Phase::Running);
-    assert_eq!(world.call.deadline(), world.now);
+    assert_eq!(world.call.poll_timeout(), world.now);
     world.turn();
     assert_eq!(world.heard().len(), 1);
 }
@@ -62,10 +62,10 @@ fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
 fn a_second_uuid_is_ignored_and_counted() {
     let mut world = World::new();
     world.run(ms(50));
-    let before = world.call.deadline();
+    let before = world.call.poll_timeout();
     world.receive(&uuid_message());
     assert_eq!(world.events, []);
-    assert_eq!(world.call.deadline(), before, "the grid stands");
+    assert_eq!(world.call.poll_timeout(), before, "the grid stands");
     assert_eq!(world.call.counters().second_uuids, 1);
 }
 

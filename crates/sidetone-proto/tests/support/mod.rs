@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use sidetone_proto::{
-    CallConfig, CallMachine, EndReason, Io, ItemId, Kind, Notice, Phase, Rate, Received, Time,
+    CallConfig, CallMachine, EndReason, ItemId, Kind, Notice, Phase, Rate, Received, SocketAction,
+    Time,
 };
 
 pub const SLOT: Duration = Duration::from_millis(20);
@@ -164,7 +165,7 @@ impl World {
 
     pub fn receive(&mut self, bytes: &[u8]) {
         let events = &mut self.events;
-        self.call.receive(self.now, bytes, &mut |received| {
+        self.call.handle_received(self.now, bytes, &mut |received| {
             events.push(match received {
                 Received::Identified(id) => {
                     assert_eq!(id.as_bytes(), &ID);
@@ -202,7 +203,7 @@ impl World {
         let silent = &mut self.silent;
         let mut pcm = Vec::new();
         self.call
-            .poll_slot(now, &mut wire, &mut pcm, &mut |notice| match notice {
+            .poll_transmit(now, &mut wire, &mut pcm, &mut |notice| match notice {
                 Notice::Slot { rate, samples } => slots.push((now, rate, samples.to_vec())),
                 Notice::Underrun => events.push(Event::Underrun),
                 Notice::NoAudio { offset, duration } => silent.push((offset, duration)),
@@ -211,20 +212,22 @@ impl World {
         if !wire.is_empty() {
             self.write(&wire);
         }
-        self.confirm();
-        match self.call.poll_io(now) {
-            Io::Nothing => {}
-            Io::ShutdownWrite => assert_eq!(self.shut.replace(now), None, "shut down once"),
-            Io::Close => self.closed = Some(now),
+        self.report_heard();
+        match self.call.poll_socket_action(now) {
+            SocketAction::Nothing => {}
+            SocketAction::ShutdownWrite => {
+                assert_eq!(self.shut.replace(now), None, "shut down once")
+            }
+            SocketAction::Close => self.closed = Some(now),
         }
     }
 
-    pub fn confirm(&mut self) {
-        if !self.call.wants_confirmation() {
+    pub fn report_heard(&mut self) {
+        if !self.call.wants_poll_heard() {
             return;
         }
         let events = &mut self.events;
-        self.call.confirm(Some(self.held), &mut |notice| {
+        self.call.poll_heard(Some(self.held), &mut |notice| {
             events.push(match notice {
                 Notice::Ended {
                     item,
@@ -249,7 +252,7 @@ impl World {
     /// Throws everything queued away and says how much was heard of it and how much not.
     pub fn clear(&mut self) -> (Duration, Duration) {
         self.call.playout().clear();
-        self.confirm();
+        self.report_heard();
         let told = self.events.iter().rev().find_map(|event| match event {
             Event::Cleared { heard, unheard } => Some((*heard, *unheard)),
             _ => None,
@@ -260,7 +263,7 @@ impl World {
     /// Takes an item out of the queue.
     pub fn stop(&mut self, item: ItemId) {
         self.call.playout().stop(item);
-        self.confirm();
+        self.report_heard();
     }
 
     /// The marks and other items that came to their end, in order.
@@ -284,13 +287,13 @@ impl World {
         }
         self.wire.extend_from_slice(&wire[..taken]);
         self.writes.push((self.now, taken));
-        self.call.transmitted(wire, taken);
+        self.call.handle_transmitted(wire, taken);
     }
 
     /// Runs to `until`, with a turn at each deadline on the way.
     pub fn run_to(&mut self, until: Time) {
-        while self.closed.is_none() && self.call.deadline() <= until {
-            self.now = self.now.max(self.call.deadline());
+        while self.closed.is_none() && self.call.poll_timeout() <= until {
+            self.now = self.now.max(self.call.poll_timeout());
             self.turn();
         }
         self.now = self.now.max(until);
