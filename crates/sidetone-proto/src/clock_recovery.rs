@@ -59,7 +59,9 @@ pub struct ClockRecovery {
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
     /// How long its first frame lasts.
-    pub frame: Duration,
+    pub first_frame: Duration,
+    /// How long its last frame lasts.
+    pub last_frame: Duration,
     /// How long all of its whole frames last.
     pub audio: Duration,
     /// The same for all bytes that were read, of which the last may be a part of a frame: what came together after a
@@ -89,7 +91,8 @@ impl Batch {
     /// A single frame.
     pub fn of(frame: Duration) -> Self {
         Self {
-            frame,
+            first_frame: frame,
+            last_frame: frame,
             audio: frame,
             read: frame,
         }
@@ -138,9 +141,9 @@ impl ClockRecovery {
 
     /// Handles a batch of audio that was read at `now`.
     pub fn handle_arrival(&mut self, now: Time, batch: Batch) -> Arrival {
-        let missing = self.find_missing(now, batch.frame, batch.read);
+        let missing = self.find_missing(now, batch.first_frame, batch.read);
         self.phase += missing;
-        let shift = self.update_phase(now, batch.frame, batch.audio);
+        let shift = self.update_phase(now, batch.last_frame, batch.audio);
         Arrival { missing, shift }
     }
 

@@ -1,4 +1,4 @@
-//! Once a call runs, nothing of it allocates any more.
+//! A call that runs does not allocate.
 #![allow(clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
@@ -38,7 +38,7 @@ impl Call {
     }
 
     /// 20 ms of the call: a frame comes in, and is echoed if asked for, and a slot goes out.
-    fn turn(&mut self, is_echo: bool) {
+    fn run_slot(&mut self, is_echo: bool) {
         self.now += SLOT;
         self.cut = (self.cut + 1) % self.frame.len();
         let (begin, end) = self.frame.split_at(self.cut);
@@ -62,7 +62,7 @@ impl Call {
         }
         self.wire.clear();
         let reached = &mut self.reached;
-        // The first live audio moves the grid; from then on a slot is due a moment after the frame that it needs.
+        // The first live audio moves the schedule. From then on a slot is due a moment after the frame that it needs.
         let mut now = self.now;
         while self.wire.is_empty() {
             self.machine
@@ -82,13 +82,13 @@ impl Call {
     }
 }
 
-/// Allocations of the second minute of what `turn` does.
-fn allocations(mut turn: impl FnMut(&mut Call)) -> u64 {
+/// Allocations in the second minute of calls of `slot`.
+fn allocations(mut slot: impl FnMut(&mut Call)) -> u64 {
     let mut call = Call::new();
     let mut minute = || {
         let until = call.now + Duration::from_secs(60);
         while call.now < until {
-            turn(&mut call);
+            slot(&mut call);
         }
     };
     minute();
@@ -97,12 +97,12 @@ fn allocations(mut turn: impl FnMut(&mut Call)) -> u64 {
 
 #[test]
 fn silence_allocates_nothing() {
-    assert_eq!(allocations(|call| call.turn(false)), 0);
+    assert_eq!(allocations(|call| call.run_slot(false)), 0);
 }
 
 #[test]
 fn an_echo_allocates_nothing() {
-    assert_eq!(allocations(|call| call.turn(true)), 0);
+    assert_eq!(allocations(|call| call.run_slot(true)), 0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_shared_clip_that_plays_again_and_again_allocates_nothing() {
             playout.push_clip(clip.clone(), ItemId(1));
             playout.push_mark(ItemId(2));
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -126,7 +126,7 @@ fn a_queue_that_is_kept_full_allocates_nothing() {
         while call.machine.playout().queued() < Duration::from_secs(2) {
             call.machine.playout().push(now, Rate::Slin, &[300; 320]);
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -141,7 +141,7 @@ fn what_is_resampled_when_it_is_due_allocates_nothing() {
             let playout = call.machine.playout();
             playout.push_piece(now, None, format, [300; 320][..].into());
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -153,7 +153,7 @@ fn a_looped_clip_without_a_variant_allocates_nothing() {
         if call.machine.playout().is_empty() {
             call.machine.playout().push_clip(clip.clone(), ItemId(1));
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -163,7 +163,7 @@ fn the_count_is_of_allocations() {
     let mut kept = Vec::new();
     assert!(
         allocations(|call| {
-            call.turn(false);
+            call.run_slot(false);
             kept.push(vec![0_u8; 10]);
         }) >= 3000
     );

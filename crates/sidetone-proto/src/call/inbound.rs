@@ -188,17 +188,18 @@ impl CallMachine {
             Message::Error(errors) => errors.hangup(),
             _ => false,
         };
-        let behind = whole_messages(rest)
-            .take_while(|message| !is_last(message))
-            .map(|message| match message {
-                Message::Audio(audio) => self.duration_of(audio.rate, audio.bytes.len()),
-                _ => Duration::ZERO,
-            });
-        let batch = Batch {
-            frame,
-            audio: frame + behind.sum::<Duration>(),
+        let mut batch = Batch {
             read: frame + self.duration_of(rate, rest.len()),
+            ..Batch::of(frame)
         };
+        for message in whole_messages(rest).take_while(|message| !is_last(message)) {
+            if let Message::Audio(audio) = message
+                && !audio.bytes.is_empty()
+            {
+                batch.last_frame = self.duration_of(audio.rate, audio.bytes.len());
+                batch.audio += batch.last_frame;
+            }
+        }
         let is_locked = self.clock_recovery.is_locked();
         let arrival = self.clock_recovery.handle_arrival(now, batch);
         self.position += arrival.missing;

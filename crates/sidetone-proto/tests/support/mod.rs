@@ -1,5 +1,5 @@
-//! A call in virtual time: the state machine, a socket that takes as much as a test says, and what the
-//! other side sees of it.
+//! A call in virtual time: the state machine, a socket that takes as much as a test allows, and what the other side sees
+//! of it.
 #![allow(clippy::unwrap_used)]
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -48,7 +48,7 @@ pub fn audio(rate: Rate, samples: &[i16]) -> Vec<u8> {
     message(rate.code(), &bytes)
 }
 
-/// Loud samples that say which they are, and are never 0.
+/// Loud samples that differ from each other, and are never 0.
 pub fn ramp(from: usize, samples: usize) -> Vec<i16> {
     (from..from + samples)
         .map(|n| (n % 30_000) as i16 + 1_000)
@@ -78,7 +78,7 @@ impl Random {
     }
 }
 
-/// What the call reported, kept.
+/// What the call reported.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Identified,
@@ -122,30 +122,30 @@ pub struct World {
     pub call: CallMachine,
     pub events: Vec<Event>,
     /// Bytes that the socket will still take; `None` is any number.
-    pub room: Option<usize>,
-    /// Bytes that the kernel holds of what it took: the last of the wire.
-    pub held: usize,
+    pub socket_space: Option<usize>,
+    /// Bytes in the send queue: the last of the wire.
+    pub unsent: usize,
     /// All that the kernel took.
     pub wire: Vec<u8>,
     /// When each write was, and how much of it was taken.
     pub writes: Vec<(Time, usize)>,
-    /// When each slot left, as the call says.
+    /// When each slot left, as the call reported it.
     pub slots: Vec<(Time, Rate, Vec<i16>)>,
-    /// Stretches of the call's clock that were told to be without audio.
+    /// Spans of the call's clock that were reported to be without audio.
     pub silent: Vec<(Duration, Duration)>,
     pub shut: Option<Time>,
     pub closed: Option<Time>,
 }
 
 impl World {
-    /// A connection that is accepted at time 0 and says nothing.
+    /// A connection that is accepted at time 0 and sends nothing.
     pub fn silent(config: CallConfig) -> Self {
         Self {
             now: Time::ZERO,
             call: CallMachine::new(Time::ZERO, config),
             events: Vec::new(),
-            room: None,
-            held: 0,
+            socket_space: None,
+            unsent: 0,
             wire: Vec::new(),
             writes: Vec::new(),
             slots: Vec::new(),
@@ -188,13 +188,13 @@ impl World {
         });
     }
 
-    /// What a media thread does: the rest first, then what is due, then what the socket needs.
-    pub fn turn(&mut self) {
+    /// Polls as a media thread does: first what is unsent, then what is due, then what the socket needs.
+    pub fn poll(&mut self) {
         if self.closed.is_some() {
             return;
         }
         let mut wire = Vec::new();
-        if self.call.wants_writable() && self.room != Some(0) {
+        if self.call.wants_writable() && self.socket_space != Some(0) {
             self.call.poll_unsent(&mut wire);
             self.write(&wire);
             wire.clear();
@@ -227,7 +227,7 @@ impl World {
             return;
         }
         let events = &mut self.events;
-        self.call.poll_heard(Some(self.held), &mut |notice| {
+        self.call.poll_heard(Some(self.unsent), &mut |notice| {
             events.push(match notice {
                 Notice::Ended {
                     item,
@@ -249,15 +249,15 @@ impl World {
         });
     }
 
-    /// Throws everything queued away and says how much was heard of it and how much not.
+    /// Clears the queue. Returns how much was heard of it and how much not.
     pub fn clear(&mut self) -> (Duration, Duration) {
         self.call.playout().clear();
         self.report_heard();
-        let told = self.events.iter().rev().find_map(|event| match event {
+        let reported = self.events.iter().rev().find_map(|event| match event {
             Event::Cleared { heard, unheard } => Some((*heard, *unheard)),
             _ => None,
         });
-        told.unwrap()
+        reported.unwrap()
     }
 
     /// Takes an item out of the queue.
@@ -281,20 +281,22 @@ impl World {
 
     fn write(&mut self, wire: &[u8]) {
         assert_eq!(self.shut, None, "nothing is written after the shutdown");
-        let taken = self.room.map_or(wire.len(), |room| room.min(wire.len()));
-        if let Some(room) = &mut self.room {
-            *room -= taken;
+        let taken = self
+            .socket_space
+            .map_or(wire.len(), |space| space.min(wire.len()));
+        if let Some(space) = &mut self.socket_space {
+            *space -= taken;
         }
         self.wire.extend_from_slice(&wire[..taken]);
         self.writes.push((self.now, taken));
         self.call.handle_transmitted(wire, taken);
     }
 
-    /// Runs to `until`, with a turn at each deadline on the way.
+    /// Runs to `until`, with a poll at each timeout on the way.
     pub fn run_to(&mut self, until: Time) {
         while self.closed.is_none() && self.call.poll_timeout() <= until {
             self.now = self.now.max(self.call.poll_timeout());
-            self.turn();
+            self.poll();
         }
         self.now = self.now.max(until);
     }
@@ -303,7 +305,7 @@ impl World {
         self.run_to(self.now + duration);
     }
 
-    /// Nobody looks after the call until `duration` has passed.
+    /// Time passes without polls.
     pub fn stall(&mut self, duration: Duration) {
         self.now += duration;
     }
@@ -318,7 +320,7 @@ impl World {
         }
     }
 
-    /// The messages that the other side has got whole; panics on what would make Asterisk drop the call.
+    /// The messages that the other side has received whole. It panics on what would make Asterisk drop the call.
     pub fn heard(&self) -> Vec<Heard> {
         let mut heard = Vec::new();
         let mut rest = self.wire.as_slice();
@@ -346,7 +348,7 @@ impl World {
         heard
     }
 
-    /// The samples that the other side has got, silence at both ends taken off.
+    /// The samples that the other side has received, without the silence at both ends.
     pub fn sound(&self) -> Vec<i16> {
         let all: Vec<i16> = self
             .heard()

@@ -238,9 +238,11 @@ impl CommandQueue {
                     call.machine.jitter_buffer().set_prebuffer(prebuffer)
                 }
                 Command::Live { rate, at, length } => {
-                    call.machine
-                        .live()
-                        .push(at, rate, &self.samples[begin..begin + length]);
+                    call.machine.jitter_buffer().push(
+                        at,
+                        rate,
+                        &self.samples[begin..begin + length],
+                    );
                     begin += length;
                 }
                 Command::Tap {
