@@ -27,7 +27,7 @@ pub(crate) struct Sound {
     is_loop: bool,
 }
 
-/// A looped sound is resampled with this part of a second of itself before and behind it, which is more than any filter
+/// A looped sound is resampled with a hundredth of a second of itself before and behind it: more than any filter
 /// reaches.
 const LOOP_CONTEXT_FRACTION: u32 = 100;
 

@@ -18,15 +18,15 @@ const TRACKING_GAIN_DIVISOR: i64 = 256;
 /// Arrivals of the acquisition. They find the phase; only what moves it after them is drift.
 const ACQUISITION_ARRIVALS: i64 = 64;
 
-/// Recovers the clock of the other side from the arrival times of its audio: it tells drift from jitter, and lost audio
-/// from late audio.
+/// Recovers the clock of the other side from the arrival times of its audio. It separates drift from jitter, and lost
+/// audio from late audio.
 ///
 /// The estimator is a first-order phase-locked loop. Its *phase* is the time at which the audio so far would have been
 /// complete without jitter. Each arrival within the capture range, half a frame, moves the phase by a share of its
 /// deviation: 1/n for the nth arrival, which is their mean, and from the 256th on 1/256, an exponential average.
 ///
 /// An arrival outside of the capture range is an outlier and moves nothing. Either it is late, and the rest of a burst
-/// follows; or audio before it was lost, and all that follow are as late. So lost audio is found 10 ms after a pause of
+/// follows; or audio before it was lost, and all that follows is as late. Lost audio is found 10 ms after a pause of
 /// more than 60 ms, and 500 ms after a shorter loss.
 ///
 /// ```

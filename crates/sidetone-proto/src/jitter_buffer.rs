@@ -18,12 +18,12 @@ const SAFETY_MARGIN_NS: i64 = 500_000;
 
 /// How long the delays of arrivals are remembered, at least; at most twice that.
 const DELAY_WINDOW: Duration = Duration::from_secs(4);
-/// The same during acquisition: how a call begins says little about how it goes on.
+/// The same during acquisition: the beginning of a call does not predict the rest of it.
 const ACQUISITION_DELAY_WINDOW: Duration = Duration::from_millis(250);
 /// Delays must have been measured for so long before they may shorten the delay of the audio.
 const MIN_MEASUREMENT: Duration = Duration::from_millis(500);
-/// After an underrun or an overflow, frames arrive late and in a burst for this long. They say nothing about what
-/// follows, so their delays are not measured.
+/// After an underrun or an overflow, frames arrive late and in a burst for this long. Their delays do not
+/// predict those that follow, so they are not measured.
 const BURST_DURATION: Duration = Duration::from_millis(200);
 
 /// Slots of the acquisition, one second: the first slots of a call's live audio wait for whatever is late, and the
@@ -48,7 +48,7 @@ const MAX_WAIT: Duration = Duration::from_millis(10);
 const MIN_TIME_BETWEEN_LONG_WAITS: Duration = Duration::from_secs(1);
 /// How long any other slot waits: the jitter measured so far may not be all of it.
 const SHORT_WAIT: Duration = Duration::from_millis(3);
-/// How often a slot that waits is looked at. A push wakes nobody.
+/// How often a waiting slot is checked: a push does not wake the media thread.
 const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A source that has had nothing for longer than this starts anew with its next frame, prefill included.
@@ -112,7 +112,7 @@ pub struct JitterBuffer {
     has_started: bool,
     /// How long slots have waited during the acquisition, all together.
     acquisition_wait: Duration,
-    /// Slots that were played in all, up to what is needed to know.
+    /// Slots that were played in all; it saturates.
     slots_played: u32,
     /// The last slot that waited for longer than [`SHORT_WAIT`].
     last_long_wait: Option<Time>,
@@ -371,7 +371,7 @@ impl JitterBuffer {
         self.judge_last_cut(now);
     }
 
-    /// Pushes `excess` more samples than the maximum delay allows.
+    /// Adds samples, `excess` more than the maximum delay allows, and drops the oldest.
     fn push_over(&mut self, now: Time, samples: &[i16], excess: usize) {
         self.measure_from(now + BURST_DURATION);
         self.is_delayed = true;

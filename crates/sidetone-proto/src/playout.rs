@@ -108,7 +108,8 @@ impl Playout {
         self.push_piece(now, None, Format::At(rate), samples.into());
     }
 
-    /// Queues a piece of an utterance, the unnamed one by default. A piece of an utterance that is not open is discarded.
+    /// Queues a piece of an utterance, which is the unnamed one if `utterance` is `None`. A piece of an utterance that is
+    /// not open is discarded.
     pub fn push_piece(
         &mut self,
         now: Time,
@@ -313,12 +314,12 @@ impl Playout {
         }
     }
 
-    /// Whether nothing is queued, neither a mark nor an utterance that is open.
+    /// Whether nothing is queued, marks and open utterances included.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Whether nothing queued has audio.
+    /// Whether no audio is queued.
     pub fn is_silent(&self) -> bool {
         self.queued == 0
     }

@@ -4,8 +4,7 @@ use sidetone_audio::resample::{Filters, Resampler};
 
 use crate::Rate;
 
-/// The samples of a source that are kept after they went in are those of one part in so many of a second: more than a
-/// filter reaches back and ahead together.
+/// A hundredth of a second of the source is kept after it went in: more than a filter reaches back and ahead together.
 const HISTORY_FRACTION: u32 = 100;
 
 /// Resamples a source when its slots are due, to the rate that the call has then.
