@@ -2,28 +2,29 @@ use std::{env, ffi::OsStr, fmt, io, sync::Arc};
 
 use crate::{Driver, Epoll, Uring, Waker};
 
-/// Names the backend where the program names none.
+/// The environment variable that names the backend if the program names none.
 const VARIABLE: &str = "SIDETONE_IO_BACKEND";
 
-/// Which way to talk to the kernel.
+/// How to do I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoBackend {
-    /// What the environment variable `SIDETONE_IO_BACKEND` says, `epoll` or `io_uring`. Without it, io_uring where
-    /// a trial of it works, else epoll: many containers refuse it, whatever the kernel's version says.
+    /// The backend that the environment variable `SIDETONE_IO_BACKEND` names, `epoll` or `io_uring`. Without it, io_uring
+    /// where a trial of it works, else epoll: many containers refuse io_uring, whatever the kernel's version is.
     #[default]
     Auto,
     /// Readiness and a system call for each read and write. Works everywhere.
     Epoll,
-    /// Completions, and one system call for all writes of a turn. Starting fails where it can't be had.
+    /// Completions, and one system call for all sends of an iteration. Opening it fails where the system refuses it.
     IoUring,
 }
 
 impl IoBackend {
-    /// Begins to talk to the kernel in this way, on this thread.
+    /// Opens a driver for this thread, which `waker` wakes.
     ///
     /// # Errors
-    /// When the system refuses the one that was named, here or in the environment, or any; and when the
-    /// environment names one that nobody knows.
+    ///
+    /// When the system refuses the backend that was named, here or in the environment; when it refuses both; and when the
+    /// environment names an unknown one.
     pub fn open(self, waker: Arc<Waker>) -> io::Result<Box<dyn Driver>> {
         self.or_named(env::var_os(VARIABLE).as_deref())?
             .start(waker)
@@ -36,14 +37,14 @@ impl IoBackend {
             Self::Auto => match Uring::new(Arc::clone(&waker)) {
                 Ok(ring) => Ok(Box::new(ring)),
                 Err(error) => {
-                    tracing::info!(%error, "io_uring can't be had; taking epoll");
+                    tracing::info!(%error, "io_uring is not available, using epoll");
                     Ok(Box::new(Epoll::new(waker)?))
                 }
             },
         }
     }
 
-    /// What the environment names counts where the program names none.
+    /// Chooses the backend that the environment names, if the program names none.
     fn or_named(self, variable: Option<&OsStr>) -> io::Result<Self> {
         let named = [Self::Epoll, Self::IoUring];
         match variable {
@@ -68,7 +69,7 @@ impl fmt::Display for IoBackend {
 
 fn unknown(name: &OsStr) -> io::Error {
     let text = format!(
-        "{VARIABLE} is {name:?}: set it to `epoll` or `io_uring`, or unset it to have io_uring where it works"
+        "{VARIABLE} is {name:?}: set it to `epoll` or `io_uring`, or unset it to use io_uring where it works"
     );
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
@@ -88,13 +89,13 @@ mod tests {
         Arc::new(Waker::new().unwrap())
     }
 
-    /// What is opened where the environment has `named`.
+    /// The backend that is opened where the environment names `named`.
     fn chosen(named: Option<&str>) -> io::Result<IoBackend> {
         let backend = IoBackend::Auto.or_named(named.map(OsStr::new))?;
-        backend.start(waker()).map(|kernel| kernel.backend())
+        backend.start(waker()).map(|driver| driver.backend())
     }
 
-    /// What becomes of a trial where a container's filter refuses a system call.
+    /// Runs a test where a container's filter refuses a system call.
     fn refusing(call: i64, test: impl FnOnce() + Send + 'static) {
         let filter = SeccompFilter::new(
             [(call, vec![])].into(),
@@ -103,7 +104,7 @@ mod tests {
             std::env::consts::ARCH.try_into().unwrap(),
         );
         let program: BpfProgram = filter.unwrap().try_into().unwrap();
-        // It holds for one thread, to its end.
+        // A filter applies to one thread, until it ends.
         let thread = thread::spawn(move || {
             apply_filter(&program).unwrap();
             test();
@@ -123,15 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_is_named_is_taken() {
+    fn a_backend_that_is_named_is_used() {
         assert_eq!(chosen(Some("epoll")).unwrap(), IoBackend::Epoll);
         if Uring::new(waker()).is_ok() {
             assert_eq!(chosen(Some("io_uring")).unwrap(), IoBackend::IoUring);
             assert_eq!(chosen(None).unwrap(), IoBackend::IoUring);
         }
     }
+
     #[test]
-    fn a_name_that_nobody_knows_is_told_with_those_that_are_known() {
+    fn an_unknown_name_is_rejected_with_the_known_ones() {
         let refused = chosen(Some("iouring")).map(drop).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
         assert!(refused.to_string().contains("`epoll` or `io_uring`"));

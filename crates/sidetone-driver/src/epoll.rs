@@ -16,45 +16,45 @@ use rustix::{
 };
 use slotmap::{Key as _, KeyData};
 
-use crate::{Arrival, Driver, IoBackend, IoEvent, Place, SEND_FLAGS, Sent, Token, Waker};
+use crate::{Driver, IoBackend, IoEvent, PendingRead, ReadSource, SEND_FLAGS, Sent, Token, Waker};
 
-/// How many descriptors one wait reports at most; the others follow in the next turn.
+/// The most events of one wait; the others follow in the next iteration.
 const EVENTS: usize = 1024;
 
-/// Bytes that are read of one connection in a turn: a frame at 192 kHz, and no more than that, for thousands of the
-/// shortest messages fit in here, and each of them is work. Who sends more waits for the next turn.
-const READ: usize = 8 * 1024;
+/// The most bytes that are read from one connection in an iteration: a frame at 192 kHz. That is thousands of the
+/// shortest messages, each of which is work, so a connection that sends more waits for the next iteration.
+const MAX_READ: usize = 8 * 1024;
 
 const WAKER: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 
-/// What is reported of a connection: that it has something to read, edge-triggered, and whether the other side has
-/// ended it. Level-triggered, the kernel would look at each connection a second time in the next turn, only to
-/// find it read.
-const HEARING: EventFlags = EventFlags::IN
+/// The events of every connection: something to read, edge-triggered, and the end of the stream. Level-triggered, the
+/// kernel would look at each connection a second time in the next iteration, only to find it read.
+const READ_EVENTS: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
 
-/// Readiness of many descriptors. What is not dealt with in one turn shows up in the next.
+/// Readiness of many descriptors. What is not handled in one iteration shows up in the next.
 pub struct Epoll {
     epoll: OwnedFd,
     waker: Arc<Waker>,
     events: Vec<Event>,
-    /// Of the events, how many have been reported.
+    /// How many of the events have been reported.
     reported: usize,
-    /// A connection that is both readable and writable is reported twice.
+    /// A connection that is both readable and writable is reported as readable first, and then from here.
     writable: Option<Token>,
-    /// Connections that may not have been read to the end, which the kernel does not report again.
+    /// Connections that may have more to read, which the kernel does not report again.
     unread: Vec<Token>,
-    /// Those of the turn before, while they are reported.
-    again: Vec<Token>,
-    room: Vec<u8>,
+    /// Those of the iteration before, while they are reported.
+    unread_before: Vec<Token>,
+    buffer: Vec<u8>,
 }
 
 impl Epoll {
-    /// Without connections.
+    /// A driver without connections.
     ///
     /// # Errors
+    ///
     /// When the system has no descriptor or memory for it.
     pub fn new(waker: Arc<Waker>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -66,8 +66,8 @@ impl Epoll {
             reported: 0,
             writable: None,
             unread: Vec::new(),
-            again: Vec::new(),
-            room: vec![0; READ],
+            unread_before: Vec::new(),
+            buffer: vec![0; MAX_READ],
         })
     }
 }
@@ -87,64 +87,64 @@ impl Driver for Epoll {
     }
 
     fn stop_listening(&mut self, listener: &TcpListener) {
-        // It fails only for what is not watched, which is what was wanted.
+        // It fails only for a listener that is not registered.
         let _ = epoll::delete(&self.epoll, listener);
     }
 
     fn register(&mut self, token: Token, stream: &TcpStream) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, stream, data(token), HEARING)?)
+        Ok(epoll::add(&self.epoll, stream, data(token), READ_EVENTS)?)
     }
 
     fn deregister(&mut self, token: Token, stream: TcpStream) {
         self.unread.retain(|unread| *unread != token);
-        self.again.retain(|again| *again != token);
+        self.unread_before.retain(|unread| *unread != token);
         let _ = epoll::delete(&self.epoll, &stream);
     }
 
     fn send(&mut self, _: Token, stream: &TcpStream, wire: &[u8]) -> Sent {
         match rustix::net::send(stream, wire, SEND_FLAGS) {
-            Ok(sent) => Sent::Now(sent),
-            Err(Errno::AGAIN | Errno::INTR) => Sent::Now(0),
+            Ok(sent) => Sent::Accepted(sent),
+            Err(Errno::AGAIN | Errno::INTR) => Sent::Accepted(0),
             Err(error) => Sent::Failed(error),
         }
     }
 
     fn set_write_interest(&mut self, token: Token, stream: &TcpStream, wanted: bool) {
-        let room = if wanted {
+        let writable = if wanted {
             EventFlags::OUT
         } else {
             EventFlags::empty()
         };
-        // Were it to fail, the next slot would try to write all the same.
-        let _ = epoll::modify(&self.epoll, stream, data(token), HEARING | room);
+        // If it fails, the next slot tries to send anyway.
+        let _ = epoll::modify(&self.epoll, stream, data(token), READ_EVENTS | writable);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, min_wait: Duration) -> io::Result<()> {
         self.events.clear();
         self.reported = 0;
-        self.again.append(&mut self.unread);
-        if !gather.is_zero() {
-            // A signal that cuts it short makes this a turn with less in it.
-            let _ = rustix::thread::nanosleep(&timespec(gather));
+        self.unread_before.append(&mut self.unread);
+        if !min_wait.is_zero() {
+            // A signal ends it early. Then the batch is smaller.
+            let _ = rustix::thread::nanosleep(&timespec(min_wait));
         }
-        let rest = timeout.map(|timeout| timeout.saturating_sub(gather));
-        let timeout = match self.again.is_empty() {
+        let rest = timeout.map(|timeout| timeout.saturating_sub(min_wait));
+        let timeout = match self.unread_before.is_empty() {
             true => rest.map(timespec),
             false => Some(timespec(Duration::ZERO)),
         };
-        let room = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+        let events = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, events, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn next(&mut self) -> Option<IoEvent> {
+    fn next_event(&mut self) -> Option<IoEvent> {
         if let Some(token) = self.writable.take() {
             return Some(IoEvent::Writable(token));
         }
         let Some(event) = self.events.get(self.reported) else {
-            let token = self.again.pop()?;
+            let token = self.unread_before.pop()?;
             return Some(IoEvent::Readable(token, in_socket(token, true)));
         };
         self.reported += 1;
@@ -163,27 +163,28 @@ impl Driver for Epoll {
                     return Some(IoEvent::Writable(token));
                 }
                 self.writable = is_writable.then_some(token);
-                // It is read once in a turn.
-                self.again.retain(|again| *again != token);
+                // A connection is read once in an iteration.
+                self.unread_before.retain(|unread| *unread != token);
                 IoEvent::Readable(token, in_socket(token, ends))
             }
         })
     }
 
-    fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno> {
-        let (_, length) = rustix::net::recv(stream, self.room.as_mut_slice(), RecvFlags::DONTWAIT)?;
-        // With less than there is room for, all was read that was there; but not the end of the stream.
-        if let Place::InSocket { token, ends } = arrival.0
-            && (length == READ || (ends && length > 0))
+    fn read(&mut self, pending: PendingRead, stream: &TcpStream) -> Result<&[u8], Errno> {
+        let (_, length) =
+            rustix::net::recv(stream, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT)?;
+        // A buffer that is not full shows that all bytes were read, but not that the stream has not ended.
+        if let ReadSource::Socket { token, ends } = pending.0
+            && (length == MAX_READ || (ends && length > 0))
         {
             self.unread.push(token);
         }
-        Ok(&self.room[..length])
+        Ok(&self.buffer[..length])
     }
 }
 
-fn in_socket(token: Token, ends: bool) -> Arrival {
-    Arrival(Place::InSocket { token, ends })
+fn in_socket(token: Token, ends: bool) -> PendingRead {
+    PendingRead(ReadSource::Socket { token, ends })
 }
 
 fn data(token: Token) -> EventData {

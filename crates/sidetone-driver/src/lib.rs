@@ -1,8 +1,8 @@
-//! The two ways to talk to the kernel about many connections, readiness ([`Epoll`]) and completions ([`Uring`]),
-//! behind one trait.
+//! I/O on many connections, by readiness ([`Epoll`]) or by completions ([`Uring`]), behind one trait.
 //!
-//! A thread does the same with either: wait, hear what happened, read what came, send what is due. What
-//! [`IoBackend::open`] returns belongs to the thread that opened it; only its [`Waker`] is woken from elsewhere.
+//! An event loop does the same over either: [wait](Driver::wait), take [events](Driver::next_event), [read](Driver::read)
+//! what arrived, [send](Driver::send) what is due. A [`Driver`] belongs to the thread that [opened](IoBackend::open) it.
+//! Only its [`Waker`] is called from other threads.
 
 mod backend;
 mod epoll;
@@ -25,94 +25,110 @@ pub use uring::Uring;
 pub use waker::Waker;
 
 slotmap::new_key_type! {
-    /// A connection, as its owner names it. No token is given to a second one, so what is late for one that is gone
-    /// reaches nobody.
+    /// The name of a connection, chosen by its owner. Tokens are not reused, so a late event for a closed connection
+    /// reaches no other.
     pub struct Token;
 }
 
-/// The end of record keeps the kernel from adding a message to one that it still holds, so that the limit on
-/// what it holds acts, message by message.
+/// The end of record keeps the kernel from appending a message to one in the send queue, so that the limit on the queue
+/// acts message by message.
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT
     .union(SendFlags::NOSIGNAL)
     .union(SendFlags::EOR);
 
-/// One way to talk to the kernel, for one thread.
+/// I/O on the connections of one thread.
 pub trait Driver {
-    /// Which one it is.
+    /// Which backend this is.
     fn backend(&self) -> IoBackend;
 
-    /// Reports from now on when there are connections to accept.
+    /// Registers a listener: [`IoEvent::Incoming`] is reported while there are connections to accept.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to register it.
     fn listen(&mut self, listener: &TcpListener) -> io::Result<()>;
 
-    /// Reports no more of these.
+    /// Deregisters the listener.
     fn stop_listening(&mut self, listener: &TcpListener);
 
-    /// Reports from now on what happens on a connection, which may still be in the making.
+    /// Registers a connection, which may still be connecting.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to register it.
     fn register(&mut self, token: Token, stream: &TcpStream) -> io::Result<()>;
 
-    /// Reports no more of a connection, and closes it when what was taken over to be sent has been.
+    /// Deregisters a connection, and closes it when its pending send has completed. Nothing more is reported of it.
     fn deregister(&mut self, token: Token, stream: TcpStream);
 
-    /// Sends whole messages, or takes them over to be sent. Until that is reported, nothing else may be sent
-    /// on this connection.
+    /// Sends whole messages. After [`Sent::Pending`], nothing else may be sent on this connection until the result is
+    /// reported, by [`IoEvent::Sent`], [`IoEvent::PartiallySent`] or [`IoEvent::Failed`].
     fn send(&mut self, token: Token, stream: &TcpStream, wire: &[u8]) -> Sent;
 
-    /// Reports, from now on or no longer, when the socket takes more.
+    /// Sets whether [`IoEvent::Writable`] is reported when the socket takes more.
     fn set_write_interest(&mut self, token: Token, stream: &TcpStream, wanted: bool);
 
-    /// Waits for `gather` in any case, so that all that happens meanwhile is dealt with together; and then until
-    /// something has happened, or `timeout` has passed in all.
-    fn wait(&mut self, timeout: Option<Duration>, gather: Duration) -> io::Result<()>;
+    /// Waits until something has happened, or until `timeout` has passed; but for `min_wait` at the least, so that events
+    /// are handled in batches.
+    ///
+    /// # Errors
+    ///
+    /// When the system call fails. A signal only ends the wait early.
+    fn wait(&mut self, timeout: Option<Duration>, min_wait: Duration) -> io::Result<()>;
 
-    /// The next thing that happened.
-    fn next(&mut self) -> Option<IoEvent>;
+    /// The next event, until the next [`wait`](Self::wait) is due.
+    fn next_event(&mut self) -> Option<IoEvent>;
 
-    /// The bytes that came; none at the end of the stream.
-    fn read(&mut self, arrival: Arrival, stream: &TcpStream) -> Result<&[u8], Errno>;
+    /// Reads the bytes that arrived; none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed; [`Errno::AGAIN`] when there is nothing to read.
+    fn read(&mut self, pending: PendingRead, stream: &TcpStream) -> Result<&[u8], Errno>;
 }
 
-/// What happened.
+/// An event.
 #[derive(Debug)]
 pub enum IoEvent {
     /// The [`Waker`] was woken.
     Woken,
     /// There are connections to accept.
     Incoming,
-    /// Something is to be read.
-    Readable(Token, Arrival),
+    /// A connection has something to read.
+    Readable(Token, PendingRead),
     /// The socket takes more.
     Writable(Token),
-    /// What [`Driver::send`] took over has been sent.
+    /// A pending send has completed.
     Sent(Token),
-    /// Of what it took over, these bytes have not been sent.
+    /// A pending send has completed in part: these bytes have not been sent.
     PartiallySent(Token, Vec<u8>),
-    /// It could not be sent: the connection is broken.
+    /// A pending send failed: the connection is lost.
     Failed(Token, Errno),
 }
 
-/// Something that came, to be read before the next report is asked for: it may not be reported again. There may turn
-/// out to be nothing, which a read says with [`Errno::AGAIN`].
+/// Something to [read](Driver::read), before the next event is taken: it may not be reported again. There may turn out to
+/// be nothing, in which case the read fails with [`Errno::AGAIN`].
 #[derive(Debug)]
-pub struct Arrival(Place);
+pub struct PendingRead(ReadSource);
 
-/// Where the bytes that came are.
+/// Where the bytes are.
 #[derive(Debug)]
-enum Place {
-    /// Still in the socket; behind it comes the end of the stream, if that is known.
-    InSocket { token: Token, ends: bool },
-    /// In a buffer of the backend's, until the next report is asked for.
-    InBuffer { buffer: u16, length: usize },
-    /// Nowhere: the stream is at its end, or broken.
+enum ReadSource {
+    /// Still in the socket. `ends` if the end of the stream is known to follow.
+    Socket { token: Token, ends: bool },
+    /// In a buffer of the backend, until the next event is taken.
+    Buffer { buffer: u16, length: usize },
+    /// Nowhere: the stream has ended, or the connection is lost.
     End(Option<Errno>),
 }
 
-/// What became of a send.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// So many bytes are on their way.
-    Now(usize),
-    /// That will be reported.
-    Later,
-    /// The connection is broken.
+    /// The kernel accepted this many bytes.
+    Accepted(usize),
+    /// The backend has taken over all bytes. Their result will be reported.
+    Pending,
+    /// The connection is lost.
     Failed(Errno),
 }

@@ -6,7 +6,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes a thread out of its backend's wait. Any number of rings before it looks are one.
+/// Wakes a thread from its driver's wait. Any number of wakes before the thread looks count as one.
 #[derive(Debug)]
 pub struct Waker {
     descriptor: OwnedFd,
@@ -14,9 +14,10 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// One that has not been woken.
+    /// A waker that has not been woken.
     ///
     /// # Errors
+    ///
     /// When the system has no descriptor for it.
     pub fn new() -> io::Result<Self> {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
@@ -26,15 +27,15 @@ impl Waker {
         })
     }
 
-    /// Ends the wait, or the next one. May be called from anywhere.
+    /// Ends the current wait, or the next one. May be called from any thread.
     pub fn wake(&self) {
         if !self.woken.swap(true, Ordering::AcqRel) {
-            // The counter can't overflow, since it is written once per silencing.
+            // The counter can't overflow, since it is written once per reset.
             let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());
         }
     }
 
-    /// To be called before looking at what the waker was woken for: a ring after that is a new one.
+    /// Must be called before the thread looks for its work: a wake after that is a new one.
     pub(crate) fn reset(&self) {
         let _ = rustix::io::read(&self.descriptor, &mut [0u8; 8]);
         self.woken.store(false, Ordering::Release);

@@ -1,4 +1,4 @@
-//! What an backend must do, asked of each.
+//! The contract of `Driver`, tested over each backend.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use sidetone_driver::{Driver, Epoll, IoEvent, Sent, Token, Uring, Waker, unsent_bytes};
 use slotmap::SlotMap;
 
-/// Longer than anything here takes; whoever waits so long waits for ever.
+/// Longer than anything here takes: a wait of this length has hung.
 const FOREVER: Duration = Duration::from_secs(30);
 
-/// Runs a test over each backend. Where io_uring can't be had, over epoll alone, which CI does not let pass.
+/// Runs a test over each backend. Where io_uring is not available it runs over epoll alone; in CI it fails.
 fn over_each(test: impl Fn(&mut dyn Driver, &Waker)) {
     let waker = Arc::new(Waker::new().unwrap());
     test(&mut Epoll::new(Arc::clone(&waker)).unwrap(), &waker);
@@ -44,7 +44,7 @@ fn line(tokens: &mut SlotMap<Token, ()>) -> Line {
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     peer.set_read_timeout(Some(FOREVER)).unwrap();
     let (stream, _) = listener.accept().unwrap();
-    // It may block: an backend does not, whatever the socket is set to.
+    // The socket is in blocking mode. A backend must not block anyway.
     stream.set_nodelay(true).unwrap();
     let token = tokens.insert(());
     Line {
@@ -54,30 +54,30 @@ fn line(tokens: &mut SlotMap<Token, ()>) -> Line {
     }
 }
 
-fn watched(backend: &mut dyn Driver) -> Line {
+fn registered(backend: &mut dyn Driver) -> Line {
     let line = line(&mut SlotMap::with_key());
     backend.register(line.token, &line.stream).unwrap();
     line
 }
 
-/// The next thing that happens.
+/// The next event.
 fn next(backend: &mut dyn Driver) -> IoEvent {
     let give_up = Instant::now() + FOREVER;
     loop {
-        if let Some(report) = backend.next() {
-            return report;
+        if let Some(event) = backend.next_event() {
+            return event;
         }
         assert!(Instant::now() < give_up, "nothing happened");
         backend.wait(Some(FOREVER), Duration::ZERO).unwrap();
     }
 }
 
-/// What comes next on the one connection there is.
+/// The next bytes of the only connection.
 fn read_next(backend: &mut dyn Driver, line: &Line) -> Result<Vec<u8>, Errno> {
     loop {
-        if let IoEvent::Readable(token, arrival) = next(backend) {
+        if let IoEvent::Readable(token, pending) = next(backend) {
             assert_eq!(token, line.token);
-            match backend.read(arrival, &line.stream) {
+            match backend.read(pending, &line.stream) {
                 Err(Errno::AGAIN) => {}
                 read => return read.map(<[u8]>::to_vec),
             }
@@ -85,7 +85,7 @@ fn read_next(backend: &mut dyn Driver, line: &Line) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// Everything that comes until the stream is at its end.
+/// All bytes up to the end of the stream.
 fn read_all(backend: &mut dyn Driver, line: &Line) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -97,13 +97,13 @@ fn read_all(backend: &mut dyn Driver, line: &Line) -> Vec<u8> {
     }
 }
 
-/// Sends as an owner must: nothing while a send is with the backend, and what was left over first.
+/// Sends as an owner must: nothing while a send is pending, and unsent bytes first.
 fn send_all(backend: &mut dyn Driver, line: &Line, message: &[u8]) {
     let mut rest = message.to_vec();
     while !rest.is_empty() {
         match backend.send(line.token, &line.stream, &rest) {
-            Sent::Now(count) => drop(rest.drain(..count)),
-            Sent::Later => rest = unsent(backend, line),
+            Sent::Accepted(count) => drop(rest.drain(..count)),
+            Sent::Pending => rest = unsent(backend, line),
             Sent::Failed(error) => panic!("{error}"),
         }
         if !rest.is_empty() {
@@ -112,7 +112,7 @@ fn send_all(backend: &mut dyn Driver, line: &Line, message: &[u8]) {
     }
 }
 
-/// What is left over of what the backend took over.
+/// The unsent bytes of a pending send.
 fn unsent(backend: &mut dyn Driver, line: &Line) -> Vec<u8> {
     loop {
         match next(backend) {
@@ -130,7 +130,7 @@ fn set_write_interest(backend: &mut dyn Driver, line: &Line) {
     backend.set_write_interest(line.token, &line.stream, false);
 }
 
-/// Bytes that are told from each other wherever they are cut.
+/// Bytes that show where they were cut.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32)
         .flat_map(u32::to_le_bytes)
@@ -141,7 +141,7 @@ fn pattern(length: usize) -> Vec<u8> {
 #[test]
 fn what_comes_is_read_in_order_up_to_the_end() {
     over_each(|backend, _| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         let sent = pattern(100_000);
         let (mut peer, bytes) = (line.peer.try_clone().unwrap(), sent.clone());
         let writer = thread::spawn(move || {
@@ -162,7 +162,7 @@ fn what_comes_is_read_in_order_up_to_the_end() {
 #[test]
 fn an_end_that_came_with_the_last_bytes_is_reported_behind_them() {
     over_each(|backend, _| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         line.peer.write_all(b"bye").unwrap();
         line.peer.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_next(backend, &line).unwrap(), b"bye");
@@ -172,13 +172,13 @@ fn an_end_that_came_with_the_last_bytes_is_reported_behind_them() {
 }
 
 #[test]
-fn a_connection_that_is_reset_is_told_from_one_that_ends() {
+fn a_reset_is_distinguished_from_an_end() {
     over_each(|backend, _| {
         let Line {
             token,
             stream,
             peer,
-        } = watched(backend);
+        } = registered(backend);
         socket2::SockRef::from(&peer)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -195,7 +195,7 @@ fn a_connection_that_is_reset_is_told_from_one_that_ends() {
 }
 
 #[test]
-fn a_connection_may_be_watched_while_it_is_made() {
+fn a_connection_may_be_registered_while_it_connects() {
     over_each(|backend, _| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::STREAM);
@@ -223,8 +223,8 @@ fn a_connection_may_be_watched_while_it_is_made() {
 #[test]
 fn sends_in_flight_do_not_interleave() {
     over_each(|backend, _| {
-        let line = watched(backend);
-        // Both at once, more than the kernel takes: whatever of the second is taken must follow the first whole.
+        let line = registered(backend);
+        // Both at once, more than the kernel takes: the second must follow the whole first.
         let (first, second) = (vec![1; 8 << 20], vec![2; 1 << 20]);
         let mut peer = line.peer.try_clone().unwrap();
         let reader = thread::spawn(move || {
@@ -233,10 +233,10 @@ fn sends_in_flight_do_not_interleave() {
             heard
         });
         let mut rest = match backend.send(line.token, &line.stream, &first) {
-            Sent::Now(count) => first[count..].to_vec(),
-            Sent::Later => {
+            Sent::Accepted(count) => first[count..].to_vec(),
+            Sent::Pending => {
                 let meanwhile = backend.send(line.token, &line.stream, &second);
-                assert_eq!(meanwhile, Sent::Now(0));
+                assert_eq!(meanwhile, Sent::Accepted(0));
                 unsent(backend, &line)
             }
             Sent::Failed(error) => panic!("{error}"),
@@ -254,24 +254,24 @@ fn sends_in_flight_do_not_interleave() {
 #[test]
 fn a_full_socket_is_reported_and_not_waited_for() {
     over_each(|backend, _| {
-        let line = watched(backend);
+        let line = registered(backend);
         let message = pattern(64 << 10);
         let (mut sent, mut rest) = (0, Vec::new());
-        // Nobody reads. It ends, or it has hung.
+        // The peer does not read, so the socket fills up.
         while rest.is_empty() {
             rest = match backend.send(line.token, &line.stream, &message) {
-                Sent::Now(count) => message[count..].to_vec(),
-                Sent::Later => unsent(backend, &line),
+                Sent::Accepted(count) => message[count..].to_vec(),
+                Sent::Pending => unsent(backend, &line),
                 Sent::Failed(error) => panic!("{error}"),
             };
             sent += 1;
         }
-        // And nothing of it lies in wait to be sent behind its owner's back.
+        // And the backend sends nothing more of its own accord.
         backend.set_write_interest(line.token, &line.stream, true);
         backend
             .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
-        assert!(backend.next().is_none());
+        assert!(backend.next_event().is_none());
         let mut peer = line.peer.try_clone().unwrap();
         let reader = thread::spawn(move || {
             let mut heard = Vec::new();
@@ -294,7 +294,7 @@ fn a_broken_connection_fails_its_sends() {
             token,
             stream,
             peer,
-        } = watched(backend);
+        } = registered(backend);
         socket2::SockRef::from(&peer)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -304,10 +304,10 @@ fn a_broken_connection_fails_its_sends() {
             assert!(Instant::now() < give_up);
             match backend.send(token, &stream, b"anybody there?") {
                 Sent::Failed(error) => break error,
-                Sent::Now(_) => {}
-                Sent::Later => {}
+                Sent::Accepted(_) => {}
+                Sent::Pending => {}
             }
-            match backend.next() {
+            match backend.next_event() {
                 Some(IoEvent::Failed(_, error)) => break error,
                 _ => backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap(),
             }
@@ -318,32 +318,32 @@ fn a_broken_connection_fails_its_sends() {
 }
 
 #[test]
-fn a_dismissed_connection_is_closed_and_reports_nothing() {
+fn a_deregistered_connection_is_closed_and_reports_nothing() {
     over_each(|backend, _| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         // The receive is armed, the peer silent.
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         backend.deregister(line.token, line.stream);
         assert_eq!(line.peer.read(&mut [0; 8]).unwrap(), 0);
-        // More from the other side finds nobody, where a socket that is kept open would take it.
+        // The other side can't send more, as it could if the socket were still open.
         let give_up = Instant::now() + FOREVER;
         while line.peer.write(b"late").is_ok() {
             assert!(Instant::now() < give_up, "it is still open");
             backend
                 .wait(Some(Duration::from_millis(1)), Duration::ZERO)
                 .unwrap();
-            assert!(backend.next().is_none());
+            assert!(backend.next_event().is_none());
         }
     });
 }
 
 #[test]
-fn what_was_taken_over_before_a_dismissal_is_sent() {
+fn a_send_pending_at_deregistration_is_completed() {
     over_each(|backend, _| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         let sent = backend.send(line.token, &line.stream, b"bye");
-        assert!(matches!(sent, Sent::Now(3) | Sent::Later));
+        assert!(matches!(sent, Sent::Accepted(3) | Sent::Pending));
         backend.deregister(line.token, line.stream);
         let mut heard = Vec::new();
         line.peer.read_to_end(&mut heard).unwrap();
@@ -352,7 +352,7 @@ fn what_was_taken_over_before_a_dismissal_is_sent() {
 }
 
 #[test]
-fn a_flood_loses_nothing_and_leaves_room_for_others() {
+fn a_flood_loses_nothing_and_does_not_starve_others() {
     over_each(|backend, _| {
         let mut tokens = SlotMap::with_key();
         let lines: Vec<Line> = (0..64).map(|_| line(&mut tokens)).collect();
@@ -361,7 +361,7 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
             line.peer.set_nonblocking(true).unwrap();
         }
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-        // As much as each socket takes: more than an backend has buffers for.
+        // As much as each socket takes: more than a backend has buffers for.
         let flood = pattern(256 << 10);
         let mut total = 0;
         let mut left: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -382,11 +382,11 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
         assert!(total > 4 << 20, "{total}");
         let mut read = 0;
         while read < total {
-            let IoEvent::Readable(token, arrival) = next(backend) else {
+            let IoEvent::Readable(token, pending) = next(backend) else {
                 continue;
             };
             let index = lines.iter().position(|line| line.token == token).unwrap();
-            if let Ok(bytes) = backend.read(arrival, &lines[index].stream) {
+            if let Ok(bytes) = backend.read(pending, &lines[index].stream) {
                 left[index].1.extend_from_slice(bytes);
                 read += bytes.len();
             }
@@ -394,15 +394,15 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
         for (sent, heard) in &left {
             assert!(sent == heard);
         }
-        // An backend may say once too often that there is something to read.
+        // A backend may report once too often that there is something to read.
         backend.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-        while let Some(report) = backend.next() {
-            if let IoEvent::Readable(token, arrival) = report {
+        while let Some(event) = backend.next_event() {
+            if let IoEvent::Readable(token, pending) = event {
                 let line = lines.iter().find(|line| line.token == token).unwrap();
-                assert_eq!(backend.read(arrival, &line.stream), Err(Errno::AGAIN));
+                assert_eq!(backend.read(pending, &line.stream), Err(Errno::AGAIN));
             }
         }
-        // All of them still listen.
+        // All of them still receive.
         for line in &lines {
             (&line.peer).write_all(b"more").unwrap();
             assert_eq!(read_next(backend, line).unwrap(), b"more");
@@ -413,53 +413,53 @@ fn a_flood_loses_nothing_and_leaves_room_for_others() {
     });
 }
 
-/// What one connection may have read in a turn, once it has sent more than a call does.
-const BUDGET: usize = 8 << 10;
+/// The most bytes that are read from one connection in an iteration, once it has sent more than a call does.
+const MAX_READ: usize = 8 << 10;
 
 #[test]
-fn who_sends_without_end_is_read_a_little_in_each_turn() {
+fn a_connection_that_floods_is_read_a_little_in_each_iteration() {
     over_each(|backend, _| {
-        let line = watched(backend);
+        let line = registered(backend);
         let peer = line.peer.try_clone().unwrap();
         let flood = pattern(4 << 20);
         let sending = thread::spawn({
             let flood = flood.clone();
             move || (&peer).write_all(&flood).unwrap()
         });
-        let (mut heard, mut most, mut turns) = (Vec::new(), Vec::new(), 0);
+        let (mut heard, mut most, mut iterations) = (Vec::new(), Vec::new(), 0);
         while heard.len() < flood.len() {
-            // As a media thread does, which works between two turns.
-            let turn = Duration::from_millis(1);
-            backend.wait(Some(FOREVER), turn).unwrap();
+            // As a media thread does, which works between two waits.
+            let min_wait = Duration::from_millis(1);
+            backend.wait(Some(FOREVER), min_wait).unwrap();
             let before = heard.len();
-            while let Some(report) = backend.next() {
-                if let IoEvent::Readable(_, arrival) = report
-                    && let Ok(bytes) = backend.read(arrival, &line.stream)
+            while let Some(event) = backend.next_event() {
+                if let IoEvent::Readable(_, pending) = event
+                    && let Ok(bytes) = backend.read(pending, &line.stream)
                 {
                     heard.extend_from_slice(bytes);
                 }
             }
             most.push(heard.len() - before);
-            turns += 1;
+            iterations += 1;
         }
         sending.join().unwrap();
         assert!(heard == flood);
-        // It has to be found out first.
-        assert!(turns > 20, "{turns}");
-        assert!(most[10..].iter().all(|&read| read <= BUDGET), "{most:?}");
+        // The flood must be detected first.
+        assert!(iterations > 20, "{iterations}");
+        assert!(most[10..].iter().all(|&read| read <= MAX_READ), "{most:?}");
         backend.deregister(line.token, line.stream);
     });
 }
 
 #[test]
-fn the_bell_ends_a_wait_and_any_number_of_rings_is_one() {
+fn the_waker_ends_a_wait_and_any_number_of_wakes_is_one() {
     over_each(|backend, waker| {
         for _ in 0..3 {
             waker.wake();
             waker.wake();
             backend.wait(None, Duration::ZERO).unwrap();
-            assert!(matches!(backend.next(), Some(IoEvent::Woken)));
-            assert!(backend.next().is_none());
+            assert!(matches!(backend.next_event(), Some(IoEvent::Woken)));
+            assert!(backend.next_event().is_none());
         }
     });
 }
@@ -477,16 +477,16 @@ fn a_connection_that_was_not_accepted_is_reported_again() {
         let listener = listening(backend);
         let _peers = [(); 3].map(|()| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         for _ in 0..3 {
-            // One report for all that wait by then, of which one is accepted.
+            // One event for all that wait, of which one is accepted.
             assert!(matches!(next(backend), IoEvent::Incoming));
-            assert!(backend.next().is_none());
+            assert!(backend.next_event().is_none());
             listener.accept().unwrap();
         }
     });
 }
 
 #[test]
-fn connections_to_accept_are_reported_until_nobody_listens() {
+fn connections_to_accept_are_reported_until_the_listener_is_deregistered() {
     over_each(|backend, _| {
         let listener = listening(backend);
         for _ in 0..3 {
@@ -499,25 +499,25 @@ fn connections_to_accept_are_reported_until_nobody_listens() {
         backend
             .wait(Some(Duration::from_millis(10)), Duration::ZERO)
             .unwrap();
-        assert!(backend.next().is_none());
+        assert!(backend.next_event().is_none());
     });
 }
 
 #[test]
-fn a_batched_wait_lasts_until_its_time_is_up() {
+fn a_minimum_wait_lasts_until_its_time_is_up() {
     over_each(|backend, waker| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         line.peer.write_all(b"early").unwrap();
         waker.wake();
         let (began, wait) = (Instant::now(), Duration::from_millis(20));
         backend.wait(Some(wait), wait).unwrap();
         assert!(began.elapsed() >= wait);
         let (mut woken, mut heard) = (0, Vec::new());
-        while let Some(report) = backend.next() {
-            match report {
+        while let Some(event) = backend.next_event() {
+            match event {
                 IoEvent::Woken => woken += 1,
-                IoEvent::Readable(_, arrival) => {
-                    heard = backend.read(arrival, &line.stream).unwrap().to_vec();
+                IoEvent::Readable(_, pending) => {
+                    heard = backend.read(pending, &line.stream).unwrap().to_vec();
                 }
                 other => panic!("{other:?}"),
             }
@@ -528,17 +528,17 @@ fn a_batched_wait_lasts_until_its_time_is_up() {
 }
 
 #[test]
-fn what_waits_in_the_socket_is_known_to_the_byte() {
+fn unsent_bytes_in_the_send_queue_are_known_exactly() {
     over_each(|backend, _| {
-        let mut line = watched(backend);
+        let mut line = registered(backend);
         assert_eq!(unsent_bytes(&line.stream), Ok(0));
-        // Until nothing more goes: the other side has no room, and what it has not got waits here.
+        // Until the other side's window and the send queue are full.
         let mut given = 0;
         loop {
             match backend.send(line.token, &line.stream, &[7; 1000]) {
-                Sent::Now(0) => break,
-                Sent::Now(sent) => given += sent,
-                Sent::Later => match next(backend) {
+                Sent::Accepted(0) => break,
+                Sent::Accepted(sent) => given += sent,
+                Sent::Pending => match next(backend) {
                     IoEvent::Sent(_) => given += 1000,
                     IoEvent::PartiallySent(_, rest) => {
                         given += 1000 - rest.len();
@@ -562,7 +562,7 @@ fn what_waits_in_the_socket_is_known_to_the_byte() {
 }
 
 #[test]
-fn of_what_is_no_connection_nothing_is_said() {
+fn unsent_bytes_of_anything_but_a_connection_is_an_error() {
     assert!(unsent_bytes(std::fs::File::open("/dev/null").unwrap()).is_err());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(unsent_bytes(&listener), Err(Errno::INVAL));

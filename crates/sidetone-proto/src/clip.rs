@@ -8,27 +8,28 @@ use sidetone_audio::resample::{Filters, UnsupportedRate, resample_clip};
 
 use crate::{Rate, rate::duration_of};
 
-/// Sound prepared once, to be played by any number of calls.
+/// A sound that is prepared once and played by any number of calls.
 ///
-/// There is one variant for each rate that a call can have, made when it is first asked for. A call that plays it before
-/// its own rate is known needs none: it resamples slot by slot. Cloning shares.
+/// A clip has a resampled variant for each rate of a call, made when it is first [prepared](Self::prepare). A call at a
+/// rate without a variant resamples slot by slot. Clones share their samples.
 #[derive(Clone)]
 pub struct Clip {
     sounds: Arc<[Arc<Sound>]>,
     is_looped: bool,
 }
 
-/// One of the sounds that a clip plays one after the other.
+/// One of the sounds of a clip, which play one after the other.
 pub(crate) struct Sound {
     pub(crate) samples: Arc<Vec<i16>>,
     pub(crate) filters: Arc<Filters>,
     variants: [OnceLock<Arc<Vec<i16>>>; Rate::ALL.len()],
-    /// What comes before it, and after it, is itself.
-    repeats: bool,
+    /// It is looped alone: its own end comes before it, and its beginning after it.
+    is_loop: bool,
 }
 
-/// Seconds of a sound that are made twice where it repeats, as a fraction: more than any filter reaches.
-const REACH: u32 = 100;
+/// A looped sound is resampled with a hundredth of a second of itself before and behind it: more than any filter
+/// reaches.
+const LOOP_CONTEXT_FRACTION: u32 = 100;
 
 impl Clip {
     /// Mono samples at `hz` samples per second.
@@ -45,8 +46,8 @@ impl Clip {
         })
     }
 
-    /// The clips one after the other, once each: one begins with the sample after the last one of the one before, wherever
-    /// that is in a slot. They share their variants with it.
+    /// The clips one after the other, once each, without a gap: each begins with the sample after the last sample of the
+    /// one before. They share their variants with the sequence.
     pub fn sequence<'a>(clips: impl IntoIterator<Item = &'a Self>) -> Self {
         let sounds = clips.into_iter().flat_map(|clip| clip.sounds.iter());
         Self {
@@ -55,29 +56,29 @@ impl Clip {
         }
     }
 
-    /// The same without an end: behind its last sample follows its first. It plays until it is stopped. What is shorter
-    /// than a millisecond is no sound, and played once.
+    /// The same clip in a loop: its last sample is followed by its first. It plays until it is stopped. A clip shorter than
+    /// a millisecond is played once.
     pub fn looped(&self) -> Self {
         let sounds = match &self.sounds[..] {
-            // Made anew, so that its end and its beginning are one sound in each variant, too.
-            [sound] if !sound.repeats => {
+            // New variants, in which the end and the beginning join without a seam, too.
+            [sound] if !sound.is_loop => {
                 let (samples, filters) = (Arc::clone(&sound.samples), Arc::clone(&sound.filters));
                 [Arc::new(Sound::new(samples, filters, true))].into()
             }
             _ => Arc::clone(&self.sounds),
         };
-        // It must come to a sample at the lowest rate, too.
+        // It must have at least one sample at the lowest rate.
         let is_long = |sound: &Arc<Sound>| sound.samples.len() >= sound.hz() as usize / 1_000;
         let is_looped = sounds.iter().any(is_long);
         Self { sounds, is_looped }
     }
 
-    /// Whether it goes on for ever.
+    /// Whether it is a loop.
     pub fn is_looped(&self) -> bool {
         self.is_looped
     }
 
-    /// How long it is, or one round of it.
+    /// How long it is; of a loop, one round.
     pub fn duration(&self) -> Duration {
         self.sounds.iter().map(|sound| sound.duration()).sum()
     }
@@ -87,7 +88,7 @@ impl Clip {
         self.sounds.iter().all(|sound| sound.at(rate).is_some())
     }
 
-    /// Makes what is not made yet of its variant for `rate`, which takes about a thousandth of its duration.
+    /// Makes its variant for `rate`, unless that is made. It takes about a thousandth of the clip's duration.
     pub fn prepare(&self, rate: Rate) {
         for sound in self.sounds.iter() {
             sound.prepare(rate);
@@ -109,12 +110,12 @@ impl fmt::Debug for Clip {
 }
 
 impl Sound {
-    fn new(samples: Arc<Vec<i16>>, filters: Arc<Filters>, repeats: bool) -> Self {
+    fn new(samples: Arc<Vec<i16>>, filters: Arc<Filters>, is_loop: bool) -> Self {
         Self {
             samples,
             filters,
             variants: Default::default(),
-            repeats,
+            is_loop,
         }
     }
 
@@ -142,27 +143,27 @@ impl Sound {
 
     fn make(&self, rate: Rate) -> Arc<Vec<i16>> {
         let (from, to) = (self.hz(), rate.hz());
-        // The rate was tried when the sound was made; no other resampling of it can fail.
+        // `filters` holds all rates of a call, so this can't fail.
         let Some(mut resampler) = self.filters.aligned(to) else {
             return Arc::default();
         };
-        if !self.repeats {
+        if !self.is_loop {
             return Arc::new(resample_clip(&self.samples, from, to).unwrap_or_default());
         }
         let (from, to) = (u64::from(from), u64::from(to));
         let length = (self.samples.len() as u64 * to + from / 2) / from;
-        let reach = (from / u64::from(REACH)) as usize;
+        let context = (from / u64::from(LOOP_CONTEXT_FRACTION)) as usize;
         let mut past: Vec<i16> = self
             .samples
             .iter()
             .rev()
             .copied()
             .cycle()
-            .take(reach)
+            .take(context)
             .collect();
         past.reverse();
-        let next: Vec<i16> = self.samples.iter().copied().cycle().take(reach).collect();
-        let mut variant = Vec::with_capacity(length as usize + reach);
+        let next: Vec<i16> = self.samples.iter().copied().cycle().take(context).collect();
+        let mut variant = Vec::with_capacity(length as usize + context);
         resampler.begin_behind(&past);
         resampler.process(&self.samples, &mut variant);
         resampler.process(&next, &mut variant);
@@ -171,7 +172,7 @@ impl Sound {
     }
 }
 
-/// What it takes to resample from `hz` to any rate of a call.
+/// The filters to resample from `hz` to any rate of a call.
 ///
 /// # Errors
 ///

@@ -2,16 +2,17 @@ use uuid::Uuid;
 
 use crate::{AudioPayload, Kind, Message, PeerErrors};
 
+/// Bytes of a message's header: the kind, then the length of the payload in big endian.
 const HEADER: usize = 3;
 
-/// A payload buffer that grew beyond this is given back once its message is done: the longest frame that
+/// A payload buffer with more capacity than this, in bytes, is freed once its message is done: the longest frame that
 /// Asterisk sends, 20 ms at 192 kHz, needs no more.
-const KEEP: usize = 7680;
+const MAX_KEPT_CAPACITY: usize = 7680;
 
 /// Turns a byte stream that TCP may have cut anywhere into messages.
 ///
-/// A message that lies whole in the bytes given is lent from them; only the part of one that is cut off at
-/// their end is copied. At most one partial message is kept, so a decoder holds at most 65535 bytes.
+/// A message that lies whole in the input is borrowed from it. Only a message that is cut off at the end of the input
+/// is copied. At most one partial message is kept, so a decoder holds at most 65535 bytes.
 ///
 /// Call [`decode`](Self::decode) until it returns no message:
 ///
@@ -39,18 +40,18 @@ pub struct Decoder {
     header: [u8; HEADER],
     header_len: usize,
     payload: Vec<u8>,
-    /// Bytes of payload still to be thrown away.
+    /// Bytes of payload still to be skipped.
     skip: usize,
-    /// The payload buffer holds a message that was lent on the last call.
-    lent: bool,
+    /// The payload buffer holds the message that the last call returned.
+    is_borrowed: bool,
 }
 
-/// What one call of [`Decoder::decode`] made of its input.
+/// The result of [`Decoder::decode`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// How many bytes of the input are done with.
+    /// How many bytes of the input were consumed.
     pub consumed: usize,
-    /// The message they completed; `None` when all input is consumed and more is needed.
+    /// The message that they completed; `None` when all input is consumed and more is needed.
     pub message: Option<Message<'a>>,
 }
 
@@ -62,10 +63,10 @@ impl Decoder {
 
     /// Takes the next message out of `input`.
     pub fn decode<'a>(&'a mut self, input: &'a [u8]) -> Decoded<'a> {
-        if self.lent {
-            self.lent = false;
+        if self.is_borrowed {
+            self.is_borrowed = false;
             self.payload.clear();
-            if self.payload.capacity() > KEEP {
+            if self.payload.capacity() > MAX_KEPT_CAPACITY {
                 self.payload = Vec::new();
             }
         }
@@ -84,8 +85,7 @@ impl Decoder {
         }
         self.header[self.header_len..].copy_from_slice(&header[..missing]);
         consumed += missing;
-        let [kind, high, low] = self.header;
-        let (kind, length) = (Kind::from(kind), u16::from_be_bytes([high, low]));
+        let (kind, length) = parse_header(self.header);
         let needed = usize::from(length);
 
         if let Some(message) = without_payload(kind, length) {
@@ -118,25 +118,40 @@ impl Decoder {
             };
         }
         self.header_len = 0;
-        self.lent = true;
+        self.is_borrowed = true;
         Decoded {
             consumed,
             message: Some(with_payload(kind, &self.payload)),
         }
     }
 
-    /// Whether the stream stopped in the middle of a message. The last message of a dying call may be cut.
+    /// Whether the input so far ends in the middle of a message, as it may when a call ends.
     pub fn is_mid_message(&self) -> bool {
         self.header_len > 0 || self.skip > 0
     }
 
-    /// Bytes of memory held for a partial message.
+    /// Bytes of memory allocated for a partial message.
     pub fn memory(&self) -> usize {
         self.payload.capacity()
     }
 }
 
-/// The messages that are known from their header alone. What payload they have is skipped.
+/// The whole messages at the beginning of `bytes`, which begin with a header.
+pub(crate) fn whole_messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+        let (kind, length) = parse_header(*header);
+        let (payload, rest) = rest.split_at_checked(usize::from(length))?;
+        bytes = rest;
+        Some(without_payload(kind, length).unwrap_or_else(|| with_payload(kind, payload)))
+    })
+}
+
+fn parse_header([kind, high, low]: [u8; HEADER]) -> (Kind, u16) {
+    (Kind::from(kind), u16::from_be_bytes([high, low]))
+}
+
+/// The messages that are known from their header alone. Any payload is skipped.
 fn without_payload(kind: Kind, length: u16) -> Option<Message<'static>> {
     match (kind, length) {
         (Kind::Hangup, _) => Some(Message::Hangup),

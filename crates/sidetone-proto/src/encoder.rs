@@ -3,7 +3,7 @@ use crate::Rate;
 /// The hang-up message, whole.
 pub const HANGUP: [u8; 3] = [0, 0, 0];
 
-/// What a server may write. Asterisk drops the call over anything else: a UUID, DTMF, an error, an unknown
+/// The messages that a server may write. Asterisk drops the call over anything else: a UUID, DTMF, an error, an unknown
 /// kind, or audio of length 0 (measured on 20.14 and later).
 ///
 /// ```
@@ -20,7 +20,7 @@ pub const HANGUP: [u8; 3] = [0, 0, 0];
 pub enum Outbound<'a> {
     /// Ends the call. The dialplan goes on.
     Hangup,
-    /// Audio that is neither empty nor longer than a length field can say.
+    /// Audio from 1 to 65535 bytes long.
     Audio(OutboundAudio<'a>),
 }
 
@@ -38,7 +38,7 @@ pub enum PayloadError {
     /// Asterisk drops a call that gets audio of length 0.
     #[error("an audio message must not be empty: Asterisk drops the call; send silence instead")]
     Empty,
-    /// The length field has 16 bits.
+    /// The length field of a message has 16 bits.
     #[error("an audio message holds at most 65535 bytes, not {0}: split it")]
     TooLong(usize),
 }
@@ -69,8 +69,8 @@ impl<'a> Outbound<'a> {
     }
 }
 
-/// Appends `samples` to `out` as audio messages of at most [`Rate::message_samples`] each. No samples, no
-/// message.
+/// Appends `samples` to `out` as audio messages of at most [`Rate::message_samples`] each; nothing if there are no
+/// samples.
 pub fn encode_samples(rate: Rate, samples: &[i16], out: &mut Vec<u8>) {
     for message in samples.chunks(rate.message_samples()) {
         put_header(rate, message.len() * 2, out);

@@ -2,10 +2,10 @@ use std::fmt;
 
 use crate::Rate;
 
-/// What a message is: its first byte.
+/// The kind of a message: its first byte.
 ///
-/// Asterisk sends `Uuid` first, then `Audio` and `Dtmf`; `Error` is documented, though no release that was
-/// looked at has a sender for it. A caller who hangs up is a plain end of stream, never `Hangup`.
+/// Asterisk sends `Uuid` first, then `Audio` and `Dtmf`. `Error` is documented, but no release that was examined sends
+/// it. A caller who hangs up is a plain end of stream, never `Hangup`.
 ///
 /// ```
 /// use sidetone_proto::{Kind, Rate};
@@ -18,7 +18,7 @@ use crate::Rate;
 pub enum Kind {
     /// `0x00`: the call is over.
     Hangup,
-    /// `0x01`: 16 bytes that say which call this is.
+    /// `0x01`: the UUID of the call, 16 bytes.
     Uuid,
     /// `0x03`: one ASCII character, a digit that the caller pressed.
     Dtmf,

@@ -1,17 +1,17 @@
 //! The AudioSocket wire and the rules of a call, without I/O.
 //!
-//! Everything here is sans-I/O: bytes and the [`Time`] go in; bytes, events and the next deadline come
-//! out. There is no socket, no clock, no thread and no `unsafe`, so every rule has a deterministic test.
+//! Everything here is sans-I/O: bytes and the [`Time`] go in; bytes, events and the next timeout come out. There is no
+//! socket, no clock, no thread and no `unsafe`, so every rule has a deterministic test.
 //!
-//! | room | what is in it |
+//! | module | what is in it |
 //! |---|---|
 //! | [`Kind`], [`Rate`] | the first byte of a message, and the nine sample rates it can name |
-//! | [`Decoder`], [`Message`] | bytes cut anywhere become borrowed messages |
-//! | [`Outbound`] | the only two things a server may write |
-//! | [`Playout`], [`Clip`] | queued audio: clips, marks, utterances, and what was heard of them |
-//! | [`JitterBuffer`] | audio that is made while it plays: prefill, re-centring, underrun |
-//! | [`Pacer`], [`ClockRecovery`] | the 20 ms grid, and the inbound rhythm it follows |
-//! | [`CallMachine`] | the state of one call, tying all of these together |
+//! | [`Decoder`], [`Message`] | bytes, cut anywhere, become borrowed messages |
+//! | [`Outbound`] | the only two messages a server may write |
+//! | [`Playout`], [`Clip`] | the playout queue: clips, marks, utterances, and what was heard of them |
+//! | [`JitterBuffer`] | live audio, made while it plays: prefill, re-centring, underruns |
+//! | [`Pacer`], [`ClockRecovery`] | the 20 ms schedule, and the other side's clock, which it follows |
+//! | [`CallMachine`] | the state of one call, and how to drive it |
 //!
 //! Facts about Asterisk were measured on release 22.10 unless a sentence says otherwise.
 #![forbid(unsafe_code)]
@@ -31,11 +31,11 @@ mod time;
 mod transmit;
 
 pub use call::{
-    CallConfig, CallMachine, Counters, EndReason, EndedBy, Io, Notice, OtherProtocol, Phase,
-    Received,
+    CallConfig, CallMachine, Counters, EndReason, EndedBy, Notice, OtherProtocol, Phase, Received,
+    SocketAction,
 };
 pub use clip::{Clip, filters_from};
-pub use clock_recovery::ClockRecovery;
+pub use clock_recovery::{Arrival, Batch, ClockRecovery};
 pub use decoder::{Decoded, Decoder};
 pub use encoder::{HANGUP, Outbound, OutboundAudio, PayloadError, encode_samples};
 pub use jitter_buffer::{JitterBuffer, Pulled};

@@ -2,11 +2,11 @@ use uuid::Uuid;
 
 use crate::{Kind, PeerErrors, Rate};
 
-/// One message as it came in, lent from the bytes that were read.
+/// One message as it came in, borrowed from the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message<'a> {
-    /// The other side ended the call. Asterisk itself never sends this; it closes the connection.
+    /// The other side ended the call. Asterisk never sends this; it closes the connection.
     Hangup,
     /// Which call this is. Asterisk's first message.
     Uuid(Uuid),
@@ -14,17 +14,17 @@ pub enum Message<'a> {
     Dtmf(char),
     /// Audio, possibly of length 0 and possibly an odd number of bytes.
     Audio(AudioPayload<'a>),
-    /// The other side reports trouble.
+    /// The other side reports errors.
     Error(PeerErrors),
-    /// A kind that nobody has given a meaning. Its payload is skipped unseen.
+    /// A kind that the protocol does not define. Its payload is skipped.
     Unknown {
         /// The first byte.
         kind: u8,
         /// Bytes of payload.
         length: u16,
     },
-    /// A known kind whose length or content it cannot have: a UUID that is not 16 bytes, DTMF or an error
-    /// that is not one byte, a digit that no telephone has. Its payload is skipped.
+    /// A known kind with an impossible length or content: a UUID that is not 16 bytes, DTMF or an error that is not
+    /// one byte, a digit that no telephone has. Its payload is skipped.
     Malformed {
         /// The kind.
         kind: Kind,
@@ -35,8 +35,8 @@ pub enum Message<'a> {
 
 /// The payload of an audio message.
 ///
-/// Under kind `0x10` the bytes are 8 kHz samples only if the dialplan said so: a `Dial` without `c(slin)`
-/// puts the caller's own codec there, and nothing but the amount of bytes tells.
+/// Under kind `0x10` the bytes are 8 kHz samples only if the dialplan asks for them: `Dial` without `c(slin)` sends the
+/// caller's own codec under this kind, and only the number of bytes shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioPayload<'a> {
     /// The rate that the kind names.

@@ -2,20 +2,21 @@ use std::time::Duration;
 
 use crate::Time;
 
-/// After a stall of up to this long the missing slots follow; after a longer one the grid is re-based.
-/// Asterisk's RTP sender tolerates 80 ms of skew before it jumps the timestamp.
-const CATCH_UP: Duration = Duration::from_millis(60);
+/// After a stall of up to this long, the late slots are made up for; after a longer one the schedule starts anew.
+/// Asterisk's RTP sender tolerates 80 ms of skew before it makes its timestamp jump.
+const MAX_CATCH_UP: Duration = Duration::from_millis(60);
 
-/// The most that the grid moves with one slot, in nanoseconds: 0.1 ms.
-const SLEW: i64 = 100_000;
+/// The most that the schedule is slewed with one slot, in nanoseconds: 0.1 ms.
+const MAX_SLEW_NS: i64 = 100_000;
 
-/// What is owed is bounded by a slot: the grid never chases further than that.
-const MOST_OWED: i64 = 20_000_000;
+/// The most that is slewed in all for what came before, in nanoseconds: one slot.
+const MAX_PENDING_SLEW_NS: i64 = 20_000_000;
 
-/// The grid of a call: when its next slot is due.
+/// The schedule of a call: when its next slot is due.
 ///
-/// It stands still but for three things: it is slewed, at most 0.1 ms a slot; it slips when a stall was longer than
-/// 60 ms; and the call's first live audio moves it to where that is needed, at once and then by at most 0.5 ms a slot.
+/// Slots follow each other at a constant distance, with three exceptions. The schedule is *slewed* to follow the other
+/// side's clock, by at most 0.1 ms a slot. It *slips* when a stall was longer than 60 ms. And the call's first live audio
+/// *steps* it to where that is needed, at once and then by at most 0.5 ms a slot.
 ///
 /// ```
 /// use {sidetone_proto::{Due, Pacer, Time}, std::time::Duration};
@@ -30,7 +31,8 @@ const MOST_OWED: i64 = 20_000_000;
 #[derive(Debug)]
 pub struct Pacer {
     next: Time,
-    owed: i64,
+    /// In nanoseconds.
+    pending_slew: i64,
 }
 
 /// Whether a slot is due.
@@ -40,10 +42,10 @@ pub enum Due {
     NotYet,
     /// A slot is due, and late by this much.
     Now {
-        /// Time since the slot's place on the grid.
+        /// Time since the slot was due.
         late: Duration,
     },
-    /// The stall was too long to catch up: the grid begins anew at this moment, with a slot due.
+    /// The stall was too long to catch up: the schedule starts anew at this moment, with a slot due.
     Slipped {
         /// Slots that will never be written.
         missed: u64,
@@ -53,21 +55,21 @@ pub enum Due {
 }
 
 impl Pacer {
-    /// A grid whose first slot is due at `start`.
+    /// A schedule whose first slot is due at `start`.
     pub fn new(start: Time) -> Self {
         Self {
             next: start,
-            owed: 0,
+            pending_slew: 0,
         }
     }
 
-    /// Whether a slot of length `slot` is due. After a slip the grid is already re-based.
+    /// Whether a slot of length `slot` is due. After a slip the schedule has started anew already.
     pub fn due(&mut self, now: Time, slot: Duration) -> Due {
         if now < self.next {
             return Due::NotYet;
         }
         let late = now - self.next;
-        if late <= CATCH_UP {
+        if late <= MAX_CATCH_UP {
             return Due::Now { late };
         }
         self.next = now;
@@ -77,25 +79,26 @@ impl Pacer {
         }
     }
 
-    /// The slot is written or skipped: on to the next, `slot` later.
+    /// Goes on to the next slot, `slot` later: this one was written or skipped.
     pub fn advance(&mut self, slot: Duration) {
-        let slew = self.owed.clamp(-SLEW, SLEW);
-        self.owed -= slew;
+        let slew = self.pending_slew.clamp(-MAX_SLEW_NS, MAX_SLEW_NS);
+        self.pending_slew -= slew;
         self.next = (self.next + slot).shifted(slew);
     }
 
-    /// Moves the grid along with the inbound rhythm, bit by bit.
-    pub fn follow(&mut self, shift: i64) {
-        self.owed = (self.owed + shift).clamp(-MOST_OWED, MOST_OWED);
+    /// Moves the schedule by `shift` nanoseconds, at most 0.1 ms with each slot; negative is earlier.
+    pub fn slew(&mut self, shift: i64) {
+        self.pending_slew =
+            (self.pending_slew + shift).clamp(-MAX_PENDING_SLEW_NS, MAX_PENDING_SLEW_NS);
     }
 
-    /// Moves the next slot by `shift` nanoseconds, whatever was owed before.
-    pub fn steer(&mut self, shift: i64) {
-        self.owed = 0;
+    /// Moves the schedule by `shift` nanoseconds with the next slot, and drops any slew that is pending.
+    pub fn step(&mut self, shift: i64) {
+        self.pending_slew = 0;
         self.next = self.next.shifted(shift);
     }
 
-    /// Begins the grid anew: its next slot is due at `start`.
+    /// Starts the schedule anew: its next slot is due at `start`.
     pub fn restart(&mut self, start: Time) {
         *self = Self::new(start);
     }

@@ -1,37 +1,40 @@
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
+mod clip_source;
 mod convert;
 mod heard;
 mod item;
+mod stream;
 
 pub use heard::Heard;
 pub use item::Format;
 
-pub(crate) use item::move_front;
+pub(crate) use stream::move_front;
 
 use crate::{Clip, Notice, Rate, Time, rate::duration_of};
-use heard::{HeardTicks, Sent, Trail};
-use item::{ClipSource, Item, Openness, Source, Spare, Stream};
+use clip_source::ClipSource;
+use heard::{HeardTicks, Sent, SentLog};
+use item::{Input, Item, Source};
+use stream::{BufferPool, Stream};
 
-/// Samples of every rate last a whole number of these, so that sums of them are exact.
-const TICKS_A_SECOND: u64 = 28_224_000;
+/// A sample of any rate lasts a whole number of ticks, so that sums of ticks are exact.
+const TICKS_PER_SECOND: u64 = 28_224_000;
 
-/// What nobody ends is taken for ended when it has had nothing to play for so long.
-const PAUSE: Duration = Duration::from_secs(1);
+/// An utterance without an ID ends when it has had nothing to play for this long.
+const MAX_IDLE: Duration = Duration::from_secs(1);
 
-/// Which of the things in a call's queue: a clip, a mark or an utterance.
+/// The ID of an item in a call's playout queue: a clip, a mark or an utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(pub u64);
 
-/// The queued audio of a call: items, which play in order and each to its end.
+/// The playout queue of a call: items that play in order, each to its end.
 ///
-/// An *item* is a clip, a mark, which has no audio, or an *utterance*, audio that comes in pieces. An utterance that is
-/// open, because more may come, keeps its place whenever it has nothing to play. What is [pushed](Self::push) without a
-/// name is an utterance, too, open until anything else is queued, [`end_loose`](Self::end_loose) is called, or it has had
-/// nothing to play for a second.
+/// An *item* is a clip; a mark, which has no audio; or an *utterance*, whose audio comes in pieces. An utterance is open
+/// while more may come, and keeps its place when it has nothing to play. Audio [pushed](Self::push) without an ID is an
+/// unnamed utterance. It is open until anything else is queued, [`end_unnamed`](Self::end_unnamed) is called, or it has
+/// had nothing to play for a second.
 ///
-/// What became of an item is told by [`confirm`](Self::confirm), which is to be asked when what was written has been
-/// handed to the kernel.
+/// [`poll_heard`](Self::poll_heard) reports what was heard of an item. It is called after the slots were sent.
 ///
 /// ```
 /// use sidetone_proto::{ItemId, Notice, Playout, Rate, Time};
@@ -47,63 +50,66 @@ pub struct ItemId(pub u64);
 /// playout.pull(Time::ZERO, Rate::Slin, &mut slot);
 /// assert_eq!(slot[39..42], [7, 0, 0], "its slot is due, so the remainder is padded");
 ///
-/// let mut told = Vec::new();
-/// let tell = &mut |notice: Notice<'_>| told.push(format!("{notice:?}"));
-/// playout.confirm(0, Some(323), tell); // the second slot waits in the socket's queue
-/// playout.confirm(0, Some(0), tell);
-/// assert!(told[0].starts_with("Ended { item: ItemId(1), is_whole: true"));
-/// assert_eq!(told[1..], ["Drained"]);
+/// let mut reported = Vec::new();
+/// let report = &mut |notice: Notice<'_>| reported.push(format!("{notice:?}"));
+/// playout.poll_heard(0, Some(323), report); // the second slot waits in the socket's queue
+/// playout.poll_heard(0, Some(0), report);
+/// assert!(reported[0].starts_with("Ended { item: ItemId(1), is_whole: true"));
+/// assert_eq!(reported[1..], ["Drained"]);
 /// ```
 #[derive(Debug, Default)]
 pub struct Playout {
     items: VecDeque<Item>,
-    /// Items that have left the queue and of which has not been told what was heard.
-    leaving: VecDeque<Leaving>,
-    trail: Trail,
-    /// In ticks.
+    /// Items that were removed from the queue and are not reported yet.
+    removed: VecDeque<RemovedItem>,
+    sent_log: SentLog,
+    /// How much audio is queued, in ticks.
     queued: u64,
-    /// What was heard of what was cleared, while some of it has not been told.
-    clearing: Option<HeardTicks>,
-    /// Sound has come to its end since the queue was last empty.
-    has_sounded: bool,
-    /// The last of the queue was stopped or cleared.
+    /// What was heard of the items that were cleared, while that is not reported.
+    unreported_clear: Option<HeardTicks>,
+    /// Audio has been heard to its end since the queue was last empty.
+    has_played: bool,
+    /// The last item of the queue was stopped or cleared.
     is_cut: bool,
-    /// Nothing more will be heard: what waits is not waited for.
-    is_over: bool,
+    /// Nothing more will be heard, so reports don't wait for what is unsent.
+    is_call_over: bool,
     prebuffer: Duration,
     next_number: u64,
-    spare: Spare,
+    pool: BufferPool,
 }
 
-/// An item that has left the queue.
+/// An item that was removed from the queue.
 #[derive(Clone, Copy, Debug)]
-struct Leaving {
+struct RemovedItem {
     number: u64,
     id: Option<ItemId>,
-    why: Why,
+    by: RemovedBy,
     has_audio: bool,
-    /// In ticks.
+    /// How much of it was written, in ticks.
     written: u64,
-    thrown_away: u64,
-    /// Bytes that must have been sent before it has been heard to its end.
+    /// How much of it was not written, in ticks.
+    discarded: u64,
+    /// It has been heard to its end when this many bytes were sent.
     end: u64,
 }
 
-/// Why an item has left.
+/// Why an item was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Written,
-    Stopped,
-    Cleared,
+enum RemovedBy {
+    /// It was written to its end.
+    End,
+    Stop,
+    Clear,
 }
 
 impl Playout {
-    /// Queues a copy of `samples` that goes out at this rate.
+    /// Queues a copy of `samples` as part of the unnamed utterance; it goes out at `rate`.
     pub fn push(&mut self, now: Time, rate: Rate, samples: &[i16]) {
         self.push_piece(now, None, Format::At(rate), samples.into());
     }
 
-    /// Queues a piece of the utterance of that name, or of none. What comes for one that is not open goes nowhere.
+    /// Queues a piece of an utterance, which is the unnamed one if `utterance` is `None`. A piece of an utterance that is
+    /// not open is discarded.
     pub fn push_piece(
         &mut self,
         now: Time,
@@ -118,231 +124,240 @@ impl Playout {
             Some(id) => self
                 .items
                 .iter()
-                .rposition(|item| item.id == Some(id) && item.openness == Openness::Held),
-            None => Some(self.loose()),
+                .rposition(|item| item.id == Some(id) && item.input == Input::Open),
+            None => Some(self.open_unnamed()),
         };
         let Some(item) = index.and_then(|index| self.items.get_mut(index)) else {
             return;
         };
         if let Source::Stream(stream) = &mut item.source {
             let before = stream.queued();
-            stream.push(format, samples, &mut self.spare);
+            stream.push(format, samples, &mut self.pool);
             self.queued += stream.queued() - before;
             item.last_push = now;
-            item.dry_since = None;
+            item.starved_since = None;
         }
     }
 
-    /// Opens an utterance behind what is queued. It starts, and starts again when it has had nothing to play, only when
-    /// `prebuffer` of it is queued, or it is ended, or nothing more came for as long as that.
+    /// Opens an utterance behind what is queued. It starts, and restarts after it had nothing to play, when `prebuffer`
+    /// of it is queued, when it is ended, or when nothing more came for as long as that.
     pub fn open(&mut self, now: Time, utterance: ItemId, prebuffer: Duration) {
-        let stream = Source::Stream(Stream::new(&mut self.spare));
-        self.add(Some(utterance), stream, Openness::Held);
+        let stream = Source::Stream(Stream::new(&mut self.pool));
+        self.add(Some(utterance), stream, Input::Open);
         if let Some(item) = self.items.back_mut() {
             item.prebuffer = prebuffer;
             item.last_push = now;
         }
     }
 
-    /// Nothing more comes for this utterance: what is queued of it plays to its end.
+    /// Ends an utterance: what is queued of it plays to its end.
     pub fn end(&mut self, utterance: ItemId) {
         let mut items = self.items.iter_mut();
         if let Some(item) = items.find(|item| item.id == Some(utterance)) {
             item.close();
         }
-        self.retire(self.trail.written());
+        self.remove_finished(self.sent_log.written());
     }
 
-    /// Nothing more comes for the utterance without a name, if there is one.
-    pub fn end_loose(&mut self) {
+    /// Ends the unnamed utterance, if there is one.
+    pub fn end_unnamed(&mut self) {
         if let Some(item) = self.items.back_mut()
-            && item.openness == Openness::Loose
+            && item.input == Input::OpenUntilIdle
         {
             item.close();
         }
-        self.retire(self.trail.written());
+        self.remove_finished(self.sent_log.written());
     }
 
-    /// Nothing more comes at all. A clip that is looped ends with this round.
+    /// Ends all items: nothing more comes. A looped clip ends with this round.
     pub fn end_all(&mut self) {
         for item in &mut self.items {
             item.close();
             let before = item.queued();
             if let Source::Clip(clip) = &mut item.source {
-                clip.end_with_this_round();
+                clip.stop_looping();
             }
             self.queued = (self.queued + item.queued()).saturating_sub(before);
         }
-        self.retire(self.trail.written());
+        self.remove_finished(self.sent_log.written());
     }
 
     /// Queues a clip.
     pub fn push_clip(&mut self, clip: Clip, id: ItemId) {
         let clip = Source::Clip(ClipSource::new(clip));
-        self.add(Some(id), clip, Openness::Closed);
+        self.add(Some(id), clip, Input::Closed);
     }
 
-    /// Queues a mark, which is at its end when everything before it is.
+    /// Queues a mark, which ends when everything before it has ended.
     pub fn push_mark(&mut self, mark: ItemId) {
-        self.add(Some(mark), Source::Mark, Openness::Closed);
+        self.add(Some(mark), Source::Mark, Input::Closed);
     }
 
-    /// As [`open`](Self::open) has it, for what is pushed without a name from now on.
+    /// Sets the prebuffer of the unnamed utterance, which has the meaning it has in [`open`](Self::open).
     pub fn set_prebuffer(&mut self, prebuffer: Duration) {
         self.prebuffer = prebuffer;
         if let Some(item) = self.items.back_mut()
-            && item.openness == Openness::Loose
+            && item.input == Input::OpenUntilIdle
         {
             item.prebuffer = prebuffer;
         }
     }
 
-    /// Takes an item out of the queue, whether it plays already or not.
+    /// Removes an item from the queue, whether it plays already or not.
     pub fn stop(&mut self, id: ItemId) {
         let index = self.items.iter().position(|item| item.id == Some(id));
         if let Some(item) = index.and_then(|index| self.items.remove(index)) {
-            self.leave(item, Why::Stopped);
+            self.remove(item, RemovedBy::Stop);
             self.is_cut = self.items.is_empty();
         }
-        self.retire(self.trail.written());
+        self.remove_finished(self.sent_log.written());
     }
 
-    /// Takes everything out of the queue, for nothing will be heard any more.
+    /// Removes all items from the queue at the end of the call: nothing more will be heard.
     pub fn stop_all(&mut self) {
-        self.is_over = true;
-        self.cut_all(Why::Stopped);
+        self.is_call_over = true;
+        self.cut_all(RemovedBy::Stop);
     }
 
-    /// Throws everything queued away, open utterances with it. What was heard is told of each item, and of all together.
+    /// Removes all items from the queue, open utterances included. What was heard is reported for each item, and for all
+    /// together.
     pub fn clear(&mut self) {
-        self.clearing.get_or_insert_default();
-        self.cut_all(Why::Cleared);
+        self.unreported_clear.get_or_insert_default();
+        self.cut_all(RemovedBy::Clear);
     }
 
-    /// Appends the next slot to `slot` on a call whose own rate is `own`, and says at which rate it is; `None` when
-    /// nothing is to be played.
+    /// Appends the next slot to `slot` on a call whose own rate is `own`, and returns the slot's rate; `None` if there is
+    /// nothing to play.
     ///
-    /// The slot is always whole: when the queue ends in its middle, or goes on at another rate, the rest is silence. It
-    /// counts as written.
+    /// The slot is always whole: if the queue ends within it, or goes on at another rate, the rest is silence. It counts
+    /// as written.
     pub fn pull(&mut self, now: Time, own: Rate, slot: &mut Vec<i16>) -> Option<Rate> {
-        self.end_what_paused(now);
-        self.retire(self.trail.written());
+        self.close_if_idle(now);
+        self.remove_finished(self.sent_log.written());
         let begin = slot.len();
-        let mut going: Option<Rate> = None;
+        let mut slot_rate: Option<Rate> = None;
         while let Some(item) = self.items.front_mut() {
             if item.is_prebuffering(now) {
                 break;
             }
             let next = item.next_rate(own);
-            let Some(rate) = next.filter(|next| going.is_none_or(|rate| rate == *next)) else {
+            let Some(rate) = next.filter(|next| slot_rate.is_none_or(|rate| rate == *next)) else {
                 if next.is_none() {
-                    item.note_dry(now);
+                    item.mark_starved(now);
                 }
                 break;
             };
             let (before, queued) = (slot.len(), item.queued());
             let whole = begin + rate.slot_samples();
-            item.take(rate, whole, slot, &mut self.spare);
+            item.take(rate, whole, slot, &mut self.pool);
             self.queued = (self.queued + item.queued()).saturating_sub(queued);
             let taken = slot.len() - before;
             if taken > 0 {
-                going = Some(rate);
-                item.is_waiting = false;
+                slot_rate = Some(rate);
+                item.needs_prebuffer = false;
                 item.written += ticks(rate, taken);
-                self.trail.note(item.number, rate, before - begin, taken);
+                self.sent_log
+                    .record(item.number, rate, before - begin, taken);
             }
             let is_over = item.is_over();
             if slot.len() < whole && taken == 0 && !is_over {
-                // What a resampler holds back until more comes is not enough for a sample.
-                item.note_dry(now);
+                // The resampler needs more input for its next sample.
+                item.mark_starved(now);
                 break;
             }
-            let bytes = going.map_or(0, |rate| rate.slot_bytes() as u64);
-            self.retire(self.trail.written() + bytes);
+            let bytes = slot_rate.map_or(0, |rate| rate.slot_bytes() as u64);
+            self.remove_finished(self.sent_log.written() + bytes);
             if slot.len() == whole {
                 break;
             }
         }
-        let rate = going?;
+        let rate = slot_rate?;
         slot.resize(begin + rate.slot_samples(), 0);
-        self.trail.end_slot(rate);
+        self.sent_log.end_slot(rate);
         Some(rate)
     }
 
-    /// Takes note of a slot with nothing of this in it.
-    pub fn note_other_slot(&mut self, rate: Rate) {
-        self.trail.end_slot(rate);
+    /// Records a slot that was written with no queued audio in it.
+    pub fn record_other_slot(&mut self, rate: Rate) {
+        self.sent_log.end_slot(rate);
     }
 
-    /// Whether there is something for [`confirm`](Self::confirm) to tell, now or when more has been sent.
-    pub fn has_news(&self) -> bool {
-        !self.leaving.is_empty() || self.clearing.is_some()
+    /// Whether [`poll_heard`](Self::poll_heard) has something to report, now or when more has been sent.
+    pub fn has_unreported(&self) -> bool {
+        !self.removed.is_empty() || self.unreported_clear.is_some()
     }
 
-    /// Tells what was heard of what has left the queue: of an item that was written to its end when all of it has been
-    /// sent, of one that was stopped or cleared at once. Of the bytes written, `rest` have not been given to the kernel,
-    /// and it holds `held` that it has not sent, unless that can't be known.
+    /// Reports what was heard of the items that were removed from the queue: of an item that was written to its end, when
+    /// all of it has been sent; of one that was stopped or cleared, at once.
     ///
-    /// When there is nothing left to be heard, the last of the queue came to its end, and not all of it was marks, that is
-    /// told, too.
-    pub fn confirm(&mut self, rest: usize, held: Option<usize>, tell: &mut dyn FnMut(Notice<'_>)) {
-        let sent = self.trail.sent(rest, held);
-        let mut leaving = std::mem::take(&mut self.leaving);
-        leaving.retain(|item| !self.has_told(item, sent, tell));
-        self.leaving = leaving;
-        if let Some(cleared) = self.clearing.take() {
-            tell(Notice::Cleared(cleared.durations()));
+    /// Of the bytes written, `pending` have not been given to the kernel, and `unsent` are in the socket's send queue;
+    /// `None` if that can't be known.
+    ///
+    /// [`Notice::Drained`] is reported when all audio has been heard and the last item was neither stopped nor cleared. A
+    /// queue that held only marks does not drain.
+    pub fn poll_heard(
+        &mut self,
+        pending: usize,
+        unsent: Option<usize>,
+        report: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let sent = self.sent_log.sent(pending, unsent);
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.retain(|item| !self.try_report(item, sent, report));
+        self.removed = removed;
+        if let Some(cleared) = self.unreported_clear.take() {
+            report(Notice::Cleared(cleared.durations()));
         }
-        let is_over = self.items.is_empty() && self.leaving.is_empty();
-        if is_over && std::mem::take(&mut self.has_sounded) && !self.is_cut {
-            tell(Notice::Drained);
+        let is_over = self.items.is_empty() && self.removed.is_empty();
+        if is_over && std::mem::take(&mut self.has_played) && !self.is_cut {
+            report(Notice::Drained);
         }
     }
 
-    /// Whether nothing is queued, neither a mark nor an utterance that is open.
+    /// Whether nothing is queued, marks and open utterances included.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Whether nothing queued has audio.
+    /// Whether no audio is queued.
     pub fn is_silent(&self) -> bool {
         self.queued == 0
     }
 
-    /// How much audio is queued; of a clip that is looped, the rest of this round.
+    /// How much audio is queued; of a looped clip, the rest of this round.
     pub fn queued(&self) -> Duration {
         ticks_duration(self.queued)
     }
 
-    fn add(&mut self, id: Option<ItemId>, source: Source, openness: Openness) {
-        self.end_loose();
+    fn add(&mut self, id: Option<ItemId>, source: Source, input: Input) {
+        self.end_unnamed();
         let item = Item {
             number: self.next_number,
             id,
             source,
-            openness,
+            input,
             prebuffer: Duration::ZERO,
-            is_waiting: openness != Openness::Closed,
+            needs_prebuffer: input != Input::Closed,
             last_push: Time::ZERO,
-            dry_since: None,
+            starved_since: None,
             written: 0,
         };
         self.next_number += 1;
         self.is_cut = false;
         self.queued += item.queued();
         self.items.push_back(item);
-        self.retire(self.trail.written());
+        self.remove_finished(self.sent_log.written());
     }
 
-    /// The place of the utterance without a name, which is the last item.
-    fn loose(&mut self) -> usize {
-        let is_there = self
+    /// The index of the unnamed utterance, which is the last item. It is opened if there is none.
+    fn open_unnamed(&mut self) -> usize {
+        let is_open = self
             .items
             .back()
-            .is_some_and(|item| item.openness == Openness::Loose);
-        if !is_there {
-            let stream = Source::Stream(Stream::new(&mut self.spare));
-            self.add(None, stream, Openness::Loose);
+            .is_some_and(|item| item.input == Input::OpenUntilIdle);
+        if !is_open {
+            let stream = Source::Stream(Stream::new(&mut self.pool));
+            self.add(None, stream, Input::OpenUntilIdle);
             if let Some(item) = self.items.back_mut() {
                 item.prebuffer = self.prebuffer;
             }
@@ -350,75 +365,82 @@ impl Playout {
         self.items.len() - 1
     }
 
-    fn cut_all(&mut self, why: Why) {
+    fn cut_all(&mut self, by: RemovedBy) {
         self.is_cut |= !self.items.is_empty();
         while let Some(item) = self.items.pop_front() {
-            self.leave(item, why);
+            self.remove(item, by);
         }
         self.queued = 0;
     }
 
-    fn end_what_paused(&mut self, now: Time) {
+    fn close_if_idle(&mut self, now: Time) {
         if let Some(item) = self.items.front_mut()
-            && item.openness == Openness::Loose
-            && item.dry_since.is_some_and(|since| now - since >= PAUSE)
+            && item.input == Input::OpenUntilIdle
+            && item
+                .starved_since
+                .is_some_and(|since| now - since >= MAX_IDLE)
             && let Source::Stream(stream) = &mut item.source
         {
-            item.openness = Openness::Closed;
+            item.input = Input::Closed;
             self.queued = self.queued.saturating_sub(stream.drop_tail());
         }
     }
 
-    /// Lets what is over leave from the front: it is heard to its end when `end` bytes have been sent.
-    fn retire(&mut self, end: u64) {
+    /// Removes the items at the front that are over: they have been heard when `end` bytes were sent.
+    fn remove_finished(&mut self, end: u64) {
         while self.items.front().is_some_and(Item::is_over) {
             if let Some(item) = self.items.pop_front() {
-                self.leave_at(item, Why::Written, end);
+                self.remove_at(item, RemovedBy::End, end);
             }
         }
     }
 
-    fn leave(&mut self, item: Item, why: Why) {
-        self.leave_at(item, why, self.trail.written());
+    fn remove(&mut self, item: Item, by: RemovedBy) {
+        self.remove_at(item, by, self.sent_log.written());
     }
 
-    fn leave_at(&mut self, item: Item, why: Why, end: u64) {
-        let thrown_away = item.queued();
-        self.queued = self.queued.saturating_sub(thrown_away);
-        self.leaving.push_back(Leaving {
+    fn remove_at(&mut self, item: Item, by: RemovedBy, end: u64) {
+        let discarded = item.queued();
+        self.queued = self.queued.saturating_sub(discarded);
+        self.removed.push_back(RemovedItem {
             number: item.number,
             id: item.id,
-            why,
+            by,
             has_audio: item.has_audio(),
             written: item.written,
-            thrown_away,
+            discarded,
             end,
         });
         if let Source::Stream(stream) = item.source {
-            stream.recycle(&mut self.spare);
+            stream.recycle(&mut self.pool);
         }
     }
 
-    /// Tells what was heard of an item, unless it is still to be heard.
-    fn has_told(&mut self, item: &Leaving, sent: Sent, tell: &mut dyn FnMut(Notice<'_>)) -> bool {
-        let is_whole = item.why == Why::Written && sent.has(item.end);
-        if item.why == Why::Written && !is_whole && !self.is_over {
+    /// Reports what was heard of an item; false if it is still to be heard.
+    fn try_report(
+        &mut self,
+        item: &RemovedItem,
+        sent: Sent,
+        report: &mut dyn FnMut(Notice<'_>),
+    ) -> bool {
+        let is_whole = item.by == RemovedBy::End && sent.has(item.end);
+        if item.by == RemovedBy::End && !is_whole && !self.is_call_over {
             return false;
         }
-        let Leaving {
+        let RemovedItem {
             number,
             written,
-            thrown_away,
+            discarded,
             ..
         } = *item;
-        let heard = self.trail.heard(number, written, thrown_away, sent);
-        if let (Why::Cleared, Some(cleared)) = (item.why, &mut self.clearing) {
+        let heard = self.sent_log.heard(number, written, discarded, sent);
+        if let (RemovedBy::Clear, Some(cleared)) = (item.by, &mut self.unreported_clear) {
             cleared.add(heard);
         }
-        self.has_sounded |= is_whole && item.has_audio && written > 0;
+        self.has_played |= is_whole && item.has_audio && written > 0;
         if let Some(item) = item.id {
             let heard = heard.durations();
-            tell(Notice::Ended {
+            report(Notice::Ended {
                 item,
                 is_whole,
                 heard,
@@ -429,22 +451,21 @@ impl Playout {
 }
 
 impl Item {
-    /// No more comes.
     fn close(&mut self) {
-        self.openness = Openness::Closed;
+        self.input = Input::Closed;
     }
 
     fn is_prebuffering(&self, now: Time) -> bool {
-        self.is_waiting
-            && self.openness != Openness::Closed
+        self.needs_prebuffer
+            && self.input != Input::Closed
             && ticks_duration(self.queued()) < self.prebuffer
             && now - self.last_push < self.prebuffer
     }
 
-    /// Its slot is due, and it has nothing to play.
-    fn note_dry(&mut self, now: Time) {
-        self.is_waiting = self.openness != Openness::Closed;
-        self.dry_since.get_or_insert(now);
+    /// Marks that its slot is due and it has nothing to play.
+    fn mark_starved(&mut self, now: Time) {
+        self.needs_prebuffer = self.input != Input::Closed;
+        self.starved_since.get_or_insert(now);
     }
 }
 
@@ -452,11 +473,11 @@ const fn ticks(rate: Rate, samples: usize) -> u64 {
     ticks_at(rate.hz(), samples)
 }
 
-/// To the tick below, where a sample is no whole number of them.
+/// Rounded down to a tick where a sample is no whole number of them.
 const fn ticks_at(hz: u32, samples: usize) -> u64 {
-    samples as u64 * TICKS_A_SECOND / hz as u64
+    samples as u64 * TICKS_PER_SECOND / hz as u64
 }
 
 const fn ticks_duration(ticks: u64) -> Duration {
-    duration_of(ticks, TICKS_A_SECOND)
+    duration_of(ticks, TICKS_PER_SECOND)
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rate {
-    /// 8 kHz, kind `0x10`. This kind also carries whatever companded or compressed codec a dialplan
-    /// leaves in place.
+    /// 8 kHz, kind `0x10`. This kind also carries any companded or compressed codec that a dialplan leaves in
+    /// place.
     #[default]
     Slin,
     /// 12 kHz, kind `0x11`.
@@ -72,17 +72,17 @@ impl Rate {
         Self::ALL.into_iter().find(|rate| rate.hz() == hz)
     }
 
-    /// The kind byte of audio at this rate, `0x10` to `0x18`.
+    /// The kind of audio messages at this rate, `0x10` to `0x18`.
     pub const fn code(self) -> u8 {
         0x10 + self as u8
     }
 
-    /// The rate of a kind byte, if it is one of the audio kinds.
+    /// The rate of a kind, if it is one of the audio kinds.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code.checked_sub(0x10)?)).copied()
     }
 
-    /// Asterisk's name of this format, as it stands in `Dial`'s `c(…)`.
+    /// Asterisk's name of this format, as written in `Dial`'s `c(…)`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Slin => "slin",
@@ -97,7 +97,7 @@ impl Rate {
         }
     }
 
-    /// How much time one slot of the grid is: 20 ms, and 10 ms from 44.1 kHz on.
+    /// The length of one slot of the schedule: 20 ms, and 10 ms from 44.1 kHz on.
     ///
     /// 20 ms at 44.1 kHz are 1764 bytes, more than a TCP segment on Ethernet (1448 bytes) holds; a
     /// message spread over two segments can arrive in two parts, and Asterisk drops the call when the
@@ -119,7 +119,7 @@ impl Rate {
         }
     }
 
-    /// The most samples that go into one message, so that it fits one TCP segment of 1448 bytes.
+    /// The most samples in one message, so that it fits one TCP segment of 1448 bytes.
     ///
     /// A slot is one message, except at 96 kHz (two of 5 ms) and 192 kHz (four of 2.5 ms).
     pub const fn message_samples(self) -> usize {
@@ -135,7 +135,7 @@ impl Rate {
         2 * self.slot_samples() + 3 * messages
     }
 
-    /// How long `samples` samples last, to the nanosecond below.
+    /// How long `samples` samples last, rounded down to a nanosecond.
     pub const fn duration(self, samples: u64) -> Duration {
         duration_of(samples, self.hz() as u64)
     }
@@ -143,18 +143,18 @@ impl Rate {
     /// How many whole samples fit in `duration`.
     pub const fn samples_in(self, duration: Duration) -> u64 {
         let hz = self.hz() as u64;
-        let rest = duration.subsec_nanos() as u64 * hz / NANOS;
+        let rest = duration.subsec_nanos() as u64 * hz / NANOS_PER_SECOND;
         duration.as_secs().saturating_mul(hz).saturating_add(rest)
     }
 }
 
-const NANOS: u64 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// How long `count` of something last of which there are `a_second`, less than 18 thousand million, to the
-/// nanosecond below.
-pub(crate) const fn duration_of(count: u64, a_second: u64) -> Duration {
-    let nanos = count % a_second * NANOS / a_second;
-    Duration::new(count / a_second, nanos as u32)
+/// How long `count` units last at `per_second` units a second, rounded down to a nanosecond. `per_second` is less than
+/// 18 thousand million.
+pub(crate) const fn duration_of(count: u64, per_second: u64) -> Duration {
+    let nanos = count % per_second * NANOS_PER_SECOND / per_second;
+    Duration::new(count / per_second, nanos as u32)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::{
 
 /// A moment on a monotonic clock, in nanoseconds since an origin that the owner of the clock chooses.
 ///
-/// The core never reads a clock: whoever drives it passes the time in, a media thread the real one, a
-/// test a virtual one.
+/// This crate never reads a clock. Its caller passes the time in: a media thread the real one, a test a virtual one.
 ///
 /// ```
 /// use {sidetone_proto::Time, std::time::Duration};
@@ -15,7 +14,7 @@ use std::{
 /// let later = start + Duration::from_millis(20);
 /// assert_eq!(later - start, Duration::from_millis(20));
 /// assert_eq!(start - later, Duration::ZERO, "differences saturate");
-/// assert!(later + Duration::MAX > later, "sums, too: so far away is never");
+/// assert!(later + Duration::MAX > later, "sums, too: that far away is never");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
@@ -34,7 +33,7 @@ impl Time {
         self.0
     }
 
-    /// `self - other` in nanoseconds, negative when `other` is the later one.
+    /// `self - other` in nanoseconds, negative when `other` is later.
     pub const fn nanos_since(self, other: Self) -> i64 {
         self.0.wrapping_sub(other.0) as i64
     }

@@ -1,49 +1,49 @@
-/// What is in the way of the next message: the rest of one that the kernel took only a part of, or one whose
-/// fate is not known yet.
+/// Bytes that block the next message: the remainder of one that the kernel accepted in part, or a send whose result is
+/// not known yet.
 ///
-/// Nothing else may be written before it: Asterisk would take the next header for payload.
+/// Nothing else may be written before them: Asterisk would take the next header for payload.
 #[derive(Debug, Default)]
 pub struct Unsent {
-    rest: Vec<u8>,
-    /// How many bytes are under way.
-    under_way: Option<usize>,
+    remainder: Vec<u8>,
+    /// Bytes of a send whose result is not known yet.
+    in_flight: Option<usize>,
 }
 
 impl Unsent {
-    /// Takes note that only `sent` bytes of `wire` went out.
-    pub fn keep(&mut self, wire: &[u8], sent: usize) {
-        self.under_way = None;
-        self.rest.clear();
-        self.rest
+    /// Keeps what remains of `wire` after its first `sent` bytes, and ends any send in flight.
+    pub fn set_remainder(&mut self, wire: &[u8], sent: usize) {
+        self.in_flight = None;
+        self.remainder.clear();
+        self.remainder
             .extend_from_slice(wire.get(sent..).unwrap_or_default());
-        if self.rest.is_empty() {
-            self.rest = Vec::new();
+        if self.remainder.is_empty() {
+            self.remainder = Vec::new();
         }
     }
 
-    /// Somebody else has so many bytes now, and will say what became of them.
-    pub fn hand_over(&mut self, bytes: usize) {
-        self.under_way = Some(bytes);
-        self.rest = Vec::new();
+    /// A send of `bytes` bytes has begun, whose result will be known later.
+    pub fn set_in_flight(&mut self, bytes: usize) {
+        self.in_flight = Some(bytes);
+        self.remainder = Vec::new();
     }
 
-    /// The bytes that must go first.
-    pub fn rest(&self) -> &[u8] {
-        &self.rest
+    /// The bytes that must go out first.
+    pub fn remainder(&self) -> &[u8] {
+        &self.remainder
     }
 
-    /// Whether somebody else has bytes of which it is not known whether they were sent.
-    pub fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
+    /// Whether there is a send whose result is not known yet.
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
     }
 
-    /// How many bytes are not known to have been sent.
-    pub fn length(&self) -> usize {
-        self.rest.len() + self.under_way.unwrap_or(0)
+    /// How many bytes are not known to have been accepted by the kernel.
+    pub fn len(&self) -> usize {
+        self.remainder.len() + self.in_flight.unwrap_or(0)
     }
 
-    /// Whether nothing is in the way of the next message.
+    /// Whether the next message may go out.
     pub fn is_clear(&self) -> bool {
-        self.rest.is_empty() && self.under_way.is_none()
+        self.remainder.is_empty() && self.in_flight.is_none()
     }
 }

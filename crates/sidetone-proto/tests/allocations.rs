@@ -1,4 +1,4 @@
-//! Once a call runs, nothing of it allocates any more.
+//! A call that runs does not allocate.
 #![allow(clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ struct Call {
 impl Call {
     fn new() -> Self {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
-        machine.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+        machine.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
         Self {
             now: Time::ZERO,
             machine,
@@ -38,39 +38,42 @@ impl Call {
     }
 
     /// 20 ms of the call: a frame comes in, and is echoed if asked for, and a slot goes out.
-    fn turn(&mut self, is_echo: bool) {
+    fn run_slot(&mut self, is_echo: bool) {
         self.now += SLOT;
         self.cut = (self.cut + 1) % self.frame.len();
         let (begin, end) = self.frame.split_at(self.cut);
         let mut echo = [0; 160];
         let mut has_frame = false;
         for piece in [begin, end] {
-            self.machine.receive(self.now, piece, &mut |received| {
-                if let Received::Audio { bytes, .. } = received {
-                    for (sample, pair) in echo.iter_mut().zip(bytes.chunks(2)) {
-                        *sample = i16::from_le_bytes([pair[0], pair[1]]);
+            self.machine
+                .handle_received(self.now, piece, &mut |received| {
+                    if let Received::Audio { bytes, .. } = received {
+                        for (sample, pair) in echo.iter_mut().zip(bytes.chunks(2)) {
+                            *sample = i16::from_le_bytes([pair[0], pair[1]]);
+                        }
+                        has_frame = true;
                     }
-                    has_frame = true;
-                }
-            });
+                });
         }
         if is_echo && has_frame {
-            self.machine.live().push(self.now, Rate::Slin, &echo);
+            self.machine
+                .jitter_buffer()
+                .push(self.now, Rate::Slin, &echo);
         }
         self.wire.clear();
         let reached = &mut self.reached;
-        // The first live audio moves the grid; from then on a slot is due a moment after the frame that it needs.
+        // The first live audio moves the schedule. From then on a slot is due a moment after the frame that it needs.
         let mut now = self.now;
         while self.wire.is_empty() {
             self.machine
-                .poll_slot(now, &mut self.wire, &mut self.pcm, &mut |notice| {
+                .poll_transmit(now, &mut self.wire, &mut self.pcm, &mut |notice| {
                     assert!(matches!(notice, Notice::Slot { .. } | Notice::Underrun));
                 });
-            now = self.machine.deadline();
+            now = self.machine.poll_timeout();
         }
-        self.machine.transmitted(&self.wire, self.wire.len());
-        if self.machine.wants_confirmation() {
-            self.machine.confirm(Some(0), &mut |notice| {
+        self.machine.handle_transmitted(&self.wire, self.wire.len());
+        if self.machine.wants_poll_heard() {
+            self.machine.poll_heard(Some(0), &mut |notice| {
                 if let Notice::Ended { .. } = notice {
                     *reached += 1;
                 }
@@ -79,13 +82,13 @@ impl Call {
     }
 }
 
-/// Allocations of the second minute of what `turn` does.
-fn allocations(mut turn: impl FnMut(&mut Call)) -> u64 {
+/// Allocations in the second minute of calls of `slot`.
+fn allocations(mut slot: impl FnMut(&mut Call)) -> u64 {
     let mut call = Call::new();
     let mut minute = || {
         let until = call.now + Duration::from_secs(60);
         while call.now < until {
-            turn(&mut call);
+            slot(&mut call);
         }
     };
     minute();
@@ -94,12 +97,12 @@ fn allocations(mut turn: impl FnMut(&mut Call)) -> u64 {
 
 #[test]
 fn silence_allocates_nothing() {
-    assert_eq!(allocations(|call| call.turn(false)), 0);
+    assert_eq!(allocations(|call| call.run_slot(false)), 0);
 }
 
 #[test]
 fn an_echo_allocates_nothing() {
-    assert_eq!(allocations(|call| call.turn(true)), 0);
+    assert_eq!(allocations(|call| call.run_slot(true)), 0);
 }
 
 #[test]
@@ -111,7 +114,7 @@ fn a_shared_clip_that_plays_again_and_again_allocates_nothing() {
             playout.push_clip(clip.clone(), ItemId(1));
             playout.push_mark(ItemId(2));
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -123,7 +126,7 @@ fn a_queue_that_is_kept_full_allocates_nothing() {
         while call.machine.playout().queued() < Duration::from_secs(2) {
             call.machine.playout().push(now, Rate::Slin, &[300; 320]);
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -138,7 +141,7 @@ fn what_is_resampled_when_it_is_due_allocates_nothing() {
             let playout = call.machine.playout();
             playout.push_piece(now, None, format, [300; 320][..].into());
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -150,7 +153,7 @@ fn a_looped_clip_without_a_variant_allocates_nothing() {
         if call.machine.playout().is_empty() {
             call.machine.playout().push_clip(clip.clone(), ItemId(1));
         }
-        call.turn(false);
+        call.run_slot(false);
     });
     assert_eq!(count, 0);
 }
@@ -160,7 +163,7 @@ fn the_count_is_of_allocations() {
     let mut kept = Vec::new();
     assert!(
         allocations(|call| {
-            call.turn(false);
+            call.run_slot(false);
             kept.push(vec![0_u8; 10]);
         }) >= 3000
     );

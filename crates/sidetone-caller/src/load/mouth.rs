@@ -41,8 +41,8 @@ impl Mouth {
             return Ok(());
         }
         match driver.send(token, stream, message) {
-            Sent::Now(count) => self.rest.extend_from_slice(&message[count..]),
-            Sent::Later => self.handed_over = true,
+            Sent::Accepted(count) => self.rest.extend_from_slice(&message[count..]),
+            Sent::Pending => self.handed_over = true,
             Sent::Failed(error) => return Err(error),
         }
         self.follow_room(driver, token, stream);
@@ -98,7 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use sidetone_driver::{Arrival, IoBackend, IoEvent};
+    use sidetone_driver::{IoBackend, IoEvent, PendingRead};
     use std::{collections::VecDeque, io, net::TcpListener, time::Duration};
 
     /// Answers each send as it is told, and notes what was sent and whether room is waited for.
@@ -131,10 +131,10 @@ mod tests {
         fn wait(&mut self, _: Option<Duration>, _: Duration) -> io::Result<()> {
             Ok(())
         }
-        fn next(&mut self) -> Option<IoEvent> {
+        fn next_event(&mut self) -> Option<IoEvent> {
             None
         }
-        fn read(&mut self, _: Arrival, _: &TcpStream) -> Result<&[u8], Errno> {
+        fn read(&mut self, _: PendingRead, _: &TcpStream) -> Result<&[u8], Errno> {
             Err(Errno::AGAIN)
         }
     }
@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn what_the_kernel_leaves_over_goes_before_anything_else() {
-        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Now(2), Sent::Now(6)]);
+        let (mut mouth, mut driver, token, stream) =
+            connected(&[Sent::Accepted(2), Sent::Accepted(6)]);
         mouth.say(&mut driver, token, &stream, b"first").unwrap();
         assert!(!mouth.is_free() && driver.waits_for_room);
         mouth.say(&mut driver, token, &stream, b"two").unwrap();
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_while_a_send_is_with_the_engine() {
-        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Later; 3]);
+        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Pending; 3]);
         mouth.say(&mut driver, token, &stream, b"first").unwrap();
         mouth.say(&mut driver, token, &stream, b"two").unwrap();
         assert_eq!(driver.sends.len(), 1);
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_meanwhile_follows_at_once() {
-        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Later; 2]);
+        let (mut mouth, mut driver, token, stream) = connected(&[Sent::Pending; 2]);
         mouth.say(&mut driver, token, &stream, b"first").unwrap();
         mouth.say(&mut driver, token, &stream, b"two").unwrap();
         mouth.note_sent(&mut driver, token, &stream, b"").unwrap();

@@ -17,7 +17,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_driver::{Arrival as Arrived, IoEvent as Happened, Token},
+    sidetone_driver::{IoEvent as Happened, PendingRead as Arrived, Token},
     sidetone_proto::{Decoder, Message, Outbound, Rate},
     slotmap::SlotMap,
     std::{cmp::Reverse, collections::BinaryHeap, net::TcpStream},
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
         }
         self.exchange.wait_and_gather(until, gather)?;
         let now = self.exchange.now();
-        while let Some(happened) = self.exchange.driver.next() {
+        while let Some(happened) = self.exchange.driver.next_event() {
             self.take_note(happened, now)?;
         }
         Ok(())

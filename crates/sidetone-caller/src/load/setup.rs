@@ -16,7 +16,7 @@ use {
     },
     hdrhistogram::Histogram,
     rustix::io::Errno,
-    sidetone_driver::{Arrival, Driver, IoEvent as Happened, Token},
+    sidetone_driver::{Driver, IoEvent as Happened, PendingRead, Token},
     sidetone_proto::{Decoder, Message},
     slotmap::SlotMap,
     std::{collections::VecDeque, net::TcpStream},
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
             let deadline = self.deadlines.front().map_or(end, |(at, _)| *at);
             let until = next.min(deadline).min(end);
             self.exchange.wait(until)?;
-            while let Some(happened) = self.exchange.driver.next() {
+            while let Some(happened) = self.exchange.driver.next_event() {
                 self.take_note(happened)?;
             }
         }
@@ -271,7 +271,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn read(&mut self, token: Token, arrival: Arrival, now: u64) -> Result<(), LoadError> {
+    fn read(&mut self, token: Token, arrival: PendingRead, now: u64) -> Result<(), LoadError> {
         let call = &mut self.calls[token];
         let end = match self.exchange.driver.read(arrival, &call.stream) {
             Ok([]) => Some(End::Ended),

@@ -12,29 +12,29 @@ pub struct Counters {
     pub silent_slots: u64,
     /// Digits that came in.
     pub digits: u64,
-    /// Times that inbound audio was missing: a muted caller, silence suppression, lost packets. Audio that
-    /// was only late doesn't count, nor does what came before the first.
+    /// Gaps in the inbound audio: a muted caller, silence suppression, lost packets. Audio that is only late doesn't
+    /// count, nor does the time before the first audio.
     pub gaps: u64,
-    /// How much was missing in all.
+    /// The length of all gaps together.
     pub gap_time: Duration,
-    /// The most that a slot was late against the grid. One that waited for its live audio, which may take 10 ms,
-    /// counts as late, too.
+    /// The most that a slot was late against its schedule. A slot that waited for live audio, up to 10 ms, counts as
+    /// late, too.
     pub worst_lateness: Duration,
-    /// Times that a stall of more than 60 ms re-based the grid.
+    /// Stalls of more than 60 ms, after which the schedule started anew.
     pub slips: u64,
     /// Slots that those stalls cost.
     pub slots_missed: u64,
     /// Slots that passed unused because the socket was full.
     pub slots_skipped: u64,
-    /// Writes of which the kernel took only a part.
+    /// Sends that the kernel accepted only in part.
     pub short_writes: u64,
-    /// Times that a live source had nothing for its slot.
+    /// Slots for which a live source had nothing in time.
     pub underruns: u64,
-    /// JitterBuffer frames dropped because too much was buffered.
+    /// Frames that the jitter buffer dropped.
     pub live_dropped: u64,
-    /// Messages of kinds that nobody has given a meaning.
+    /// Messages of kinds that the protocol does not define.
     pub unknown: u64,
-    /// Messages that can't be what their kind says.
+    /// Messages that are impossible for their kind.
     pub malformed: u64,
     /// Audio messages of length 0.
     pub empty_audio: u64,
@@ -48,12 +48,12 @@ pub struct Counters {
     pub bytes_after_end: u64,
     /// Error messages.
     pub peer_errors: u64,
-    /// The caller's hang-up came as a reset of the connection, as in `Dial` now and then.
+    /// The caller's hang-up came as a reset of the connection, as it may in `Dial`.
     pub reset: bool,
 }
 
 impl Counters {
-    pub(super) fn note_lateness(&mut self, late: Duration) {
+    pub(super) fn record_lateness(&mut self, late: Duration) {
         self.worst_lateness = self.worst_lateness.max(late);
     }
 }

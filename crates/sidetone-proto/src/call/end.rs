@@ -17,13 +17,13 @@ pub enum EndedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The end of the stream came: how Asterisk reports every hang-up of a caller. Now and then it comes as a reset
-    /// after audio, which [`Counters::reset`](crate::Counters::reset) says.
+    /// The end of the stream came, which is how Asterisk reports every hang-up of a caller. It may also come as a reset
+    /// after audio, which [`Counters::reset`](crate::Counters::reset) shows.
     CallerHungUp,
     /// A hang-up message came, or an error message with the hang-up bit.
     HangupMessage,
-    /// The connection was closed without ever saying a UUID: a health check, or `AudioSocket()` without
-    /// `Answer()` before it.
+    /// The connection was closed before its UUID came: a health check, or `AudioSocket()` without `Answer()` before
+    /// it.
     NoIdentity,
     /// The handler returned and what it had queued was played.
     Finished,
@@ -31,7 +31,7 @@ pub enum EndReason {
     HungUp,
     /// The handler failed or panicked.
     HandlerFailed,
-    /// As many calls as allowed were running.
+    /// The server was at its limit of calls.
     Full,
     /// The peer's address is not in an allowed network.
     NotAllowed,
@@ -41,15 +41,15 @@ pub enum EndReason {
     Shutdown,
     /// No UUID came in time.
     IdentityTimeout,
-    /// Nothing came in for too long.
+    /// No audio or digits came for too long.
     IdleTimeout,
     /// The call reached the longest duration allowed.
     MaxDuration,
     /// The first UUID message was not 16 bytes.
     MalformedIdentity,
-    /// It speaks something else than AudioSocket.
+    /// The other side speaks another protocol.
     OtherProtocol(OtherProtocol),
-    /// Thousands of digits or error messages came that the handler did not read.
+    /// Thousands of digits or error messages came and the handler did not read them.
     Flooded,
     /// The other side reset the connection before any audio came.
     ConnectionReset,
@@ -74,7 +74,7 @@ impl EndReason {
         matches!(self, Self::Full | Self::NotAllowed | Self::Refused)
     }
 
-    /// A short name that stays the same, for logs.
+    /// A short, stable name for logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CallerHungUp => "caller_hung_up",
@@ -106,11 +106,11 @@ impl fmt::Display for EndReason {
             Self::OtherProtocol(protocol) => return write!(f, "it speaks {protocol}, not AudioSocket"),
             Self::CallerHungUp => "the caller hung up",
             Self::HangupMessage => "the other side sent a hang-up",
-            Self::NoIdentity => "the connection was closed before it said a UUID (a health check, or Answer() is missing before AudioSocket())",
+            Self::NoIdentity => "the connection was closed before its UUID came (a health check, or Answer() is missing before AudioSocket())",
             Self::Finished => "the handler finished",
             Self::HungUp => "hung up by the program",
             Self::HandlerFailed => "the handler failed",
-            Self::Full => "rejected: as many calls as allowed are running",
+            Self::Full => "rejected: the server is at its limit of calls",
             Self::NotAllowed => "rejected: its address is not allowed",
             Self::Refused => "rejected by the admission hook",
             Self::Shutdown => "the server is shutting down",

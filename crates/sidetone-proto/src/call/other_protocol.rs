@@ -1,20 +1,20 @@
 use std::fmt;
 
-/// What else may come to the port of an AudioSocket server, told by its first bytes.
+/// Another protocol at the port of an AudioSocket server, recognized by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OtherProtocol {
-    /// A request, of a browser or a health check.
+    /// An HTTP request, from a browser or a health check.
     Http,
-    /// A request to become a WebSocket.
+    /// A WebSocket handshake.
     WebSocket,
-    /// The beginning of an encrypted connection.
+    /// A TLS handshake.
     Tls,
-    /// A SIP request, of a phone or a trunk.
+    /// A SIP request, from a phone or a trunk.
     Sip,
-    /// A load balancer's line about the client that it stands for.
+    /// The PROXY protocol, in which a load balancer names its client.
     Proxy,
-    /// Text of another kind, such as the greeting of SSH.
+    /// Other text, such as the banner of SSH.
     Text,
 }
 
@@ -39,7 +39,7 @@ const SIP_METHODS: [&[u8]; 6] = [
     b"MESSAGE ",
 ];
 
-/// The first bytes of the PROXY protocol's second version; the first begins with its name.
+/// The signature of the PROXY protocol, version 2. Version 1 begins with `PROXY `.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 impl OtherProtocol {
@@ -53,30 +53,32 @@ impl OtherProtocol {
         Self::Text,
     ];
 
-    /// What a connection speaks whose first bytes these are, if it can't be AudioSocket. That begins with a UUID, so
-    /// with a byte of 1.
+    /// The protocol of a connection that begins with `first`; `None` if it may be AudioSocket, which begins with a
+    /// UUID message and so with the byte 1.
     pub fn of(first: &[u8]) -> Option<Self> {
         let begins = |with: &[&[u8]]| with.iter().any(|word| first.starts_with(word));
         if begins(&[b"PROXY ", PROXY_2]) {
             Some(Self::Proxy)
-        } else if begins(&SIP_METHODS) && (holds(first, b" sip:") || holds(first, b" sips:")) {
+        } else if begins(&SIP_METHODS)
+            && (contains_ignoring_case(first, b" sip:") || contains_ignoring_case(first, b" sips:"))
+        {
             Some(Self::Sip)
-        } else if begins(&HTTP_METHODS) && holds(first, b"upgrade: websocket") {
+        } else if begins(&HTTP_METHODS) && contains_ignoring_case(first, b"upgrade: websocket") {
             Some(Self::WebSocket)
         } else if begins(&HTTP_METHODS) {
             Some(Self::Http)
         } else if matches!(first, [0x16, 0x03, 0..=4, ..]) {
-            // A record of a handshake, of any version.
+            // A handshake record, of any version.
             Some(Self::Tls)
         } else {
-            // No kind of message is a letter, so a beginning that was cut is told, too.
+            // No kind of message is a letter, so a request that was cut short is recognized, too.
             matches!(first, [b'\r' | b'\n' | b' '..=b'~', ..]).then_some(Self::Text)
         }
     }
 }
 
-/// Whether `text` has `part` in it, in capitals or not.
-fn holds(text: &[u8], part: &[u8]) -> bool {
+/// Whether `text` contains `part`, in any case.
+fn contains_ignoring_case(text: &[u8], part: &[u8]) -> bool {
     let mut windows = text.windows(part.len());
     windows.any(|window| window.eq_ignore_ascii_case(part))
 }

@@ -3,32 +3,29 @@ use std::{collections::VecDeque, time::Duration};
 use super::{ticks, ticks_duration};
 use crate::Rate;
 
-/// How many slots may lie between one that is written and one that our own socket's queue still holds: 240 ms at the
-/// least, where it holds 200.
-const SLOTS: u64 = 24;
+/// Slots that are remembered after they were written: 240 ms at the least, of which the socket's send queue holds 200.
+const MAX_SLOTS: u64 = 24;
 
-/// How much may wait in our own socket's queue where the kernel can't be asked.
-const UNKNOWN: Duration = Duration::from_millis(200);
+/// How much audio the socket's send queue is assumed to hold where the kernel can't be asked.
+const ASSUMED_QUEUE: Duration = Duration::from_millis(200);
 
-/// What was heard of something that was queued.
+/// What was heard of an item that was queued.
 ///
-/// *Heard* is what was written and no longer waits in our own socket's queue, in whole messages, at the call's own rate;
-/// as a number of samples, to the nearest. When the network and the other side's own buffer have let it through is not
-/// known here.
+/// *Heard* is what was written and no longer waits in the socket's send queue, in whole messages, rounded to samples at
+/// the call's own rate. The delay of the network and of the other side's buffer is not known here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heard {
     /// How much was heard.
     pub heard: Duration,
-    /// How much was not: it was thrown away, or waited in our own socket's queue when this was asked for, from where it
-    /// can't be taken back.
+    /// How much was not: it was discarded, or it waited in the socket's send queue, from where it can't be taken back.
     pub unheard: Duration,
-    /// By how much less may have been heard: zero, unless the kernel can't be asked what its queue holds.
+    /// How much less may have been heard. Zero, unless the kernel can't be asked what the send queue holds.
     pub uncertainty: Duration,
 }
 
 impl Heard {
-    /// Of so much, nothing.
+    /// Nothing of `unheard`.
     pub fn nothing_of(unheard: Duration) -> Self {
         Self {
             unheard,
@@ -36,7 +33,7 @@ impl Heard {
         }
     }
 
-    /// Of two things together.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -71,27 +68,27 @@ impl HeardTicks {
     }
 }
 
-/// The last slots that were written, and whose samples were in them.
+/// The last slots that were written, and the items whose samples were in them.
 #[derive(Debug, Default)]
-pub(super) struct Trail {
+pub(super) struct SentLog {
     /// Bytes written since the call began.
     written: u64,
-    stretches: VecDeque<Stretch>,
+    spans: VecDeque<Span>,
 }
 
 /// Samples of one item in one slot.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct Span {
     item: u64,
     rate: Rate,
-    /// Where they begin in the slot.
+    /// Samples before them in the slot.
     offset: u32,
     length: u32,
-    /// Bytes written when the slot was.
+    /// Bytes written up to the end of the slot.
     end: u64,
 }
 
-/// How much of what was written is on its way.
+/// How much of what was written has left the send queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     /// Bytes since the call began.
@@ -105,18 +102,18 @@ impl Sent {
     }
 }
 
-impl Trail {
+impl SentLog {
     /// Bytes written since the call began.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Takes note of samples in the slot that is being made.
-    pub(super) fn note(&mut self, item: u64, rate: Rate, offset: usize, length: usize) {
-        if self.stretches.capacity() == 0 {
-            self.stretches.reserve_exact(SLOTS as usize + 8);
+    /// Records samples in the slot that is being made.
+    pub(super) fn record(&mut self, item: u64, rate: Rate, offset: usize, length: usize) {
+        if self.spans.capacity() == 0 {
+            self.spans.reserve_exact(MAX_SLOTS as usize + 8);
         }
-        self.stretches.push_back(Stretch {
+        self.spans.push_back(Span {
             item,
             rate,
             offset: offset as u32,
@@ -125,62 +122,58 @@ impl Trail {
         });
     }
 
-    /// The slot is made, whatever is in it.
+    /// Ends the slot that is being made.
     pub(super) fn end_slot(&mut self, rate: Rate) {
         let bytes = rate.slot_bytes() as u64;
         self.written += bytes;
-        let old = self.written.saturating_sub(SLOTS * bytes);
-        while self
-            .stretches
-            .front()
-            .is_some_and(|stretch| stretch.end <= old)
-        {
-            self.stretches.pop_front();
+        let old = self.written.saturating_sub(MAX_SLOTS * bytes);
+        while self.spans.front().is_some_and(|span| span.end <= old) {
+            self.spans.pop_front();
         }
     }
 
-    /// With so many bytes here, and so many that the kernel holds, if that is known.
-    pub(super) fn sent(&self, rest: usize, held: Option<usize>) -> Sent {
-        let unsent = rest + held.unwrap_or(0);
+    /// What has been sent while `pending` bytes wait here, and `unsent` bytes in the send queue, if that is known.
+    pub(super) fn sent(&self, pending: usize, unsent: Option<usize>) -> Sent {
+        let waiting = pending + unsent.unwrap_or(0);
         Sent {
-            up_to: self.written.saturating_sub(unsent as u64),
-            is_known: held.is_some(),
+            up_to: self.written.saturating_sub(waiting as u64),
+            is_known: unsent.is_some(),
         }
     }
 
-    /// What was heard of an item of which `written` ticks were written and `unheard` thrown away.
-    pub(super) fn heard(&self, item: u64, written: u64, unheard: u64, sent: Sent) -> HeardTicks {
+    /// What was heard of an item of which `written` ticks were written and `discarded` were not.
+    pub(super) fn heard(&self, item: u64, written: u64, discarded: u64, sent: Sent) -> HeardTicks {
         let waiting = self.waiting(item, sent.up_to);
         let uncertainty = if sent.is_known {
             0
         } else {
-            let held = |stretch: &Stretch| {
+            let queue_bytes = |span: &Span| {
                 let messages =
-                    stretch.rate.samples_in(UNKNOWN) as usize / stretch.rate.slot_samples();
-                (messages * stretch.rate.slot_bytes()) as u64
+                    span.rate.samples_in(ASSUMED_QUEUE) as usize / span.rate.slot_samples();
+                (messages * span.rate.slot_bytes()) as u64
             };
-            let most = self.stretches.back().map_or(0, held);
+            let most = self.spans.back().map_or(0, queue_bytes);
             self.waiting(item, sent.up_to.saturating_sub(most)) - waiting
         };
         HeardTicks {
             heard: written.saturating_sub(waiting),
-            unheard: unheard + waiting,
+            unheard: discarded + waiting,
             uncertainty,
         }
     }
 
-    /// Ticks of an item that lie behind so many bytes. Half a message is none.
+    /// Ticks of an item behind the first `sent` bytes. A message that is sent in part counts as not sent.
     fn waiting(&self, item: u64, sent: u64) -> u64 {
-        let waits = |stretch: &&Stretch| stretch.item == item && stretch.end > sent;
-        let waiting = |stretch: &Stretch| {
-            let bytes = stretch.rate.slot_bytes() as u64;
-            let gone = (sent + bytes).saturating_sub(stretch.end);
-            let message = stretch.rate.message_samples();
-            let messages = gone / (2 * message as u64 + 3);
-            let heard = (messages as usize * message).saturating_sub(stretch.offset as usize);
-            let length = stretch.length as usize;
-            ticks(stretch.rate, length - heard.min(length))
+        let waits = |span: &&Span| span.item == item && span.end > sent;
+        let waiting = |span: &Span| {
+            let bytes = span.rate.slot_bytes() as u64;
+            let sent_bytes = (sent + bytes).saturating_sub(span.end);
+            let message = span.rate.message_samples();
+            let messages = sent_bytes / (2 * message as u64 + 3);
+            let heard = (messages as usize * message).saturating_sub(span.offset as usize);
+            let length = span.length as usize;
+            ticks(span.rate, length - heard.min(length))
         };
-        self.stretches.iter().filter(waits).map(waiting).sum()
+        self.spans.iter().filter(waits).map(waiting).sum()
     }
 }

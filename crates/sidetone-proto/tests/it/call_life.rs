@@ -19,7 +19,7 @@ fn playing() -> World {
 }
 
 #[test]
-fn after_a_clear_the_next_slot_is_silence_wherever_it_strikes() {
+fn after_a_clear_the_next_slot_is_silence_wherever_in_a_slot_it_comes() {
     for millis in 0..200 {
         let mut world = World::new();
         world.call.playout().push(at(0), Rate::Slin, &ramp(0, 1600));
@@ -42,10 +42,13 @@ fn after_a_clear_the_next_slot_is_silence_wherever_it_strikes() {
 }
 
 #[test]
-fn finish_plays_out_and_then_says_exactly_a_hangup() {
+fn finish_plays_out_and_then_sends_exactly_a_hangup() {
     let mut world = playing();
     world.call.playout().push_mark(ItemId(7));
-    world.call.live().push(world.now, Rate::Slin, &[-3; 160]);
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &[-3; 160]);
     world.call.playout().push(world.now, Rate::Slin, &[5; 40]);
     world.call.finish(EndReason::Finished);
     world.run(ms(5000));
@@ -67,7 +70,10 @@ fn finish_plays_out_and_then_says_exactly_a_hangup() {
 #[test]
 fn finish_waits_for_live_audio_too() {
     let mut world = World::new();
-    world.call.live().push(world.now, Rate::Slin, &ramp(0, 200));
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &ramp(0, 200));
     world.call.finish(EndReason::Finished);
     world.run(ms(500));
     assert!(world.sound() == ramp(0, 200));
@@ -91,7 +97,7 @@ fn the_end_of_the_stream_ends_the_lingering() {
     assert_eq!((world.shut, world.closed), (Some(at(50)), None));
     world.receive(&frame(&[1; 160]));
     assert_eq!(world.events, [], "what still comes in is discarded");
-    world.call.end_of_stream();
+    world.call.handle_end_of_stream();
     world.run(ms(1));
     assert_eq!(world.closed, Some(at(55)));
     assert_eq!(world.reason(), Some(EndReason::HungUp));
@@ -99,7 +105,7 @@ fn the_end_of_the_stream_ends_the_lingering() {
 }
 
 #[test]
-fn a_hangup_throws_the_queue_away() {
+fn a_hangup_discards_the_queue() {
     let mut world = playing();
     world.call.hang_up(world.now, EndReason::HandlerFailed);
     world.call.hang_up(world.now, EndReason::HungUp);
@@ -141,7 +147,7 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
     };
     let closed: Prepare = || {
         let mut world = playing();
-        world.call.end_of_stream();
+        world.call.handle_end_of_stream();
         world
     };
     let opening: Prepare = || World::silent(CallConfig::default());
@@ -149,7 +155,7 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
     for (prepare, fin, rst) in [
         (opening, EndReason::NoIdentity, reset),
         (playing as Prepare, EndReason::CallerHungUp, reset),
-        // How the caller's host answers what it has not read when the caller hangs up.
+        // How the caller's host answers unread data when the caller hangs up.
         (talking, EndReason::CallerHungUp, EndReason::CallerHungUp),
         (finishing, EndReason::CallerHungUp, EndReason::CallerHungUp),
         (hanging_up, EndReason::HungUp, EndReason::HungUp),
@@ -160,9 +166,9 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
             let mut world = prepare();
             let written = world.wire.len();
             if is_reset {
-                world.call.broken(reset);
+                world.call.handle_connection_lost(reset);
             } else {
-                world.call.end_of_stream();
+                world.call.handle_end_of_stream();
             }
             world.run(ms(0));
             assert_eq!(world.reason(), Some(expected));
@@ -170,7 +176,7 @@ fn the_end_of_the_stream_and_a_reset_have_a_meaning_in_every_phase() {
             let is_callers = expected == EndReason::CallerHungUp && !was_over;
             assert_eq!(world.call.counters().reset, is_reset && is_callers);
             assert_eq!(world.closed, Some(world.now));
-            assert_eq!(world.wire.len(), written, "there is nobody to write to");
+            assert_eq!(world.wire.len(), written, "the other side no longer reads");
         }
     }
     assert_eq!(EndReason::CallerHungUp.by(), EndedBy::Caller);
@@ -199,7 +205,7 @@ fn a_call_is_rejected_with_a_hangup_and_nothing_else() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_closed_after_the_identity_timeout() {
+fn a_connection_that_sends_nothing_is_closed_after_the_identity_timeout() {
     let identity_timeout = ms(3000);
     let config = CallConfig {
         identity_timeout,
@@ -249,7 +255,7 @@ fn the_idle_timeout_counts_from_the_last_audio_or_digit() {
     assert_eq!(
         world.shut,
         Some(at(5000)),
-        "nothing and nonsense are no sign of life"
+        "empty audio and unknown kinds don't count"
     );
 }
 
@@ -286,7 +292,7 @@ fn the_longest_duration_holds_even_while_a_call_is_finishing() {
 }
 
 #[test]
-fn what_is_queued_leaves_as_it_was_framed_when_wideband_comes_in() {
+fn what_is_queued_leaves_at_its_own_rate_when_wideband_comes_in() {
     let mut world = World::new();
     world
         .call
@@ -315,7 +321,7 @@ fn what_is_queued_leaves_as_it_was_framed_when_wideband_comes_in() {
 }
 
 #[test]
-fn every_rate_has_its_grid_and_messages_that_fit_a_segment() {
+fn every_rate_has_its_schedule_and_messages_that_fit_a_segment() {
     for rate in Rate::ALL {
         let mut world = World::new();
         world.receive(&audio(rate, &vec![0; rate.slot_samples()]));
@@ -363,7 +369,7 @@ fn marks_are_reported_with_the_slot_that_ends_what_is_before_them() {
 }
 
 #[test]
-fn a_caller_who_sends_nothing_is_told_of_while_it_lasts() {
+fn a_caller_who_sends_nothing_is_reported_while_it_lasts() {
     let mut world = World::new();
     for n in 0..50 {
         world.run_to(at(20 * n));
@@ -374,9 +380,9 @@ fn a_caller_who_sends_nothing_is_told_of_while_it_lasts() {
     world.run_to(at(1119));
     assert_eq!(world.silent, [(ms(1000), ms(100))]);
     world.run_to(at(4500));
-    let told = |offset, duration| (ms(offset), ms(duration));
-    let tenths = (0..10).map(|n| told(1000 + 100 * n, 100));
-    let seconds = (2..4).map(|n| told(1000 * n, 1000));
+    let span = |offset, duration| (ms(offset), ms(duration));
+    let tenths = (0..10).map(|n| span(1000 + 100 * n, 100));
+    let seconds = (2..4).map(|n| span(1000 * n, 1000));
     assert_eq!(world.silent, tenths.chain(seconds).collect::<Vec<_>>());
     assert_eq!(world.call.counters().gaps, 0, "it may still be late");
 
@@ -392,7 +398,7 @@ fn a_caller_who_sends_nothing_is_told_of_while_it_lasts() {
 }
 
 #[test]
-fn a_caller_who_never_sends_anything_is_told_of_from_the_beginning() {
+fn a_caller_who_never_sends_anything_is_reported_from_the_beginning() {
     let mut world = World::new();
     world.run(ms(320));
     assert_eq!(world.silent, [0, 100, 200].map(|n| (ms(n), ms(100))));

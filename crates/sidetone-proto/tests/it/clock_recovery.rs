@@ -1,4 +1,4 @@
-//! What came in late is not lost, what was lost is not late, and neither moves the grid.
+//! Late audio is not lost, lost audio is not late, and neither moves the schedule.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -16,8 +16,7 @@ fn offsets(world: &World) -> Vec<Duration> {
     world.events.iter().filter_map(audio).collect()
 }
 
-/// A call that got a frame every 20 ms from 25 ms on, `frames` of them, and whose grid has found its
-/// phase.
+/// A call that received `frames` frames, one every 20 ms from 25 ms on, and whose clock recovery is locked.
 fn running(frames: u64) -> World {
     let mut world = World::new();
     for n in 0..frames {
@@ -31,14 +30,14 @@ fn receive_at(world: &mut World, time: Time) {
     world.receive(&frame(&[9; 160]));
 }
 
-/// How far the grid is from where it would be if nothing had moved it.
+/// How far the schedule is from where it would be if nothing had moved it.
 fn moved(world: &World) -> i64 {
     let nominal = Time::ZERO + SLOT * world.slots.len() as u32;
-    world.call.deadline().nanos_since(nominal)
+    world.call.poll_timeout().nanos_since(nominal)
 }
 
 #[test]
-fn audio_has_its_place_on_the_calls_clock() {
+fn audio_has_its_offset_on_the_calls_clock() {
     let mut world = World::new();
     for n in 0..4 {
         receive_at(&mut world, at(55 + 20 * n));
@@ -47,7 +46,7 @@ fn audio_has_its_place_on_the_calls_clock() {
     assert_eq!(
         world.call.counters().gaps,
         0,
-        "what came before the first is no gap"
+        "the time before the first frame is no gap"
     );
 }
 
@@ -120,12 +119,12 @@ fn a_backlog_from_the_first_frame_on_is_in_place() {
 }
 
 #[test]
-fn lost_packets_are_counted_and_neither_shift_the_clock_nor_the_grid() {
+fn lost_packets_are_counted_and_shift_neither_the_clock_nor_the_schedule() {
     let mut world = World::new();
     let mut random = Random(11);
     let (mut lost, mut last) = (0, 0);
     for n in 0..30_000 {
-        // A twentieth in the middle, so that the end finds all of them.
+        // Not at the end, so that every loss is found.
         if random.below(50) == 0 && (100..29_000).contains(&n) {
             lost += 1;
             continue;
@@ -183,7 +182,7 @@ fn wideband_under_the_kind_of_8_khz_is_in_its_place_once_its_rate_is_known() {
                 world.call.set_linear_rate(rate, moved);
             }
         }
-        // Whoever held back the first ones puts their places right.
+        // The offsets of the first frames are corrected by the caller.
         for (n, place) in offsets(&world).iter().enumerate().skip(6) {
             let nominal = ms(20) + SLOT * n as u32;
             assert!(place.abs_diff(nominal) < ms(6), "{rate:?}: {place:?}");
@@ -204,7 +203,7 @@ fn drift_is_followed_and_no_gap() {
             world.events.clear();
         }
         let drift = -20 * ppm * 50_000;
-        // It is 1 ms behind, and found its phase in the first 64 frames.
+        // It lags by 1 ms, and acquired its phase in the first 64 frames.
         assert!(
             (moved(&world) - drift).abs() < 1_600_000,
             "{ppm}: {}",
@@ -216,7 +215,7 @@ fn drift_is_followed_and_no_gap() {
 
 #[test]
 fn a_clock_that_can_only_be_wrong_is_not_followed() {
-    // 1 % off: the frames are not of the length they say.
+    // 1 % off: the frames are not as long as their kind says.
     let mut world = World::new();
     for n in 0..5_000 {
         receive_at(&mut world, at(30).shifted(20_200_000 * n));
@@ -225,12 +224,12 @@ fn a_clock_that_can_only_be_wrong_is_not_followed() {
     let place = *offsets(&world).last().unwrap();
     assert!(
         place.abs_diff(world.now - at(0)) < ms(80),
-        "but its audio stays in place"
+        "but the offsets of its audio stay right"
     );
 }
 
 #[test]
-fn an_early_start_is_found_again() {
+fn a_phase_acquired_late_is_corrected() {
     // The first frame was 50 ms late, as happens when a call is set up.
     let mut world = World::new();
     receive_at(&mut world, at(80));
@@ -242,7 +241,7 @@ fn an_early_start_is_found_again() {
 }
 
 #[test]
-fn the_ruler_changes_with_the_codec() {
+fn the_length_of_inbound_audio_changes_with_the_codec() {
     let mut world = World::new();
     for n in 0..100 {
         world.run_to(at(20 + 20 * n));

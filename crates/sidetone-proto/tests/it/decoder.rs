@@ -1,4 +1,4 @@
-//! A byte stream means the same however TCP cuts it.
+//! A byte stream decodes to the same messages however TCP cuts it.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -13,8 +13,7 @@ enum Kept {
     Other(String),
 }
 
-/// Feeds `pieces` to a decoder; what came out, whether it stopped within a message, and the most memory
-/// it held.
+/// Feeds `pieces` to a decoder. Returns its messages, whether it stopped within a message, and the most memory it held.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Kept>, bool, usize) {
     let mut decoder = Decoder::new();
     let mut messages = Vec::new();
@@ -243,7 +242,7 @@ fn what_is_skipped_is_not_kept() {
 }
 
 #[test]
-fn memory_for_a_giant_is_given_back_and_for_an_ordinary_frame_kept() {
+fn memory_for_a_long_message_is_freed_and_for_an_ordinary_frame_kept() {
     for (length, is_kept) in [(7680, true), (65_535, false)] {
         let bytes = message(0x18, &vec![1; length]);
         let mut decoder = Decoder::new();
@@ -257,7 +256,7 @@ fn memory_for_a_giant_is_given_back_and_for_an_ordinary_frame_kept() {
 }
 
 #[test]
-fn a_whole_message_is_lent_and_not_copied() {
+fn a_whole_message_is_borrowed_and_not_copied() {
     let bytes = message(0x10, &[1; 320]);
     let mut decoder = Decoder::new();
     let Some(Message::Audio(audio)) = decoder.decode(&bytes).message else {

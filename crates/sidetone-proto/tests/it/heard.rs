@@ -1,5 +1,5 @@
-//! Utterances that come slower and faster than they are heard, and are stopped at any moment: what is said to have been
-//! heard is what the other side had got.
+//! Utterances that come slower or faster than they play, and are stopped at any moment: what is reported as heard is what
+//! the other side had received.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -16,9 +16,9 @@ fn said(hz: u32) -> Vec<i16> {
     (0..4 * hz).map(|_| sample(&mut random)).collect()
 }
 
-/// What the other side has got when the last `held` bytes of the wire are still here: whole messages only.
-fn got(world: &World, held: usize) -> Vec<i16> {
-    let mut rest = &world.wire[..world.wire.len().saturating_sub(held)];
+/// What the other side has received when the last `unsent` bytes of the wire are not sent: whole messages only.
+fn got(world: &World, unsent: usize) -> Vec<i16> {
+    let mut rest = &world.wire[..world.wire.len().saturating_sub(unsent)];
     let mut samples = Vec::new();
     while let [_, high, low, more @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
@@ -48,7 +48,7 @@ fn ended(world: &World) -> (bool, Duration, Duration) {
     end
 }
 
-/// Plays uneven pieces until `stop`, which is then.
+/// Plays uneven pieces until `stop`.
 fn play_until(
     world: &mut World,
     stop: Time,
@@ -79,7 +79,7 @@ fn play_until(
 }
 
 #[test]
-fn an_utterance_stopped_at_any_moment_was_heard_as_far_as_it_says() {
+fn an_utterance_stopped_at_any_moment_was_heard_as_far_as_reported() {
     for rate in [Rate::Slin, Rate::Slin16] {
         for speed in [0.5, 1.0, 10.0] {
             for moment in 0..50 {
@@ -91,21 +91,21 @@ fn an_utterance_stopped_at_any_moment_was_heard_as_far_as_it_says() {
                 world.receive(&audio(rate, &vec![0; rate.slot_samples()]));
                 let stop = at(3) + Duration::from_micros(random.below(1_500_000));
                 let given = play_until(&mut world, stop, &said, hz, speed, moment);
-                // Now and then a part of what was written is still here.
-                let held = match random.below(2) {
+                // In half of the cases a part of what was written is not sent.
+                let unsent = match random.below(2) {
                     0 => 0,
                     _ => random.below(2 * 16 * 200 + 60) as usize,
                 };
-                let held = held.min(world.wire.len());
-                world.held = held;
+                let unsent = unsent.min(world.wire.len());
+                world.unsent = unsent;
                 world.stop(ItemId(1));
                 let (is_whole, heard, unheard) = ended(&world);
                 let name =
-                    format!("{rate:?} at {speed}, stopped at {stop:?} with {held} bytes here");
+                    format!("{rate:?} at {speed}, stopped at {stop:?} with {unsent} bytes here");
                 assert!(!is_whole, "{name}");
 
                 let expected = resample_clip(&said, hz, rate.hz()).unwrap();
-                let got: Vec<i16> = got(&world, held)
+                let got: Vec<i16> = got(&world, unsent)
                     .into_iter()
                     .filter(|it| *it != 0)
                     .collect();
@@ -113,16 +113,16 @@ fn an_utterance_stopped_at_any_moment_was_heard_as_far_as_it_says() {
                 let heard_of_it = expected[..samples].iter().filter(|it| **it != 0);
                 assert!(
                     heard_of_it.eq(&got),
-                    "{name}: {} samples, told {samples}",
+                    "{name}: {} samples, reported {samples}",
                     got.len()
                 );
                 let all = Duration::from_secs_f64(given as f64 / f64::from(hz));
                 let sum = heard + unheard;
                 assert!(sum.abs_diff(all) < ms(1) / 4, "{name}: {sum:?} of {all:?}");
 
-                // And nothing of it leaves any more.
+                // And nothing more of it leaves.
                 let sound = world.sound();
-                world.held = 0;
+                world.unsent = 0;
                 world.run(ms(200));
                 assert!(world.sound() == sound, "{name}");
             }
@@ -131,9 +131,9 @@ fn an_utterance_stopped_at_any_moment_was_heard_as_far_as_it_says() {
 }
 
 #[test]
-fn an_end_is_told_when_its_last_sample_has_left_the_socket() {
+fn an_end_is_reported_when_its_last_sample_has_left_the_socket() {
     let mut world = World::new();
-    world.held = 1_000;
+    world.unsent = 1_000;
     world.call.playout().open(at(0), ItemId(1), ms(0));
     let format = Format::At(Rate::Slin);
     world
@@ -151,10 +151,10 @@ fn an_end_is_told_when_its_last_sample_has_left_the_socket() {
     assert_eq!(world.events.len(), 3);
 }
 
-/// A call that ends says what was heard by then, of everything.
+/// A call that ends reports what was heard of everything by then.
 #[test]
 fn the_end_of_a_call_is_the_end_of_what_plays() {
-    for held in [0, 323, 1_000] {
+    for unsent in [0, 323, 1_000] {
         for way in 0..3 {
             let mut world = World::new();
             world.call.playout().open(at(0), ItemId(1), ms(0));
@@ -165,16 +165,18 @@ fn the_end_of_a_call_is_the_end_of_what_plays() {
                 .playout()
                 .push_piece(at(0), Some(ItemId(1)), format, pieces[..].into());
             world.run_to(at(99));
-            world.held = held;
+            world.unsent = unsent;
             match way {
                 0 => world.call.hang_up(world.now, EndReason::HungUp),
-                1 => world.call.end_of_stream(),
-                _ => world.call.broken(EndReason::ConnectionReset),
+                1 => world.call.handle_end_of_stream(),
+                _ => world
+                    .call
+                    .handle_connection_lost(EndReason::ConnectionReset),
             }
             world.run(SLOT);
-            world.confirm();
+            world.report_heard();
             let (is_whole, heard, unheard) = ended(&world);
-            let waiting = held.div_ceil(323) as u64 * 20;
+            let waiting = unsent.div_ceil(323) as u64 * 20;
             assert!(!is_whole);
             assert_eq!((heard, unheard), (ms(100 - waiting), ms(100 + waiting)));
         }
@@ -183,7 +185,7 @@ fn the_end_of_a_call_is_the_end_of_what_plays() {
 
 /// A stall makes the last slot and the hang-up one write.
 #[test]
-fn what_ends_together_with_its_call_is_told_whole() {
+fn what_ends_together_with_its_call_is_reported_whole() {
     let mut world = World::new();
     world.call.playout().push(at(0), Rate::Slin, &ramp(0, 480));
     world.call.playout().push_mark(ItemId(1));

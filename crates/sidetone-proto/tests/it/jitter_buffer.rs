@@ -1,4 +1,4 @@
-//! JitterBuffer audio over long times: its delay stays below the ceiling, and it costs what the drift costs.
+//! Live audio over long times: its delay stays below the maximum, and it costs no more than the drift.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -7,10 +7,10 @@ use sidetone_proto::{CallConfig, CallMachine, Counters, JitterBuffer, Notice, Pu
 
 use crate::support::{Event, Random, SLOT, World, at, frame, message, ms, ramp, us, uuid_message};
 
-const CEILING: Duration = Duration::from_millis(80);
+const MAX_DELAY: Duration = Duration::from_millis(80);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A clock of its own that makes a frame every 20 ms, and how late each frame comes.
+/// A source with a clock of its own, which makes a frame every 20 ms, and the jitter of its frames.
 #[derive(Clone, Copy)]
 struct Source {
     ppm: i64,
@@ -18,7 +18,7 @@ struct Source {
 }
 
 impl Source {
-    /// When its frames come; the first is at least 10 ms after the call began.
+    /// When its frames arrive; the first is at least 10 ms after the call began.
     fn arrivals(self, seed: u64, duration: Duration) -> Vec<Time> {
         let mut random = Random(seed);
         let phase = 10_000_000 + random.below(20_000_000);
@@ -50,8 +50,8 @@ impl Outcome {
     }
 }
 
-/// Runs a call that gets frames at the times `inbound` and whose program pushes frames at `pushes`. What
-/// a frame holds says which it is.
+/// Runs a call that receives frames at the times `inbound` and whose program pushes frames at `pushes`. The samples of a
+/// frame identify it.
 fn run(inbound: &[Time], pushes: &[Time], is_loud: impl Fn(usize) -> bool) -> Outcome {
     run_with(Duration::ZERO, inbound, pushes, is_loud)
 }
@@ -63,8 +63,8 @@ fn run_with(
     is_loud: impl Fn(usize) -> bool,
 ) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
-    call.live().set_prebuffer(prebuffer);
-    call.receive(Time::ZERO, &uuid_message(), &mut |_| {});
+    call.jitter_buffer().set_prebuffer(prebuffer);
+    call.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
     let silence = frame(&[0; 160]);
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
     let mut outcome = Outcome {
@@ -80,25 +80,25 @@ fn run_with(
     loop {
         let read = inbound.get(next_in).copied().unwrap_or(never);
         let push = pushes.get(next_push).copied().unwrap_or(never);
-        let slot = call.deadline();
+        let slot = call.poll_timeout();
         let now = read.min(push).min(slot);
         if now > end {
             break;
         }
         if now == read {
-            call.receive(now, &silence, &mut |_| {});
+            call.handle_received(now, &silence, &mut |_| {});
             next_in += 1;
         } else if now == push {
-            call.live().push(
+            call.jitter_buffer().push(
                 now,
                 Rate::Slin,
                 &[content(next_push, is_loud(next_push)); 160],
             );
-            outcome.worst_buffered = outcome.worst_buffered.max(call.live().buffered());
+            outcome.worst_buffered = outcome.worst_buffered.max(call.jitter_buffer().buffered());
             next_push += 1;
         } else {
             wire.clear();
-            call.poll_slot(now, &mut wire, &mut pcm, &mut |notice| {
+            call.poll_transmit(now, &mut wire, &mut pcm, &mut |notice| {
                 if let Notice::Slot { samples, .. } = notice
                     && samples[159] != 0
                 {
@@ -120,7 +120,7 @@ fn run_with(
                     expected += 1;
                 }
             });
-            call.transmitted(&wire, wire.len());
+            call.handle_transmitted(&wire, wire.len());
         }
     }
     outcome.counters = call.counters();
@@ -151,7 +151,7 @@ fn echo_of(inbound: &[Time], seed: u64) -> Vec<Time> {
 }
 
 #[test]
-fn an_hour_from_a_drifting_source_costs_its_drift_and_stays_below_the_ceiling() {
+fn an_hour_from_a_drifting_source_costs_its_drift_and_stays_below_the_maximum_delay() {
     let nominal = Source {
         ppm: 0,
         jitter: ms(6),
@@ -167,11 +167,11 @@ fn an_hour_from_a_drifting_source_costs_its_drift_and_stays_below_the_ceiling() 
                 "{ppm} ppm: {corrections}"
             );
             assert!(
-                outcome.worst_delay() <= CEILING,
+                outcome.worst_delay() <= MAX_DELAY,
                 "{:?}",
                 outcome.worst_delay()
             );
-            assert!(outcome.worst_buffered <= CEILING);
+            assert!(outcome.worst_buffered <= MAX_DELAY);
             assert!(
                 outcome.pushed - outcome.left.len() <= outcome.counters.live_dropped as usize + 4
             );
@@ -180,7 +180,7 @@ fn an_hour_from_a_drifting_source_costs_its_drift_and_stays_below_the_ceiling() 
 }
 
 #[test]
-fn an_hour_of_echo_costs_nothing_whatever_the_callers_clock_because_the_grid_follows() {
+fn an_hour_of_echo_costs_nothing_whatever_the_callers_clock_because_the_schedule_follows() {
     for (seed, ppm) in [(4, 200), (5, -200)] {
         let inbound = Source { ppm, jitter: ms(6) }.arrivals(seed, HOUR);
         let outcome = run(&inbound, &echo_of(&inbound, seed), loud);
@@ -189,7 +189,7 @@ fn an_hour_of_echo_costs_nothing_whatever_the_callers_clock_because_the_grid_fol
             "{ppm} ppm: {:?}",
             outcome.counters
         );
-        assert!(outcome.worst_delay() <= CEILING);
+        assert!(outcome.worst_delay() <= MAX_DELAY);
         assert_eq!(outcome.counters.gaps, 0);
     }
 }
@@ -218,16 +218,19 @@ fn ten_minutes_of_echo_with_asterisks_jitter_are_bit_exact_from_the_first_frame(
 }
 
 #[test]
-fn a_slot_that_is_late_makes_no_frame_look_like_one_too_many() {
+fn a_slot_that_is_late_makes_no_frame_look_like_surplus() {
     for phase in 0..20 {
         let mut world = World::new();
         for n in 0..200 {
             world.run_to(at(20 * n + phase));
             let sound = ramp(n as usize * 160, 160);
-            world.call.live().push(world.now, Rate::Slin, &sound);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &sound);
             if n == 100 {
                 world.stall(ms(19));
-                world.turn();
+                world.poll();
             }
         }
         world.run(ms(100));
@@ -266,7 +269,7 @@ fn a_settled_echo_turns_round_in_5_ms_and_within_3_ms_of_the_jitter() {
 }
 
 #[test]
-fn a_first_frame_that_was_late_is_soon_forgotten() {
+fn a_first_frame_that_was_late_is_corrected_within_8_s() {
     for seed in 40..50 {
         let steady = Source {
             ppm: 0,
@@ -283,7 +286,7 @@ fn a_first_frame_that_was_late_is_soon_forgotten() {
 }
 
 #[test]
-fn a_burst_after_a_stall_is_bounded_by_the_ceiling_and_re_centred() {
+fn a_burst_after_a_stall_is_bounded_by_the_maximum_delay_and_re_centred() {
     for at_once in [true, false] {
         let mut pushes: Vec<Time> = (0..500).map(|n| at(20 * n + 7)).collect();
         let resume = at(20_007);
@@ -294,11 +297,11 @@ fn a_burst_after_a_stall_is_bounded_by_the_ceiling_and_re_centred() {
         pushes.extend((1..3000).map(|n| (resume + SLOT * n).shifted(random.jitter(ms(6)))));
         let outcome = run(&[], &pushes, loud);
         assert!(
-            outcome.worst_delay() <= CEILING,
+            outcome.worst_delay() <= MAX_DELAY,
             "{:?}",
             outcome.worst_delay()
         );
-        assert!(outcome.worst_buffered <= CEILING);
+        assert!(outcome.worst_buffered <= MAX_DELAY);
         let last = &outcome.delays[outcome.delays.len() - 1000..];
         assert!(
             last.iter().max() <= Some(&ms(34 + 12)),
@@ -333,29 +336,32 @@ fn a_prebuffer_keeps_an_echo_whole_while_its_program_is_late_now_and_then() {
         let outcome = run_with(prebuffer, &inbound, &pushes, loud);
         assert_eq!(outcome.corrections(), 0, "{seed}: {:?}", outcome.counters);
         assert!(outcome.left.iter().enumerate().all(|(n, &left)| n == left));
-        assert!(outcome.worst_delay() <= 2 * prebuffer + CEILING);
+        assert!(outcome.worst_delay() <= 2 * prebuffer + MAX_DELAY);
         let without = run(&inbound, &pushes, loud);
         assert!(without.corrections() > 20, "{:?}", without.counters);
     }
 }
 
 #[test]
-fn a_prebuffer_keeps_an_echo_whole_when_the_machine_stands_still_for_100_ms_once() {
-    // Nobody reads, echoes or writes for that long: when it goes on, the frames come at once.
+fn a_prebuffer_keeps_an_echo_whole_when_the_machine_stalls_for_100_ms_once() {
+    // Nothing is read, echoed or written for that long. After it, the frames come at once.
     let stand_still = |prebuffer| {
         let mut world = World::new();
-        world.call.live().set_prebuffer(prebuffer);
+        world.call.jitter_buffer().set_prebuffer(prebuffer);
         for n in 0..2000 {
             let due = at(20 * n + 7);
             if n == 1000 {
                 world.stall(ms(100));
-                world.turn();
+                world.poll();
             }
             if due > world.now {
                 world.run_to(due);
             }
             let sound = ramp(n as usize * 160, 160);
-            world.call.live().push(world.now, Rate::Slin, &sound);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &sound);
         }
         world.run(ms(300));
         (world.sound() == ramp(0, 2000 * 160), world.call.counters())
@@ -383,7 +389,7 @@ fn two_hundred_fifty_milliseconds_in_one_push_keep_the_newest_80() {
 }
 
 #[test]
-fn a_frame_too_many_is_dropped_in_silence_if_there_is_any() {
+fn a_surplus_frame_is_dropped_in_silence_if_there_is_any() {
     let pushes = Source {
         ppm: 200,
         jitter: ms(6),
@@ -407,7 +413,10 @@ fn pushes_of_any_size_come_out_the_same() {
         for (n, piece) in sound.chunks(size).enumerate() {
             let made = Time::ZERO + Rate::Slin.duration((n * size + size) as u64);
             world.run_to(made.shifted(random.below(4_000_000) as i64));
-            world.call.live().push(world.now, Rate::Slin, piece);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, piece);
         }
         world.run(ms(200));
         let counters = world.call.counters();
@@ -435,7 +444,7 @@ fn an_underrun_is_silence_counted_once_and_reported() {
         world.run_to(if late { at(2065) } else { at(20 * n + 15) });
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
     }
     assert_eq!(world.events, [Event::Underrun]);
@@ -466,7 +475,7 @@ fn steady_but(late: &[(usize, Duration)]) -> Vec<Time> {
 }
 
 #[test]
-fn a_slot_waits_for_a_straggler_and_the_next_is_on_the_grid_again() {
+fn a_slot_waits_for_a_late_frame_and_the_next_is_on_schedule() {
     let steady = steady_but(&[]);
     let outcome = run(&steady, &steady_but(&[(1000, ms(9))]), loud);
     assert_eq!(outcome.corrections(), 0, "{:?}", outcome.counters);
@@ -500,7 +509,7 @@ fn the_delay_of_an_underrun_is_gone_with_the_next_silence() {
 }
 
 #[test]
-fn in_sound_that_goes_on_the_delay_of_an_underrun_is_cut_at_the_quietest_place_within_2_s() {
+fn in_sound_without_silence_the_delay_of_an_underrun_is_cut_at_the_quietest_place_within_2_s() {
     let steady = steady_but(&[]);
     let pushes = steady_but(&[(1000, ms(14))]);
     let outcome = run(&steady, &pushes, loud);
@@ -518,7 +527,7 @@ fn in_sound_that_goes_on_the_delay_of_an_underrun_is_cut_at_the_quietest_place_w
         let sign = if n % 2 == 0 { 1 } else { -1 };
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(push, Rate::Slin, &[sign * level; 160]);
     }
     let quiet = world.sound().iter().filter(|s| s.abs() == 300).count();
@@ -532,7 +541,10 @@ fn a_cut_fades_from_what_is_cut_out_to_what_follows() {
     for (n, &push) in steady_but(&[(1000, ms(14))])[..1200].iter().enumerate() {
         world.run_to(push);
         let level = if n % 2 == 0 { 8000 } else { 9000 };
-        world.call.live().push(push, Rate::Slin, &[level; 160]);
+        world
+            .call
+            .jitter_buffer()
+            .push(push, Rate::Slin, &[level; 160]);
     }
     let sound = world.sound();
     let behind_the_gap = sound.iter().rposition(|&s| s == 0).unwrap() + 1;
@@ -552,7 +564,7 @@ fn a_cut_fades_from_what_is_cut_out_to_what_follows() {
 }
 
 #[test]
-fn with_a_prebuffer_sound_that_goes_on_is_never_cut() {
+fn with_a_prebuffer_sound_is_never_cut() {
     let steady = steady_but(&[]);
     let outcome = run_with(ms(40), &steady, &steady_but(&[(1000, ms(90))]), loud);
     assert_eq!(outcome.counters.live_dropped, 0);
@@ -571,7 +583,7 @@ fn cuts_that_lead_to_gaps_become_rarer() {
 }
 
 #[test]
-fn a_media_thread_that_stands_still_while_a_slot_waits_goes_on() {
+fn a_media_thread_that_stalls_while_a_slot_waits_goes_on() {
     for stall in [5, 15, 30, 45, 59, 100] {
         let mut world = World::new();
         for n in 0..100 {
@@ -581,8 +593,11 @@ fn a_media_thread_that_stands_still_while_a_slot_waits_goes_on() {
                 world.run(ms(15));
                 world.stall(ms(stall));
             }
-            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
-            world.turn();
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &[500; 160]);
+            world.poll();
         }
         let (last, ..) = *world.slots.last().unwrap();
         assert!(last >= at(1_900), "{stall}: it goes on");
@@ -601,7 +616,10 @@ fn cut(outcome: &Outcome) -> Vec<usize> {
 #[test]
 fn what_ends_in_half_a_slot_is_padded() {
     let mut world = World::new();
-    world.call.live().push(world.now, Rate::Slin, &ramp(0, 200));
+    world
+        .call
+        .jitter_buffer()
+        .push(world.now, Rate::Slin, &ramp(0, 200));
     world.run(ms(100));
     assert_eq!(world.sound(), ramp(0, 200));
     let last = world.slots.last().map(|(at, ..)| *at);
@@ -619,9 +637,9 @@ fn live_audio_waits_for_no_clip_and_its_delay_does_not_grow() {
         world.run_to(at(20 * n + 5));
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
-        assert!(world.call.live().buffered() <= ms(60));
+        assert!(world.call.jitter_buffer().buffered() <= ms(60));
     }
     let sound = world.sound();
     let begin = sound.iter().position(|&s| s == -5).unwrap();
@@ -641,7 +659,7 @@ fn a_rate_change_begins_anew() {
 }
 
 #[test]
-fn the_grid_is_moved_towards_live_audio_by_less_than_asterisk_tolerates() {
+fn the_schedule_is_moved_towards_live_audio_by_less_than_asterisk_tolerates() {
     // A source that stops and begins again, each time at another phase.
     let mut world = World::new();
     let mut random = Random(3);
@@ -649,7 +667,10 @@ fn the_grid_is_moved_towards_live_audio_by_less_than_asterisk_tolerates() {
         let begin = world.now + ms(300) + Duration::from_nanos(random.below(20_000_000));
         for n in 0..100 {
             world.run_to(begin + SLOT * n);
-            world.call.live().push(world.now, Rate::Slin, &[500; 160]);
+            world
+                .call
+                .jitter_buffer()
+                .push(world.now, Rate::Slin, &[500; 160]);
         }
     }
     let (last, ..) = *world.slots.last().unwrap();
@@ -668,7 +689,7 @@ fn ulaw_echo_at_a_ptime_of_10_and_30_costs_nothing() {
             world.events.clear();
             world
                 .call
-                .live()
+                .jitter_buffer()
                 .push(world.now, Rate::Slin, &vec![700; bytes]);
         }
         let counters = world.call.counters();

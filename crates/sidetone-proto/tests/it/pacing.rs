@@ -1,4 +1,4 @@
-//! The grid: in place whatever the application and the machine do.
+//! The schedule stays whatever the application and the machine do.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -8,32 +8,33 @@ use sidetone_proto::{Due, Pacer, Rate, Time};
 
 use crate::support::{Heard, SLOT, World, at, frame, ms, ramp};
 
+/// In nanoseconds.
 const SLEW: u64 = 100_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Time passes, with turns when they are due.
+    /// Time passes, with polls when they are due.
     Run(u64),
-    /// Time passes without any.
+    /// Time passes without polls.
     Stall(u64),
-    /// The rhythm of what comes in moves, in microseconds.
-    Follow(i64),
-    Steer(i64),
+    /// The inbound clock moves, in microseconds.
+    Slew(i64),
+    Step(i64),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..100_000u64).prop_map(Step::Run),
         1 => prop_oneof![Just(10_000), Just(60_000), Just(500_000), 0..200_000u64].prop_map(Step::Stall),
-        2 => (-30_000..30_000i64).prop_map(Step::Follow),
-        1 => (-30_000..30_000i64).prop_map(Step::Steer),
+        2 => (-30_000..30_000i64).prop_map(Step::Slew),
+        1 => (-30_000..30_000i64).prop_map(Step::Step),
     ]
 }
 
 proptest! {
     #![proptest_config(crate::support::cases(300))]
     #[test]
-    fn any_order_of_operations_keeps_the_grid(
+    fn any_order_of_operations_keeps_the_schedule(
         steps in prop::collection::vec(any_step(), 1..100),
         slot in prop::sample::select(vec![ms(20), ms(10)]),
     ) {
@@ -46,12 +47,12 @@ proptest! {
                     now += Duration::from_micros(micros);
                     now
                 }
-                Step::Follow(micros) => {
-                    pacer.follow(micros * 1000);
+                Step::Slew(micros) => {
+                    pacer.slew(micros * 1000);
                     now
                 }
-                Step::Steer(micros) => {
-                    pacer.steer(micros * 1000);
+                Step::Step(micros) => {
+                    pacer.step(micros * 1000);
                     now
                 }
             };
@@ -74,7 +75,7 @@ proptest! {
                     Due::Slipped { missed, late } => {
                         prop_assert_eq!(late, now - place);
                         prop_assert!(late > ms(60));
-                        prop_assert_eq!(pacer.next(), now, "the grid begins anew");
+                        prop_assert_eq!(pacer.next(), now, "the schedule starts anew");
                         let missing = late - slot * missed as u32;
                         prop_assert!(missing < slot);
                     }
@@ -89,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn never_more_than_two_slots_a_turn_and_none_twice(
+    fn never_more_than_two_slots_a_poll_and_none_twice(
         pauses in prop::collection::vec(prop_oneof![0..25u64, 0..90u64, 0..700u64], 1..80),
     ) {
         let mut world = World::new();
@@ -98,7 +99,7 @@ proptest! {
             world.stall(ms(pause));
             for _ in 0..40 {
                 let before = world.slots.len();
-                world.turn();
+                world.poll();
                 prop_assert!(world.slots.len() - before <= 2);
             }
         }
@@ -134,7 +135,7 @@ fn without_a_stall_each_slot_leaves_on_its_place() {
 fn after_a_stall_of_10_ms_a_slot_is_late_and_the_next_is_not() {
     let mut world = playing();
     world.stall(ms(20));
-    world.turn();
+    world.poll();
     assert_eq!(world.slots.len(), 51);
     assert_eq!(world.slots[50].0, at(1010));
     world.run(ms(100));
@@ -144,11 +145,11 @@ fn after_a_stall_of_10_ms_a_slot_is_late_and_the_next_is_not() {
 }
 
 #[test]
-fn after_a_stall_of_60_ms_the_missing_slots_follow_two_a_turn() {
+fn after_a_stall_of_60_ms_the_missing_slots_follow_two_a_poll() {
     let mut world = playing();
     world.stall(ms(70));
     for expected in [52, 54, 54] {
-        world.turn();
+        world.poll();
         assert_eq!(world.slots.len(), expected);
     }
     world.run_to(at(1190));
@@ -156,12 +157,12 @@ fn after_a_stall_of_60_ms_the_missing_slots_follow_two_a_turn() {
     assert_eq!((counters.slips, counters.slots_missed), (0, 0));
     assert_eq!(counters.worst_lateness, ms(60));
     assert_eq!(world.slots.len(), 60, "as many as without the stall");
-    assert_eq!(world.slots[54].0, at(1080), "the grid stands");
+    assert_eq!(world.slots[54].0, at(1080), "the schedule stays");
     assert!(world.sound() == ramp(0, 160 * 60));
 }
 
 #[test]
-fn after_a_longer_stall_the_grid_is_re_based_and_queued_audio_kept() {
+fn after_a_longer_stall_the_schedule_starts_anew_and_queued_audio_kept() {
     for (stall, missed) in [(71, 3), (510, 25)] {
         let mut world = playing();
         world.stall(ms(stall));
@@ -202,7 +203,7 @@ fn silence_goes_out_every_20_ms_from_the_uuid_on() {
 }
 
 #[test]
-fn a_slot_that_moves_with_the_rhythm_moves_by_a_tenth_of_a_millisecond() {
+fn a_slot_that_moves_with_the_inbound_clock_moves_by_a_tenth_of_a_millisecond() {
     let mut world = World::new();
     // An Asterisk whose clock is off by 500 ppm.
     for n in 0..10_000 {

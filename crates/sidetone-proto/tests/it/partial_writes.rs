@@ -1,4 +1,4 @@
-//! A message that the socket took a part of is finished before anything else.
+//! A message that the socket took in part is finished before anything else is sent.
 #![allow(clippy::unwrap_used)]
 
 use sidetone_proto::{EndReason, Rate};
@@ -16,7 +16,7 @@ fn blocked_at(taken: usize) -> World {
         .push(at(0), Rate::Slin, &ramp(0, 160 * 100));
     world.run(ms(190));
     assert_eq!(world.wire.len(), 10 * MESSAGE);
-    world.room = Some(taken);
+    world.socket_space = Some(taken);
     world.run(SLOT);
     assert_eq!(world.wire.len(), 10 * MESSAGE + taken);
     world
@@ -35,8 +35,8 @@ fn cut_at_any_byte_the_rest_goes_first_and_playback_goes_on_where_it_was() {
         );
         assert_eq!(world.writes.len(), 11);
 
-        world.room = None;
-        world.turn();
+        world.socket_space = None;
+        world.poll();
         assert_eq!(
             world.writes[11].1,
             MESSAGE - taken,
@@ -46,7 +46,7 @@ fn cut_at_any_byte_the_rest_goes_first_and_playback_goes_on_where_it_was() {
         world.run(ms(2000));
         let counters = world.call.counters();
         assert_eq!((counters.slots_skipped, counters.short_writes), (5, 1));
-        assert_eq!(counters.slips, 0, "the grid went on");
+        assert_eq!(counters.slips, 0, "the schedule went on");
         assert!(world.sound() == ramp(0, 160 * 100), "cut at {taken}");
         for (time, taken) in &world.writes[12..] {
             assert_eq!((*taken, time.as_nanos() % 20_000_000), (MESSAGE, 0));
@@ -55,15 +55,15 @@ fn cut_at_any_byte_the_rest_goes_first_and_playback_goes_on_where_it_was() {
 }
 
 #[test]
-fn the_rest_may_go_in_bits() {
+fn the_rest_may_go_in_pieces() {
     let mut world = blocked_at(100);
     for _ in 0..MESSAGE - 100 {
-        world.room = Some(1);
-        world.turn();
+        world.socket_space = Some(1);
+        world.poll();
     }
     assert_eq!(world.wire.len(), 11 * MESSAGE);
     assert!(!world.call.wants_writable());
-    world.room = None;
+    world.socket_space = None;
     world.run(ms(2000));
     assert!(world.sound() == ramp(0, 160 * 100));
 }
@@ -73,7 +73,7 @@ fn a_peer_that_reads_nothing_for_10_s_gets_one_stale_frame_and_then_the_next() {
     let mut world = blocked_at(0);
     world.run(ms(10_000));
     assert_eq!(world.call.counters().slots_skipped, 500);
-    world.room = None;
+    world.socket_space = None;
     world.run(ms(100));
     assert!(world.sound() == ramp(0, 160 * 16));
 }
@@ -88,7 +88,7 @@ fn after_a_clear_only_the_slot_being_written_still_leaves() {
             world.receive(&audio(rate, &vec![0; slot]));
             world.call.playout().push(at(0), rate, &ramp(0, slot * 50));
             world.run(rate.slot() * 9);
-            world.room = Some(taken);
+            world.socket_space = Some(taken);
             world.run(rate.slot());
             let (heard, unheard) = world.clear();
             // Of the eleventh slot, the messages that the socket took whole.
@@ -98,7 +98,7 @@ fn after_a_clear_only_the_slot_being_written_still_leaves() {
             assert_eq!(heard, rate.slot() * 10 + part);
             assert_eq!(heard + unheard, rate.slot() * 50);
             world.run(rate.slot() * 3);
-            world.room = None;
+            world.socket_space = None;
             world.run(ms(500));
             assert!(
                 world.sound() == ramp(0, slot * 11),
@@ -115,8 +115,8 @@ fn a_hangup_follows_the_rest() {
         world.call.hang_up(world.now, EndReason::HungUp);
         world.run(ms(10));
         assert_eq!(world.wire.len(), 10 * MESSAGE + taken);
-        world.room = None;
-        world.turn();
+        world.socket_space = None;
+        world.poll();
         world.run(ms(1));
         assert_eq!(world.wire[11 * MESSAGE..], [0, 0, 0], "cut at {taken}");
         assert!(world.shut.is_some());
@@ -131,11 +131,11 @@ fn a_hangup_that_is_cut_itself_is_finished() {
         world.run(ms(50));
         let before = world.wire.len();
         world.call.hang_up(world.now, EndReason::HungUp);
-        world.room = Some(taken);
-        world.turn();
+        world.socket_space = Some(taken);
+        world.poll();
         assert_eq!((world.wire.len(), world.shut), (before + taken, None));
-        world.room = None;
-        world.turn();
+        world.socket_space = None;
+        world.poll();
         assert_eq!(world.wire[before..], [0, 0, 0]);
         assert_eq!(world.shut, Some(world.now));
     }
@@ -154,20 +154,20 @@ fn a_peer_that_never_reads_again_is_closed_1_s_after_the_hangup() {
 }
 
 #[test]
-fn live_audio_waits_no_longer_than_its_ceiling_for_a_full_socket() {
+fn live_audio_waits_no_longer_than_its_maximum_delay_for_a_full_socket() {
     let mut world = World::new();
     for n in 0..300 {
         world.run_to(at(20 * n + 5));
         world
             .call
-            .live()
+            .jitter_buffer()
             .push(world.now, Rate::Slin, &ramp(n as usize * 160, 160));
-        assert!(world.call.live().buffered() <= ms(80));
+        assert!(world.call.jitter_buffer().buffered() <= ms(80));
         match n {
-            100 => world.room = Some(7),
+            100 => world.socket_space = Some(7),
             200 => {
-                world.room = None;
-                world.turn();
+                world.socket_space = None;
+                world.poll();
             }
             _ => {}
         }

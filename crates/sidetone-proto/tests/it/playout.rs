@@ -1,5 +1,5 @@
-//! The queue against a model of it: what comes out is what went in, in order, minus what was cut off, and of each thing is
-//! told what was heard of it.
+//! The playout queue against a model of it: what comes out is what went in, in order, minus what was cut off, and what was
+//! heard is reported for each item.
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::VecDeque, time::Duration};
@@ -19,12 +19,12 @@ enum Step {
     PushTo(prop::sample::Index, Rate, usize),
     End(prop::sample::Index),
     Stop(prop::sample::Index),
-    EndLoose,
+    EndUnnamed,
     Pull(usize),
     Clear,
     Prebuffer(u64),
-    /// So many bytes wait in the socket's queue.
-    Confirm(usize),
+    /// This many bytes wait in the send queue.
+    PollHeard(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -39,18 +39,18 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (which(), rate, samples).prop_map(|(i, r, n)| Step::PushTo(i, r, n)),
         2 => which().prop_map(Step::End),
         1 => which().prop_map(Step::Stop),
-        1 => Just(Step::EndLoose),
+        1 => Just(Step::EndUnnamed),
         6 => (1..12usize).prop_map(Step::Pull),
         1 => Just(Step::Clear),
         1 => (0..100u64).prop_map(Step::Prebuffer),
-        4 => prop_oneof![Just(0), 0..3000usize].prop_map(Step::Confirm),
+        4 => prop_oneof![Just(0), 0..3000usize].prop_map(Step::PollHeard),
     ]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Openness {
-    Loose,
-    Held,
+enum Input {
+    OpenUntilIdle,
+    Open,
     Closed,
 }
 
@@ -59,22 +59,22 @@ enum Openness {
 struct Item {
     id: Option<u64>,
     is_mark: bool,
-    openness: Openness,
+    input: Input,
     samples: VecDeque<(Rate, i16)>,
-    /// The samples that were written, and up to which byte the message goes that each was in.
+    /// The samples that were written, each with the last byte of its message.
     written: Vec<(Rate, u64)>,
-    dry_since: Option<Time>,
+    starved_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Why {
-    Written,
-    Stopped,
-    Cleared,
+enum RemovedBy {
+    End,
+    Stop,
+    Clear,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Report {
     Ended(u64, Duration, Duration),
     Cleared(Duration, Duration),
     Drained,
@@ -83,25 +83,25 @@ enum Told {
 #[derive(Default)]
 struct Model {
     items: VecDeque<Item>,
-    /// With the byte up to which all must be sent.
-    leaving: Vec<(Item, Why, u64)>,
+    /// With the number of bytes that must have been sent.
+    removed: Vec<(Item, RemovedBy, u64)>,
     bytes: u64,
-    clearing: bool,
-    has_sounded: bool,
+    unreported_clear: bool,
+    has_played: bool,
     is_cut: bool,
 }
 
 impl Model {
-    fn add(&mut self, id: Option<u64>, is_mark: bool, openness: Openness) -> &mut Item {
-        self.end_loose();
+    fn add(&mut self, id: Option<u64>, is_mark: bool, input: Input) -> &mut Item {
+        self.end_unnamed();
         self.is_cut = false;
         self.items.push_back(Item {
             id,
             is_mark,
-            openness,
+            input,
             samples: VecDeque::new(),
             written: Vec::new(),
-            dry_since: None,
+            starved_since: None,
         });
         self.items.back_mut().unwrap()
     }
@@ -110,58 +110,60 @@ impl Model {
         if samples.is_empty() {
             return;
         }
-        let is_loose = |item: &Item| item.openness == Openness::Loose;
-        if !self.items.back().is_some_and(is_loose) {
-            self.add(None, false, Openness::Loose);
+        let is_unnamed = |item: &Item| item.input == Input::OpenUntilIdle;
+        if !self.items.back().is_some_and(is_unnamed) {
+            self.add(None, false, Input::OpenUntilIdle);
         }
         let item = self.items.back_mut().unwrap();
         item.samples
             .extend(samples.iter().map(|&sample| (rate, sample)));
-        item.dry_since = None;
+        item.starved_since = None;
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Item> {
         self.items.iter_mut().find(|item| item.id == Some(id))
     }
 
-    fn end_loose(&mut self) {
+    fn end_unnamed(&mut self) {
         if let Some(item) = self.items.back_mut()
-            && item.openness == Openness::Loose
+            && item.input == Input::OpenUntilIdle
         {
-            item.openness = Openness::Closed;
+            item.input = Input::Closed;
         }
-        self.retire(self.bytes);
+        self.remove_finished(self.bytes);
     }
 
-    fn retire(&mut self, end: u64) {
+    fn remove_finished(&mut self, end: u64) {
         while let Some(item) = self.items.front()
-            && item.openness == Openness::Closed
+            && item.input == Input::Closed
             && item.samples.is_empty()
         {
             let item = self.items.pop_front().unwrap();
-            self.leaving.push((item, Why::Written, end));
+            self.removed.push((item, RemovedBy::End, end));
         }
     }
 
-    fn cut(&mut self, index: usize, why: Why) {
+    fn cut(&mut self, index: usize, by: RemovedBy) {
         let item = self.items.remove(index).unwrap();
         self.is_cut = self.items.is_empty();
-        self.leaving.push((item, why, 0));
+        self.removed.push((item, by, 0));
     }
 
     fn pull(&mut self, now: Time) -> Option<(Rate, Vec<i16>)> {
         if let Some(item) = self.items.front_mut()
-            && item.openness == Openness::Loose
-            && item.dry_since.is_some_and(|since| now - since >= ms(1_000))
+            && item.input == Input::OpenUntilIdle
+            && item
+                .starved_since
+                .is_some_and(|since| now - since >= ms(1_000))
         {
-            item.openness = Openness::Closed;
+            item.input = Input::Closed;
         }
-        self.retire(self.bytes);
+        self.remove_finished(self.bytes);
         let mut slot = Vec::new();
         let mut going = None;
         while let Some(item) = self.items.front_mut() {
             let Some(&(rate, sample)) = item.samples.front() else {
-                item.dry_since.get_or_insert(now);
+                item.starved_since.get_or_insert(now);
                 break;
             };
             if *going.get_or_insert(rate) != rate || slot.len() == rate.slot_samples() {
@@ -172,7 +174,7 @@ impl Model {
             item.written.push((rate, self.bytes + bytes));
             item.samples.pop_front();
             slot.push(sample);
-            self.retire(self.bytes + rate.slot_bytes() as u64);
+            self.remove_finished(self.bytes + rate.slot_bytes() as u64);
         }
         let rate: Rate = going?;
         slot.resize(rate.slot_samples(), 0);
@@ -180,15 +182,15 @@ impl Model {
         Some((rate, slot))
     }
 
-    fn confirm(&mut self, held: usize) -> Vec<Told> {
-        let sent = self.bytes.saturating_sub(held as u64);
-        let (mut told, mut cleared) = (Vec::new(), (Vec::new(), Vec::new()));
-        let mut leaving = std::mem::take(&mut self.leaving);
-        leaving.retain(|(item, why, end)| {
-            if *why == Why::Written && *end > sent {
+    fn poll_heard(&mut self, unsent: usize) -> Vec<Report> {
+        let sent = self.bytes.saturating_sub(unsent as u64);
+        let (mut reported, mut cleared) = (Vec::new(), (Vec::new(), Vec::new()));
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.retain(|(item, by, end)| {
+            if *by == RemovedBy::End && *end > sent {
                 return true;
             }
-            self.has_sounded |= *why == Why::Written && !item.is_mark && !item.written.is_empty();
+            self.has_played |= *by == RemovedBy::End && !item.is_mark && !item.written.is_empty();
             let (mut heard, mut unheard) = (Vec::new(), Vec::new());
             for &(rate, byte) in &item.written {
                 if byte <= sent {
@@ -198,24 +200,24 @@ impl Model {
                 }
             }
             unheard.extend(item.samples.iter().map(|(rate, _)| *rate));
-            if *why == Why::Cleared {
+            if *by == RemovedBy::Clear {
                 cleared.0.extend_from_slice(&heard);
                 cleared.1.extend_from_slice(&unheard);
             }
             if let Some(id) = item.id {
-                told.push(Told::Ended(id, total(heard), total(unheard)));
+                reported.push(Report::Ended(id, total(heard), total(unheard)));
             }
             false
         });
-        self.leaving = leaving;
-        if std::mem::take(&mut self.clearing) {
-            told.push(Told::Cleared(total(cleared.0), total(cleared.1)));
+        self.removed = removed;
+        if std::mem::take(&mut self.unreported_clear) {
+            reported.push(Report::Cleared(total(cleared.0), total(cleared.1)));
         }
-        let is_over = self.items.is_empty() && self.leaving.is_empty();
-        if is_over && std::mem::take(&mut self.has_sounded) && !self.is_cut {
-            told.push(Told::Drained);
+        let is_over = self.items.is_empty() && self.removed.is_empty();
+        if is_over && std::mem::take(&mut self.has_played) && !self.is_cut {
+            reported.push(Report::Drained);
         }
-        told
+        reported
     }
 
     fn queued(&self) -> Duration {
@@ -224,31 +226,31 @@ impl Model {
     }
 }
 
-/// How long one sample of each of these rates lasts in all: exact, as their hertz divide this number.
+/// How long one sample of each of these rates lasts, all together: exact, since all rates divide this number.
 fn total(rates: impl IntoIterator<Item = Rate>) -> Duration {
     const COMMON: u128 = 28_224_000;
     let ticks = rates.into_iter().map(|rate| COMMON / u128::from(rate.hz()));
     Duration::from_nanos((ticks.sum::<u128>() * 1_000_000_000 / COMMON) as u64)
 }
 
-fn confirm(playout: &mut Playout, held: Option<usize>) -> Vec<Told> {
-    let mut told = Vec::new();
-    playout.confirm(0, held, &mut |notice| {
-        told.push(match notice {
+fn poll_heard(playout: &mut Playout, unsent: Option<usize>) -> Vec<Report> {
+    let mut reported = Vec::new();
+    playout.poll_heard(0, unsent, &mut |notice| {
+        reported.push(match notice {
             Notice::Ended {
                 item,
                 is_whole,
                 heard,
             } => {
                 assert!(!is_whole || heard.unheard.is_zero());
-                Told::Ended(item.0, heard.heard, heard.unheard)
+                Report::Ended(item.0, heard.heard, heard.unheard)
             }
-            Notice::Cleared(cleared) => Told::Cleared(cleared.heard, cleared.unheard),
-            Notice::Drained => Told::Drained,
+            Notice::Cleared(cleared) => Report::Cleared(cleared.heard, cleared.unheard),
+            Notice::Drained => Report::Drained,
             other => panic!("{other:?}"),
         });
     });
-    told
+    reported
 }
 
 proptest! {
@@ -273,23 +275,23 @@ proptest! {
                     next_id += 1;
                     named.push(next_id);
                     playout.push_clip(Clip::new(8_000, samples.clone()).unwrap(), ItemId(next_id));
-                    let item = model.add(Some(next_id), false, Openness::Closed);
+                    let item = model.add(Some(next_id), false, Input::Closed);
                     item.samples.extend(samples.iter().map(|&sample| (Rate::Slin, sample)));
-                    model.retire(model.bytes);
+                    model.remove_finished(model.bytes);
                     next_sample += n;
                 }
                 Step::PushMark => {
                     next_id += 1;
                     playout.push_mark(ItemId(next_id));
-                    model.add(Some(next_id), true, Openness::Closed);
-                    model.retire(model.bytes);
+                    model.add(Some(next_id), true, Input::Closed);
+                    model.remove_finished(model.bytes);
                 }
                 Step::Open(prebuffer) => {
                     next_id += 1;
                     named.push(next_id);
                     prebuffers |= prebuffer > 0;
                     playout.open(now, ItemId(next_id), ms(prebuffer));
-                    model.add(Some(next_id), false, Openness::Held);
+                    model.add(Some(next_id), false, Input::Open);
                 }
                 Step::PushTo(which, rate, n) => if !named.is_empty() {
                     let id = *which.get(&named);
@@ -297,33 +299,33 @@ proptest! {
                     next_sample += n;
                     playout.push_piece(now, Some(ItemId(id)), Format::At(rate), samples.clone().into());
                     if let Some(item) = model.find(id)
-                        && item.openness == Openness::Held
+                        && item.input == Input::Open
                         && n > 0
                     {
                         item.samples.extend(samples.iter().map(|&sample| (rate, sample)));
-                        item.dry_since = None;
+                        item.starved_since = None;
                     }
                 },
                 Step::End(which) => if !named.is_empty() {
                     let id = *which.get(&named);
                     playout.end(ItemId(id));
                     if let Some(item) = model.find(id) {
-                        item.openness = Openness::Closed;
+                        item.input = Input::Closed;
                     }
-                    model.retire(model.bytes);
+                    model.remove_finished(model.bytes);
                 },
                 Step::Stop(which) => if !named.is_empty() {
                     let id = *which.get(&named);
                     playout.stop(ItemId(id));
                     let index = model.items.iter().position(|item| item.id == Some(id));
                     if let Some(index) = index {
-                        model.cut(index, Why::Stopped);
+                        model.cut(index, RemovedBy::Stop);
                     }
-                    model.retire(model.bytes);
+                    model.remove_finished(model.bytes);
                 },
-                Step::EndLoose => {
-                    playout.end_loose();
-                    model.end_loose();
+                Step::EndUnnamed => {
+                    playout.end_unnamed();
+                    model.end_unnamed();
                 }
                 Step::Pull(times) => for _ in 0..times {
                     now += SLOT;
@@ -331,15 +333,15 @@ proptest! {
                     let rate = playout.pull(now, Rate::Slin, &mut slot);
                     if rate.is_none() && prebuffers && model.queued() > Duration::ZERO {
                         prop_assert_eq!(slot, [-7]);
-                        // It waits; what has been there long enough does not.
-                        model.retire(model.bytes);
+                        // It waits, unless it has been queued for long enough.
+                        model.remove_finished(model.bytes);
                         continue;
                     }
                     let expected = model.pull(now);
                     if prebuffers && rate == expected.as_ref().map(|(rate, _)| *rate)
                         && slot[1..] != *expected.as_ref().map_or(&[][..], |(_, slot)| slot)
                     {
-                        // What comes in the middle of a slot may wait, too; that is tried by itself.
+                        // An item that begins within a slot may wait, too; another test covers that.
                         return Ok(());
                     }
                     prop_assert_eq!(rate, expected.as_ref().map(|(rate, _)| *rate));
@@ -348,12 +350,12 @@ proptest! {
                 },
                 Step::Clear => {
                     playout.clear();
-                    model.clearing = true;
+                    model.unreported_clear = true;
                     let was_cut = model.is_cut;
                     model.is_cut |= !model.items.is_empty();
                     let is_cut = model.is_cut;
                     while !model.items.is_empty() {
-                        model.cut(0, Why::Cleared);
+                        model.cut(0, RemovedBy::Clear);
                     }
                     model.is_cut = is_cut || was_cut;
                 }
@@ -361,11 +363,11 @@ proptest! {
                     playout.set_prebuffer(ms(millis));
                     prebuffers |= millis > 0;
                 }
-                Step::Confirm(held) => {
-                    let news = playout.has_news();
-                    let told = confirm(&mut playout, Some(held));
-                    prop_assert_eq!(&told, &model.confirm(held));
-                    prop_assert!(news || told.is_empty(), "{:?}", told);
+                Step::PollHeard(unsent) => {
+                    let news = playout.has_unreported();
+                    let reported = poll_heard(&mut playout, Some(unsent));
+                    prop_assert_eq!(&reported, &model.poll_heard(unsent));
+                    prop_assert!(news || reported.is_empty(), "{:?}", reported);
                 }
             }
             prop_assert_eq!(playout.queued(), model.queued());
@@ -385,7 +387,7 @@ fn piece(playout: &mut Playout, now: Time, id: u64, samples: &[i16]) {
     playout.push_piece(now, Some(ItemId(id)), format, samples.into());
 }
 
-/// The case of the report: 960 ms heard, where it used to say 100.
+/// 960 ms were heard, in pieces with underruns between them.
 #[test]
 fn what_was_heard_of_an_utterance_outlives_its_underruns() {
     for is_named in [true, false] {
@@ -406,19 +408,19 @@ fn what_was_heard_of_an_utterance_outlives_its_underruns() {
             }
             pull(&mut playout, now);
             assert_eq!(
-                confirm(&mut playout, Some(0)),
+                poll_heard(&mut playout, Some(0)),
                 [],
                 "neither an end nor drained"
             );
         }
         playout.clear();
         let (heard, unheard) = (ms(4 * 215 + 100), ms(115));
-        let told = confirm(&mut playout, Some(0));
+        let reported = poll_heard(&mut playout, Some(0));
         let expected = [
-            Told::Ended(1, heard, unheard),
-            Told::Cleared(heard, unheard),
+            Report::Ended(1, heard, unheard),
+            Report::Cleared(heard, unheard),
         ];
-        assert_eq!(told, expected[usize::from(!is_named)..]);
+        assert_eq!(reported, expected[usize::from(!is_named)..]);
     }
 }
 
@@ -430,23 +432,23 @@ fn nothing_was_heard_of_what_has_not_begun() {
         pull(&mut playout, at(20 * n));
     }
     assert_eq!(
-        confirm(&mut playout, Some(0)),
-        [Told::Ended(1, ms(200), ms(0)), Told::Drained]
+        poll_heard(&mut playout, Some(0)),
+        [Report::Ended(1, ms(200), ms(0)), Report::Drained]
     );
     playout.push_clip(Clip::new(8_000, vec![2; 800]).unwrap(), ItemId(2));
     playout.push(at(240), Rate::Slin, &[3; 800]);
     playout.clear();
-    let told = confirm(&mut playout, Some(0));
+    let reported = poll_heard(&mut playout, Some(0));
     assert_eq!(
-        told,
+        reported,
         [
-            Told::Ended(2, ms(0), ms(100)),
-            Told::Cleared(ms(0), ms(200))
+            Report::Ended(2, ms(0), ms(100)),
+            Report::Cleared(ms(0), ms(200))
         ]
     );
     assert_eq!(pull(&mut playout, at(240)), None);
     assert_eq!(
-        confirm(&mut playout, Some(0)),
+        poll_heard(&mut playout, Some(0)),
         [],
         "what was cleared was not drained"
     );
@@ -462,7 +464,7 @@ fn what_a_player_writes_after_a_second_of_nothing_is_another_utterance() {
             playout.push(at(20 * n), Rate::Slin, &[1; 160]);
         }
         pull(&mut playout, at(20 * n));
-        if let [Told::Drained] = confirm(&mut playout, Some(0))[..] {
+        if let [Report::Drained] = poll_heard(&mut playout, Some(0))[..] {
             assert_eq!(drained.replace(n), None, "once");
         }
     }
@@ -474,13 +476,13 @@ fn what_a_player_writes_after_a_second_of_nothing_is_another_utterance() {
     playout.push(at(4_000), Rate::Slin, &[1; 160]);
     playout.clear();
     assert_eq!(
-        confirm(&mut playout, Some(0)),
-        [Told::Cleared(ms(0), ms(20))]
+        poll_heard(&mut playout, Some(0)),
+        [Report::Cleared(ms(0), ms(20))]
     );
 }
 
 #[test]
-fn an_open_utterance_keeps_its_place_and_one_without_a_name_gives_it_up() {
+fn an_open_utterance_keeps_its_place_and_an_unnamed_one_gives_it_up() {
     let mut playout = Playout::default();
     playout.open(at(0), ItemId(1), Duration::ZERO);
     piece(&mut playout, at(0), 1, &[1; 160]);
@@ -496,24 +498,28 @@ fn an_open_utterance_keeps_its_place_and_one_without_a_name_gives_it_up() {
     let slot = [[2; 80], [3; 80]].concat();
     assert_eq!(pull(&mut playout, at(60)), Some(slot));
     pull(&mut playout, at(80));
-    let told = confirm(&mut playout, Some(0));
+    let reported = poll_heard(&mut playout, Some(0));
     let expected = [
-        Told::Ended(1, ms(30), ms(0)),
-        Told::Ended(2, ms(20), ms(0)),
-        Told::Drained,
+        Report::Ended(1, ms(30), ms(0)),
+        Report::Ended(2, ms(20), ms(0)),
+        Report::Drained,
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
-/// The slots, of a hundred, with which it is told that all was heard, where `act` is called before each of them.
+/// The slots, of a hundred, with which `Drained` is reported; `act` is called before each slot.
 fn drained(act: impl Fn(usize, &mut Playout)) -> Vec<usize> {
     let mut playout = Playout::default();
     let mut slots = Vec::new();
     for n in 0..100 {
         act(n, &mut playout);
         pull(&mut playout, at(20 * n as u64));
-        let told = confirm(&mut playout, Some(0)).into_iter();
-        slots.extend(told.filter(|told| *told == Told::Drained).map(|_| n));
+        let reported = poll_heard(&mut playout, Some(0)).into_iter();
+        slots.extend(
+            reported
+                .filter(|reported| *reported == Report::Drained)
+                .map(|_| n),
+        );
     }
     slots
 }
@@ -601,7 +607,7 @@ fn drained_does_not_come_where_an_utterance_has_nothing_to_play() {
         }
     });
     assert_eq!(stopped, []);
-    // Nothing says that a player will write no more, but that it has not for a second.
+    // Only a second without audio shows that a player writes no more.
     let player = drained(|n, playout| {
         if n % 10 == 0 && n <= 30 {
             playout.push(at(20 * n as u64), Rate::Slin, &[1; 160]);
@@ -611,7 +617,7 @@ fn drained_does_not_come_where_an_utterance_has_nothing_to_play() {
 }
 
 #[test]
-fn what_waits_in_the_socket_is_not_heard_and_ends_nothing() {
+fn what_waits_in_the_send_queue_is_not_heard_and_ends_nothing() {
     let mut playout = Playout::default();
     playout.push_clip(Clip::new(8_000, vec![1; 320]).unwrap(), ItemId(1));
     playout.push_mark(ItemId(2));
@@ -620,22 +626,25 @@ fn what_waits_in_the_socket_is_not_heard_and_ends_nothing() {
         pull(&mut playout, at(20 * n));
     }
     let bytes = Rate::Slin.slot_bytes();
-    assert_eq!(confirm(&mut playout, Some(4 * bytes)), []);
+    assert_eq!(poll_heard(&mut playout, Some(4 * bytes)), []);
     assert_eq!(
-        confirm(&mut playout, Some(3 * bytes)),
-        [Told::Ended(1, ms(40), ms(0)), Told::Ended(2, ms(0), ms(0))]
+        poll_heard(&mut playout, Some(3 * bytes)),
+        [
+            Report::Ended(1, ms(40), ms(0)),
+            Report::Ended(2, ms(0), ms(0))
+        ]
     );
     playout.stop(ItemId(3));
-    let told = confirm(&mut playout, Some(bytes + 1));
+    let reported = poll_heard(&mut playout, Some(bytes + 1));
     assert_eq!(
-        told,
-        [Told::Ended(3, ms(20), ms(180))],
-        "half a message is none"
+        reported,
+        [Report::Ended(3, ms(20), ms(180))],
+        "a message that is sent in part is not heard"
     );
 }
 
 #[test]
-fn where_the_kernel_cant_be_asked_the_bound_is_given() {
+fn where_the_kernel_cant_be_asked_the_uncertainty_is_reported() {
     for (slots, expected) in [(4, ms(80)), (50, ms(200))] {
         let mut playout = Playout::default();
         playout.push_clip(Clip::new(8_000, vec![1; 16_000]).unwrap(), ItemId(1));
@@ -643,14 +652,14 @@ fn where_the_kernel_cant_be_asked_the_bound_is_given() {
             pull(&mut playout, at(20 * n));
         }
         playout.stop(ItemId(1));
-        let mut told: Vec<Heard> = Vec::new();
-        playout.confirm(0, None, &mut |notice| {
+        let mut reported: Vec<Heard> = Vec::new();
+        playout.poll_heard(0, None, &mut |notice| {
             if let Notice::Ended { heard, .. } = notice {
-                told.push(heard);
+                reported.push(heard);
             }
         });
-        assert_eq!(told[0].heard, ms(20 * slots));
-        assert_eq!(told[0].uncertainty, expected);
+        assert_eq!(reported[0].heard, ms(20 * slots));
+        assert_eq!(reported[0].uncertainty, expected);
     }
 }
 
@@ -675,7 +684,7 @@ fn a_prebuffer_waits_for_its_audio_or_what_ends_it_or_the_end_of_the_pieces() {
         Some(at(0))
     );
     assert_eq!(start(&|p| p.push_mark(ItemId(1))), Some(at(0)));
-    assert_eq!(start(&Playout::end_loose), Some(at(0)));
+    assert_eq!(start(&Playout::end_unnamed), Some(at(0)));
 }
 
 #[test]
@@ -712,8 +721,8 @@ fn what_goes_on_at_another_rate_begins_in_the_next_slot() {
     playout.clear();
     let heard = Rate::Slin.duration(100) + ms(20);
     assert_eq!(
-        confirm(&mut playout, Some(0)),
-        [Told::Cleared(heard, ms(0))],
+        poll_heard(&mut playout, Some(0)),
+        [Report::Cleared(heard, ms(0))],
         "padding is not heard"
     );
 }
@@ -729,8 +738,8 @@ fn sums_are_exact_at_rates_whose_samples_are_no_whole_nanoseconds() {
     assert_eq!(playout.queued(), ms(0));
     playout.clear();
     assert_eq!(
-        confirm(&mut playout, Some(0)),
-        [Told::Cleared(ms(10), ms(0))]
+        poll_heard(&mut playout, Some(0)),
+        [Report::Cleared(ms(10), ms(0))]
     );
 }
 
@@ -750,8 +759,8 @@ fn a_call_that_finishes_lets_a_loop_end_with_its_round() {
         assert_eq!(sounding, expected);
         let heard = Rate::Slin.duration(expected as u64);
         assert_eq!(
-            confirm(&mut playout, Some(0)),
-            [Told::Ended(1, heard, ms(0)), Told::Drained]
+            poll_heard(&mut playout, Some(0)),
+            [Report::Ended(1, heard, ms(0)), Report::Drained]
         );
         assert_eq!(playout.queued(), ms(0));
     }

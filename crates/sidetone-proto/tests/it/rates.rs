@@ -1,4 +1,4 @@
-//! What is queued before a call's own rate is known goes out at that rate as soon as it is.
+//! Audio that is queued before a call's own rate is known goes out at that rate once it is known.
 #![allow(clippy::unwrap_used)]
 
 use sidetone_audio::resample::resample_clip;
@@ -60,7 +60,7 @@ fn from_the_slot_on_in_which_the_rate_is_known_it_is_as_if_it_always_had_been() 
                         for piece in source.chunks(length) {
                             playout.push_piece(at(0), None, format.clone(), piece.into());
                         }
-                        playout.end_loose();
+                        playout.end_unnamed();
                     }
                     _ => {
                         let clip = Clip::new(hz, source.clone()).unwrap();
@@ -109,15 +109,15 @@ fn what_was_heard_and_what_not_are_all_there_was_whatever_the_rates() {
                 playout.pull(at(20 * n), own, &mut Vec::new());
             }
             playout.stop(ItemId(1));
-            let mut told = Vec::new();
-            playout.confirm(0, Some(0), &mut |notice| {
+            let mut reported = Vec::new();
+            playout.poll_heard(0, Some(0), &mut |notice| {
                 if let Notice::Ended { heard, .. } = notice {
-                    told.push(heard);
+                    reported.push(heard);
                 }
             });
-            assert_eq!(told[0].heard, ms(600), "{hz} Hz {way}");
+            assert_eq!(reported[0].heard, ms(600), "{hz} Hz {way}");
             let all = Rate::from_hz(hz).unwrap().duration(source.len() as u64);
-            let sum = told[0].heard + told[0].unheard;
+            let sum = reported[0].heard + reported[0].unheard;
             assert!(
                 sum.abs_diff(all) <= ms(1) / 10,
                 "{hz} Hz {way}: {sum:?} of {all:?}"
@@ -159,7 +159,7 @@ fn a_loop_is_one_sound_in_every_variant_and_without_one() {
                 let heard = &heard[rate.slot_samples()..];
                 let step = std::f64::consts::TAU * waves * f64::from(hz)
                     / (length as f64 * f64::from(rate.hz()));
-                // Of a sine, each sample is told by the two before it.
+                // Each sample of a sine follows from the two before it.
                 let worst = heard.windows(3).map(|next| {
                     let [one, two, three] = [0, 1, 2].map(|n| f64::from(next[n]));
                     (2.0 * step.cos() * two - one - three).abs()

@@ -1,4 +1,4 @@
-//! The outcome table of `CallMachine::receive`, a test per row.
+//! The table of `CallMachine::handle_received`, a test per row.
 #![allow(clippy::unwrap_used)]
 
 use sidetone_proto::{CallConfig, Counters, EndReason, Kind, OtherProtocol, Phase, Rate};
@@ -16,20 +16,20 @@ fn counted(change: impl FnOnce(&mut Counters)) -> Counters {
 }
 
 #[test]
-fn the_uuid_begins_the_grid_with_a_slot_due_at_once() {
+fn the_uuid_starts_the_schedule_with_a_slot_due_at_once() {
     let mut world = silent();
     world.run(ms(500));
     assert!(world.wire.is_empty(), "nothing goes out before the UUID");
     world.receive(&uuid_message());
     assert_eq!(world.events, [Event::Identified]);
     assert_eq!(world.call.phase(), Phase::Running);
-    assert_eq!(world.call.deadline(), world.now);
-    world.turn();
+    assert_eq!(world.call.poll_timeout(), world.now);
+    world.poll();
     assert_eq!(world.heard().len(), 1);
 }
 
 #[test]
-fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
+fn another_protocol_is_recognized_by_its_first_bytes_and_ends_the_connection() {
     use OtherProtocol::*;
     for (first, protocol) in [
         (&b"GET / HTTP/1.1\r\nHost: pbx\r\n\r\n"[..], Http),
@@ -52,7 +52,7 @@ fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
         assert_eq!(world.reason(), Some(EndReason::OtherProtocol(protocol)));
         assert!(matches!(world.call.phase(), Phase::Closed(_)), "at once");
     }
-    // What comes later is a call's, whatever it looks like.
+    // Only the first bytes are examined.
     let mut world = World::new();
     world.receive(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(world.call.phase(), Phase::Running);
@@ -62,10 +62,10 @@ fn another_protocol_is_told_by_its_first_bytes_and_ends_the_connection() {
 fn a_second_uuid_is_ignored_and_counted() {
     let mut world = World::new();
     world.run(ms(50));
-    let before = world.call.deadline();
+    let before = world.call.poll_timeout();
     world.receive(&uuid_message());
     assert_eq!(world.events, []);
-    assert_eq!(world.call.deadline(), before, "the grid stands");
+    assert_eq!(world.call.poll_timeout(), before, "the schedule stays");
     assert_eq!(world.call.counters().second_uuids, 1);
 }
 
@@ -196,7 +196,7 @@ fn a_hangup_ends_the_call_and_what_follows_is_discarded() {
         counted(|c| c.bytes_after_end = after)
     );
     world.run(ms(1));
-    assert!(world.wire.is_empty(), "there is nothing to say to that");
+    assert!(world.wire.is_empty(), "it needs no answer");
     assert!(world.shut.is_some());
 }
 

@@ -1,5 +1,5 @@
-//! A call in virtual time: the state machine, a socket that takes as much as a test says, and what the
-//! other side sees of it.
+//! A call in virtual time: the state machine, a socket that takes as much as a test allows, and what the other side sees
+//! of it.
 #![allow(clippy::unwrap_used)]
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use sidetone_proto::{
-    CallConfig, CallMachine, EndReason, Io, ItemId, Kind, Notice, Phase, Rate, Received, Time,
+    CallConfig, CallMachine, EndReason, ItemId, Kind, Notice, Phase, Rate, Received, SocketAction,
+    Time,
 };
 
 pub const SLOT: Duration = Duration::from_millis(20);
@@ -47,7 +48,7 @@ pub fn audio(rate: Rate, samples: &[i16]) -> Vec<u8> {
     message(rate.code(), &bytes)
 }
 
-/// Loud samples that say which they are, and are never 0.
+/// Loud samples that differ from each other, and are never 0.
 pub fn ramp(from: usize, samples: usize) -> Vec<i16> {
     (from..from + samples)
         .map(|n| (n % 30_000) as i16 + 1_000)
@@ -77,7 +78,7 @@ impl Random {
     }
 }
 
-/// What the call reported, kept.
+/// What the call reported.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Identified,
@@ -121,30 +122,30 @@ pub struct World {
     pub call: CallMachine,
     pub events: Vec<Event>,
     /// Bytes that the socket will still take; `None` is any number.
-    pub room: Option<usize>,
-    /// Bytes that the kernel holds of what it took: the last of the wire.
-    pub held: usize,
+    pub socket_space: Option<usize>,
+    /// Bytes in the send queue: the last of the wire.
+    pub unsent: usize,
     /// All that the kernel took.
     pub wire: Vec<u8>,
     /// When each write was, and how much of it was taken.
     pub writes: Vec<(Time, usize)>,
-    /// When each slot left, as the call says.
+    /// When each slot left, as the call reported it.
     pub slots: Vec<(Time, Rate, Vec<i16>)>,
-    /// Stretches of the call's clock that were told to be without audio.
+    /// Spans of the call's clock that were reported to be without audio.
     pub silent: Vec<(Duration, Duration)>,
     pub shut: Option<Time>,
     pub closed: Option<Time>,
 }
 
 impl World {
-    /// A connection that is accepted at time 0 and says nothing.
+    /// A connection that is accepted at time 0 and sends nothing.
     pub fn silent(config: CallConfig) -> Self {
         Self {
             now: Time::ZERO,
             call: CallMachine::new(Time::ZERO, config),
             events: Vec::new(),
-            room: None,
-            held: 0,
+            socket_space: None,
+            unsent: 0,
             wire: Vec::new(),
             writes: Vec::new(),
             slots: Vec::new(),
@@ -164,7 +165,7 @@ impl World {
 
     pub fn receive(&mut self, bytes: &[u8]) {
         let events = &mut self.events;
-        self.call.receive(self.now, bytes, &mut |received| {
+        self.call.handle_received(self.now, bytes, &mut |received| {
             events.push(match received {
                 Received::Identified(id) => {
                     assert_eq!(id.as_bytes(), &ID);
@@ -187,13 +188,13 @@ impl World {
         });
     }
 
-    /// What a media thread does: the rest first, then what is due, then what the socket needs.
-    pub fn turn(&mut self) {
+    /// Polls as a media thread does: first what is unsent, then what is due, then what the socket needs.
+    pub fn poll(&mut self) {
         if self.closed.is_some() {
             return;
         }
         let mut wire = Vec::new();
-        if self.call.wants_writable() && self.room != Some(0) {
+        if self.call.wants_writable() && self.socket_space != Some(0) {
             self.call.poll_unsent(&mut wire);
             self.write(&wire);
             wire.clear();
@@ -202,7 +203,7 @@ impl World {
         let silent = &mut self.silent;
         let mut pcm = Vec::new();
         self.call
-            .poll_slot(now, &mut wire, &mut pcm, &mut |notice| match notice {
+            .poll_transmit(now, &mut wire, &mut pcm, &mut |notice| match notice {
                 Notice::Slot { rate, samples } => slots.push((now, rate, samples.to_vec())),
                 Notice::Underrun => events.push(Event::Underrun),
                 Notice::NoAudio { offset, duration } => silent.push((offset, duration)),
@@ -211,20 +212,22 @@ impl World {
         if !wire.is_empty() {
             self.write(&wire);
         }
-        self.confirm();
-        match self.call.poll_io(now) {
-            Io::Nothing => {}
-            Io::ShutdownWrite => assert_eq!(self.shut.replace(now), None, "shut down once"),
-            Io::Close => self.closed = Some(now),
+        self.report_heard();
+        match self.call.poll_socket_action(now) {
+            SocketAction::Nothing => {}
+            SocketAction::ShutdownWrite => {
+                assert_eq!(self.shut.replace(now), None, "shut down once")
+            }
+            SocketAction::Close => self.closed = Some(now),
         }
     }
 
-    pub fn confirm(&mut self) {
-        if !self.call.wants_confirmation() {
+    pub fn report_heard(&mut self) {
+        if !self.call.wants_poll_heard() {
             return;
         }
         let events = &mut self.events;
-        self.call.confirm(Some(self.held), &mut |notice| {
+        self.call.poll_heard(Some(self.unsent), &mut |notice| {
             events.push(match notice {
                 Notice::Ended {
                     item,
@@ -246,21 +249,21 @@ impl World {
         });
     }
 
-    /// Throws everything queued away and says how much was heard of it and how much not.
+    /// Clears the queue. Returns how much was heard of it and how much not.
     pub fn clear(&mut self) -> (Duration, Duration) {
         self.call.playout().clear();
-        self.confirm();
-        let told = self.events.iter().rev().find_map(|event| match event {
+        self.report_heard();
+        let reported = self.events.iter().rev().find_map(|event| match event {
             Event::Cleared { heard, unheard } => Some((*heard, *unheard)),
             _ => None,
         });
-        told.unwrap()
+        reported.unwrap()
     }
 
     /// Takes an item out of the queue.
     pub fn stop(&mut self, item: ItemId) {
         self.call.playout().stop(item);
-        self.confirm();
+        self.report_heard();
     }
 
     /// The marks and other items that came to their end, in order.
@@ -278,20 +281,22 @@ impl World {
 
     fn write(&mut self, wire: &[u8]) {
         assert_eq!(self.shut, None, "nothing is written after the shutdown");
-        let taken = self.room.map_or(wire.len(), |room| room.min(wire.len()));
-        if let Some(room) = &mut self.room {
-            *room -= taken;
+        let taken = self
+            .socket_space
+            .map_or(wire.len(), |space| space.min(wire.len()));
+        if let Some(space) = &mut self.socket_space {
+            *space -= taken;
         }
         self.wire.extend_from_slice(&wire[..taken]);
         self.writes.push((self.now, taken));
-        self.call.transmitted(wire, taken);
+        self.call.handle_transmitted(wire, taken);
     }
 
-    /// Runs to `until`, with a turn at each deadline on the way.
+    /// Runs to `until`, with a poll at each timeout on the way.
     pub fn run_to(&mut self, until: Time) {
-        while self.closed.is_none() && self.call.deadline() <= until {
-            self.now = self.now.max(self.call.deadline());
-            self.turn();
+        while self.closed.is_none() && self.call.poll_timeout() <= until {
+            self.now = self.now.max(self.call.poll_timeout());
+            self.poll();
         }
         self.now = self.now.max(until);
     }
@@ -300,7 +305,7 @@ impl World {
         self.run_to(self.now + duration);
     }
 
-    /// Nobody looks after the call until `duration` has passed.
+    /// Time passes without polls.
     pub fn stall(&mut self, duration: Duration) {
         self.now += duration;
     }
@@ -315,7 +320,7 @@ impl World {
         }
     }
 
-    /// The messages that the other side has got whole; panics on what would make Asterisk drop the call.
+    /// The messages that the other side has received whole. It panics on what would make Asterisk drop the call.
     pub fn heard(&self) -> Vec<Heard> {
         let mut heard = Vec::new();
         let mut rest = self.wire.as_slice();
@@ -343,7 +348,7 @@ impl World {
         heard
     }
 
-    /// The samples that the other side has got, silence at both ends taken off.
+    /// The samples that the other side has received, without the silence at both ends.
     pub fn sound(&self) -> Vec<i16> {
         let all: Vec<i16> = self
             .heard()

@@ -227,18 +227,22 @@ impl CommandQueue {
                     call.machine.playout().open(now, id, prebuffer);
                 }
                 Command::End(id) => call.machine.playout().end(id),
-                Command::EndLoose => call.machine.playout().end_loose(),
+                Command::EndLoose => call.machine.playout().end_unnamed(),
                 Command::Mark { id, playing } => {
                     call.playing.extend(playing.map(|playing| (id, playing)));
                     call.machine.playout().push_mark(id);
                 }
                 Command::Stop(id) => call.machine.playout().stop(id),
                 Command::Prebuffer(prebuffer) => call.machine.playout().set_prebuffer(prebuffer),
-                Command::LivePrebuffer(prebuffer) => call.machine.live().set_prebuffer(prebuffer),
+                Command::LivePrebuffer(prebuffer) => {
+                    call.machine.jitter_buffer().set_prebuffer(prebuffer)
+                }
                 Command::Live { rate, at, length } => {
-                    call.machine
-                        .live()
-                        .push(at, rate, &self.samples[begin..begin + length]);
+                    call.machine.jitter_buffer().push(
+                        at,
+                        rate,
+                        &self.samples[begin..begin + length],
+                    );
                     begin += length;
                 }
                 Command::Tap {
@@ -356,7 +360,7 @@ mod tests {
         };
         outbox.empty_into(Time::ZERO, 3, &mut call);
         let mut told = Vec::new();
-        machine.confirm(Some(0), &mut |notice| {
+        machine.poll_heard(Some(0), &mut |notice| {
             if let Notice::Ended { item, .. } = notice {
                 told.push(item);
             }

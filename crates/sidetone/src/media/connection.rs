@@ -9,7 +9,8 @@ use std::{
 use rustix::io::Errno;
 use sidetone_driver::{Sent, unsent_bytes};
 use sidetone_proto::{
-    CallMachine, EndReason, Heard, Io, ItemId, Notice, PeerErrors, Phase, Rate, Received, Time,
+    CallMachine, EndReason, Heard, ItemId, Notice, PeerErrors, Phase, Rate, Received, SocketAction,
+    Time,
 };
 use uuid::Uuid;
 
@@ -154,7 +155,7 @@ impl Connection {
     }
 
     pub(crate) fn deadline(&self) -> Time {
-        self.machine.deadline()
+        self.machine.poll_timeout()
     }
 
     pub(crate) fn wants_writable(&self) -> bool {
@@ -169,7 +170,7 @@ impl Connection {
         context: &mut Context<'_>,
     ) {
         match read {
-            Ok([]) => self.machine.end_of_stream(),
+            Ok([]) => self.machine.handle_end_of_stream(),
             Ok(bytes) => self.receive(now, bytes, context),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => self.broken(error, context),
@@ -186,7 +187,7 @@ impl Connection {
         tools.wire.clear();
         let (link, taps, batch) = (&self.link, &mut self.taps, &mut tools.batch);
         let mut slots = 0;
-        self.machine.poll_slot(
+        self.machine.poll_transmit(
             now,
             &mut tools.wire,
             &mut tools.pcm,
@@ -227,8 +228,8 @@ impl Connection {
     /// Takes note of what became of the wire.
     pub(crate) fn note_sent(&mut self, sent: Sent, context: &mut Context<'_>) {
         match sent {
-            Sent::Now(sent) => self.machine.transmitted(&context.tools.wire, sent),
-            Sent::Later => self.machine.handed_over(context.tools.wire.len()),
+            Sent::Accepted(sent) => self.machine.handle_transmitted(&context.tools.wire, sent),
+            Sent::Pending => self.machine.handle_send_pending(context.tools.wire.len()),
             Sent::Failed(error) => self.broken(error, context),
         }
     }
@@ -240,13 +241,13 @@ impl Connection {
         context: &mut Context<'_>,
     ) {
         match rest {
-            Ok(rest) => self.machine.transmitted(rest, 0),
+            Ok(rest) => self.machine.handle_transmitted(rest, 0),
             Err(error) => {
                 self.broken(error, context);
                 self.deliver(context);
             }
         }
-        if self.machine.wants_confirmation() {
+        if self.machine.wants_poll_heard() {
             self.tell(context);
         }
     }
@@ -262,7 +263,7 @@ impl Connection {
 
     /// Tells the handler what happened.
     fn tell(&mut self, context: &mut Context<'_>) {
-        if self.machine.wants_confirmation() {
+        if self.machine.wants_poll_heard() {
             self.confirm(context);
         }
         self.publish_clearing(context);
@@ -275,7 +276,7 @@ impl Connection {
         let held = unsent_bytes(&self.stream).ok();
         let (playing, clearing) = (&mut self.playing, &mut self.clearing);
         let (batch, progress) = (&mut context.tools.batch, &mut self.progress);
-        self.machine.confirm(held, &mut |notice| match notice {
+        self.machine.poll_heard(held, &mut |notice| match notice {
             Notice::Ended {
                 item,
                 is_whole,
@@ -334,7 +335,7 @@ impl Connection {
         };
         let (mut identified, mut has_audio) = (None, false);
         self.machine
-            .receive(now, bytes, &mut |received| match received {
+            .handle_received(now, bytes, &mut |received| match received {
                 Received::Identified(id) => identified = Some(id),
                 Received::Audio {
                     rate: Rate::Slin,
@@ -466,7 +467,7 @@ impl Connection {
         if generation != self.generation {
             self.generation = generation;
             machine.playout().clear();
-            machine.live().clear();
+            machine.jitter_buffer().clear();
             link.set_queued(Duration::ZERO, Duration::ZERO);
             clearing.get_or_insert_default().is_told = false;
         }
@@ -509,7 +510,7 @@ impl Connection {
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => EndReason::PeerGone,
             _ => EndReason::ConnectionFailed,
         };
-        self.machine.broken(reason);
+        self.machine.handle_connection_lost(reason);
         if self.machine.phase() == Phase::Closed(reason) {
             let error = CallError::from(io::Error::from(error));
             context.tools.batch.push(Entry::Trouble(error));
@@ -560,13 +561,13 @@ impl Connection {
     /// Does to the socket what the machine says; false when it is to be closed.
     fn settle(&mut self, now: Time) -> bool {
         loop {
-            match self.machine.poll_io(now) {
-                Io::Nothing => return true,
-                Io::ShutdownWrite => {
+            match self.machine.poll_socket_action(now) {
+                SocketAction::Nothing => return true,
+                SocketAction::ShutdownWrite => {
                     // It fails only when the connection is gone already, which the next read tells.
                     let _ = self.stream.shutdown(std::net::Shutdown::Write);
                 }
-                Io::Close => return false,
+                SocketAction::Close => return false,
             }
         }
     }
@@ -583,7 +584,7 @@ impl Connection {
             return true;
         }
         // The report of what was sent leads back here.
-        if self.machine.awaits_last_sent() {
+        if self.machine.is_last_audio_in_flight() {
             return false;
         }
         let Some(link) = self.link.clone() else {

@@ -152,7 +152,7 @@ impl MediaThread {
 
     fn handle_events(&mut self) {
         let now = clock::now();
-        while let Some(event) = self.driver.next() {
+        while let Some(event) = self.driver.next_event() {
             match event {
                 // What it was rung for is looked at in every turn.
                 IoEvent::Woken => {}

@@ -322,7 +322,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
     let mut random = Random(5);
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
     let uuid = [&[1, 0, 16][..], &[7; 16]].concat();
-    call.receive(Time::ZERO, &uuid, &mut |_| {});
+    call.handle_received(Time::ZERO, &uuid, &mut |_| {});
     let mut file = MemoryFile::new(Rate::Slin);
     let (mut said, mut played) = (Vec::new(), Vec::new());
     let (mut wire, mut pcm) = (Vec::new(), Vec::new());
@@ -334,7 +334,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
     let mut pushed = 0;
     let end = Time::ZERO + Duration::from_secs(seconds);
     loop {
-        let now = arrives.min(call.deadline());
+        let now = arrives.min(call.poll_timeout());
         if now >= end {
             break;
         }
@@ -348,7 +348,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
                 }
                 let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes());
                 let message: Vec<u8> = [0x10, 1, 64].into_iter().chain(bytes).collect();
-                call.receive(now, &message, &mut |received| {
+                call.handle_received(now, &message, &mut |received| {
                     if let Received::Audio { rate, .. } = received {
                         file.put(Side::Caller, rate, now, &samples);
                     }
@@ -368,7 +368,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
         if second == clear_at && call.playout().queued() > ms(1_500) {
             call.playout().clear();
         }
-        call.poll_slot(now, &mut wire, &mut pcm, &mut |notice| {
+        call.poll_transmit(now, &mut wire, &mut pcm, &mut |notice| {
             if let Notice::Slot { rate, samples } = notice {
                 let start = rising(&[&[0], samples].concat()).first().copied();
                 if let Some(start) = start {
@@ -377,7 +377,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
                 file.put(Side::Server, rate, now, samples);
             }
         });
-        call.transmitted(&wire, wire.len());
+        call.handle_transmitted(&wire, wire.len());
         wire.clear();
     }
     file.finish();
