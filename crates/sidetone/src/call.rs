@@ -72,7 +72,7 @@ impl Drop for Life {
             self.at_drop
         };
         self.link.end(wanted);
-        self.link.forget_beginning();
+        self.link.drop_preroll();
     }
 }
 
@@ -112,7 +112,7 @@ impl Call {
 
     /// Its handler begins with it.
     pub(crate) fn hand_over(self) -> Self {
-        self.writer.link().hand_over(clock::now());
+        self.writer.link().note_handler_started(clock::now());
         self
     }
 
@@ -305,7 +305,7 @@ impl CallReader {
             Entry::Underrun => Event::Underrun,
             Entry::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
             Entry::Codec(notice) => Event::Codec(notice),
-            Entry::Trouble(error) => Event::Trouble(error),
+            Entry::Error(error) => Event::Trouble(error),
             Entry::Ended(reason) => {
                 self.ended = true;
                 Event::Ended(reason)
@@ -322,7 +322,7 @@ impl CallReader {
         let has_news = self
             .life
             .link
-            .fill(&mut self.batch, |registered| match registered {
+            .take_batch(&mut self.batch, |registered| match registered {
                 Some(registered) => registered.clone_from(waker),
                 None => *registered = Some(waker.clone()),
             });
@@ -488,7 +488,7 @@ impl CallHandle {
     }
 
     pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
-        Ok(self.link.listen_in(clock::now(), purpose)?)
+        Ok(self.link.add_tap(clock::now(), purpose)?)
     }
 
     pub(crate) fn began(&self) -> Time {

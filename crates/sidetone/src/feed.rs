@@ -64,7 +64,7 @@ impl Feed {
             if link.buffered() + least <= link.playback_buffer {
                 return Some(Ok(()));
             }
-            link.want_room();
+            link.request_capacity_wake();
             None
         })
         .await??;

@@ -12,7 +12,7 @@ use sidetone_proto::{Heard, ItemId};
 use crate::{
     clip::Clip,
     error::PlayError,
-    media::{CallRef, NotSubmitted, Playing},
+    media::{CallRef, Playing, SubmitError},
 };
 
 /// Something that was queued: a clip, or an [`Utterance`](crate::Utterance).
@@ -171,7 +171,7 @@ fn poll_progress<T>(
     if let Some(found) = look(link) {
         return Poll::Ready(Ok(found));
     }
-    link.wait(context.waker());
+    link.register_waiter(context.waker());
     // What happened between the look and the registration woke nobody.
     match (look(link), link.ended()) {
         (Some(found), _) => Poll::Ready(Ok(found)),
@@ -180,11 +180,11 @@ fn poll_progress<T>(
     }
 }
 
-impl From<NotSubmitted> for PlayError {
-    fn from(why: NotSubmitted) -> Self {
+impl From<SubmitError> for PlayError {
+    fn from(why: SubmitError) -> Self {
         match why {
-            NotSubmitted::Closed => Self::Closed,
-            NotSubmitted::Cleared => Self::Cleared,
+            SubmitError::Closed => Self::Closed,
+            SubmitError::Cleared => Self::Cleared,
         }
     }
 }

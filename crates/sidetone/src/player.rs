@@ -179,7 +179,7 @@ impl Drop for Player {
     fn drop(&mut self) {
         // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
         let _ = self.feed.flush(self.link().generation(), None);
-        let _ = self.link().command(|outbox| outbox.end_loose());
+        let _ = self.link().command(|outbox| outbox.end_anonymous());
     }
 }
 

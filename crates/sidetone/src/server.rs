@@ -122,7 +122,7 @@ impl Drop for Unclaimed {
             } else {
                 EndWanted::Shutdown
             });
-            self.link.forget_beginning();
+            self.link.drop_preroll();
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -377,7 +377,7 @@ impl Server {
     /// Whether there is, after a shutdown, still somebody to be handled.
     fn more_may_come(&self) -> bool {
         let shared = &self.media.shared;
-        let (open, answered) = (self.media.open(), shared.answered.load(Ordering::Acquire));
+        let (open, answered) = (self.media.open(), shared.identified.load(Ordering::Acquire));
         let is_unsaid = !shared.draining.load(Ordering::Acquire)
             && (shared.listening.load(Ordering::Acquire) || open > answered);
         is_unsaid || self.unclaimed.load(Ordering::Acquire) > 0
@@ -397,7 +397,7 @@ impl Server {
                 Some(_) = handling.join_next() => {}
                 _ = look.tick() => {
                     let shared = &self.media.shared;
-                    let is_quiet = shared.answered.load(Ordering::Acquire) == 0;
+                    let is_quiet = shared.identified.load(Ordering::Acquire) == 0;
                     if is_quiet && handling.is_empty() && !self.more_may_come() {
                         break;
                     }
@@ -465,7 +465,7 @@ async fn ask(
             shared.tally.rejected.fetch_add(1, Ordering::Relaxed);
             let link = call.claim();
             link.end(EndWanted::Refuse);
-            link.forget_beginning();
+            link.drop_preroll();
             None
         }
     }

@@ -144,7 +144,7 @@ struct ToWorkers(Arc<Workers>);
 impl Arrivals for ToWorkers {
     fn arrived(&self, link: CallRef) {
         // Callbacks have nobody listen in.
-        link.end_beginning();
+        link.end_preroll();
         let workers = &self.0;
         let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
         let info = CallInfo {
@@ -264,7 +264,7 @@ impl CallbackCall {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
         // What comes from here on puts the call into the queue again.
-        self.link.fill(batch, |waker| {
+        self.link.take_batch(batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
         while !state.is_over && (state.has_news(batch) || state.has_cleared(&self)) {
@@ -275,8 +275,8 @@ impl CallbackCall {
         }
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
-            self.link.fill(batch, |waker| *waker = None);
-            self.link.forget_waiters();
+            self.link.take_batch(batch, |waker| *waker = None);
+            self.link.clear_waiters();
         }
     }
 }
@@ -292,7 +292,7 @@ impl State {
         let link = &self.reply.link;
         let is_known = |generation| {
             link.cleared(generation).is_some() || {
-                link.wait(&Waker::from(Arc::clone(call)));
+                link.register_waiter(&Waker::from(Arc::clone(call)));
                 // What happened between the look and the registration woke nobody.
                 link.cleared(generation).is_some()
             }
@@ -331,7 +331,7 @@ impl State {
                     self.is_over = true;
                     Input::Ended(reason)
                 }
-                Entry::Trouble(error) => {
+                Entry::Error(error) => {
                     (workers.on_error)(&self.info, &error);
                     continue;
                 }

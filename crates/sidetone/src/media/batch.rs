@@ -6,12 +6,12 @@ use crate::error::CallError;
 use crate::event::{CodecNotice, Mark};
 
 /// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
-/// is given back. Enough for [`ROOM`] slots at 96 kHz.
-const KEEP: usize = 16 * 1024;
+/// is given back. Enough for [`RESERVED_SLOTS`] slots at 96 kHz.
+const KEPT_BYTES: usize = 16 * 1024;
 
-/// Slots of audio that a call's buffers have room for from the first frame on, so that being late by up to so
+/// Slots of audio that a call's buffers have capacity for from the first frame on, so that being late by up to so
 /// many takes no memory in the middle of a call. Slots, not frames, which are as long as the other side likes.
-pub(super) const ROOM: usize = 4;
+pub(super) const RESERVED_SLOTS: usize = 4;
 
 /// Events on their way from a media thread to a handler, with all their samples in one buffer.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Batch {
     buffered: Duration,
     entries: VecDeque<Entry>,
     /// Entries that the other side sends and that are never dropped.
-    kept: usize,
+    never_dropped: usize,
 }
 
 /// One event. Its samples, if any, are the next `length` of the batch.
@@ -42,7 +42,7 @@ pub(crate) enum Entry {
         duration: Duration,
     },
     Codec(CodecNotice),
-    Trouble(CallError),
+    Error(CallError),
     Ended(EndReason),
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct AudioEntry {
 }
 
 impl Entry {
-    fn is_kept(&self) -> bool {
-        matches!(self, Self::Dtmf(_) | Self::Trouble(_))
+    fn is_never_dropped(&self) -> bool {
+        matches!(self, Self::Dtmf(_) | Self::Error(_))
     }
 }
 
@@ -72,28 +72,28 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        if !self.absorbs(&entry) {
-            self.kept += usize::from(entry.is_kept());
+        if !self.merge_into_last(&entry) {
+            self.never_dropped += usize::from(entry.is_never_dropped());
             self.entries.push_back(entry);
         }
     }
 
-    /// Whether `new` is told with the last entry: of what only says that something happens now, one in a row is enough,
+    /// Whether `new` is reported with the last entry: of what only says that something happens now, one in a row is enough,
     /// and a silence that goes on is one. Nothing here grows without bound when nobody reads.
-    fn absorbs(&mut self, new: &Entry) -> bool {
+    fn merge_into_last(&mut self, new: &Entry) -> bool {
         match (new, self.entries.back_mut()) {
             (Entry::Underrun, Some(Entry::Underrun)) | (Entry::Drained, Some(Entry::Drained)) => {
                 true
             }
-            (Entry::Trouble(new), Some(Entry::Trouble(last))) => new == last,
+            (Entry::Error(new), Some(Entry::Error(last))) => new == last,
             (
                 Entry::NoAudio { offset, duration },
                 Some(Entry::NoAudio {
                     offset: begin,
-                    duration: told,
+                    duration: reported,
                 }),
-            ) if *begin + *told == *offset => {
-                *told += *duration;
+            ) if *begin + *reported == *offset => {
+                *reported += *duration;
                 true
             }
             _ => false,
@@ -101,8 +101,8 @@ impl Batch {
     }
 
     /// How many digits and reports of trouble there are: as many as the other side likes, if nobody reads.
-    pub(crate) fn kept(&self) -> usize {
-        self.kept
+    pub(crate) fn never_dropped(&self) -> usize {
+        self.never_dropped
     }
 
     /// Adds audio whose samples `fill` appends.
@@ -113,7 +113,7 @@ impl Batch {
         arrived: Time,
         fill: impl FnOnce(&mut Vec<i16>),
     ) {
-        self.make_room(rate);
+        self.reserve(rate);
         let before = self.samples.len();
         fill(&mut self.samples);
         let entry = AudioEntry {
@@ -128,11 +128,11 @@ impl Batch {
         }
     }
 
-    fn make_room(&mut self, rate: Rate) {
-        let room = ROOM * rate.slot_samples();
-        if self.samples.capacity() < room {
-            self.samples.reserve_exact(room - self.samples.len());
-            self.entries.reserve_exact(2 * ROOM);
+    fn reserve(&mut self, rate: Rate) {
+        let capacity = RESERVED_SLOTS * rate.slot_samples();
+        if self.samples.capacity() < capacity {
+            self.samples.reserve_exact(capacity - self.samples.len());
+            self.entries.reserve_exact(2 * RESERVED_SLOTS);
         }
     }
 
@@ -215,15 +215,15 @@ impl Batch {
             _ => None,
         });
         if let Some(rate) = rate {
-            self.make_room(rate);
+            self.reserve(rate);
         }
         if let Some(first) = other.entries.front()
-            && self.absorbs(first)
+            && self.merge_into_last(first)
         {
-            other.kept -= usize::from(first.is_kept());
+            other.never_dropped -= usize::from(first.is_never_dropped());
             other.entries.pop_front();
         }
-        self.kept += other.kept;
+        self.never_dropped += other.never_dropped;
         self.entries.append(&mut other.entries);
         self.samples
             .extend_from_slice(&other.samples[other.start..]);
@@ -234,7 +234,7 @@ impl Batch {
     /// Takes the next entry out, with its samples, which stay valid until the next call.
     pub(crate) fn take(&mut self) -> Option<(Entry, &[i16])> {
         let entry = self.entries.pop_front()?;
-        self.kept -= usize::from(entry.is_kept());
+        self.never_dropped -= usize::from(entry.is_never_dropped());
         let length = match &entry {
             Entry::Audio(audio) => {
                 self.buffered = self.buffered.saturating_sub(audio.duration());
@@ -253,11 +253,11 @@ impl Batch {
         self.samples.clear();
         self.start = 0;
         self.buffered = Duration::ZERO;
-        self.kept = 0;
-        if self.samples.capacity() * size_of::<i16>() > KEEP {
+        self.never_dropped = 0;
+        if self.samples.capacity() * size_of::<i16>() > KEPT_BYTES {
             self.samples = Vec::new();
         }
-        if self.entries.capacity() * size_of::<Entry>() > KEEP {
+        if self.entries.capacity() * size_of::<Entry>() > KEPT_BYTES {
             self.entries = VecDeque::new();
         }
     }
@@ -282,16 +282,16 @@ mod tests {
     fn a_silence_that_nobody_reads_of_is_one() {
         let mut inbox = Batch::default();
         for second in 0..3600 {
-            let mut turn = Batch::default();
-            turn.push(Entry::NoAudio {
+            let mut iteration = Batch::default();
+            iteration.push(Entry::NoAudio {
                 offset: Duration::from_secs(second),
                 duration: Duration::from_secs(1),
             });
-            inbox.append(&mut turn);
+            inbox.append(&mut iteration);
         }
-        let told = inbox.take().unwrap().0;
-        let Entry::NoAudio { offset, duration } = told else {
-            panic!("{told:?}");
+        let reported = inbox.take().unwrap().0;
+        let Entry::NoAudio { offset, duration } = reported else {
+            panic!("{reported:?}");
         };
         assert_eq!((offset.as_secs(), duration.as_secs()), (0, 3600));
         assert!(inbox.is_empty());
@@ -359,13 +359,13 @@ mod tests {
         let capacities = |batch: &Batch| (batch.samples.capacity(), batch.entries.capacity());
         audio(&mut other, 1);
         batch.append(&mut other);
-        let room = capacities(&batch);
-        for _ in 1..ROOM {
+        let capacity = capacities(&batch);
+        for _ in 1..RESERVED_SLOTS {
             audio(&mut other, 1);
             other.push(Entry::Drained);
             batch.append(&mut other);
         }
-        assert_eq!(capacities(&batch), room);
+        assert_eq!(capacities(&batch), capacity);
     }
 
     #[test]
@@ -385,14 +385,14 @@ mod tests {
         for batch in [&mut batch, &mut other] {
             audio(batch, 1);
             batch.push(Entry::Dtmf('5'));
-            batch.push(Entry::Trouble(CallError::Memory));
-            batch.push(Entry::Trouble(CallError::Memory));
+            batch.push(Entry::Error(CallError::Memory));
+            batch.push(Entry::Error(CallError::Memory));
             batch.push(Entry::Underrun);
         }
         batch.append(&mut other);
-        assert_eq!((batch.kept(), other.kept()), (4, 0));
+        assert_eq!((batch.never_dropped(), other.never_dropped()), (4, 0));
         while batch.take().is_some() {}
-        assert_eq!(batch.kept(), 0);
+        assert_eq!(batch.never_dropped(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 /// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
 /// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).
-const KERNEL_BUFFER: Duration = Duration::from_millis(100);
+const MAX_UNSENT: Duration = Duration::from_millis(100);
 
 /// We write every 20 ms, so a peer that acknowledges nothing for so long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,7 +23,7 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
-    limit_kernel_buffer(listener, Rate::default());
+    limit_unsent(listener, Rate::default());
     Ok(())
 }
 
@@ -44,8 +44,8 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Limits what the kernel holds back of a call that sends at this rate.
-pub(super) fn limit_kernel_buffer(socket: &impl AsFd, rate: Rate) {
-    let bytes = rate.samples_in(KERNEL_BUFFER) * 2;
+pub(super) fn limit_unsent(socket: &impl AsFd, rate: Rate) {
+    let bytes = rate.samples_in(MAX_UNSENT) * 2;
     // Without it only a peer that stops reading hears older audio than it should.
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(bytes as u32);
 }

@@ -12,15 +12,15 @@ use sidetone_proto::{Rate, Time};
 
 /// How much audio waits for a reader at most: five seconds of both sides. What comes beyond that is lost
 /// and counted, never waited for.
-const LIMIT: Duration = Duration::from_secs(10);
+const MAX_BUFFERED: Duration = Duration::from_secs(10);
 
-/// A piece of silence up to this long takes no room for its samples: a slot at 192 kHz.
+/// A frame of silence up to this long takes no room for its samples: a slot at 192 kHz.
 static SILENCE: [i16; 3840] = [0; 3840];
 
 /// Samples that a buffer keeps room for between uses; what a burst took beyond that is given back.
-const KEEP: usize = 8 * 1024;
+const KEPT_SAMPLES: usize = 8 * 1024;
 
-/// Which way a piece of audio went.
+/// Which way a frame of audio went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// From the caller: left in a recording.
@@ -48,15 +48,15 @@ pub(crate) enum Purpose {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapBuffer {
     samples: Vec<i16>,
-    pieces: Vec<Piece>,
-    held: Duration,
+    frames: Vec<TapFrame>,
+    buffered: Duration,
     /// Pieces that found no room.
     lost: u64,
 }
 
 /// One frame or slot; its samples are the next `length` of the buffer, unless it is silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct TapFrame {
     pub(crate) side: Side,
     pub(crate) rate: Rate,
     /// When it passed the socket.
@@ -68,7 +68,7 @@ pub(crate) struct Piece {
 /// The reader's end. The media thread skips a turn, and keeps what it has, rather than wait for it.
 impl Tap {
     /// One for a call that is over: all that will ever be in it.
-    pub(crate) fn whole(buffer: TapBuffer) -> Self {
+    pub(crate) fn completed(buffer: TapBuffer) -> Self {
         Self {
             buffer: Mutex::new(buffer),
             closed: AtomicBool::new(true),
@@ -82,14 +82,14 @@ impl Tap {
     }
 
     /// The rate of the first audio that came from the caller, and when the first of either side came.
-    pub(crate) fn beginning(&self) -> Option<(Time, Rate, Option<Rate>)> {
+    pub(crate) fn first_audio(&self) -> Option<(Time, Rate, Option<Rate>)> {
         let buffer = self.buffer.lock();
-        let first = buffer.pieces.first()?;
+        let first = buffer.frames.first()?;
         let caller = buffer
-            .pieces
+            .frames
             .iter()
-            .find(|piece| piece.side == Side::Caller);
-        Some((first.at, first.rate, caller.map(|piece| piece.rate)))
+            .find(|frame| frame.side == Side::Caller);
+        Some((first.at, first.rate, caller.map(|frame| frame.rate)))
     }
 
     /// Nobody reads any more.
@@ -113,11 +113,11 @@ pub(crate) struct TapWriter {
 }
 
 impl TapWriter {
-    /// `beginning` is what passed before.
-    pub(crate) fn new(tap: Arc<Tap>, beginning: TapBuffer) -> Self {
+    /// `preroll` is what passed before.
+    pub(crate) fn new(tap: Arc<Tap>, preroll: TapBuffer) -> Self {
         Self {
             tap,
-            backlog: beginning,
+            backlog: preroll,
         }
     }
 
@@ -125,13 +125,13 @@ impl TapWriter {
         if samples.is_empty() || self.tap.is_closed() {
             return;
         }
-        let piece = Piece::new(side, rate, at, samples);
+        let frame = TapFrame::new(side, rate, at, samples);
         match self.tap.buffer.try_lock() {
             Some(mut shared) => {
                 shared.append(&mut self.backlog);
-                shared.put(piece, samples);
+                shared.put(frame, samples);
             }
-            None => self.backlog.put(piece, samples),
+            None => self.backlog.put(frame, samples),
         }
     }
 
@@ -151,12 +151,12 @@ impl TapWriter {
 pub(crate) struct Taps {
     recording: Option<Box<TapWriter>>,
     monitor: Option<Box<TapWriter>>,
-    beginning: Beginning,
+    preroll: Preroll,
 }
 
 /// What passed before the call's handler could have somebody listen in.
 #[derive(Debug, Default)]
-enum Beginning {
+enum Preroll {
     /// Nothing has passed yet.
     #[default]
     Nothing,
@@ -166,42 +166,42 @@ enum Beginning {
 }
 
 impl Taps {
-    /// From now on this one listens, in place of the one of its kind, and to what was kept of the beginning if it wants that.
-    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
+    /// From now on this one listens, in place of the one of its kind, and to what was kept of the preroll if it wants that.
+    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         let place = match purpose {
             Purpose::Recording => &mut self.recording,
             Purpose::Monitor => &mut self.monitor,
         };
-        let beginning = match &self.beginning {
-            Beginning::Kept(kept) if from_beginning => TapBuffer::clone(kept),
+        let preroll = match &self.preroll {
+            Preroll::Kept(kept) if from_preroll => TapBuffer::clone(kept),
             _ => TapBuffer::default(),
         };
-        *place = Some(Box::new(TapWriter::new(tap, beginning)));
+        *place = Some(Box::new(TapWriter::new(tap, preroll)));
     }
 
-    /// Whether the beginning of the call is still kept.
-    pub(crate) fn keeps_beginning(&self) -> bool {
-        !matches!(self.beginning, Beginning::Over)
+    /// Whether the preroll of the call is still kept.
+    pub(crate) fn keeps_preroll(&self) -> bool {
+        !matches!(self.preroll, Preroll::Over)
     }
 
-    /// Keeps the beginning of the call no longer, and gives what was kept of it.
-    pub(crate) fn end_beginning(&mut self) -> Option<Box<TapBuffer>> {
-        match mem::replace(&mut self.beginning, Beginning::Over) {
-            Beginning::Kept(kept) => Some(kept),
-            Beginning::Nothing => Some(Box::default()),
-            Beginning::Over => None,
+    /// Keeps the preroll of the call no longer, and gives what was kept of it.
+    pub(crate) fn end_preroll(&mut self) -> Option<Box<TapBuffer>> {
+        match mem::replace(&mut self.preroll, Preroll::Over) {
+            Preroll::Kept(kept) => Some(kept),
+            Preroll::Nothing => Some(Box::default()),
+            Preroll::Over => None,
         }
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
-        match &mut self.beginning {
-            Beginning::Over => {}
-            Beginning::Kept(_) | Beginning::Nothing if samples.is_empty() => {}
-            Beginning::Kept(kept) => kept.put(Piece::new(side, rate, at, samples), samples),
-            Beginning::Nothing => {
+        match &mut self.preroll {
+            Preroll::Over => {}
+            Preroll::Kept(_) | Preroll::Nothing if samples.is_empty() => {}
+            Preroll::Kept(kept) => kept.put(TapFrame::new(side, rate, at, samples), samples),
+            Preroll::Nothing => {
                 let mut kept = Box::<TapBuffer>::default();
-                kept.put(Piece::new(side, rate, at, samples), samples);
-                self.beginning = Beginning::Kept(kept);
+                kept.put(TapFrame::new(side, rate, at, samples), samples);
+                self.preroll = Preroll::Kept(kept);
             }
         }
         for tap in self.all() {
@@ -220,7 +220,7 @@ impl Taps {
     }
 }
 
-impl Piece {
+impl TapFrame {
     fn new(side: Side, rate: Rate, at: Time, samples: &[i16]) -> Self {
         Self {
             side,
@@ -239,16 +239,16 @@ impl Drop for TapWriter {
 }
 
 impl TapBuffer {
-    /// Every piece with its samples, in order.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Piece, &[i16])> {
+    /// Every frame with its samples, in order.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (TapFrame, &[i16])> {
         let mut rest = self.samples.as_slice();
-        self.pieces.iter().map(move |piece| {
-            if piece.is_silence {
-                return (*piece, &SILENCE[..piece.length]);
+        self.frames.iter().map(move |frame| {
+            if frame.is_silence {
+                return (*frame, &SILENCE[..frame.length]);
             }
-            let (samples, behind) = rest.split_at(piece.length);
+            let (samples, behind) = rest.split_at(frame.length);
             rest = behind;
-            (*piece, samples)
+            (*frame, samples)
         })
     }
 
@@ -257,21 +257,21 @@ impl TapBuffer {
         self.lost
     }
 
-    fn put(&mut self, piece: Piece, samples: &[i16]) {
-        if self.held >= LIMIT {
+    fn put(&mut self, frame: TapFrame, samples: &[i16]) {
+        if self.buffered >= MAX_BUFFERED {
             self.lost += 1;
             return;
         }
-        self.held += piece.rate.duration(samples.len() as u64);
-        if !piece.is_silence {
+        self.buffered += frame.rate.duration(samples.len() as u64);
+        if !frame.is_silence {
             self.samples.extend_from_slice(samples);
         }
-        self.pieces.push(piece);
+        self.frames.push(frame);
     }
 
     fn append(&mut self, other: &mut Self) {
-        for (piece, samples) in other.pieces() {
-            self.put(piece, samples);
+        for (frame, samples) in other.frames() {
+            self.put(frame, samples);
         }
         self.lost += other.lost;
         other.clear();
@@ -279,10 +279,10 @@ impl TapBuffer {
 
     fn clear(&mut self) {
         self.samples.clear();
-        self.samples.shrink_to(KEEP);
-        self.pieces.clear();
-        self.pieces.shrink_to(KEEP / 160);
-        self.held = Duration::ZERO;
+        self.samples.shrink_to(KEPT_SAMPLES);
+        self.frames.clear();
+        self.frames.shrink_to(KEPT_SAMPLES / 160);
+        self.buffered = Duration::ZERO;
         self.lost = 0;
     }
 }
@@ -309,7 +309,7 @@ mod tests {
         assert!(writer.try_end() && tap.is_closed());
         let mut buffer = TapBuffer::default();
         tap.take(&mut buffer);
-        let values: Vec<i16> = buffer.pieces().map(|(_, samples)| samples[0]).collect();
+        let values: Vec<i16> = buffer.frames().map(|(_, samples)| samples[0]).collect();
         assert_eq!(values, [1, 2]);
     }
 
@@ -318,17 +318,17 @@ mod tests {
         for rate in Rate::ALL {
             let tap = Arc::new(Tap::default());
             let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
-            let slots = (LIMIT.as_millis() / rate.slot().as_millis()) as u64;
+            let slots = (MAX_BUFFERED.as_millis() / rate.slot().as_millis()) as u64;
             for _ in 0..slots + 7 {
                 put(&mut writer, rate, 1);
             }
             let mut buffer = TapBuffer::default();
             tap.take(&mut buffer);
-            assert_eq!(buffer.pieces().count() as u64, slots, "{rate:?}");
+            assert_eq!(buffer.frames().count() as u64, slots, "{rate:?}");
             assert_eq!(buffer.lost(), 7, "{rate:?}");
             tap.take(&mut buffer);
-            assert_eq!((buffer.pieces().count(), buffer.lost()), (0, 0));
-            assert!(buffer.samples.capacity() <= KEEP, "{rate:?}");
+            assert_eq!((buffer.frames().count(), buffer.lost()), (0, 0));
+            assert!(buffer.samples.capacity() <= KEPT_SAMPLES, "{rate:?}");
         }
     }
 
