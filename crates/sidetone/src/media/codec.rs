@@ -230,7 +230,8 @@ mod tests {
         *,
     };
 
-    /// The result of a second and a half of the same message, `each_ms` times a millisecond, and how many frames were lost.
+    /// The result of a second and a half of the same message, `each_ms` times a millisecond, and the number of lost
+    /// frames.
     fn flooded(set: Codec, message: &[u8], each_ms: u64) -> (InboundCodec, Batch, u64) {
         let mut codec = InboundCodec::new(set);
         let (mut batch, mut taps) = (Batch::default(), Taps::default());

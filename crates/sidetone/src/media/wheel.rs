@@ -1,27 +1,31 @@
+//! A timing wheel: when to poll which connection.
+
 use std::time::Duration;
 
 use sidetone_proto::Time;
 
+/// The resolution of the wheel.
 const TICK: Duration = Duration::from_micros(250);
-/// The wheel goes round once in 512 ms; what is due later is looked at once a round.
+
+/// One revolution takes 512 ms. An entry that is due later is moved on once in a revolution.
 const BUCKETS: u64 = 2048;
 
-/// When which call is due, for any number of calls at the cost of a push and a pop each.
+/// Deadlines of any number of connections, at constant cost each.
 ///
-/// An entry is due at the end of its tick of 0.25 ms. Entries are never taken out: one that no longer
-/// matches its call's own deadline is passed over by whoever pops it.
+/// An entry is due at the end of its tick of 0.25 ms. Entries are never cancelled: the event loop ignores one that
+/// does not match the tick that its connection remembers.
 ///
-/// A tick is a list through one shared store of entries, so that nothing is allocated once the store has
-/// held as many as there ever are at a time.
+/// A bucket is a linked list through one store of entries, so the wheel allocates only when it holds more entries than
+/// ever before.
 #[derive(Debug)]
 pub(crate) struct TimingWheel<K> {
-    /// The first entry of each tick.
+    /// The first entry of each bucket.
     buckets: Vec<Option<u32>>,
     entries: Vec<Entry<K>>,
-    /// The first entry that is not in use.
+    /// The first unused entry.
     free: Option<u32>,
     in_use: usize,
-    /// Everything before this tick has been popped.
+    /// All ticks before this one have elapsed, and their entries have been popped.
     elapsed: u64,
 }
 
@@ -43,9 +47,9 @@ impl<K: Copy> TimingWheel<K> {
         }
     }
 
-    /// Makes room for so many entries in all.
-    pub(crate) fn reserve(&mut self, count: usize) {
-        let more = count.saturating_sub(self.entries.len());
+    /// Reserves capacity for `total` entries, those included that the wheel has.
+    pub(crate) fn reserve(&mut self, total: usize) {
+        let more = total.saturating_sub(self.entries.len());
         self.entries.reserve(more);
     }
 
@@ -54,7 +58,7 @@ impl<K: Copy> TimingWheel<K> {
         tick_of(deadline).max(self.elapsed)
     }
 
-    /// Adds an entry for `token`; the [`tick`](Self::tick) identifies it.
+    /// Adds an entry for `token`, which its [`tick`](Self::tick) identifies.
     pub(crate) fn schedule(&mut self, token: K, tick: u64) {
         let bucket = self.bucket(tick);
         let next = self.buckets[bucket];
@@ -75,24 +79,23 @@ impl<K: Copy> TimingWheel<K> {
         self.in_use += 1;
     }
 
-    /// When the next entry is due; `None` when there is none.
+    /// When the next entry is due. `None` if there is none.
     pub(crate) fn next(&self) -> Option<Time> {
         if self.in_use == 0 {
             return None;
         }
-        let bucket = (self.elapsed..self.elapsed + BUCKETS)
+        let tick = (self.elapsed..self.elapsed + BUCKETS)
             .find(|tick| self.buckets[(tick % BUCKETS) as usize].is_some())?;
-        Some(end_of(bucket))
+        Some(end_of(tick))
     }
 
     /// Moves all entries due at `now` to `due`, each with its tick.
     pub(crate) fn advance(&mut self, now: Time, due: &mut Vec<(K, u64)>) {
         let end = tick_of(now);
-        let mut rounds = (end.saturating_sub(self.elapsed)).min(BUCKETS);
-        while rounds > 0 {
+        let buckets = end.saturating_sub(self.elapsed).min(BUCKETS);
+        for _ in 0..buckets {
             let bucket = (self.elapsed % BUCKETS) as usize;
             self.elapsed += 1;
-            rounds -= 1;
             let begin = due.len();
             let mut next = self.buckets[bucket].take();
             while let Some(index) = next {
@@ -108,14 +111,13 @@ impl<K: Copy> TimingWheel<K> {
                     self.entries[index as usize].next = self.buckets[later].replace(index);
                 }
             }
-            // First come, first served: a call that is the first of its tick in one slot and the last in the next is
-            // late by turns.
+            // First in, first out. A call that comes first in its tick at one slot and last at the next has jitter.
             due[begin..].reverse();
         }
         self.elapsed = self.elapsed.max(end);
     }
 
-    /// Where an entry for `tick` lies: at its bucket, or as far ahead as the wheel reaches.
+    /// The bucket of an entry for `tick`: its own, or the farthest one if it lies beyond a revolution.
     fn bucket(&self, tick: u64) -> usize {
         (tick.min(self.elapsed + BUCKETS - 1) % BUCKETS) as usize
     }
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_a_round_waits_for_its_time() {
+    fn an_entry_beyond_a_revolution_is_due_at_its_time() {
         let mut wheel = TimingWheel::new(at(0));
         schedule(&mut wheel, 1, at(60_000));
         let mut now = at(0);

@@ -1,11 +1,9 @@
-//! What the event loop lends a connection while it works on it.
-
 use std::task::Waker;
 
 use crate::media::{MediaHandle, MediaShared, Token, batch::Batch, commands::CommandQueue};
 
-/// Bytes of capacity of the transmit buffer: [as many slots](crate::media::batch::RESERVED_SLOTS) at 96 kHz as a call's
-/// buffers have capacity for, with their headers.
+/// Bytes of capacity of the transmit buffer: [`RESERVED_SLOTS`](crate::media::batch::RESERVED_SLOTS) at 96 kHz, with
+/// their headers.
 const TRANSMIT_BYTES: usize = 16 * 1024;
 
 /// What the event loop lends a connection while it works on it.

@@ -25,8 +25,9 @@
 //! If the lock is taken, the media thread may have missed commands that precede an end or a clear. It then
 //! completes neither, and retries.
 //!
-//! `is_filled` spares an idle call the lock. It is a hint: it is set under the mutex after a push, so a stale
-//! `false` costs one poll and loses nothing.
+//! `is_filled` spares an idle call the lock. Both sides write it under the mutex, so no push is overwritten. A stale
+//! `false` only delays a command to the next poll. It can't be stale for a command that precedes an end or a clear:
+//! step 2 acquires that.
 //!
 //! `poll_requested` bounds the media thread's mailbox: a call has at most one poll request in it.
 //!

@@ -9,7 +9,7 @@
 //! in between. The media thread only tries the locks. On failure it keeps the events, or the flag that
 //! there was progress, and retries soon.
 //!
-//! `waiters` has no flag beside it that says "somebody waits". A waiter registers first and checks its condition
+//! There is no flag beside `waiters` that it is not empty. A waiter registers first and checks its condition
 //! afterwards; the media thread changes the condition first and takes the waiters afterwards. Only the lock
 //! orders the two: a relaxed flag could be read before the waiter's check and the wake-up would be lost.
 
