@@ -73,7 +73,7 @@ impl Drop for EndOnDrop {
             self.at_drop
         };
         self.shared.end(wanted);
-        self.shared.forget_beginning();
+        self.shared.drop_preroll();
     }
 }
 
@@ -136,7 +136,7 @@ impl Call {
 
     /// Its handler begins with it.
     pub(crate) fn start_handler(self) -> Self {
-        self.writer.shared().hand_over(clock::now());
+        self.writer.shared().note_handler_started(clock::now());
         self
     }
 
@@ -335,7 +335,7 @@ impl CallReader {
             Entry::Underrun => Event::Underrun,
             Entry::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
             Entry::Codec(notice) => Event::Codec(notice),
-            Entry::Trouble(error) => Event::Error(error),
+            Entry::Error(error) => Event::Error(error),
             Entry::Ended(reason) => {
                 self.ended = true;
                 Event::Ended(reason)
@@ -349,13 +349,13 @@ impl CallReader {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        let has_events =
-            self.keep_alive
-                .shared
-                .fill(&mut self.batch, |registered| match registered {
-                    Some(registered) => registered.clone_from(waker),
-                    None => *registered = Some(waker.clone()),
-                });
+        let has_events = self
+            .keep_alive
+            .shared
+            .take_batch(&mut self.batch, |registered| match registered {
+                Some(registered) => registered.clone_from(waker),
+                None => *registered = Some(waker.clone()),
+            });
         if has_events {
             Poll::Ready(())
         } else {
@@ -518,7 +518,7 @@ impl CallHandle {
     }
 
     pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
-        Ok(self.shared.listen_in(clock::now(), purpose)?)
+        Ok(self.shared.add_tap(clock::now(), purpose)?)
     }
 
     pub(crate) fn started_at(&self) -> Time {

@@ -1,6 +1,7 @@
-//! The media plane: the threads that read every call, keep its grid and write what is due. No application
-//! code runs here, and nothing here waits for any.
+//! The media threads. They read every call, keep its schedule and write what is due. No application code runs on
+//! them, and they never wait for any.
 
+mod acceptor;
 mod batch;
 pub(crate) mod clock;
 mod codec;
@@ -11,6 +12,7 @@ mod listener;
 mod playing;
 mod shared;
 mod tap;
+mod unidentified;
 mod wheel;
 
 use std::{
@@ -39,12 +41,12 @@ pub(crate) use batch::{Batch, Entry};
 pub(crate) use commands::{CommandQueue, Piece};
 pub(crate) use listener::canonical;
 pub(crate) use playing::Playing;
-pub(crate) use shared::{CallRef, CallShared, EndWanted, NotSubmitted};
+pub(crate) use shared::{CallRef, CallShared, EndWanted, SubmitError};
 pub(crate) use sidetone_driver::Token;
 pub use tap::Side;
 pub(crate) use tap::{Purpose, Tap, TapBuffer};
 
-/// What the media threads of a server are told once.
+/// The configuration of a server's media threads.
 #[derive(Debug)]
 pub(crate) struct MediaConfig {
     pub(crate) call: CallConfig,
@@ -57,38 +59,38 @@ pub(crate) struct MediaConfig {
     pub(crate) tuning: Tuning,
 }
 
-/// Where a media thread announces calls. What is called here must not wait.
+/// Where a media thread announces calls. These methods run on the media thread and must not block.
 pub(crate) trait Arrivals: Send + Sync {
-    /// A call said its UUID and is to be handled.
+    /// A call has sent its UUID and is to be handled.
     fn arrived(&self, call: CallRef);
 
     /// A call was rejected.
     fn rejected(&self, summary: CallSummary);
 
-    /// A turn is over: these handlers have news, and are to be woken. Leaves none.
+    /// An event-loop iteration is over: wakes these handlers, which have news, and empties `wakes`.
     fn wake(&self, wakes: &mut Vec<Waker>);
 }
 
-/// What all media threads of a server share.
+/// The state that all media threads of a server share.
 pub(crate) struct MediaShared {
     pub(crate) config: MediaConfig,
     pub(crate) arrivals: Box<dyn Arrivals>,
-    /// Calls with a UUID that are not over.
+    /// Calls that have sent a UUID and are not over.
     pub(crate) running: AtomicUsize,
     /// New calls are rejected: the server is shutting down.
     pub(crate) draining: AtomicBool,
     /// New connections are accepted.
     pub(crate) listening: AtomicBool,
-    /// Connections that have said their UUID and are not closed, though the call may be over.
-    pub(crate) answered: AtomicUsize,
-    /// The system lets the media threads go before others.
+    /// Connections that have sent a UUID and are not closed. Their calls may be over.
+    pub(crate) identified: AtomicUsize,
+    /// All media threads run at a raised priority.
     pub(crate) prioritised: AtomicBool,
-    /// All media threads run over io_uring.
+    /// All media threads use io_uring.
     pub(crate) io_uring: AtomicBool,
     pub(crate) tally: Tally,
 }
 
-/// What a server has counted since it started.
+/// Counts since the start of the server.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) connections: AtomicUsize,
@@ -100,27 +102,27 @@ pub(crate) struct Tally {
     pub(crate) out_of_descriptors: AtomicUsize,
 }
 
-/// How to reach one media thread from anywhere.
+/// Sends commands to one media thread, from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct MediaHandle(Arc<Mailbox>);
 
 #[derive(Debug)]
 struct Mailbox {
     waker: Arc<sidetone_driver::Waker>,
-    commands: SegQueue<Command>,
-    /// Connections on this thread, for the acceptor to choose the least loaded.
+    commands: SegQueue<ThreadCommand>,
+    /// Connections of this thread. The accepting thread assigns a new one to the least loaded thread.
     load: AtomicUsize,
 }
 
 #[derive(Debug)]
-enum Command {
-    /// A connection that was accepted elsewhere.
-    Adopt(TcpStream, SocketAddr),
-    /// Something was asked of a call that can't wait for its next slot.
-    Attend(Token),
-    /// Accept no more; the listener stays open for whoever else holds it.
+enum ThreadCommand {
+    /// Takes over a connection that another thread accepted.
+    AddConnection(TcpStream, SocketAddr),
+    /// Polls a connection now: its handler asked for something that can't wait for the next slot.
+    Poll(Token),
+    /// Stops accepting. The listener stays open if another process holds it, too.
     StopListening,
-    /// Hang up everything and end.
+    /// Hangs up all connections and ends the thread.
     Stop,
 }
 
@@ -134,34 +136,38 @@ impl MediaHandle {
         Ok(Self(Arc::new(mailbox)))
     }
 
-    pub(crate) fn attend(&self, token: Token) {
-        self.command(Command::Attend(token));
+    pub(crate) fn request_poll(&self, token: Token) {
+        self.command(ThreadCommand::Poll(token));
     }
 
     pub(crate) fn stop_listening(&self) {
-        self.command(Command::StopListening);
+        self.command(ThreadCommand::StopListening);
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: ThreadCommand) {
         self.0.commands.push(command);
         self.0.waker.wake();
     }
 }
 
-/// The running media threads of a server. Dropping it hangs up every call and ends them.
+/// The running media threads of a server. Dropping it hangs up every call, and blocks until the threads have ended.
 pub(crate) struct Media {
     pub(crate) shared: Arc<MediaShared>,
     threads: Arc<MediaThreads>,
 }
 
-/// The threads, shared by all who may stop them.
+/// The threads, shared by everything that may stop them.
 pub(crate) struct MediaThreads {
     handles: Vec<MediaHandle>,
     running: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Media {
-    /// Starts `count` threads; the first one accepts from `listener`.
+    /// Starts `count` threads, of which the first accepts from `listener`.
+    ///
+    /// # Errors
+    ///
+    /// If a thread can't be started, or can't open its I/O driver.
     pub(crate) fn start(
         listener: TcpListener,
         config: MediaConfig,
@@ -174,7 +180,7 @@ impl Media {
             running: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             listening: AtomicBool::new(true),
-            answered: AtomicUsize::new(0),
+            identified: AtomicUsize::new(0),
             prioritised: AtomicBool::new(true),
             io_uring: AtomicBool::new(true),
             tally: Tally::default(),
@@ -194,7 +200,7 @@ impl Media {
             let (ready, started) = mpsc::sync_channel(1);
             let thread = thread::Builder::new().name(format!("sidetone-media-{index}"));
             threads.push(thread.spawn(move || setup.run(&ready))?);
-            // It ends without a word only if it panicked.
+            // The channel closes without a message only if the thread panicked.
             started
                 .recv()
                 .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
@@ -208,12 +214,11 @@ impl Media {
         })
     }
 
-    /// The threads, which may be stopped by somebody else, too.
     pub(crate) fn threads(&self) -> Arc<MediaThreads> {
         Arc::clone(&self.threads)
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub(crate) fn open(&self) -> usize {
         let loads = self.threads.handles.iter();
         loads
@@ -228,36 +233,36 @@ impl MediaThreads {
         &self.handles[0]
     }
 
-    /// Has every call hung up. The threads end when the other sides have closed.
+    /// Hangs up every call. The threads end when the peers have closed, or after a grace period. Doesn't block.
     pub(crate) fn stop(&self) {
         for handle in &self.handles {
-            handle.command(Command::Stop);
+            handle.command(ThreadCommand::Stop);
         }
     }
 
-    /// Waits until the threads have ended, but no longer than this. Blocks.
-    pub(crate) fn wait(&self, longest: Duration) {
-        let end = clock::now() + longest;
+    /// Blocks until the threads have ended, for at most `max_wait`.
+    pub(crate) fn wait(&self, max_wait: Duration) {
+        let end = clock::now() + max_wait;
         while !self.have_ended() && clock::now() < end {
-            thread::sleep(LOOK);
+            thread::sleep(END_CHECK_INTERVAL);
         }
     }
 
     fn have_ended(&self) -> bool {
-        // The lock is only held while all of them are waited for.
+        // The lock is held only by `Media::drop`, which joins the threads.
         let running = self.running.try_lock();
         running.is_some_and(|running| running.iter().all(JoinHandle::is_finished))
     }
 }
 
-/// How often it is looked whether the threads have ended.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often `wait` checks whether the threads have ended.
+const END_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Of a media thread: it goes before whatever else wants its processor, and is soon done. Not a real-time
-/// priority, under which a fault of ours could lock the machine up.
-const NICENESS: i32 = -11;
+/// The niceness of a media thread: it runs before other threads of its processor, and is done soon. Not a real-time
+/// priority, under which a bug could lock up the machine.
+const MEDIA_NICENESS: i32 = -11;
 
-/// What a media thread begins with. The rest it makes itself: a ring belongs to the thread that made it.
+/// What a media thread starts with. It opens the driver itself, since an io_uring belongs to the thread that made it.
 struct Setup {
     handle: MediaHandle,
     siblings: Vec<MediaHandle>,
@@ -266,9 +271,9 @@ struct Setup {
 }
 
 impl Setup {
-    /// Runs a media thread to its end, and says first whether it could start.
+    /// Runs a media thread to its end. Sends to `ready` first whether it has started.
     fn run(self, ready: &SyncSender<io::Result<()>>) {
-        if let Err(error) = setpriority_process(None, NICENESS) {
+        if let Err(error) = setpriority_process(None, MEDIA_NICENESS) {
             self.shared.prioritised.store(false, Ordering::Release);
             tracing::info!(%error, "media threads run at ordinary priority");
         }
@@ -301,7 +306,7 @@ impl Setup {
 }
 
 fn report(ready: &SyncSender<io::Result<()>>, outcome: io::Result<()>) {
-    // Whoever started the thread waits for this.
+    // `Media::start` waits for this message, so the receiver exists.
     let _ = ready.send(outcome);
 }
 
@@ -309,7 +314,7 @@ impl Drop for Media {
     fn drop(&mut self) {
         self.threads.stop();
         for thread in self.threads.running.lock().drain(..) {
-            // A panic there has already been reported by the panic hook.
+            // The panic hook has already reported a panic.
             let _ = thread.join();
         }
     }

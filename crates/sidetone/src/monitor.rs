@@ -69,7 +69,7 @@ impl Monitor {
     fn take(&mut self) {
         let started_at = self.call.started_at();
         self.tap.take(&mut self.buffer);
-        let heard = self.buffer.pieces();
+        let heard = self.buffer.frames();
         let heard = heard.filter(|(piece, _)| piece.side == Side::Server);
         self.frames.extend(heard.map(|(piece, samples)| {
             let offset = piece.at - started_at;

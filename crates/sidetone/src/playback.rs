@@ -12,7 +12,7 @@ use sidetone_proto::{Heard, ItemId};
 use crate::{
     clip::Clip,
     error::PlayError,
-    media::{CallRef, NotSubmitted, Playing},
+    media::{CallRef, Playing, SubmitError},
 };
 
 /// Something that was queued: a clip, or an [`Utterance`](crate::Utterance).
@@ -175,7 +175,7 @@ fn poll_until<T>(
     if let Some(found) = check(shared) {
         return Poll::Ready(Ok(found));
     }
-    shared.wait(context.waker());
+    shared.register_waiter(context.waker());
     // What happened between the look and the registration woke nobody.
     match (check(shared), shared.ended()) {
         (Some(found), _) => Poll::Ready(Ok(found)),
@@ -184,11 +184,11 @@ fn poll_until<T>(
     }
 }
 
-impl From<NotSubmitted> for PlayError {
-    fn from(why: NotSubmitted) -> Self {
+impl From<SubmitError> for PlayError {
+    fn from(why: SubmitError) -> Self {
         match why {
-            NotSubmitted::Closed => Self::Closed,
-            NotSubmitted::Cleared => Self::Cleared,
+            SubmitError::Closed => Self::Closed,
+            SubmitError::Cleared => Self::Cleared,
         }
     }
 }

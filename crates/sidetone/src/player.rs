@@ -183,7 +183,7 @@ impl Drop for Player {
     fn drop(&mut self) {
         // The last 2 ms of a sound are still in the resampler. After the end they are heard by nobody.
         let _ = self.writer.flush(self.shared().generation(), None);
-        let _ = self.shared().command(|commands| commands.end_loose());
+        let _ = self.shared().command(|commands| commands.end_anonymous());
     }
 }
 

@@ -64,7 +64,7 @@ impl PlayoutWriter {
             if shared.buffered() + least <= shared.playback_buffer {
                 return Some(Ok(()));
             }
-            shared.want_room();
+            shared.request_capacity_wake();
             None
         })
         .await??;

@@ -122,7 +122,7 @@ impl Drop for PendingCall {
             } else {
                 EndWanted::Shutdown
             });
-            self.shared.forget_beginning();
+            self.shared.drop_preroll();
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -386,7 +386,7 @@ impl Server {
     /// Whether there is, after a shutdown, still somebody to be handled.
     fn more_may_come(&self) -> bool {
         let media = &self.media.shared;
-        let (open, answered) = (self.media.open(), media.answered.load(Ordering::Acquire));
+        let (open, answered) = (self.media.open(), media.identified.load(Ordering::Acquire));
         let may_identify = !media.draining.load(Ordering::Acquire)
             && (media.listening.load(Ordering::Acquire) || open > answered);
         may_identify || self.pending_calls.load(Ordering::Acquire) > 0
@@ -406,7 +406,7 @@ impl Server {
                 Some(_) = handling.join_next() => {}
                 _ = poll.tick() => {
                     let media = &self.media.shared;
-                    let no_calls_left = media.answered.load(Ordering::Acquire) == 0;
+                    let no_calls_left = media.identified.load(Ordering::Acquire) == 0;
                     if no_calls_left && handling.is_empty() && !self.more_may_come() {
                         break;
                     }
@@ -471,7 +471,7 @@ async fn decide(
             media.tally.rejected.fetch_add(1, Ordering::Relaxed);
             let shared = call.disarm();
             shared.end(EndWanted::Refuse);
-            shared.forget_beginning();
+            shared.drop_preroll();
             None
         }
     }

@@ -144,7 +144,7 @@ struct WorkerArrivals(Arc<Workers>);
 impl Arrivals for WorkerArrivals {
     fn arrived(&self, shared: CallRef) {
         // Callbacks have nobody listen in.
-        shared.end_beginning();
+        shared.end_preroll();
         let workers = &self.0;
         let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
         let info = CallInfo::new(&shared);
@@ -261,7 +261,7 @@ impl CallbackCall {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
         // What comes from here on puts the call into the queue again.
-        self.shared.fill(batch, |waker| {
+        self.shared.take_batch(batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
         while !state.is_over && (state.has_input(batch) || state.has_cleared(&self)) {
@@ -272,8 +272,8 @@ impl CallbackCall {
         }
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
-            self.shared.fill(batch, |waker| *waker = None);
-            self.shared.forget_waiters();
+            self.shared.take_batch(batch, |waker| *waker = None);
+            self.shared.clear_waiters();
         }
     }
 }
@@ -289,7 +289,7 @@ impl State {
         let shared = &self.reply.shared;
         let is_known = |generation| {
             shared.cleared(generation).is_some() || {
-                shared.wait(&Waker::from(Arc::clone(call)));
+                shared.register_waiter(&Waker::from(Arc::clone(call)));
                 // What happened between the look and the registration woke nobody.
                 shared.cleared(generation).is_some()
             }
@@ -328,7 +328,7 @@ impl State {
                     self.is_over = true;
                     Input::Ended(reason)
                 }
-                Entry::Trouble(error) => {
+                Entry::Error(error) => {
                     (workers.on_error)(&self.info, &error);
                     continue;
                 }

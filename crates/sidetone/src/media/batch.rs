@@ -2,28 +2,30 @@ use std::{collections::VecDeque, time::Duration};
 
 use sidetone_proto::{EndReason, Rate, Time};
 
-use crate::error::CallError;
-use crate::event::{CodecNotice, Mark};
+use crate::{
+    error::CallError,
+    event::{CodecNotice, Mark},
+};
 
-/// Bytes of memory that a batch keeps between uses, for samples and for entries; what a burst took beyond that
-/// is given back. Enough for [`ROOM`] slots at 96 kHz.
-const KEEP: usize = 16 * 1024;
+/// Bytes of memory that a batch keeps between uses for its samples, and again for its entries. What a burst took
+/// beyond that is freed. Enough for [`RESERVED_SLOTS`] slots at 96 kHz.
+const KEPT_BYTES: usize = 16 * 1024;
 
-/// Slots of audio that a call's buffers have room for from the first frame on, so that being late by up to so
-/// many takes no memory in the middle of a call. Slots, not frames, which are as long as the other side likes.
-pub(super) const ROOM: usize = 4;
+/// Slots of audio that a call's buffers have capacity for from the first frame on. A thread that is late by up to so
+/// many allocates nothing in the middle of a call. Slots, not frames, since a peer may send frames of any length.
+pub(super) const RESERVED_SLOTS: usize = 4;
 
 /// Events on their way from a media thread to a handler, with all their samples in one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     samples: Vec<i16>,
-    /// Samples before this are taken or dropped.
+    /// The first sample that has been neither taken nor dropped.
     start: usize,
-    /// How much audio the samples from `start` on are.
+    /// The duration of the samples from `start` on.
     buffered: Duration,
     entries: VecDeque<Entry>,
-    /// Entries that the other side sends and that are never dropped.
-    kept: usize,
+    /// How many of the entries come from the peer and are never dropped.
+    never_dropped: usize,
 }
 
 /// One event. Its samples, if any, are the next `length` of the batch.
@@ -42,7 +44,7 @@ pub(crate) enum Entry {
         duration: Duration,
     },
     Codec(CodecNotice),
-    Trouble(CallError),
+    Error(CallError),
     Ended(EndReason),
 }
 
@@ -55,8 +57,8 @@ pub(crate) struct AudioEntry {
 }
 
 impl Entry {
-    fn is_kept(&self) -> bool {
-        matches!(self, Self::Dtmf(_) | Self::Trouble(_))
+    fn is_never_dropped(&self) -> bool {
+        matches!(self, Self::Dtmf(_) | Self::Error(_))
     }
 }
 
@@ -72,37 +74,37 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        if !self.absorbs(&entry) {
-            self.kept += usize::from(entry.is_kept());
+        if !self.merge_into_last(&entry) {
+            self.never_dropped += usize::from(entry.is_never_dropped());
             self.entries.push_back(entry);
         }
     }
 
-    /// Whether `new` is told with the last entry: of what only says that something happens now, one in a row is enough,
-    /// and a silence that goes on is one. Nothing here grows without bound when nobody reads.
-    fn absorbs(&mut self, new: &Entry) -> bool {
+    /// Merges `new` into the last entry if that says the same: of several equal entries in a row one is enough, and
+    /// a silence that continues is one. Returns whether it did. So the batch stays bounded if it isn't read.
+    fn merge_into_last(&mut self, new: &Entry) -> bool {
         match (new, self.entries.back_mut()) {
             (Entry::Underrun, Some(Entry::Underrun)) | (Entry::Drained, Some(Entry::Drained)) => {
                 true
             }
-            (Entry::Trouble(new), Some(Entry::Trouble(last))) => new == last,
+            (Entry::Error(new), Some(Entry::Error(last))) => new == last,
             (
                 Entry::NoAudio { offset, duration },
                 Some(Entry::NoAudio {
                     offset: begin,
-                    duration: told,
+                    duration: known,
                 }),
-            ) if *begin + *told == *offset => {
-                *told += *duration;
+            ) if *begin + *known == *offset => {
+                *known += *duration;
                 true
             }
             _ => false,
         }
     }
 
-    /// How many digits and reports of trouble there are: as many as the other side likes, if nobody reads.
-    pub(crate) fn kept(&self) -> usize {
-        self.kept
+    /// The number of digits and errors. Only the peer limits it if the batch isn't read.
+    pub(crate) fn never_dropped(&self) -> usize {
+        self.never_dropped
     }
 
     /// Adds audio whose samples `fill` appends.
@@ -113,7 +115,7 @@ impl Batch {
         arrived: Time,
         fill: impl FnOnce(&mut Vec<i16>),
     ) {
-        self.make_room(rate);
+        self.reserve(rate);
         let before = self.samples.len();
         fill(&mut self.samples);
         let entry = AudioEntry {
@@ -128,16 +130,16 @@ impl Batch {
         }
     }
 
-    fn make_room(&mut self, rate: Rate) {
-        let room = ROOM * rate.slot_samples();
-        if self.samples.capacity() < room {
-            self.samples.reserve_exact(room - self.samples.len());
-            self.entries.reserve_exact(2 * ROOM);
+    fn reserve(&mut self, rate: Rate) {
+        let capacity = RESERVED_SLOTS * rate.slot_samples();
+        if self.samples.capacity() < capacity {
+            self.samples.reserve_exact(capacity - self.samples.len());
+            self.entries.reserve_exact(2 * RESERVED_SLOTS);
         }
     }
 
-    /// Drops the oldest audio until at most `limit` is left; a `Lagged` stands where it was. Everything
-    /// else stays. Says how many frames went.
+    /// Drops the oldest audio until at most `limit` is left, and puts a `Lagged` in its place. All other entries
+    /// stay. Returns the number of dropped frames.
     pub(crate) fn drop_oldest(&mut self, limit: Duration) -> u64 {
         let mut dropped = 0;
         while self.buffered > limit {
@@ -154,7 +156,7 @@ impl Batch {
             dropped += 1;
             self.mark_lagged(index);
         }
-        // Every few frames: a call whose handler never reads holds little more than its limit.
+        // Every few frames, so that a call whose handler never reads holds little more than its limit.
         if self.start > self.samples.len() / 8 {
             self.samples.drain(..self.start);
             self.start = 0;
@@ -162,18 +164,18 @@ impl Batch {
         dropped
     }
 
-    /// Puts a `Lagged` where the audio at `index` was, or counts it in the one before: nothing but what says
-    /// that something happens now lies between the two, and of that the last of each kind is enough. A silence among
-    /// audio that was dropped is as lost as that.
+    /// Replaces the audio at `index` by a `Lagged`, or counts it in an earlier one if only momentary entries lie
+    /// between the two. Of these the last of each kind is kept. A silence among dropped audio counts as momentary,
+    /// since it is lost with that audio.
     fn mark_lagged(&mut self, index: usize) {
-        let is_moment = |entry: &Entry| {
+        let is_momentary = |entry: &Entry| {
             matches!(
                 entry,
                 Entry::Drained | Entry::Underrun | Entry::NoAudio { .. }
             )
         };
-        let moments = self.entries.range(..index).rev();
-        let begin = index - moments.take_while(|entry| is_moment(entry)).count();
+        let momentary = self.entries.range(..index).rev();
+        let begin = index - momentary.take_while(|entry| is_momentary(entry)).count();
         let before = begin.checked_sub(1).map(|before| &mut self.entries[before]);
         let Some(Entry::Lagged { frames }) = before else {
             self.entries[index] = Entry::Lagged { frames: 1 };
@@ -193,7 +195,7 @@ impl Batch {
         }
     }
 
-    /// How many samples there are; with [`samples_from`](Self::samples_from), what a push has added.
+    /// The number of samples. With [`samples_from`](Self::samples_from) it gives access to what a push has added.
     pub(crate) fn samples_len(&self) -> usize {
         self.samples.len()
     }
@@ -202,8 +204,7 @@ impl Batch {
         &self.samples[begin..]
     }
 
-    /// Moves everything in `other` behind what is here. Where that is nothing, the two change places, and no
-    /// sample is copied.
+    /// Appends the content of `other`. If this batch is empty the two are swapped, and no sample is copied.
     pub(crate) fn append(&mut self, other: &mut Self) {
         if self.is_empty() {
             std::mem::swap(self, other);
@@ -215,15 +216,15 @@ impl Batch {
             _ => None,
         });
         if let Some(rate) = rate {
-            self.make_room(rate);
+            self.reserve(rate);
         }
         if let Some(first) = other.entries.front()
-            && self.absorbs(first)
+            && self.merge_into_last(first)
         {
-            other.kept -= usize::from(first.is_kept());
+            other.never_dropped -= usize::from(first.is_never_dropped());
             other.entries.pop_front();
         }
-        self.kept += other.kept;
+        self.never_dropped += other.never_dropped;
         self.entries.append(&mut other.entries);
         self.samples
             .extend_from_slice(&other.samples[other.start..]);
@@ -231,10 +232,10 @@ impl Batch {
         other.clear();
     }
 
-    /// Takes the next entry out, with its samples, which stay valid until the next call.
+    /// Takes the next entry and its samples.
     pub(crate) fn take(&mut self) -> Option<(Entry, &[i16])> {
         let entry = self.entries.pop_front()?;
-        self.kept -= usize::from(entry.is_kept());
+        self.never_dropped -= usize::from(entry.is_never_dropped());
         let length = match &entry {
             Entry::Audio(audio) => {
                 self.buffered = self.buffered.saturating_sub(audio.duration());
@@ -247,17 +248,17 @@ impl Batch {
         Some((entry, &self.samples[begin..begin + length]))
     }
 
-    /// Makes an emptied batch ready to be filled again.
+    /// Empties the batch, and frees what a burst took.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.samples.clear();
         self.start = 0;
         self.buffered = Duration::ZERO;
-        self.kept = 0;
-        if self.samples.capacity() * size_of::<i16>() > KEEP {
+        self.never_dropped = 0;
+        if self.samples.capacity() * size_of::<i16>() > KEPT_BYTES {
             self.samples = Vec::new();
         }
-        if self.entries.capacity() * size_of::<Entry>() > KEEP {
+        if self.entries.capacity() * size_of::<Entry>() > KEPT_BYTES {
             self.entries = VecDeque::new();
         }
     }
@@ -279,26 +280,26 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_that_nobody_reads_of_is_one() {
+    fn an_unread_silence_is_one_entry() {
         let mut inbox = Batch::default();
         for second in 0..3600 {
-            let mut turn = Batch::default();
-            turn.push(Entry::NoAudio {
+            let mut iteration = Batch::default();
+            iteration.push(Entry::NoAudio {
                 offset: Duration::from_secs(second),
                 duration: Duration::from_secs(1),
             });
-            inbox.append(&mut turn);
+            inbox.append(&mut iteration);
         }
-        let told = inbox.take().unwrap().0;
-        let Entry::NoAudio { offset, duration } = told else {
-            panic!("{told:?}");
+        let entry = inbox.take().unwrap().0;
+        let Entry::NoAudio { offset, duration } = entry else {
+            panic!("{entry:?}");
         };
         assert_eq!((offset.as_secs(), duration.as_secs()), (0, 3600));
         assert!(inbox.is_empty());
     }
 
     #[test]
-    fn audio_comes_out_as_it_went_in() {
+    fn entries_come_out_in_the_order_they_went_in() {
         let mut batch = Batch::default();
         audio(&mut batch, 1);
         batch.push(Entry::Drained);
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_oldest_audio_is_dropped_and_its_place_is_marked() {
+    fn the_oldest_audio_is_dropped_and_its_place_is_marked() {
         let mut batch = Batch::default();
         audio(&mut batch, 1);
         batch.push(Entry::Dtmf('5'));
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_does_not_grow_when_nobody_reads() {
+    fn memory_does_not_grow_if_nothing_is_read() {
         let mut batch = Batch::default();
         for _ in 0..100_000 {
             audio(&mut batch, 1);
@@ -359,17 +360,17 @@ mod tests {
         let capacities = |batch: &Batch| (batch.samples.capacity(), batch.entries.capacity());
         audio(&mut other, 1);
         batch.append(&mut other);
-        let room = capacities(&batch);
-        for _ in 1..ROOM {
+        let capacity = capacities(&batch);
+        for _ in 1..RESERVED_SLOTS {
             audio(&mut other, 1);
             other.push(Entry::Drained);
             batch.append(&mut other);
         }
-        assert_eq!(capacities(&batch), room);
+        assert_eq!(capacities(&batch), capacity);
     }
 
     #[test]
-    fn a_long_frame_takes_its_own_length_and_no_room_beside_it() {
+    fn a_long_frame_takes_no_more_memory_than_its_length() {
         let (mut batch, mut other) = (Batch::default(), Batch::default());
         let longest = usize::from(u16::MAX) / 2;
         other.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
@@ -380,23 +381,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_side_sends_and_is_never_dropped_is_counted() {
+    fn entries_that_are_never_dropped_are_counted() {
         let (mut batch, mut other) = (Batch::default(), Batch::default());
         for batch in [&mut batch, &mut other] {
             audio(batch, 1);
             batch.push(Entry::Dtmf('5'));
-            batch.push(Entry::Trouble(CallError::Memory));
-            batch.push(Entry::Trouble(CallError::Memory));
+            batch.push(Entry::Error(CallError::Memory));
+            batch.push(Entry::Error(CallError::Memory));
             batch.push(Entry::Underrun);
         }
         batch.append(&mut other);
-        assert_eq!((batch.kept(), other.kept()), (4, 0));
+        assert_eq!((batch.never_dropped(), other.never_dropped()), (4, 0));
         while batch.take().is_some() {}
-        assert_eq!(batch.kept(), 0);
+        assert_eq!(batch.never_dropped(), 0);
     }
 
     #[test]
-    fn what_a_burst_took_is_given_back() {
+    fn the_memory_of_a_burst_is_freed() {
         let (mut batch, mut other) = (Batch::default(), Batch::default());
         for _ in 0..10_000 {
             other.push(Entry::Dtmf('5'));

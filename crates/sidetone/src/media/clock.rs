@@ -2,7 +2,7 @@ use std::{sync::OnceLock, time::Instant};
 
 use sidetone_proto::Time;
 
-/// The one clock of the process, so that times taken on any thread compare.
+/// The time of the process's only clock, so that times of all threads compare.
 pub(crate) fn now() -> Time {
     at(Instant::now())
 }

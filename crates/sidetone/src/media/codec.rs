@@ -1,9 +1,12 @@
-use std::{collections::VecDeque, mem, ops::Range, time::Duration};
+//! The encoding of audio of kind `0x10`. Asterisk sends other codecs and rates under it than the kind stands for.
 
-use sidetone_audio::{
-    detect::{self, Detector, RateMeter, Verdict},
-    g711::Law,
-};
+mod detection;
+mod held;
+mod rate_check;
+
+use std::time::Duration;
+
+use sidetone_audio::g711::Law;
 use sidetone_proto::{Rate, Time};
 
 use super::{
@@ -11,103 +14,37 @@ use super::{
     tap::{Side, Taps},
 };
 use crate::event::{Codec, CodecNotice};
+use detection::Detection;
+use rate_check::{Assumed, COMPANDED_BYTES_PER_SECOND, RateCheck};
 
-/// While it is not known what comes no more than this is held back; what is older goes. Sound is decided upon
-/// after 200 ms of it, so that only silence can be lost here.
-const HELD: Duration = Duration::from_secs(1);
-
-/// The same in bytes, of the highest rate there is, and in frames of a millisecond: a caller sends no more in that time.
-const HELD_BYTES: usize = 2 * 192_000;
-const HELD_FRAMES: usize = 1_000;
-
-/// The byte rates that linear samples at 8 kHz come at, whatever the jitter.
-const LINEAR: Range<u32> = 12_800..19_600;
-
-/// The same before the rate is sure: above it, it may be that of 12 kHz.
-const LINEAR_EARLY: u32 = 18_000;
-
-/// And samples of a byte each.
-const COMPANDED: Range<u32> = 6_400..9_800;
-
-/// Bytes of linear samples at 8 kHz in the usual frame of 20 ms. A longer one may be of a higher rate.
-const USUAL: usize = 320;
-
-/// Sound that nothing is decided upon for so long is told of.
-const UNDECIDED: Duration = Duration::from_millis(1_500);
-
-/// Turns the payload of kind `0x10` into linear samples.
+/// Decodes the payload of kind `0x10` to linear samples.
 #[derive(Debug)]
 pub(crate) struct InboundCodec {
-    /// What the server was told to expect.
-    set: Codec,
+    configured: Codec,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nothing has come.
-    Expected,
-    /// Taken for what was set, or for what it was found to be against that, and looked at until it is known to be what
-    /// was set. What it sounds like is not looked at: the rate alone tells the most from each other, and costs next to
-    /// nothing.
-    Watched(Box<Watch>),
-    Known(Carried),
-    Undecided(Box<Undecided>),
-    /// Compressed: nothing that an application could hear.
+    /// A codec is configured and nothing has been received.
+    Initial,
+    /// Decoded as configured, or as what the rate showed instead. Lasts until the payload is known to be what was
+    /// configured.
+    Checking(Box<RateCheck>),
+    Known(Encoding),
+    /// `auto` is configured: held until the encoding is known.
+    Detecting(Box<Detection>),
+    /// Compressed: dropped, since it can't be decoded.
     Unsupported,
 }
 
-/// What the payload is.
+/// The encoding of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carried {
-    /// Samples of two bytes. Asterisk sends those of all rates under this kind where it knows no other.
+enum Encoding {
+    /// Samples of two bytes, little endian. Asterisk sends those of any rate under this kind if it knows no other.
     Linear(Rate),
+    /// G.711, at 8 kHz.
     Companded(Law),
-}
-
-/// A stream whose byte rate is not known yet, or is not the one that was to be expected.
-#[derive(Debug)]
-struct Watch {
-    meter: RateMeter,
-    taken_for: TakenFor,
-}
-
-#[derive(Clone, Debug)]
-enum TakenFor {
-    /// Frames of this length have one rate or another; they are held back until that is clear.
-    Either(Held),
-    This(Carried),
-    /// Something else than was set, at so many bytes a second: noise, which nobody gets to hear.
-    Noise(u32),
-}
-
-/// A stream that `auto` has not decided upon.
-#[derive(Debug, Default)]
-struct Undecided {
-    detector: Detector,
-    held: Held,
-    is_told: bool,
-}
-
-/// Payloads that wait until it is known what they are.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    bytes: VecDeque<u8>,
-    frames: VecDeque<HeldFrame>,
-    /// Frames that went because more came than is held back, of which the handler has not been told.
-    lost: u64,
-    /// Those of them that have not been counted.
-    uncounted: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct HeldFrame {
-    /// In bytes.
-    length: usize,
-    offset: Duration,
-    arrived: Time,
-    /// When it came, from the UUID on.
-    age: Duration,
 }
 
 /// Where audio from the caller goes.
@@ -116,48 +53,50 @@ pub(crate) struct CallerAudio<'a> {
     pub(crate) taps: &'a mut Taps,
 }
 
-/// The rate of what comes, once it is not what the kind says, or is so again. If audio was held back until that was
-/// known, the place on the call's clock that its first frame was given, and the one where it belongs.
+/// The rate of the payload was found to be another than assumed so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RateFound {
     pub(crate) rate: Rate,
+    /// If audio was held until now: the offset that its first frame was given when it arrived, and its true one.
     pub(crate) moved: Option<(Duration, Duration)>,
 }
 
 impl InboundCodec {
-    pub(crate) fn new(codec: Codec) -> Self {
+    pub(crate) fn new(configured: Codec) -> Self {
         Self {
-            set: codec,
-            state: match codec {
-                Codec::Auto => State::Undecided(Box::default()),
-                _ => State::Expected,
+            configured,
+            state: match configured {
+                Codec::Auto => State::Detecting(Box::default()),
+                _ => State::Initial,
             },
         }
     }
 
-    /// Whether each byte is a sample, as far as that is known.
+    /// Whether each byte is a sample, as far as is known.
     pub(crate) fn is_companded(&self) -> bool {
         match &self.state {
-            State::Known(carried) => matches!(carried, Carried::Companded(_)),
-            State::Watched(watch) => match watch.taken_for {
-                TakenFor::This(carried) => matches!(carried, Carried::Companded(_)),
-                TakenFor::Noise(bytes_per_second) => COMPANDED.contains(&bytes_per_second),
-                TakenFor::Either(_) => false,
+            State::Known(encoding) => encoding.is_companded(),
+            State::Checking(check) => match check.assumed {
+                Assumed::Encoding(encoding) => encoding.is_companded(),
+                Assumed::Noise { bytes_per_second } => {
+                    COMPANDED_BYTES_PER_SECOND.contains(&bytes_per_second)
+                }
+                Assumed::Unclear(_) => false,
             },
-            State::Expected => matches!(self.set, Codec::Ulaw | Codec::Alaw),
-            State::Undecided(_) | State::Unsupported => false,
+            State::Initial => matches!(self.configured, Codec::Ulaw | Codec::Alaw),
+            State::Detecting(_) | State::Unsupported => false,
         }
     }
 
-    /// What this call's codec is, as far as it is known, else what was set.
+    /// The codec of the payload if it is known, else the configured one.
     pub(crate) fn codec(&self) -> Codec {
         match &self.state {
-            State::Known(carried) => carried.codec(),
-            _ => self.set,
+            State::Known(encoding) => encoding.codec(),
+            _ => self.configured,
         }
     }
 
-    /// Takes one payload that came at `now`, `age` after the UUID, and hands over what it gives.
+    /// Decodes one payload that arrived at `now`, `age` after the UUID, or holds it until its encoding is known.
     pub(crate) fn receive(
         &mut self,
         age: Duration,
@@ -166,65 +105,62 @@ impl InboundCodec {
         bytes: &[u8],
         to: &mut CallerAudio<'_>,
     ) {
-        if let (State::Expected, Some(carried)) = (&self.state, Carried::set(self.set)) {
-            self.state = State::Watched(Box::new(Watch::new(carried, bytes.len())));
+        if let (State::Initial, Some(encoding)) = (&self.state, Encoding::of(self.configured)) {
+            self.state = State::Checking(Box::new(RateCheck::new(encoding, bytes.len())));
         }
         match &mut self.state {
-            State::Watched(watch) => watch.receive(age, now, offset, bytes, to),
-            State::Known(carried) => to.put(*carried, offset, now, bytes),
-            State::Undecided(undecided) => {
-                undecided.held.hold(age, offset, now, bytes);
-                undecided.detector.push(age, bytes);
-            }
-            State::Expected | State::Unsupported => {}
+            State::Checking(check) => check.receive(age, now, offset, bytes, to),
+            State::Known(encoding) => to.push(*encoding, offset, now, bytes),
+            State::Detecting(detection) => detection.receive(age, now, offset, bytes),
+            State::Initial | State::Unsupported => {}
         }
     }
 
-    /// Looks, when all that was read at once has been taken, whether it is known what it is.
+    /// Checks whether the encoding is known by now. To be called after all payloads of one read.
     pub(crate) fn decide(&mut self, age: Duration, to: &mut CallerAudio<'_>) -> Option<RateFound> {
         match &mut self.state {
-            State::Watched(watch) => {
-                let (found, is_sure) = watch.decide(self.set, to);
-                if is_sure && let TakenFor::This(carried) = watch.taken_for {
-                    self.state = State::Known(carried);
+            State::Checking(check) => {
+                let (found, is_known) = check.decide(self.configured, to);
+                if is_known && let Assumed::Encoding(encoding) = check.assumed {
+                    self.state = State::Known(encoding);
                 }
                 found
             }
-            State::Undecided(undecided) => {
-                let (decided, found) = undecided.decide(age, to)?;
-                self.state = decided;
+            State::Detecting(detection) => {
+                let (state, found) = detection.decide(age, to)?;
+                self.state = state;
                 found
             }
-            _ => None,
+            State::Initial | State::Known(_) | State::Unsupported => None,
         }
     }
 
-    /// Frames that were dropped since the last time because more came than is held back.
+    /// Frames dropped since the last call because more arrived than is held.
     pub(crate) fn take_lost(&mut self) -> u64 {
-        let held = match &mut self.state {
-            State::Undecided(undecided) => Some(&mut undecided.held),
-            State::Watched(watch) => match &mut watch.taken_for {
-                TakenFor::Either(held) => Some(held),
-                TakenFor::This(_) | TakenFor::Noise(_) => None,
+        match &mut self.state {
+            State::Detecting(detection) => detection.held.take_lost(),
+            State::Checking(check) => match &mut check.assumed {
+                Assumed::Unclear(held) => held.take_lost(),
+                Assumed::Encoding(_) | Assumed::Noise { .. } => 0,
             },
-            State::Expected | State::Known(_) | State::Unsupported => None,
-        };
-        held.map_or(0, |held| mem::take(&mut held.uncounted))
+            State::Initial | State::Known(_) | State::Unsupported => 0,
+        }
     }
 
-    /// The call is over: what was held back is what was set, as far as anybody will ever know.
+    /// Decodes what is held as what was configured. To be called at the end of the call, when no more can be learned.
     pub(crate) fn release(&mut self, to: &mut CallerAudio<'_>) {
-        if let State::Watched(watch) = &mut self.state
-            && let (TakenFor::Either(held), Some(carried)) =
-                (&mut watch.taken_for, Carried::set(self.set))
+        if let State::Checking(check) = &mut self.state
+            && let (Assumed::Unclear(held), Some(encoding)) =
+                (&mut check.assumed, Encoding::of(self.configured))
         {
-            mem::take(held).hand_over(carried, to);
+            std::mem::take(held).release(encoding, to);
         }
     }
 }
 
-impl Carried {
-    fn set(codec: Codec) -> Option<Self> {
+impl Encoding {
+    /// The encoding of a configured codec. `None` for `auto`.
+    fn of(codec: Codec) -> Option<Self> {
         match codec {
             Codec::Slin => Some(Self::Linear(Rate::Slin)),
             Codec::Ulaw => Some(Self::Companded(Law::Ulaw)),
@@ -248,271 +184,40 @@ impl Carried {
         }
     }
 
-    /// What comes at so many bytes a second where `set` is expected, if it can be anything that is understood.
-    fn at(bytes_per_second: u32, set: Codec) -> Option<Self> {
-        match Self::set(set)? {
-            law @ Self::Companded(_) => COMPANDED.contains(&bytes_per_second).then_some(law),
-            Self::Linear(_) if LINEAR.contains(&bytes_per_second) => Self::set(set),
-            Self::Linear(_) => wideband(bytes_per_second).map(Self::Linear),
-        }
-    }
-}
-
-fn wideband(bytes_per_second: u32) -> Option<Rate> {
-    detect::wideband_hz(bytes_per_second).and_then(Rate::from_hz)
-}
-
-impl Watch {
-    fn new(carried: Carried, first: usize) -> Self {
-        let is_either = carried == Carried::Linear(Rate::Slin) && first > USUAL;
-        Self {
-            meter: RateMeter::default(),
-            taken_for: match is_either {
-                true => TakenFor::Either(Held::default()),
-                false => TakenFor::This(carried),
-            },
-        }
-    }
-
-    fn receive(
-        &mut self,
-        age: Duration,
-        now: Time,
-        offset: Duration,
-        bytes: &[u8],
-        to: &mut CallerAudio<'_>,
-    ) {
-        self.meter.push(age, bytes.len());
-        match &mut self.taken_for {
-            TakenFor::Either(held) => held.hold(age, offset, now, bytes),
-            TakenFor::This(carried) => to.put(*carried, offset, now, bytes),
-            TakenFor::Noise(_) => {}
-        }
-    }
-
-    /// What was found, and whether that is what was set and stays so.
-    fn decide(&mut self, set: Codec, to: &mut CallerAudio<'_>) -> (Option<RateFound>, bool) {
-        let sure = self.meter.bytes_per_second();
-        let rate = match &self.taken_for {
-            TakenFor::Either(_) => sure.or_else(|| self.early()),
-            _ => sure,
-        };
-        let expected = Carried::set(set);
-        let Some(bytes_per_second) = rate else {
-            return (self.give_up_holding(expected, to), false);
-        };
-        let carried = Carried::at(bytes_per_second, set);
-        if carried.is_none() && sure.is_none() {
-            return (None, false);
-        }
-        let found = self.take_for(carried, bytes_per_second, set, to);
-        (found, sure.is_some() && carried == expected)
-    }
-
-    /// The rate before it is sure, if it is not one that may be another.
-    fn early(&self) -> Option<u32> {
-        let rate = self.meter.early_bytes_per_second()?;
-        (!(LINEAR_EARLY..LINEAR.end).contains(&rate)).then_some(rate)
-    }
-
-    /// From now on it is this, or noise.
-    fn take_for(
-        &mut self,
-        carried: Option<Carried>,
-        bytes_per_second: u32,
-        set: Codec,
-        to: &mut CallerAudio<'_>,
-    ) -> Option<RateFound> {
-        let is_so = match (&self.taken_for, carried) {
-            (TakenFor::This(this), Some(carried)) => *this == carried,
-            (TakenFor::Noise(_), None) => true,
-            _ => false,
-        };
-        if is_so {
-            return None;
-        }
-        let next = carried.map_or(TakenFor::Noise(bytes_per_second), TakenFor::This);
-        let before = mem::replace(&mut self.taken_for, next);
-        let was_held = matches!(before, TakenFor::Either(_));
-        let notice = match carried {
-            None => Some(CodecNotice::Mismatch {
-                expected: set,
-                bytes_per_second,
-            }),
-            Some(Carried::Linear(rate)) if rate != Rate::Slin => {
-                Some(CodecNotice::Wideband { rate })
-            }
-            // Which is what was expected all the time.
-            Some(_) if was_held => None,
-            Some(_) => Some(CodecNotice::Decided(set)),
-        };
-        to.batch.extend_codec(notice);
-        let moved = match (before, carried) {
-            (TakenFor::Either(held), Some(carried)) => held.hand_over(carried, to),
-            _ => None,
-        };
-        let rate = carried.map_or(Rate::Slin, Carried::rate);
-        Some(RateFound { rate, moved })
-    }
-
-    /// What comes so unevenly that it has no rate is better heard than not.
-    fn give_up_holding(
-        &mut self,
-        expected: Option<Carried>,
-        to: &mut CallerAudio<'_>,
-    ) -> Option<RateFound> {
-        if let (TakenFor::Either(held), Some(carried)) = (&mut self.taken_for, expected)
-            && held.is_full()
-        {
-            let held = mem::take(held);
-            self.taken_for = TakenFor::This(carried);
-            held.hand_over(carried, to);
-        }
-        None
-    }
-}
-
-impl Undecided {
-    fn decide(
-        &mut self,
-        age: Duration,
-        to: &mut CallerAudio<'_>,
-    ) -> Option<(State, Option<RateFound>)> {
-        let linear = |rate| (Carried::Linear(rate), CodecNotice::Wideband { rate });
-        let (carried, notice) = match self.detector.verdict() {
-            Verdict::Undecided => {
-                self.tell_of_sound(age, to);
-                return None;
-            }
-            Verdict::Slin => (
-                Carried::Linear(Rate::Slin),
-                CodecNotice::Decided(Codec::Slin),
-            ),
-            Verdict::Ulaw => (
-                Carried::Companded(Law::Ulaw),
-                CodecNotice::Decided(Codec::Ulaw),
-            ),
-            Verdict::Alaw => (
-                Carried::Companded(Law::Alaw),
-                CodecNotice::Decided(Codec::Alaw),
-            ),
-            Verdict::Wideband { hz } => linear(Rate::from_hz(hz).unwrap_or_default()),
-            Verdict::Unsupported { bytes_per_second } => {
-                to.batch
-                    .extend_codec(Some(CodecNotice::Unsupported { bytes_per_second }));
-                return Some((State::Unsupported, None));
-            }
-        };
-        to.batch.extend_codec(Some(notice));
-        let moved = mem::take(&mut self.held).hand_over(carried, to);
-        let found = (carried.rate() != Rate::Slin).then_some(RateFound {
-            rate: carried.rate(),
-            moved,
-        });
-        Some((State::Known(carried), found))
-    }
-
-    /// A caller who speaks and is not heard is not left without a word.
-    fn tell_of_sound(&mut self, age: Duration, to: &mut CallerAudio<'_>) {
-        if !self.is_told && self.detector.sound_undecided(age) >= UNDECIDED {
-            self.is_told = true;
-            to.batch.extend_codec(Some(CodecNotice::Undecided));
-        }
-    }
-}
-
-impl Held {
-    fn hold(&mut self, age: Duration, offset: Duration, now: Time, bytes: &[u8]) {
-        let is_stale = |frame: &HeldFrame| now - frame.arrived > HELD;
-        while self.frames.front().is_some_and(is_stale) {
-            self.drop_oldest();
-        }
-        self.bytes.extend(bytes);
-        self.frames.push_back(HeldFrame {
-            length: bytes.len(),
-            offset,
-            arrived: now,
-            age,
-        });
-        // One message is always less than that.
-        while self.bytes.len() > HELD_BYTES || self.frames.len() > HELD_FRAMES {
-            self.drop_oldest();
-            self.lost += 1;
-            self.uncounted += 1;
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
-            self.bytes.drain(..frame.length);
-        }
-    }
-
-    /// Whether it is about to lose something, or has.
-    fn is_full(&self) -> bool {
-        if self.lost > 0 {
-            return true;
-        }
-        let ends = self.frames.front().zip(self.frames.back());
-        ends.is_some_and(|(first, last)| last.arrived - first.arrived + HELD / 10 > HELD)
-    }
-
-    /// Hands everything over as what it is. Says where on the call's clock it was taken to begin, and where it does.
-    fn hand_over(
-        mut self,
-        carried: Carried,
-        to: &mut CallerAudio<'_>,
-    ) -> Option<(Duration, Duration)> {
-        let first = *self.frames.front()?;
-        if self.lost > 0 {
-            to.batch.push(Entry::Lagged { frames: self.lost });
-        }
-        let rate = carried.rate();
-        // Counted as if it was of 8 kHz, and so much longer than it is, it was taken to have begun too early.
-        let begin = match rate {
-            Rate::Slin => first.offset,
-            _ => {
-                let length = rate.duration(first.length as u64 / 2);
-                first.offset.max(first.age.saturating_sub(length))
-            }
-        };
-        let mut rest: &[u8] = self.bytes.make_contiguous();
-        for frame in self.frames {
-            let (bytes, behind) = rest.split_at(frame.length);
-            rest = behind;
-            let counted = frame.offset.saturating_sub(first.offset) * Rate::Slin.hz();
-            let offset = begin + counted / rate.hz();
-            to.put(carried, offset, frame.arrived, bytes);
-        }
-        Some((first.offset, begin))
+    fn is_companded(self) -> bool {
+        matches!(self, Self::Companded(_))
     }
 }
 
 impl CallerAudio<'_> {
-    /// Hands over little endian samples; half a sample at the end is dropped.
-    pub(crate) fn put_linear(&mut self, rate: Rate, offset: Duration, now: Time, bytes: &[u8]) {
-        self.put(Carried::Linear(rate), offset, now, bytes);
+    /// Appends little endian samples. Half a sample at the end is dropped.
+    pub(crate) fn push_linear(
+        &mut self,
+        rate: Rate,
+        offset: Duration,
+        arrived: Time,
+        bytes: &[u8],
+    ) {
+        self.push(Encoding::Linear(rate), offset, arrived, bytes);
     }
 
-    fn put(&mut self, carried: Carried, offset: Duration, arrived: Time, bytes: &[u8]) {
-        let (rate, before) = (carried.rate(), self.batch.samples_len());
+    fn push(&mut self, encoding: Encoding, offset: Duration, arrived: Time, bytes: &[u8]) {
+        let (rate, before) = (encoding.rate(), self.batch.samples_len());
         self.batch
-            .push_audio(rate, offset, arrived, |samples| match carried {
-                Carried::Linear(_) => {
+            .push_audio(rate, offset, arrived, |samples| match encoding {
+                Encoding::Linear(_) => {
                     let (pairs, _) = bytes.as_chunks();
                     samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
                 }
-                Carried::Companded(law) => law.decode(bytes, samples),
+                Encoding::Companded(law) => law.decode(bytes, samples),
             });
         let samples = self.batch.samples_from(before);
         self.taps.put(Side::Caller, rate, arrived, samples);
     }
-}
 
-impl Batch {
-    fn extend_codec(&mut self, notice: Option<CodecNotice>) {
+    fn notify(&mut self, notice: Option<CodecNotice>) {
         if let Some(notice) = notice {
-            self.push(Entry::Codec(notice));
+            self.batch.push(Entry::Codec(notice));
         }
     }
 }
@@ -520,9 +225,13 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{
+        held::{HeldPayloads, MAX_HELD_BYTES, MAX_HELD_FRAMES},
+        *,
+    };
 
-    /// What comes of a second and a half of the same message, `each_ms` times a millisecond, and how many were lost.
+    /// The result of a second and a half of the same message, `each_ms` times a millisecond, and the number of lost
+    /// frames.
     fn flooded(set: Codec, message: &[u8], each_ms: u64) -> (InboundCodec, Batch, u64) {
         let mut codec = InboundCodec::new(set);
         let (mut batch, mut taps) = (Batch::default(), Taps::default());
@@ -541,58 +250,58 @@ mod tests {
         (codec, batch, lost)
     }
 
-    fn held(codec: InboundCodec) -> Held {
+    fn held(codec: InboundCodec) -> HeldPayloads {
         match codec.state {
-            State::Undecided(undecided) => undecided.held,
+            State::Detecting(detection) => detection.held,
             state => panic!("{state:?}"),
         }
     }
 
     #[test]
-    fn a_flood_is_held_back_up_to_a_bound_and_the_rest_is_counted() {
+    fn a_flood_is_held_up_to_a_limit_and_the_rest_is_counted() {
         for (message, each_ms) in [(&[0xFF; 2][..], 200), (&[0xFF; 60_000], 1)] {
             let (codec, batch, lost) = flooded(Codec::Auto, message, each_ms);
             let held = held(codec);
-            assert!(held.frames.len() <= HELD_FRAMES && held.bytes.len() <= HELD_BYTES);
-            assert!(held.bytes.capacity() <= 4 * HELD_BYTES);
+            assert!(held.frames.len() <= MAX_HELD_FRAMES && held.bytes.len() <= MAX_HELD_BYTES);
+            assert!(held.bytes.capacity() <= 4 * MAX_HELD_BYTES);
             assert_eq!(lost, 1_500 * each_ms - held.frames.len() as u64);
-            assert!(batch.is_empty(), "nothing is heard yet");
+            assert!(batch.is_empty(), "nothing is delivered yet");
         }
     }
 
     #[test]
-    fn what_was_lost_is_told_before_what_was_held_back() {
+    fn lost_frames_are_reported_before_the_held_ones() {
         let (codec, mut batch, lost) = flooded(Codec::Auto, &[0xFF; 2], 200);
         let mut to = CallerAudio {
             batch: &mut batch,
             taps: &mut Taps::default(),
         };
-        held(codec).hand_over(Carried::Companded(Law::Ulaw), &mut to);
+        held(codec).release(Encoding::Companded(Law::Ulaw), &mut to);
         let first = batch.take().unwrap().0;
-        let is_told = matches!(first, Entry::Lagged { frames } if frames == lost);
-        assert!(is_told, "{first:?}, and {lost} were lost");
+        let is_lagged = matches!(first, Entry::Lagged { frames } if frames == lost);
+        assert!(is_lagged, "{first:?}, and {lost} were lost");
         assert!(matches!(batch.take(), Some((Entry::Audio(_), [_, _]))));
     }
 
     #[test]
-    fn a_flood_of_long_frames_is_not_held_back_for_ever() {
+    fn a_flood_of_long_frames_is_not_held_for_ever() {
         let (codec, mut batch, lost) = flooded(Codec::Slin, &[1; 640], 20);
         assert!(lost < 1_000, "{lost}");
-        let State::Watched(watch) = codec.state else {
+        let State::Checking(check) = codec.state else {
             panic!("{:?}", codec.state);
         };
-        assert!(!matches!(watch.taken_for, TakenFor::Either(_)));
+        assert!(!matches!(check.assumed, Assumed::Unclear(_)));
         let is_lagged = |entry| matches!(entry, Entry::Lagged { .. });
         assert!(std::iter::from_fn(|| batch.take().map(|it| it.0)).any(is_lagged));
     }
 
     #[test]
-    fn what_a_caller_sends_in_a_second_is_held_back_whole() {
-        // Each millisecond, and slin192.
+    fn one_second_of_any_audio_is_held_completely() {
+        // A frame each millisecond, and slin192.
         for (length, gap) in [(16, 1), (7_680, 20)] {
-            let mut held = Held::default();
+            let mut held = HeldPayloads::default();
             for at in (1..=1_000).step_by(gap).map(Duration::from_millis) {
-                held.hold(at, at, Time::ZERO + at, &vec![0; length]);
+                held.push(at, at, Time::ZERO + at, &vec![0; length]);
             }
             assert_eq!((held.frames.len(), held.lost), (1_000 / gap, 0));
         }

@@ -3,45 +3,45 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use sidetone_proto::{CallMachine, Clip, Format, Heard, ItemId, Rate, Time};
 
 use super::{
-    batch::ROOM,
+    batch::RESERVED_SLOTS,
     playing::Playing,
     tap::{Purpose, Tap, Taps},
 };
 
-/// What a handler has queued since the media thread last looked, in order.
+/// The commands that a handler has queued since the media thread last took them, in order.
 #[derive(Debug, Default)]
 pub(crate) struct CommandQueue {
     generation: u64,
     commands: Vec<Command>,
-    /// The samples of small writes and of live audio, so that neither allocates for itself.
+    /// The samples of small writes and of live audio, so that these need no allocation of their own.
     samples: Vec<i16>,
-    /// How much queued audio has come since the media thread last looked, and how much of it is void.
+    /// How much audio has been queued since the media thread last took it, and how much of that a clear discarded.
     audio: Duration,
-    voided: Duration,
-    /// Of what is void, how much was of utterances that the media thread knows.
-    voided_of: Vec<(ItemId, Duration)>,
+    discarded: Duration,
+    /// How much of the discarded audio belonged to which utterance that the media thread has open.
+    discarded_of: Vec<(ItemId, Duration)>,
 }
 
-/// What was taken out of an outbox.
+/// The outcome of [`CommandQueue::apply`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Emptied {
-    /// All queued audio that was in it.
+pub(crate) struct Applied {
+    /// All audio that was in the queue.
     pub(crate) audio: Duration,
-    /// The part of it that was void because it had been cleared.
-    pub(crate) voided: Duration,
+    /// The part of it that a clear discarded.
+    pub(crate) discarded: Duration,
 }
 
-/// Where the commands go.
+/// What the commands are applied to.
 pub(crate) struct Destination<'a> {
     pub(crate) machine: &'a mut CallMachine,
-    /// What somebody may be waiting for the end of.
+    /// Items whose end a handler may wait for.
     pub(crate) playing: &'a mut Vec<(ItemId, Arc<Playing>)>,
     pub(crate) taps: &'a mut Taps,
 }
 
 #[derive(Debug)]
 enum Command {
-    /// The next `length` of the outbox's samples.
+    /// The next `length` samples of the queue.
     Play {
         piece: Piece,
         length: usize,
@@ -61,7 +61,7 @@ enum Command {
         playing: Arc<Playing>,
     },
     End(ItemId),
-    EndLoose,
+    EndAnonymous,
     Mark {
         id: ItemId,
         playing: Option<Arc<Playing>>,
@@ -77,30 +77,31 @@ enum Command {
     Tap {
         purpose: Purpose,
         tap: Arc<Tap>,
-        from_beginning: bool,
+        from_preroll: bool,
     },
 }
 
-/// What samples are.
+/// What queued samples belong to, and their format.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
-    /// Which utterance they belong to, or to none in particular.
+    /// `None`: the anonymous utterance, that of a `Player`.
     pub(crate) utterance: Option<ItemId>,
     pub(crate) format: Format,
 }
 
-/// The media thread looks every 20 ms: where more commands than this lie, live audio would only be late.
-const LIVE_LIMIT: usize = 64;
+/// Live audio is dropped if this many commands are queued. The media thread takes them every 20 ms, so the audio would
+/// be late anyway.
+const MAX_COMMANDS_BEFORE_LIVE: usize = 64;
 
-/// Samples that an outbox keeps room for between uses. Not many: its next use may be another call's.
-const KEEP: usize = 4 * 1024;
+/// Samples of capacity that a queue keeps between uses. Not many, since its next use may be another call's.
+const KEPT_SAMPLES: usize = 4 * 1024;
 
 impl CommandQueue {
-    /// What comes now is `audio` long and queued under `generation`; anything from before that is void.
-    pub(crate) fn begin(&mut self, generation: u64, audio: Duration) {
+    /// The commands that follow queue `audio` under `generation`. Discards audio of an earlier generation.
+    pub(crate) fn begin_submission(&mut self, generation: u64, audio: Duration) {
         self.audio += audio;
         if self.generation != generation {
-            self.void();
+            self.discard();
             self.generation = generation;
         }
     }
@@ -133,8 +134,8 @@ impl CommandQueue {
         self.commands.push(Command::End(id));
     }
 
-    pub(crate) fn end_loose(&mut self) {
-        self.commands.push(Command::EndLoose);
+    pub(crate) fn end_anonymous(&mut self) {
+        self.commands.push(Command::EndAnonymous);
     }
 
     pub(crate) fn mark(&mut self, id: ItemId, playing: Option<Arc<Playing>>) {
@@ -153,22 +154,23 @@ impl CommandQueue {
         self.commands.push(Command::LivePrebuffer(prebuffer));
     }
 
-    pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
+    pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         self.commands.push(Command::Tap {
             purpose,
             tap,
-            from_beginning,
+            from_preroll,
         });
     }
 
-    /// Adds live audio, unless so much lies here that it would never be heard.
+    /// Adds live audio, unless so many commands are queued that it would never be heard.
     pub(crate) fn live(&mut self, rate: Rate, at: Time, samples: &[i16]) {
-        if self.commands.len() >= LIVE_LIMIT {
+        if self.commands.len() >= MAX_COMMANDS_BEFORE_LIVE {
             return;
         }
         if self.samples.capacity() == 0 {
-            self.samples.reserve_exact(ROOM * rate.slot_samples());
-            self.commands.reserve_exact(2 * ROOM);
+            self.samples
+                .reserve_exact(RESERVED_SLOTS * rate.slot_samples());
+            self.commands.reserve_exact(2 * RESERVED_SLOTS);
         }
         self.commands.push(Command::Live {
             rate,
@@ -178,36 +180,32 @@ impl CommandQueue {
         self.samples.extend_from_slice(samples);
     }
 
-    /// Changes places with one that was emptied, maybe another call's.
-    pub(crate) fn swap_with(&mut self, emptied: &mut Self) {
-        emptied.generation = self.generation;
-        std::mem::swap(self, emptied);
+    /// Swaps its content with an empty queue, which may have been another call's.
+    pub(crate) fn swap_with(&mut self, empty: &mut Self) {
+        empty.generation = self.generation;
+        std::mem::swap(self, empty);
     }
 
-    /// Hands everything over to the call's own queues.
-    pub(crate) fn empty_into(
+    /// Applies all commands, and leaves the queue empty. Audio from before `generation` is discarded.
+    pub(crate) fn apply(
         &mut self,
         now: Time,
         generation: u64,
         call: &mut Destination<'_>,
-    ) -> Emptied {
+    ) -> Applied {
         if self.generation != generation {
-            self.void();
+            self.discard();
         }
-        for (id, voided) in self.voided_of.drain(..) {
-            if let Some((_, playing)) = call.playing.iter().find(|(its, _)| *its == id) {
-                playing.note_voided(voided);
-            }
-        }
-        let mut begin = 0;
+        self.report_discarded(call.playing);
+        let mut start = 0;
         for command in self.commands.drain(..) {
             match command {
                 Command::Play { piece, length } => {
-                    let samples = Cow::Borrowed(&self.samples[begin..begin + length]);
+                    let samples = Cow::Borrowed(&self.samples[start..start + length]);
                     let Piece { utterance, format } = piece;
                     let playout = call.machine.playout();
                     playout.push_piece(now, utterance, format, samples);
-                    begin += length;
+                    start += length;
                 }
                 Command::PlayOwned { piece, samples } => {
                     let Piece { utterance, format } = piece;
@@ -227,7 +225,7 @@ impl CommandQueue {
                     call.machine.playout().open(now, id, prebuffer);
                 }
                 Command::End(id) => call.machine.playout().end(id),
-                Command::EndLoose => call.machine.playout().end_unnamed(),
+                Command::EndAnonymous => call.machine.playout().end_unnamed(),
                 Command::Mark { id, playing } => {
                     call.playing.extend(playing.map(|playing| (id, playing)));
                     call.machine.playout().push_mark(id);
@@ -241,66 +239,74 @@ impl CommandQueue {
                     call.machine.jitter_buffer().push(
                         at,
                         rate,
-                        &self.samples[begin..begin + length],
+                        &self.samples[start..start + length],
                     );
-                    begin += length;
+                    start += length;
                 }
                 Command::Tap {
                     purpose,
                     tap,
-                    from_beginning,
-                } => call.taps.set(purpose, tap, from_beginning),
+                    from_preroll,
+                } => call.taps.set(purpose, tap, from_preroll),
             }
         }
         self.samples.clear();
-        // A rush of small writes can make them as large as the playback buffer.
-        if self.samples.capacity() > KEEP {
-            self.samples = Vec::new();
-        }
-        if self.commands.capacity() > LIVE_LIMIT {
-            self.commands = Vec::new();
-        }
-        Emptied {
+        self.shrink();
+        Applied {
             audio: std::mem::take(&mut self.audio),
-            voided: std::mem::take(&mut self.voided),
+            discarded: std::mem::take(&mut self.discarded),
         }
     }
 
-    /// Drops everything, for the call is over. Only who listens in gets what there was to hear.
-    pub(crate) fn give_up(&mut self, playing: &[(ItemId, Arc<Playing>)], taps: &mut Taps) {
-        self.void();
-        for (id, voided) in self.voided_of.drain(..) {
-            if let Some((_, playing)) = playing.iter().find(|(its, _)| *its == id) {
-                playing.note_voided(voided);
+    /// Frees what a burst of small writes took: up to the size of the playback buffer.
+    fn shrink(&mut self) {
+        if self.samples.capacity() > KEPT_SAMPLES {
+            self.samples = Vec::new();
+        }
+        if self.commands.capacity() > MAX_COMMANDS_BEFORE_LIVE {
+            self.commands = Vec::new();
+        }
+    }
+
+    fn report_discarded(&mut self, playing: &[(ItemId, Arc<Playing>)]) {
+        for (id, discarded) in self.discarded_of.drain(..) {
+            if let Some((_, playing)) = playing.iter().find(|(other, _)| *other == id) {
+                playing.add_discarded(discarded);
             }
         }
+    }
+
+    /// Discards everything, since the call is over. Only taps are still set: they get what has passed.
+    pub(crate) fn discard_all(&mut self, playing: &[(ItemId, Arc<Playing>)], taps: &mut Taps) {
+        self.discard();
+        self.report_discarded(playing);
         for command in self.commands.drain(..) {
             if let Command::Tap {
                 purpose,
                 tap,
-                from_beginning,
+                from_preroll,
             } = command
             {
-                taps.set(purpose, tap, from_beginning);
+                taps.set(purpose, tap, from_preroll);
             }
         }
-        (self.audio, self.voided) = (Duration::ZERO, Duration::ZERO);
+        (self.audio, self.discarded) = (Duration::ZERO, Duration::ZERO);
     }
 
-    /// Drops what was queued to be played.
-    fn void(&mut self) {
-        let (voided, voided_of) = (&mut self.voided, &mut self.voided_of);
+    /// Discards the audio that was queued, and finishes what can be waited for.
+    fn discard(&mut self) {
+        let (discarded, discarded_of) = (&mut self.discarded, &mut self.discarded_of);
         let mut opened = Vec::new();
         self.commands.retain_mut(|command| {
             match command {
                 Command::Play { piece, length } => {
-                    *voided += piece.void(*length, voided_of);
+                    *discarded += piece.discard(*length, discarded_of);
                 }
                 Command::PlayOwned { piece, samples } => {
-                    *voided += piece.void(samples.len(), voided_of);
+                    *discarded += piece.discard(samples.len(), discarded_of);
                 }
                 Command::PlayClip { clip, playing, .. } => {
-                    *voided += clip.duration();
+                    *discarded += clip.duration();
                     playing.finish(Heard::nothing_of(clip.duration()));
                 }
                 Command::Open { id, playing, .. } => opened.push((*id, Arc::clone(playing))),
@@ -315,25 +321,26 @@ impl CommandQueue {
                 | Command::Stop(_) => {
                     return true;
                 }
-                Command::End(_) | Command::EndLoose | Command::Live { .. } => {}
+                Command::End(_) | Command::EndAnonymous | Command::Live { .. } => {}
             }
             false
         });
         for (id, playing) in opened {
-            let of_it = voided_of.iter().filter(|(its, _)| *its == id);
-            playing.finish(Heard::nothing_of(of_it.map(|(_, voided)| *voided).sum()));
-            voided_of.retain(|(its, _)| *its != id);
+            let written = discarded_of.iter().filter(|(other, _)| *other == id);
+            let unheard = written.map(|(_, discarded)| *discarded).sum();
+            playing.finish(Heard::nothing_of(unheard));
+            discarded_of.retain(|(other, _)| *other != id);
         }
         self.samples.clear();
     }
 }
 
 impl Piece {
-    /// How long so many samples of it were, which are not played.
-    fn void(&self, samples: usize, of: &mut Vec<(ItemId, Duration)>) -> Duration {
-        let voided = self.format.duration(samples);
-        of.extend(self.utterance.map(|id| (id, voided)));
-        voided
+    /// Notes that so many of its samples are not played, and returns how long they are.
+    fn discard(&self, samples: usize, of: &mut Vec<(ItemId, Duration)>) -> Duration {
+        let discarded = self.format.duration(samples);
+        of.extend(self.utterance.map(|id| (id, discarded)));
+        discarded
     }
 }
 
@@ -343,33 +350,33 @@ mod tests {
     use sidetone_proto::{CallConfig, Notice};
 
     #[test]
-    fn an_outbox_that_was_another_calls_voids_nothing_of_its_new_one() {
+    fn a_queue_of_another_call_discards_nothing_of_its_new_call() {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
         let (mut playing, mut taps) = (Vec::new(), Taps::default());
         let mut other = CommandQueue::default();
-        other.begin(7, Duration::ZERO);
-        let mut outbox = CommandQueue::default();
-        outbox.begin(3, Duration::ZERO);
-        outbox.swap_with(&mut other);
+        other.begin_submission(7, Duration::ZERO);
+        let mut queue = CommandQueue::default();
+        queue.begin_submission(3, Duration::ZERO);
+        queue.swap_with(&mut other);
 
-        outbox.mark(ItemId(1), None);
+        queue.mark(ItemId(1), None);
         let mut call = Destination {
             machine: &mut machine,
             playing: &mut playing,
             taps: &mut taps,
         };
-        outbox.empty_into(Time::ZERO, 3, &mut call);
-        let mut told = Vec::new();
+        queue.apply(Time::ZERO, 3, &mut call);
+        let mut ended = Vec::new();
         machine.poll_heard(Some(0), &mut |notice| {
             if let Notice::Ended { item, .. } = notice {
-                told.push(item);
+                ended.push(item);
             }
         });
-        assert_eq!(told, [ItemId(1)]);
+        assert_eq!(ended, [ItemId(1)]);
     }
 
     #[test]
-    fn what_is_void_before_the_media_thread_saw_it_was_not_heard() {
+    fn audio_discarded_before_the_media_thread_takes_it_is_unheard() {
         let piece = |utterance| Piece {
             utterance,
             format: Format::At(Rate::Slin),
@@ -378,23 +385,26 @@ mod tests {
         let mut machine = CallMachine::new(Time::ZERO, CallConfig::default());
         let mut playing = vec![(ItemId(1), Arc::clone(&known))];
         let mut taps = Taps::default();
-        let mut outbox = CommandQueue::default();
-        outbox.begin(0, Duration::from_millis(120));
-        outbox.play(piece(Some(ItemId(1))), &[1; 160]);
-        outbox.open(ItemId(2), Duration::ZERO, Arc::clone(&new));
-        outbox.play(piece(Some(ItemId(2))), &[1; 320]);
-        outbox.play(piece(None), &[1; 160]);
+        let mut queue = CommandQueue::default();
+        queue.begin_submission(0, Duration::from_millis(120));
+        queue.play(piece(Some(ItemId(1))), &[1; 160]);
+        queue.open(ItemId(2), Duration::ZERO, Arc::clone(&new));
+        queue.play(piece(Some(ItemId(2))), &[1; 320]);
+        queue.play(piece(None), &[1; 160]);
         if let Ok(sound) = Clip::new(8_000, vec![1; 320]) {
-            outbox.play_clip(sound, ItemId(3), Arc::clone(&clip));
+            queue.play_clip(sound, ItemId(3), Arc::clone(&clip));
         }
         let mut call = Destination {
             machine: &mut machine,
             playing: &mut playing,
             taps: &mut taps,
         };
-        let emptied = outbox.empty_into(Time::ZERO, 1, &mut call);
+        let applied = queue.apply(Time::ZERO, 1, &mut call);
         let millis = Duration::from_millis;
-        assert_eq!((emptied.audio, emptied.voided), (millis(120), millis(120)));
+        assert_eq!(
+            (applied.audio, applied.discarded),
+            (millis(120), millis(120))
+        );
         assert!(machine.playout().is_empty());
         assert_eq!(new.finished(), Some(Heard::nothing_of(millis(40))));
         assert_eq!(clip.finished(), Some(Heard::nothing_of(millis(40))));

@@ -9,33 +9,38 @@ use rustix::net::SocketFlags;
 use sidetone_proto::Rate;
 use socket2::SockRef;
 
-/// How much audio the kernel may hold that it has not sent: nothing stale hides there when the other side
-/// stops reading. With default buffers it takes 238 s to fill and then cuts a message short (measured).
-const KERNEL_BUFFER: Duration = Duration::from_millis(100);
+/// Audio that the kernel holds unsent at most, so that a peer that stops reading for a while doesn't hear stale audio.
+/// The default buffers take 238 s to fill, and then cut a message short (measured).
+const MAX_UNSENT: Duration = Duration::from_millis(100);
 
-/// We write every 20 ms, so a peer that acknowledges nothing for so long is gone.
+/// Every call sends every 20 ms, so a peer that acknowledges nothing for so long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Makes a listener ready. What every connection needs of its socket is set here once: Linux hands it down,
-/// and each call is accepted with a system call less for each of them.
+/// Sets the socket options of a listener. Linux passes these on to accepted connections, which saves each connection
+/// a system call for each of them.
 pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
-    limit_kernel_buffer(listener, Rate::default());
+    limit_unsent(listener, Rate::default());
     Ok(())
 }
 
+/// Accepts a connection, and returns it with the [`canonical`] address of its peer.
+///
+/// # Errors
+///
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if none waits.
 pub(super) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
-    // Gone before it could be asked who it is.
+    // The peer has closed already.
     let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
     Ok((socket.into(), canonical(peer.try_into()?)))
 }
 
-/// An IPv4 address as such, also when it comes through an IPv6 socket.
+/// The IPv4 address of an IPv4 peer, also if it connects to an IPv6 socket. Other addresses as they are.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip if ip == address.ip() => address,
@@ -43,10 +48,10 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Limits what the kernel holds back of a call that sends at this rate.
-pub(super) fn limit_kernel_buffer(socket: &impl AsFd, rate: Rate) {
-    let bytes = rate.samples_in(KERNEL_BUFFER) * 2;
-    // Without it only a peer that stops reading hears older audio than it should.
+/// Limits what the kernel holds unsent of a call that sends at this rate.
+pub(super) fn limit_unsent(socket: &impl AsFd, rate: Rate) {
+    let bytes = rate.samples_in(MAX_UNSENT) * 2;
+    // Without the limit only a peer that stops reading hears older audio than it should.
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(bytes as u32);
 }
 
@@ -56,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_on_an_ipv6_socket_has_its_own_address() {
+    fn an_ipv4_peer_of_an_ipv6_socket_has_its_ipv4_address() {
         let Ok(listener) = TcpListener::bind("[::]:0") else {
             assert!(TcpListener::bind("[::1]:0").is_err(), "no IPv6 here");
             return;
@@ -72,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_what_its_listener_was_given() {
+    fn a_connection_has_the_socket_options_of_its_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         prepare(&listener).unwrap();
         assert_eq!(

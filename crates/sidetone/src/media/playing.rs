@@ -6,36 +6,37 @@ use std::{
     time::Duration,
 };
 
-use sidetone_proto::Heard;
+use sidetone_proto::{Heard, ItemId};
 
-/// What a handler and the media thread share of something that was queued. Nobody waits here for anybody.
+/// The state of one queued item (clip, utterance or mark) that the handler and the media thread share. Lock-free.
 #[derive(Debug, Default)]
 pub(crate) struct Playing {
     finished: OnceLock<Heard>,
     is_opened: AtomicBool,
     is_stopped: AtomicBool,
-    /// Nanoseconds of it that never came into the queue.
-    voided: AtomicU64,
+    /// Nanoseconds of it that were discarded before they reached the playout queue.
+    discarded: AtomicU64,
 }
 
 impl Playing {
-    /// What was heard of it, when it is over.
+    /// What was heard of it. `None` until it is finished.
     pub(crate) fn finished(&self) -> Option<Heard> {
         self.finished.get().copied()
     }
 
     pub(crate) fn finish(&self, mut heard: Heard) {
-        heard.unheard += Duration::from_nanos(self.voided.load(Ordering::Acquire));
-        // It ends once: whoever has it in his queue says so.
+        heard.unheard += Duration::from_nanos(self.discarded.load(Ordering::Acquire));
+        // The command queue or the playout queue owns it and finishes it, so the first result is the only one.
         let _ = self.finished.set(heard);
     }
 
-    pub(crate) fn note_voided(&self, audio: Duration) {
-        self.voided
+    /// Adds audio that was discarded before it reached the playout queue.
+    pub(crate) fn add_discarded(&self, audio: Duration) {
+        self.discarded
             .fetch_add(audio.as_nanos() as u64, Ordering::AcqRel);
     }
 
-    /// It has its place in the queue from now on.
+    /// It has been queued.
     pub(crate) fn note_opened(&self) {
         self.is_opened.store(true, Ordering::Release);
     }
@@ -50,5 +51,15 @@ impl Playing {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
+    }
+}
+
+/// Numbers the items of a call.
+#[derive(Debug, Default)]
+pub(crate) struct NextItem(AtomicU64);
+
+impl NextItem {
+    pub(crate) fn next(&self) -> ItemId {
+        ItemId(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -10,114 +10,117 @@ use std::{
 use parking_lot::Mutex;
 use sidetone_proto::{Rate, Time};
 
-/// How much audio waits for a reader at most: five seconds of both sides. What comes beyond that is lost
-/// and counted, never waited for.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Audio that is buffered for a reader at most: five seconds of each side. Beyond that frames are lost and counted.
+/// The media thread never waits for the reader.
+const MAX_BUFFERED: Duration = Duration::from_secs(10);
 
-/// A piece of silence up to this long takes no room for its samples: a slot at 192 kHz.
+/// The samples of a silent frame of up to this length are not stored. It is that of a slot at 192 kHz.
 static SILENCE: [i16; 3840] = [0; 3840];
 
-/// Samples that a buffer keeps room for between uses; what a burst took beyond that is given back.
-const KEEP: usize = 8 * 1024;
+/// Samples of capacity that a buffer keeps between uses. What a burst took beyond that is freed.
+const KEPT_SAMPLES: usize = 8 * 1024;
 
-/// Which way a piece of audio went.
+/// The direction of audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// From the caller: left in a recording.
+    /// From the caller. The left channel of a recording.
     Caller,
-    /// From the server: right.
+    /// From the server. The right channel of a recording.
     Server,
 }
 
-/// Both sides of a call as a media thread sees them, for somebody who listens in.
+/// Both sides of a call as a media thread receives and sends them, for one reader.
+///
+/// `closed` is released after the last push under the mutex, and acquired by the reader before its last `take`. So
+/// a reader that sees it closed and takes once more has all that was buffered.
 #[derive(Debug, Default)]
 pub(crate) struct Tap {
     buffer: Mutex<TapBuffer>,
-    /// One of the two ends is gone: nothing more comes.
+    /// The reader or the writer is gone: nothing is added any more.
     closed: AtomicBool,
 }
 
-/// What somebody listens in for. A call has one listener of each kind at a time.
+/// What a tap is for. A call has one tap of each purpose at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Recording,
     Monitor,
 }
 
-/// Audio of both sides in the command in which it passed.
+/// Audio of both sides, in the order of time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapBuffer {
     samples: Vec<i16>,
-    pieces: Vec<Piece>,
-    held: Duration,
-    /// Pieces that found no room.
+    frames: Vec<TapFrame>,
+    buffered: Duration,
+    /// Frames that were dropped because the buffer was full.
     lost: u64,
 }
 
-/// One frame or slot; its samples are the next `length` of the buffer, unless it is silence.
+/// One inbound frame or outbound slot. Its samples are the next `length` of the buffer, unless it is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct TapFrame {
     pub(crate) side: Side,
     pub(crate) rate: Rate,
-    /// When it passed the socket.
+    /// When it was received or sent.
     pub(crate) at: Time,
     length: usize,
     is_silence: bool,
 }
 
-/// The reader's end. The media thread skips a turn, and keeps what it has, rather than wait for it.
+/// The reader's end. While it holds the lock, the media thread keeps its audio in a backlog.
 impl Tap {
-    /// One for a call that is over: all that will ever be in it.
-    pub(crate) fn whole(buffer: TapBuffer) -> Self {
+    /// The tap of a call that is over: `buffer` is all its audio.
+    pub(crate) fn completed(buffer: TapBuffer) -> Self {
         Self {
             buffer: Mutex::new(buffer),
             closed: AtomicBool::new(true),
         }
     }
 
-    /// Swaps what has come in with `buffer`, which has been read.
+    /// Swaps the buffered audio with `buffer`, whose content is discarded.
     pub(crate) fn take(&self, buffer: &mut TapBuffer) {
         buffer.clear();
         mem::swap(&mut *self.buffer.lock(), buffer);
     }
 
-    /// The rate of the first audio that came from the caller, and when the first of either side came.
-    pub(crate) fn beginning(&self) -> Option<(Time, Rate, Option<Rate>)> {
+    /// The time and rate of the first frame, and the rate of the first frame from the caller.
+    pub(crate) fn first_audio(&self) -> Option<(Time, Rate, Option<Rate>)> {
         let buffer = self.buffer.lock();
-        let first = buffer.pieces.first()?;
+        let first = buffer.frames.first()?;
         let caller = buffer
-            .pieces
+            .frames
             .iter()
-            .find(|piece| piece.side == Side::Caller);
-        Some((first.at, first.rate, caller.map(|piece| piece.rate)))
+            .find(|frame| frame.side == Side::Caller);
+        Some((first.at, first.rate, caller.map(|frame| frame.rate)))
     }
 
-    /// Nobody reads any more.
+    /// The reader is done. Nothing is buffered any more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         *self.buffer.lock() = TapBuffer::default();
     }
 
-    /// Nothing comes any more that [`take`](Self::take) will not find now.
+    /// Whether the next [`take`](Self::take) is the last one that returns anything.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 }
 
-/// The media thread's end of a tap. It never waits for the reader.
+/// The media thread's end of a tap. It never blocks.
 #[derive(Debug)]
 pub(crate) struct TapWriter {
     tap: Arc<Tap>,
-    /// What came while the reader was just taking the rest.
+    /// Audio that came while the reader held the lock.
     backlog: TapBuffer,
 }
 
 impl TapWriter {
-    /// `beginning` is what passed before.
-    pub(crate) fn new(tap: Arc<Tap>, beginning: TapBuffer) -> Self {
+    /// `preroll` precedes what is put.
+    pub(crate) fn new(tap: Arc<Tap>, preroll: TapBuffer) -> Self {
         Self {
             tap,
-            backlog: beginning,
+            backlog: preroll,
         }
     }
 
@@ -125,17 +128,17 @@ impl TapWriter {
         if samples.is_empty() || self.tap.is_closed() {
             return;
         }
-        let piece = Piece::new(side, rate, at, samples);
+        let frame = TapFrame::new(side, rate, at, samples);
         match self.tap.buffer.try_lock() {
             Some(mut shared) => {
                 shared.append(&mut self.backlog);
-                shared.put(piece, samples);
+                shared.put(frame, samples);
             }
-            None => self.backlog.put(piece, samples),
+            None => self.backlog.put(frame, samples),
         }
     }
 
-    /// Says that nothing more comes; false if that has to be said again.
+    /// Hands over the backlog and closes the tap. Returns false if the reader holds the lock.
     pub(crate) fn try_end(&mut self) -> bool {
         let Some(mut shared) = self.tap.buffer.try_lock() else {
             return false;
@@ -146,62 +149,63 @@ impl TapWriter {
     }
 }
 
-/// All who listen in on one call.
+/// The taps of one call, and its preroll.
 #[derive(Debug, Default)]
 pub(crate) struct Taps {
     recording: Option<Box<TapWriter>>,
     monitor: Option<Box<TapWriter>>,
-    beginning: Beginning,
+    preroll: Preroll,
 }
 
-/// What passed before the call's handler could have somebody listen in.
+/// The start of a call, kept for taps that its handler adds later.
 #[derive(Debug, Default)]
-enum Beginning {
-    /// Nothing has passed yet.
+enum Preroll {
+    /// Kept, and no audio has passed yet.
     #[default]
-    Nothing,
+    Empty,
     Kept(Box<TapBuffer>),
-    /// The handler has had its chance.
+    /// No longer kept.
     Over,
 }
 
 impl Taps {
-    /// From now on this one listens, in place of the one of its kind, and to what was kept of the beginning if it wants that.
-    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_beginning: bool) {
-        let place = match purpose {
+    /// Sets the tap for `purpose`, and closes the one it replaces. It starts with the preroll if `from_preroll` and if
+    /// that is still kept.
+    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
+        let writer = match purpose {
             Purpose::Recording => &mut self.recording,
             Purpose::Monitor => &mut self.monitor,
         };
-        let beginning = match &self.beginning {
-            Beginning::Kept(kept) if from_beginning => TapBuffer::clone(kept),
+        let preroll = match &self.preroll {
+            Preroll::Kept(kept) if from_preroll => TapBuffer::clone(kept),
             _ => TapBuffer::default(),
         };
-        *place = Some(Box::new(TapWriter::new(tap, beginning)));
+        *writer = Some(Box::new(TapWriter::new(tap, preroll)));
     }
 
-    /// Whether the beginning of the call is still kept.
-    pub(crate) fn keeps_beginning(&self) -> bool {
-        !matches!(self.beginning, Beginning::Over)
+    /// Whether the preroll is still kept.
+    pub(crate) fn keeps_preroll(&self) -> bool {
+        !matches!(self.preroll, Preroll::Over)
     }
 
-    /// Keeps the beginning of the call no longer, and gives what was kept of it.
-    pub(crate) fn end_beginning(&mut self) -> Option<Box<TapBuffer>> {
-        match mem::replace(&mut self.beginning, Beginning::Over) {
-            Beginning::Kept(kept) => Some(kept),
-            Beginning::Nothing => Some(Box::default()),
-            Beginning::Over => None,
+    /// Ends the preroll, and returns it if it was still kept.
+    pub(crate) fn end_preroll(&mut self) -> Option<Box<TapBuffer>> {
+        match mem::replace(&mut self.preroll, Preroll::Over) {
+            Preroll::Kept(kept) => Some(kept),
+            Preroll::Empty => Some(Box::default()),
+            Preroll::Over => None,
         }
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
-        match &mut self.beginning {
-            Beginning::Over => {}
-            Beginning::Kept(_) | Beginning::Nothing if samples.is_empty() => {}
-            Beginning::Kept(kept) => kept.put(Piece::new(side, rate, at, samples), samples),
-            Beginning::Nothing => {
+        match &mut self.preroll {
+            Preroll::Over => {}
+            Preroll::Kept(_) | Preroll::Empty if samples.is_empty() => {}
+            Preroll::Kept(kept) => kept.put(TapFrame::new(side, rate, at, samples), samples),
+            Preroll::Empty => {
                 let mut kept = Box::<TapBuffer>::default();
-                kept.put(Piece::new(side, rate, at, samples), samples);
-                self.beginning = Beginning::Kept(kept);
+                kept.put(TapFrame::new(side, rate, at, samples), samples);
+                self.preroll = Preroll::Kept(kept);
             }
         }
         for tap in self.all() {
@@ -209,7 +213,7 @@ impl Taps {
         }
     }
 
-    /// Says that nothing more comes; false if that has to be said again.
+    /// Closes all taps. Returns false if a reader holds a lock; it is to be called again then.
     pub(crate) fn try_end(&mut self) -> bool {
         self.all().all(|tap| tap.try_end())
     }
@@ -220,7 +224,7 @@ impl Taps {
     }
 }
 
-impl Piece {
+impl TapFrame {
     fn new(side: Side, rate: Rate, at: Time, samples: &[i16]) -> Self {
         Self {
             side,
@@ -239,39 +243,39 @@ impl Drop for TapWriter {
 }
 
 impl TapBuffer {
-    /// Every piece with its samples, in order.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Piece, &[i16])> {
+    /// Every frame with its samples, in order.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (TapFrame, &[i16])> {
         let mut rest = self.samples.as_slice();
-        self.pieces.iter().map(move |piece| {
-            if piece.is_silence {
-                return (*piece, &SILENCE[..piece.length]);
+        self.frames.iter().map(move |frame| {
+            if frame.is_silence {
+                return (*frame, &SILENCE[..frame.length]);
             }
-            let (samples, behind) = rest.split_at(piece.length);
+            let (samples, behind) = rest.split_at(frame.length);
             rest = behind;
-            (*piece, samples)
+            (*frame, samples)
         })
     }
 
-    /// Pieces that found no room.
+    /// Frames that were dropped because the buffer was full.
     pub(crate) fn lost(&self) -> u64 {
         self.lost
     }
 
-    fn put(&mut self, piece: Piece, samples: &[i16]) {
-        if self.held >= LIMIT {
+    fn put(&mut self, frame: TapFrame, samples: &[i16]) {
+        if self.buffered >= MAX_BUFFERED {
             self.lost += 1;
             return;
         }
-        self.held += piece.rate.duration(samples.len() as u64);
-        if !piece.is_silence {
+        self.buffered += frame.rate.duration(samples.len() as u64);
+        if !frame.is_silence {
             self.samples.extend_from_slice(samples);
         }
-        self.pieces.push(piece);
+        self.frames.push(frame);
     }
 
     fn append(&mut self, other: &mut Self) {
-        for (piece, samples) in other.pieces() {
-            self.put(piece, samples);
+        for (frame, samples) in other.frames() {
+            self.put(frame, samples);
         }
         self.lost += other.lost;
         other.clear();
@@ -279,10 +283,10 @@ impl TapBuffer {
 
     fn clear(&mut self) {
         self.samples.clear();
-        self.samples.shrink_to(KEEP);
-        self.pieces.clear();
-        self.pieces.shrink_to(KEEP / 160);
-        self.held = Duration::ZERO;
+        self.samples.shrink_to(KEPT_SAMPLES);
+        self.frames.clear();
+        self.frames.shrink_to(KEPT_SAMPLES / 160);
+        self.buffered = Duration::ZERO;
         self.lost = 0;
     }
 }
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_the_reader_takes_is_not_lost() {
+    fn audio_that_comes_while_the_reader_holds_the_lock_is_not_lost() {
         let tap = Arc::new(Tap::default());
         let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
         put(&mut writer, Rate::Slin, 1);
@@ -309,31 +313,31 @@ mod tests {
         assert!(writer.try_end() && tap.is_closed());
         let mut buffer = TapBuffer::default();
         tap.take(&mut buffer);
-        let values: Vec<i16> = buffer.pieces().map(|(_, samples)| samples[0]).collect();
+        let values: Vec<i16> = buffer.frames().map(|(_, samples)| samples[0]).collect();
         assert_eq!(values, [1, 2]);
     }
 
     #[test]
-    fn the_limit_is_the_same_time_at_every_rate() {
+    fn the_limit_is_the_same_duration_at_every_rate() {
         for rate in Rate::ALL {
             let tap = Arc::new(Tap::default());
             let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
-            let slots = (LIMIT.as_millis() / rate.slot().as_millis()) as u64;
+            let slots = (MAX_BUFFERED.as_millis() / rate.slot().as_millis()) as u64;
             for _ in 0..slots + 7 {
                 put(&mut writer, rate, 1);
             }
             let mut buffer = TapBuffer::default();
             tap.take(&mut buffer);
-            assert_eq!(buffer.pieces().count() as u64, slots, "{rate:?}");
+            assert_eq!(buffer.frames().count() as u64, slots, "{rate:?}");
             assert_eq!(buffer.lost(), 7, "{rate:?}");
             tap.take(&mut buffer);
-            assert_eq!((buffer.pieces().count(), buffer.lost()), (0, 0));
-            assert!(buffer.samples.capacity() <= KEEP, "{rate:?}");
+            assert_eq!((buffer.frames().count(), buffer.lost()), (0, 0));
+            assert!(buffer.samples.capacity() <= KEPT_SAMPLES, "{rate:?}");
         }
     }
 
     #[test]
-    fn a_tap_that_nobody_reads_takes_no_memory() {
+    fn a_closed_tap_takes_no_memory() {
         let tap = Arc::new(Tap::default());
         let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
         tap.close();

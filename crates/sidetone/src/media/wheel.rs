@@ -1,28 +1,32 @@
+//! A timing wheel: when to poll which connection.
+
 use std::time::Duration;
 
 use sidetone_proto::Time;
 
+/// The resolution of the wheel.
 const TICK: Duration = Duration::from_micros(250);
-/// The wheel goes round once in 512 ms; what is due later is looked at once a round.
-const TICKS: u64 = 2048;
 
-/// When which call is due, for any number of calls at the cost of a push and a pop each.
+/// One revolution takes 512 ms. An entry that is due later is moved on once in a revolution.
+const BUCKETS: u64 = 2048;
+
+/// Deadlines of any number of connections, at constant cost each.
 ///
-/// An entry is due at the end of its tick of 0.25 ms. Entries are never taken out: one that no longer
-/// matches its call's own deadline is passed over by whoever pops it.
+/// An entry is due at the end of its tick of 0.25 ms. Entries are never cancelled: the event loop ignores one that
+/// does not match the tick that its connection remembers.
 ///
-/// A tick is a list through one shared store of entries, so that nothing is allocated once the store has
-/// held as many as there ever are at a time.
+/// A bucket is a linked list through one store of entries, so the wheel allocates only when it holds more entries than
+/// ever before.
 #[derive(Debug)]
-pub(crate) struct Wheel<K> {
-    /// The first entry of each tick.
-    ticks: Vec<Option<u32>>,
+pub(crate) struct TimingWheel<K> {
+    /// The first entry of each bucket.
+    buckets: Vec<Option<u32>>,
     entries: Vec<Entry<K>>,
-    /// The first entry that is not in use.
+    /// The first unused entry.
     free: Option<u32>,
     in_use: usize,
-    /// Everything before this tick has been popped.
-    turned: u64,
+    /// All ticks before this one have elapsed, and their entries have been popped.
+    elapsed: u64,
 }
 
 #[derive(Debug)]
@@ -32,32 +36,32 @@ struct Entry<K> {
     next: Option<u32>,
 }
 
-impl<K: Copy> Wheel<K> {
+impl<K: Copy> TimingWheel<K> {
     pub(crate) fn new(now: Time) -> Self {
         Self {
-            ticks: vec![None; TICKS as usize],
+            buckets: vec![None; BUCKETS as usize],
             entries: Vec::new(),
             free: None,
             in_use: 0,
-            turned: tick_of(now),
+            elapsed: tick_of(now),
         }
     }
 
-    /// Makes room for so many entries in all.
-    pub(crate) fn make_room(&mut self, count: usize) {
-        let more = count.saturating_sub(self.entries.len());
+    /// Reserves capacity for `total` entries, those included that the wheel has.
+    pub(crate) fn reserve(&mut self, total: usize) {
+        let more = total.saturating_sub(self.entries.len());
         self.entries.reserve(more);
     }
 
     /// The tick at which an entry for `deadline` is due.
     pub(crate) fn tick(&self, deadline: Time) -> u64 {
-        tick_of(deadline).max(self.turned)
+        tick_of(deadline).max(self.elapsed)
     }
 
-    /// Adds an entry for `token`; the [`tick`](Self::tick) identifies it.
+    /// Adds an entry for `token`, which its [`tick`](Self::tick) identifies.
     pub(crate) fn schedule(&mut self, token: K, tick: u64) {
-        let place = self.place(tick);
-        let next = self.ticks[place];
+        let bucket = self.bucket(tick);
+        let next = self.buckets[bucket];
         let entry = Entry { token, tick, next };
         let index = match self.free {
             Some(index) => {
@@ -71,53 +75,51 @@ impl<K: Copy> Wheel<K> {
                 (self.entries.len() - 1) as u32
             }
         };
-        self.ticks[place] = Some(index);
+        self.buckets[bucket] = Some(index);
         self.in_use += 1;
     }
 
-    /// When the next entry is due; `None` when there is none.
+    /// When the next entry is due. `None` if there is none.
     pub(crate) fn next(&self) -> Option<Time> {
         if self.in_use == 0 {
             return None;
         }
-        let place = (self.turned..self.turned + TICKS)
-            .find(|tick| self.ticks[(tick % TICKS) as usize].is_some())?;
-        Some(end_of(place))
+        let tick = (self.elapsed..self.elapsed + BUCKETS)
+            .find(|tick| self.buckets[(tick % BUCKETS) as usize].is_some())?;
+        Some(end_of(tick))
     }
 
     /// Moves all entries due at `now` to `due`, each with its tick.
-    pub(crate) fn turn(&mut self, now: Time, due: &mut Vec<(K, u64)>) {
+    pub(crate) fn advance(&mut self, now: Time, due: &mut Vec<(K, u64)>) {
         let end = tick_of(now);
-        let mut rounds = (end.saturating_sub(self.turned)).min(TICKS);
-        while rounds > 0 {
-            let place = (self.turned % TICKS) as usize;
-            self.turned += 1;
-            rounds -= 1;
+        let buckets = end.saturating_sub(self.elapsed).min(BUCKETS);
+        for _ in 0..buckets {
+            let bucket = (self.elapsed % BUCKETS) as usize;
+            self.elapsed += 1;
             let begin = due.len();
-            let mut next = self.ticks[place].take();
+            let mut next = self.buckets[bucket].take();
             while let Some(index) = next {
                 let entry = &mut self.entries[index as usize];
                 let (token, tick) = (entry.token, entry.tick);
                 next = entry.next;
-                if tick < self.turned.max(end) {
+                if tick < self.elapsed.max(end) {
                     due.push((token, tick));
                     entry.next = self.free.replace(index);
                     self.in_use -= 1;
                 } else {
-                    let later = self.place(tick);
-                    self.entries[index as usize].next = self.ticks[later].replace(index);
+                    let later = self.bucket(tick);
+                    self.entries[index as usize].next = self.buckets[later].replace(index);
                 }
             }
-            // First come, first served: a call that is the first of its tick in one slot and the last in the next is
-            // late by turns.
+            // First in, first out. A call that comes first in its tick at one slot and last at the next has jitter.
             due[begin..].reverse();
         }
-        self.turned = self.turned.max(end);
+        self.elapsed = self.elapsed.max(end);
     }
 
-    /// Where an entry for `tick` lies: at its place, or as far ahead as the wheel reaches.
-    fn place(&self, tick: u64) -> usize {
-        (tick.min(self.turned + TICKS - 1) % TICKS) as usize
+    /// The bucket of an entry for `tick`: its own, or the farthest one if it lies beyond a revolution.
+    fn bucket(&self, tick: u64) -> usize {
+        (tick.min(self.elapsed + BUCKETS - 1) % BUCKETS) as usize
     }
 }
 
@@ -137,63 +139,63 @@ mod tests {
         Time::ZERO + Duration::from_millis(millis)
     }
 
-    fn schedule(wheel: &mut Wheel<u8>, token: u8, deadline: Time) {
+    fn schedule(wheel: &mut TimingWheel<u8>, token: u8, deadline: Time) {
         wheel.schedule(token, wheel.tick(deadline));
     }
 
-    fn turned(wheel: &mut Wheel<u8>, now: Time) -> Vec<u8> {
+    fn advanced(wheel: &mut TimingWheel<u8>, now: Time) -> Vec<u8> {
         let mut due = Vec::new();
-        wheel.turn(now, &mut due);
+        wheel.advance(now, &mut due);
         due.into_iter().map(|(token, _)| token).collect()
     }
 
     #[test]
     fn an_entry_is_due_at_the_end_of_its_tick_and_once() {
-        let mut wheel = Wheel::new(at(0));
+        let mut wheel = TimingWheel::new(at(0));
         schedule(&mut wheel, 1, at(3));
         assert_eq!(wheel.next(), Some(at(3) + TICK));
-        assert!(turned(&mut wheel, at(3)).is_empty());
-        assert_eq!(turned(&mut wheel, at(3) + TICK), [1]);
+        assert!(advanced(&mut wheel, at(3)).is_empty());
+        assert_eq!(advanced(&mut wheel, at(3) + TICK), [1]);
         assert_eq!(wheel.next(), None);
-        assert!(turned(&mut wheel, at(100)).is_empty());
+        assert!(advanced(&mut wheel, at(100)).is_empty());
     }
 
     #[test]
-    fn what_lies_beyond_a_round_waits_for_its_time() {
-        let mut wheel = Wheel::new(at(0));
+    fn an_entry_beyond_a_revolution_is_due_at_its_time() {
+        let mut wheel = TimingWheel::new(at(0));
         schedule(&mut wheel, 1, at(60_000));
         let mut now = at(0);
         while now < at(60_000) {
             now += Duration::from_millis(7);
-            let due = turned(&mut wheel, now);
+            let due = advanced(&mut wheel, now);
             assert_eq!(due.is_empty(), now < at(60_000) + TICK, "at {now:?}");
         }
     }
 
     #[test]
     fn a_deadline_in_the_past_is_due_at_the_next_tick() {
-        let mut wheel = Wheel::new(at(1000));
+        let mut wheel = TimingWheel::new(at(1000));
         schedule(&mut wheel, 1, at(3));
-        assert_eq!(turned(&mut wheel, at(1001)), [1]);
+        assert_eq!(advanced(&mut wheel, at(1001)), [1]);
     }
 
     #[test]
     fn the_entries_of_a_tick_keep_their_order() {
-        let mut wheel = Wheel::new(at(0));
+        let mut wheel = TimingWheel::new(at(0));
         for slot in 1..4 {
             for token in 0..5 {
                 schedule(&mut wheel, token, at(slot * 20));
             }
-            assert_eq!(turned(&mut wheel, at(slot * 20) + TICK), [0, 1, 2, 3, 4]);
+            assert_eq!(advanced(&mut wheel, at(slot * 20) + TICK), [0, 1, 2, 3, 4]);
         }
     }
 
     #[test]
     fn a_long_stall_loses_no_entry() {
-        let mut wheel = Wheel::new(at(0));
+        let mut wheel = TimingWheel::new(at(0));
         for token in 0..100 {
             schedule(&mut wheel, token, at(u64::from(token) * 20));
         }
-        assert_eq!(turned(&mut wheel, at(10_000)).len(), 100);
+        assert_eq!(advanced(&mut wheel, at(10_000)).len(), 100);
     }
 }

@@ -154,7 +154,7 @@ impl Job {
             return Ok(());
         };
         self.tap.take(&mut context.buffer);
-        for (piece, samples) in context.buffer.pieces() {
+        for (piece, samples) in context.buffer.frames() {
             open.timeline.put(piece.side, piece.rate, piece.at, samples);
         }
         let lost = context.buffer.lost();
@@ -180,7 +180,7 @@ impl Job {
 
     /// Begins the file once its rate is known.
     fn open(&mut self, now: Time, step: Step, storage: &Storage) -> io::Result<()> {
-        let (start, rate) = match self.tap.beginning() {
+        let (start, rate) = match self.tap.first_audio() {
             Some((start, _, Some(caller))) => (start, caller),
             Some((start, server, None)) if now - start >= RATE_WAIT => (start, server),
             Some((start, server, None)) if step == Step::Finish => (start, server),

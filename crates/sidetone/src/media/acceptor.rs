@@ -1,0 +1,108 @@
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    sync::atomic::Ordering,
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
+use sidetone_driver::Driver;
+use sidetone_proto::HANGUP;
+
+use super::{Tally, listener};
+
+/// Descriptors kept open to accept and reject connections when the process has no others left. The more there are,
+/// the longer a rejected connection stays open, and the more likely its peer reads the hang-up before a reset.
+const SPARE_DESCRIPTORS: usize = 8;
+
+/// Accepts connections, also when the process is out of descriptors.
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    /// The oldest first. Each is closed to accept and reject one more connection.
+    spare: VecDeque<OwnedFd>,
+}
+
+pub(super) enum Accepted {
+    Connection(TcpStream, SocketAddr),
+    /// The connection was closed before it was accepted. There may be more.
+    Aborted,
+    NoMore,
+}
+
+impl Acceptor {
+    pub(super) fn new(listener: TcpListener, driver: &mut dyn Driver) -> io::Result<Self> {
+        listener::prepare(&listener)?;
+        driver.listen(&listener)?;
+        let spare = (0..SPARE_DESCRIPTORS).map(|_| spare_descriptor());
+        Ok(Self {
+            spare: spare.collect::<io::Result<_>>()?,
+            listener,
+        })
+    }
+
+    /// Accepts one connection, or rejects those that wait if there are no descriptors.
+    pub(super) fn accept(&mut self, tally: &Tally) -> Accepted {
+        match listener::accept(&self.listener) {
+            Ok((stream, peer)) => {
+                tally.connections.fetch_add(1, Ordering::Relaxed);
+                Accepted::Connection(stream, peer)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::NoMore,
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.reject_waiting(tally);
+                Accepted::NoMore
+            }
+            Err(_) => Accepted::Aborted,
+        }
+    }
+
+    /// Accepts connections with the spare descriptors, and hangs them up. Left in the backlog they would time out
+    /// after 2 s, and what Asterisk then does can end other calls.
+    fn reject_waiting(&mut self, tally: &Tally) {
+        for _ in 0..SPARE_DESCRIPTORS {
+            drop(self.spare.pop_front());
+            // The kernel reports that it is out of descriptors even if no connection waits.
+            let Ok((stream, _)) = self.listener.accept() else {
+                break;
+            };
+            tally.out_of_descriptors.fetch_add(1, Ordering::Relaxed);
+            // A connection that is closed with bytes unread, or on their way, is reset, and its peer may not
+            // see the hang-up. So read what has come, and keep the connection as a spare until a later one needs
+            // its descriptor.
+            send_hangup(&stream);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = rustix::net::recv(&stream, &mut [0u8; 1024], RecvFlags::DONTWAIT);
+            self.spare.push_back(stream.into());
+        }
+        while self.spare.len() < SPARE_DESCRIPTORS
+            && let Ok(spare) = spare_descriptor()
+        {
+            self.spare.push_back(spare);
+        }
+    }
+
+    /// Stops accepting. The socket keeps listening if another process has it, too.
+    pub(super) fn stop(self, driver: &mut dyn Driver) {
+        driver.stop_listening(&self.listener);
+    }
+}
+
+/// Sends a hang-up on a connection on which nothing has been sent, so that its send buffer has space. No release of
+/// Asterisk overlooks a hang-up.
+pub(super) fn send_hangup(stream: &impl AsFd) {
+    // An error means that the peer is gone.
+    let _ = rustix::net::send(stream, &HANGUP, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
+
+fn spare_descriptor() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
