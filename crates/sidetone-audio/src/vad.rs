@@ -3,7 +3,7 @@
 //! A small neural network (the crate `earshot`, model included) scores each 16 ms of sound; this module
 //! makes decisions of the scores that do not flicker, and keeps what was said just before one came.
 //!
-//! The network was made for wide sound. On an 8 kHz line it tells speech from silence and from noise up
+//! The network was made for resampled sound. On an 8 kHz line it tells speech from silence and from noise up
 //! to about −45 dBFS; steady hiss above −40 dBFS and a dial tone pass for speech (measured with white
 //! noise, and 350 + 440 Hz).
 
@@ -36,7 +36,7 @@ pub struct Timing {
     pub onset: Duration,
     /// A pause shorter than this is part of the speech.
     pub hangover: Duration,
-    /// How much of the latest sound is kept, so that the first syllable is not lost.
+    /// How much of the recent sound is kept, so that the first syllable is not lost.
     pub pre_roll: Duration,
 }
 
@@ -56,13 +56,13 @@ const FRAME: usize = 256;
 const FRAME_RATE: u32 = 16_000;
 const FRAME_TIME: Duration = Duration::from_millis(16);
 /// Speech begins above this score.
-const STARTS_ABOVE: f32 = 0.5;
+const START_SCORE: f32 = 0.5;
 /// Speech goes on above this score.
-const LASTS_ABOVE: f32 = 0.35;
+const STOP_SCORE: f32 = 0.35;
 /// Nothing is decided any more by silence that goes on for longer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// Samples resampled at a time, which bounds memory whatever is pushed.
-const PIECE: usize = 512;
+const CHUNK: usize = 512;
 
 /// Hears when one stream carries speech.
 ///
@@ -92,16 +92,16 @@ pub struct VoiceDetector {
     resampler: Resampler,
     network: Box<Detector>,
     /// Resampled sound that is no whole frame yet.
-    wide: Vec<i16>,
+    resampled: Vec<i16>,
     /// Frames scored.
     frames: u32,
     speaking: bool,
     /// How many frames in a row contradict `speaking`.
-    against: u32,
+    contradicting: u32,
     events: Vec<VoiceEvent>,
-    latest: Vec<i16>,
+    recent: Vec<i16>,
     /// Samples of pre-roll.
-    keep: usize,
+    pre_roll_len: usize,
 }
 
 impl VoiceDetector {
@@ -125,22 +125,22 @@ impl VoiceDetector {
             rate,
             resampler: Resampler::new(rate, FRAME_RATE)?,
             network: Detector::default_boxed(),
-            wide: Vec::new(),
+            resampled: Vec::new(),
             frames: 0,
             speaking: false,
-            against: 0,
+            contradicting: 0,
             events: Vec::new(),
-            latest: Vec::new(),
-            keep: (timing.pre_roll.as_secs_f64() * f64::from(rate)).round() as usize,
+            recent: Vec::new(),
+            pre_roll_len: (timing.pre_roll.as_secs_f64() * f64::from(rate)).round() as usize,
         })
     }
 
     /// Listens to samples, as many as there are, and gives what was decided meanwhile.
     pub fn push<'a>(&'a mut self, samples: &[i16]) -> impl Iterator<Item = VoiceEvent> + use<'a> {
         self.events.clear();
-        for piece in samples.chunks(PIECE) {
-            self.remember(piece);
-            self.resampler.process(piece, &mut self.wide);
+        for chunk in samples.chunks(CHUNK) {
+            self.keep_recent(chunk);
+            self.resampler.process(chunk, &mut self.resampled);
             self.score_frames();
         }
         self.events.drain(..)
@@ -163,7 +163,7 @@ impl VoiceDetector {
     /// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
     /// ```
     pub fn push_silence(&mut self, duration: Duration) -> impl Iterator<Item = VoiceEvent> {
-        let seconds = duration.min(LONGEST_SILENCE).as_secs_f64();
+        let seconds = duration.min(MAX_SILENCE).as_secs_f64();
         let samples = (seconds * f64::from(self.rate)).round() as usize;
         self.push(&vec![0; samples])
     }
@@ -173,49 +173,53 @@ impl VoiceDetector {
         self.speaking
     }
 
-    /// The latest samples pushed, [`Timing::pre_roll`] of them: after a
+    /// The recent samples pushed, [`Timing::pre_roll`] of them: after a
     /// [`VoiceEvent::SpeechStarted`], the beginning of the speech and a little before.
     pub fn pre_roll(&self) -> &[i16] {
-        &self.latest[self.latest.len().saturating_sub(self.keep)..]
+        &self.recent[self.recent.len().saturating_sub(self.pre_roll_len)..]
     }
 
     /// Room for twice the pre-roll, so that it is moved once for many frames.
-    fn remember(&mut self, piece: &[i16]) {
-        if self.latest.len() + piece.len() > 2 * self.keep + PIECE {
-            let old = self.latest.len().saturating_sub(self.keep);
-            self.latest.drain(..old);
+    fn keep_recent(&mut self, chunk: &[i16]) {
+        if self.recent.len() + chunk.len() > 2 * self.pre_roll_len + CHUNK {
+            let old = self.recent.len().saturating_sub(self.pre_roll_len);
+            self.recent.drain(..old);
         }
-        self.latest.extend_from_slice(piece);
+        self.recent.extend_from_slice(chunk);
     }
 
     fn score_frames(&mut self) {
-        let (frames, rest) = self.wide.as_chunks::<FRAME>();
+        let (frames, rest) = self.resampled.as_chunks::<FRAME>();
         let rest = rest.len();
         for frame in frames {
             let score = self.network.predict_i16(frame);
             let contradicts = match self.speaking {
-                false => score > STARTS_ABOVE,
-                true => score <= LASTS_ABOVE,
+                false => score > START_SCORE,
+                true => score <= STOP_SCORE,
             };
             self.frames += 1;
-            self.against = if contradicts { self.against + 1 } else { 0 };
+            self.contradicting = if contradicts {
+                self.contradicting + 1
+            } else {
+                0
+            };
             let needed = match self.speaking {
                 false => self.timing.onset,
                 true => self.timing.hangover,
             };
-            if contradicts && FRAME_TIME * self.against >= needed {
-                let since = FRAME_TIME * (self.frames - self.against);
+            if contradicts && FRAME_TIME * self.contradicting >= needed {
+                let since = FRAME_TIME * (self.frames - self.contradicting);
                 let at = since.saturating_sub(self.resampler.delay());
                 self.events.push(match self.speaking {
                     false => VoiceEvent::SpeechStarted { at },
                     true => VoiceEvent::SpeechEnded { at },
                 });
                 self.speaking = !self.speaking;
-                self.against = 0;
+                self.contradicting = 0;
             }
         }
-        let used = self.wide.len() - rest;
-        self.wide.drain(..used);
+        let used = self.resampled.len() - rest;
+        self.resampled.drain(..used);
     }
 }
 

@@ -6,9 +6,9 @@
 //! fills it in at the end leaves, when killed, a file that claims to be empty. [`Writer`] keeps the
 //! header true instead: [`Writer::checkpoint`] first writes all samples it still holds, and only
 //! then the whole 44-byte header, sizes included, in one write. In this order the header never
-//! promises more than the file holds, so that at every moment, also between the two writes, any
+//! promises more than the file holds, so that at every frame, also between the two writes, any
 //! reader opens the file, and finds at least all that was written before the last checkpoint.
-//! (The other order would for a moment promise sound that is not there.)
+//! (The other order would for a frame promise sound that is not there.)
 //!
 //! This holds against the end of the process, SIGKILL included, because the kernel keeps what it
 //! was given. It is no promise about a power cut; for that, sync the file.
@@ -16,12 +16,12 @@
 use std::io::{self, ErrorKind, SeekFrom};
 use std::io::{Seek, Write};
 
-/// Samples side by side in one moment of the recording.
+/// Samples side by side in one frame of the recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
-    /// One sample per moment.
+    /// One sample per frame.
     Mono,
-    /// Two samples per moment, left first.
+    /// Two samples per frame, left first.
     Stereo,
 }
 
@@ -157,7 +157,7 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     ///
     /// Those of the file, and then nothing is forgotten.
-    pub fn take_back(&mut self, bytes: u32) -> io::Result<()> {
+    pub fn rewind(&mut self, bytes: u32) -> io::Result<()> {
         self.store_pending()?;
         self.stored = self.stored.saturating_sub(bytes);
         Ok(())

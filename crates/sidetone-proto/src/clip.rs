@@ -163,7 +163,7 @@ impl Sound {
         past.reverse();
         let next: Vec<i16> = self.samples.iter().copied().cycle().take(reach).collect();
         let mut variant = Vec::with_capacity(length as usize + reach);
-        resampler.begin_behind(&past);
+        resampler.restart_after(&past);
         resampler.process(&self.samples, &mut variant);
         resampler.process(&next, &mut variant);
         variant.truncate(length as usize);

@@ -19,13 +19,13 @@
 //! Listening costs about 75 000 instructions, some 8 to 12 µs, for a frame of 160 bytes until the verdict, and
 //! nothing afterwards.
 mod arrivals;
-mod law;
+mod law_model;
 
 use std::time::Duration;
 
 pub use self::arrivals::RateMeter;
 use self::arrivals::{ByteRate, nominal};
-use self::law::Model;
+use self::law_model::Model;
 use crate::g711::Law;
 
 /// What a stream is.
@@ -33,13 +33,13 @@ use crate::g711::Law;
 pub enum Verdict {
     /// Not known yet; more sound may tell.
     Undecided,
-    /// Linear samples at 8 kHz, 16 bits little-endian.
+    /// LinearModel samples at 8 kHz, 16 bits little-endian.
     Slin,
     /// G.711 µ-law.
     Ulaw,
     /// G.711 A-law.
     Alaw,
-    /// Linear samples of a higher rate, which Asterisk sends under the kind of 8 kHz up to the releases that have kinds
+    /// LinearModel samples of a higher rate, which Asterisk sends under the kind of 8 kHz up to the releases that have kinds
     /// for more.
     Wideband {
         /// Samples a second.
@@ -76,8 +76,8 @@ pub struct Detector {
     arrivals: RateMeter,
     ulaw: Model,
     alaw: Model,
-    linear: Linear,
-    sound: Sound,
+    linear: LinearModel,
+    sound: SoundTimer,
     verdict: Verdict,
 }
 
@@ -85,8 +85,8 @@ pub struct Detector {
 const KNOWN_RATE_AFTER: f64 = 0.1;
 /// The same for a rate that is nobody's, which a gap or a trickle can feign for longer.
 const OTHER_RATE_AFTER: f64 = 0.5;
-/// And in so many heaps of bytes.
-const OTHER_RATE_HEAPS: usize = 20;
+/// And in so many bursts of bytes.
+const OTHER_RATE_BURSTS: usize = 20;
 const COMPANDED_RATE: std::ops::Range<f64> = 6_400.0..9_800.0;
 const SLIN_RATE: std::ops::Range<f64> = 12_800.0..19_600.0;
 /// Of a rate that has not lasted: above it, it may be that of 12 kHz.
@@ -105,9 +105,9 @@ const NEITHER_ABOVE: f64 = 7.8;
 
 /// Bytes that came at once are listened to up to here: what comes late in a burst need not be
 /// understood in one turn.
-const HEAP_HEARD: usize = 1600;
+const MAX_SCORED_BURST: usize = 1600;
 /// Bytes that are listened to or passed over as one, 10 ms of codes.
-const PIECE: usize = 80;
+const CHUNK: usize = 80;
 
 impl Detector {
     /// A detector that has heard nothing.
@@ -116,8 +116,8 @@ impl Detector {
             arrivals: RateMeter::default(),
             ulaw: Model::new(Law::Ulaw),
             alaw: Model::new(Law::Alaw),
-            linear: Linear::default(),
-            sound: Sound::default(),
+            linear: LinearModel::default(),
+            sound: SoundTimer::default(),
             verdict: Verdict::Undecided,
         }
     }
@@ -128,8 +128,8 @@ impl Detector {
         if self.verdict != Verdict::Undecided {
             return self.verdict;
         }
-        if self.arrivals.push(at, payload.len()) <= HEAP_HEARD {
-            self.listen(payload);
+        if self.arrivals.push(at, payload.len()) <= MAX_SCORED_BURST {
+            self.score(payload);
         }
         self.sound.push(at, payload);
         if let Some(rate) = self.arrivals.rate() {
@@ -147,17 +147,17 @@ impl Detector {
     /// was sound. Silence and comfort noise are none.
     pub fn sound_undecided(&self, at: Duration) -> Duration {
         match self.verdict {
-            Verdict::Undecided => self.sound.lasts(at),
+            Verdict::Undecided => self.sound.duration(at),
             _ => Duration::ZERO,
         }
     }
 
-    fn listen(&mut self, payload: &[u8]) {
-        for piece in payload.chunks(PIECE) {
-            self.linear.score(piece);
-            if !says_nothing(piece) {
-                self.ulaw.score(piece);
-                self.alaw.score(piece);
+    fn score(&mut self, payload: &[u8]) {
+        for chunk in payload.chunks(CHUNK) {
+            self.linear.score(chunk);
+            if !is_uninformative(chunk) {
+                self.ulaw.score(chunk);
+                self.alaw.score(chunk);
             }
         }
     }
@@ -166,7 +166,7 @@ impl Detector {
         let ByteRate {
             bytes_per_second,
             seconds,
-            heaps,
+            bursts,
         } = rate;
         let bits = [&self.ulaw, &self.alaw].map(Model::bits_per_code);
         let heard = self.ulaw.codes();
@@ -177,7 +177,7 @@ impl Detector {
         } else if SLIN_RATE.contains(&bytes_per_second) {
             // A burst of G.711 can feign the rate, but not for long.
             let is_linear = |linear| heard == 0 || linear < best;
-            let is_lasting = seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS;
+            let is_lasting = seconds > OTHER_RATE_AFTER && bursts > OTHER_RATE_BURSTS;
             let is_near = bytes_per_second < SLIN_AT_ONCE_BELOW;
             match is_lasting || is_near && self.linear.bits_per_byte().is_some_and(is_linear) {
                 true => Verdict::Slin,
@@ -185,7 +185,7 @@ impl Detector {
             }
         } else if let Some(hz) = wideband_hz(nominal(bytes_per_second)) {
             // Nothing else comes at so many, but a burst does, for a while.
-            match seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS {
+            match seconds > OTHER_RATE_AFTER && bursts > OTHER_RATE_BURSTS {
                 true => Verdict::Wideband { hz },
                 false => Verdict::Undecided,
             }
@@ -203,7 +203,7 @@ impl Detector {
                 Verdict::Undecided
             }
         } else if seconds > OTHER_RATE_AFTER
-            && heaps > OTHER_RATE_HEAPS
+            && bursts > OTHER_RATE_BURSTS
             && heard >= LAW_AFTER
             && best > NEITHER_ABOVE
         {
@@ -219,7 +219,7 @@ impl Detector {
 pub(crate) enum Guess {
     /// Anything, as far as can be told.
     Unknown,
-    /// Linear samples of 16 bits, little-endian, of whatever rate.
+    /// LinearModel samples of 16 bits, little-endian, of whatever rate.
     Slin,
     Ulaw,
     Alaw,
@@ -258,7 +258,7 @@ pub(crate) fn guess(bytes: &[u8]) -> Guess {
 
 fn guess_window(bytes: &[u8]) -> Guess {
     let mut detector = Detector::new();
-    detector.listen(bytes);
+    detector.score(bytes);
     let [ulaw, alaw] = [&detector.ulaw, &detector.alaw].map(Model::bits_per_code);
     let linear = detector.linear.bits_per_byte().unwrap_or(8.0);
     if detector.ulaw.codes() < SURE_AFTER {
@@ -334,7 +334,7 @@ pub fn wideband_hz(bytes_per_second: u32) -> Option<u32> {
 
 /// How long there has been sound, whatever it is.
 #[derive(Debug, Clone, Default)]
-struct Sound {
+struct SoundTimer {
     began: Option<Duration>,
     latest: Duration,
     /// Messages since it began, and those of them in which there was sound.
@@ -347,7 +347,7 @@ const LOUD: u32 = 200;
 /// After so long without any, sound begins anew.
 const PAUSE: Duration = Duration::from_secs(2);
 
-impl Sound {
+impl SoundTimer {
     fn push(&mut self, at: Duration, payload: &[u8]) {
         if at.saturating_sub(self.latest) > PAUSE {
             *self = Self::default();
@@ -363,7 +363,7 @@ impl Sound {
         }
     }
 
-    fn lasts(&self, at: Duration) -> Duration {
+    fn duration(&self, at: Duration) -> Duration {
         match self.began {
             Some(began) if self.loud * 2 >= self.messages => at.saturating_sub(began),
             _ => Duration::ZERO,
@@ -382,7 +382,7 @@ fn is_loud(codes: &[u8]) -> bool {
 
 /// Whether these bytes are a law's idle codes, or repeat themselves, as a test tone of 1 kHz does:
 /// what repeats can be foretold under any law.
-fn says_nothing(bytes: &[u8]) -> bool {
+fn is_uninformative(bytes: &[u8]) -> bool {
     let idle = |code: u8| bytes.iter().all(|byte| byte & 0x7F == code);
     let repeats = |period: usize| bytes[period..] == bytes[..bytes.len() - period];
     idle(0x7F) || idle(0x55) || (1..=bytes.len() / 2).any(repeats)
@@ -390,14 +390,14 @@ fn says_nothing(bytes: &[u8]) -> bool {
 
 /// What linear samples would make of the bytes.
 #[derive(Debug, Clone, Default)]
-struct Linear {
+struct LinearModel {
     last: i16,
     samples: u32,
     /// The sum of the differences between neighbours.
     sum: u64,
 }
 
-impl Linear {
+impl LinearModel {
     fn score(&mut self, bytes: &[u8]) {
         // The same byte throughout is silence in some law; zeros are it here, and only here.
         if bytes.iter().all(|&byte| byte == bytes[0] && byte != 0) {

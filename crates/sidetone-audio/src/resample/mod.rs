@@ -97,7 +97,7 @@ impl Resampler {
         })
     }
 
-    /// A stream that is not late: its n-th output sample is the sound of the moment n / `to`, as in a
+    /// A stream that is not late: its n-th output sample is the sound of the frame n / `to`, as in a
     /// [resampled clip](resample_clip). So it comes when [`delay`](Self::delay) more of the input has come,
     /// and [`flush`](Self::flush) brings the last ones. With those, n input samples give ⌈n · to / from⌉.
     ///
@@ -124,12 +124,12 @@ impl Resampler {
 
     fn align(&mut self) {
         self.lead = self.ratio.delay() as usize;
-        self.begin_behind(&[]);
+        self.restart_after(&[]);
     }
 
     /// Begins anew in the middle of a sound, of which `past` came before: the next input is what follows
     /// it, and so is the next output. More of the past than [`delay`](Self::delay) changes nothing.
-    pub fn begin_behind(&mut self, past: &[i16]) {
+    pub fn restart_after(&mut self, past: &[i16]) {
         let Some(stream) = &mut self.stream else {
             return;
         };

@@ -1,18 +1,18 @@
 //! Sun's format, which Asterisk knows as `.au`: a short header, then samples, the most significant byte first.
 
 use super::Flaw;
-use super::gather::{Gather, Trouble};
+use super::collector::{Collector, ReadError};
 use super::part::Part;
 use super::pcm::{Encoding, Layout};
 use crate::g711::Law;
 use std::time::Duration;
 
-pub(super) fn read(part: &Part, end: u64, gather: &mut Gather) -> Result<(), Trouble> {
+pub(super) fn read(part: &Part, end: u64, collector: &mut Collector) -> Result<(), ReadError> {
     let mut fields = [0; 6];
     for (number, field) in fields.iter_mut().enumerate() {
         let bytes = part.array(4 * number as u64)?;
         let bytes =
-            bytes.ok_or_else(|| Trouble::Unsupported("an AU header that was cut".into()))?;
+            bytes.ok_or_else(|| ReadError::Unsupported("an AU header that was cut".into()))?;
         *field = u32::from_be_bytes(bytes);
     }
     let [_, start, said, encoding, rate, channels] = fields;
@@ -25,11 +25,11 @@ pub(super) fn read(part: &Part, end: u64, gather: &mut Gather) -> Result<(), Tro
         6 => Encoding::Float,
         7 => Encoding::Double,
         27 => Encoding::Companded(Law::Alaw),
-        other => return Err(Trouble::Unsupported(format!("AU of encoding {other}"))),
+        other => return Err(ReadError::Unsupported(format!("AU of encoding {other}"))),
     };
     let (start, said) = (u64::from(start), u64::from(said));
     if start < 24 || start > part.len() || !(1..=1024).contains(&channels) {
-        return Err(Trouble::Unsupported(
+        return Err(ReadError::Unsupported(
             "an AU header that makes no sense".into(),
         ));
     }
@@ -45,15 +45,15 @@ pub(super) fn read(part: &Part, end: u64, gather: &mut Gather) -> Result<(), Tro
         true => start + said,
         false => end.max(start),
     };
-    layout.read(&part.slice(start, sound_end), gather)?;
+    layout.read(&part.slice(start, sound_end), collector)?;
     let missing = (start + said).saturating_sub(sound_end) / layout.frame_len();
     if is_known && missing > 0 {
         let missing = Duration::try_from_secs_f64(missing as f64 / f64::from(rate)).ok();
-        gather.flaws.push(Flaw::Cut { missing });
+        collector.flaws.push(Flaw::Truncated { missing });
     }
     let bytes = end.saturating_sub(sound_end);
     if bytes > 1 {
-        gather.flaws.push(Flaw::LeftOut { bytes });
+        collector.flaws.push(Flaw::Skipped { bytes });
     }
     Ok(())
 }

@@ -162,7 +162,7 @@ pub enum SoundError {
 #[non_exhaustive]
 pub enum Flaw {
     /// The file ends before its sound does.
-    Cut {
+    Truncated {
         /// What is missing, where the file says how long it should be.
         missing: Option<Duration>,
     },
@@ -172,7 +172,7 @@ pub enum Flaw {
         pieces: u32,
     },
     /// The file goes on with what is no sound, or none that can be read.
-    LeftOut {
+    Skipped {
         /// How long that is.
         bytes: u64,
     },
@@ -181,18 +181,18 @@ pub enum Flaw {
 impl Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cut {
+            Self::Truncated {
                 missing: Some(missing),
             } => write!(
                 f,
                 "it was cut, {:.2} s are missing; what is there plays",
                 missing.as_secs_f64()
             ),
-            Self::Cut { missing: None } => f.write_str("it was cut; what is there plays"),
+            Self::Truncated { missing: None } => f.write_str("it was cut; what is there plays"),
             Self::Damaged { pieces } => {
                 write!(f, "{pieces} pieces of it are damaged and left out")
             }
-            Self::LeftOut { bytes } => {
+            Self::Skipped { bytes } => {
                 write!(
                     f,
                     "{bytes} bytes in it are no sound that can be read; the rest plays"

@@ -33,7 +33,7 @@ impl Compressed {
 pub(super) const START: usize = 64;
 
 /// The kind of a file that begins like this; `Err` names one that is not read here.
-pub(super) fn of(start: &[u8]) -> Option<Result<Kind, String>> {
+pub(super) fn identify(start: &[u8]) -> Option<Result<Kind, String>> {
     if let Some(container) = wave::container(start) {
         return Some(Ok(Kind::Wave(container)));
     }
@@ -54,7 +54,7 @@ pub(super) fn is_mp3(start: &[u8]) -> bool {
 }
 
 /// What is not read here but begins with as little.
-pub(super) fn like_mp3(start: &[u8]) -> Option<&'static str> {
+pub(super) fn mp3_lookalike(start: &[u8]) -> Option<&'static str> {
     match start {
         [0xFF, 0xFC | 0xFD | 0xF4 | 0xF5, ..] => Some("MPEG audio of layer II"),
         [0xFF, 0xF0 | 0xF1 | 0xF8 | 0xF9, ..] => Some("AAC"),

@@ -6,10 +6,10 @@
 //! What a file's header says twice must agree, and what lies behind the sound is not played. A file is read as it is
 //! decoded, so that a sound takes no more memory than its samples.
 mod au;
+mod collector;
 #[cfg(feature = "compressed")]
 mod compressed;
 mod error;
-mod gather;
 mod kind;
 #[cfg(feature = "compressed")]
 mod mpeg;
@@ -26,7 +26,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use self::gather::{Gather, Trouble};
+use self::collector::{Collector, ReadError};
 use self::kind::{Compressed, Kind};
 use self::part::Part;
 use crate::resample::{UnsupportedRate, resample_clip};
@@ -197,34 +197,37 @@ fn not_a_file(metadata: &fs::Metadata) -> Option<&'static str> {
 }
 
 fn read(part: &Part, extension: &str, name: FileName) -> Result<Loaded, SoundError> {
-    let mut gather = Gather::new();
-    match read_parts(part, extension, &mut gather) {
-        Ok(()) if gather.len() == 0 && !gather.flaws.is_empty() => Err(SoundError::Unsupported {
-            name,
-            encoding: "a sound that was cut or damaged so that nothing of it can be decoded".into(),
-        }),
-        Ok(()) if gather.len() == 0 => Err(SoundError::Empty { name }),
-        Ok(()) => Ok(gather.finish()),
-        Err(Trouble::Io(source)) if source.kind() == ErrorKind::IsADirectory => {
+    let mut collector = Collector::new();
+    match read_parts(part, extension, &mut collector) {
+        Ok(()) if collector.len() == 0 && !collector.flaws.is_empty() => {
+            Err(SoundError::Unsupported {
+                name,
+                encoding: "a sound that was cut or damaged so that nothing of it can be decoded"
+                    .into(),
+            })
+        }
+        Ok(()) if collector.len() == 0 => Err(SoundError::Empty { name }),
+        Ok(()) => Ok(collector.finish()),
+        Err(ReadError::Io(source)) if source.kind() == ErrorKind::IsADirectory => {
             Err(SoundError::Directory { name })
         }
-        Err(trouble) => Err(trouble.with_name(name)),
+        Err(error) => Err(error.with_name(name)),
     }
 }
 
 /// Reads a file, and those that were joined to it.
-fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), Trouble> {
+fn read_parts(part: &Part, extension: &str, collector: &mut Collector) -> Result<(), ReadError> {
     let mut from = 0;
     for _ in 0..MAX_JOINED {
         let rest = part.from(from);
-        let another = match read_one(&rest, extension, gather) {
+        let another = match read_one(&rest, extension, collector) {
             Ok(another) => another,
             // What comes first plays all the same.
-            Err(Trouble::Unsupported(_) | Trouble::Contradictory(_)) if gather.len() > 0 => {
-                gather.flaws.push(Flaw::LeftOut { bytes: rest.len() });
+            Err(ReadError::Unsupported(_) | ReadError::Contradictory(_)) if collector.len() > 0 => {
+                collector.flaws.push(Flaw::Skipped { bytes: rest.len() });
                 return Ok(());
             }
-            Err(trouble) => return Err(trouble),
+            Err(error) => return Err(error),
         };
         match another {
             Some(another) => from += another,
@@ -232,7 +235,7 @@ fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), T
         }
     }
     let bytes = part.len() - from;
-    gather.flaws.push(Flaw::LeftOut { bytes });
+    collector.flaws.push(Flaw::Skipped { bytes });
     Ok(())
 }
 
@@ -240,26 +243,32 @@ fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), T
 const MAX_JOINED: usize = 1000;
 
 /// Reads the file that begins here, and says where another begins behind it.
-fn read_one(part: &Part, extension: &str, gather: &mut Gather) -> Result<Option<u64>, Trouble> {
+fn read_one(
+    part: &Part,
+    extension: &str,
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     if part.len() == 0 {
         return Ok(None);
     }
-    let (begin, end) = tags::without(part)?;
+    let (begin, end) = tags::strip(part)?;
     let start = part.peek(begin, kind::START)?;
     let raw = raw::layout_of(extension);
-    match kind::of(&start) {
+    match kind::identify(&start) {
         // The end is reckoned from the beginning of the file, behind what came before that.
         Some(Ok(Kind::Wave(container))) => {
-            let another = wave::read(container, &part.from(begin), end - begin, gather)?;
+            let another = wave::read(container, &part.from(begin), end - begin, collector)?;
             return Ok(another.map(|another| begin + another));
         }
-        Some(Ok(Kind::Au)) => au::read(&part.from(begin), end - begin, gather)?,
-        Some(Ok(Kind::Compressed(format))) => decompress(format, &part.slice(begin, end), gather)?,
-        Some(Err(name)) => return Err(Trouble::Unsupported(name)),
+        Some(Ok(Kind::Au)) => au::read(&part.from(begin), end - begin, collector)?,
+        Some(Ok(Kind::Compressed(format))) => {
+            decompress(format, &part.slice(begin, end), collector)?
+        }
+        Some(Err(name)) => return Err(ReadError::Unsupported(name)),
         None => match raw {
-            Some(layout) => raw::read(&layout, &part.slice(begin, end), gather)?,
+            Some(layout) => raw::read(&layout, &part.slice(begin, end), collector)?,
             None if begin > 0 || kind::is_mp3(&start) || extension.eq_ignore_ascii_case("mp3") => {
-                decompress(Compressed::Mp3, &part.slice(begin, end), gather)?;
+                decompress(Compressed::Mp3, &part.slice(begin, end), collector)?;
             }
             None => return Err(unknown(&start, extension)),
         },
@@ -268,15 +277,15 @@ fn read_one(part: &Part, extension: &str, gather: &mut Gather) -> Result<Option<
 }
 
 /// What to call a file that is not read here.
-fn unknown(start: &[u8], extension: &str) -> Trouble {
-    match raw::foreign(extension).or_else(|| kind::like_mp3(start)) {
-        Some(name) => Trouble::Unsupported(name.into()),
-        None => Trouble::NotSound,
+fn unknown(start: &[u8], extension: &str) -> ReadError {
+    match raw::foreign(extension).or_else(|| kind::mp3_lookalike(start)) {
+        Some(name) => ReadError::Unsupported(name.into()),
+        None => ReadError::NotSound,
     }
 }
 
-/// The mean of one moment's channels, each of 32 bits, which can't exceed full scale.
-fn mix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
+/// The mean of one frame's channels, each of 32 bits, which can't exceed full scale.
+fn downmix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
     let count = channels.len() as i64;
     let sum: i64 = channels.map(i64::from).sum();
     let rounded = ((sum / count) + (1 << 15)) >> 16;
@@ -287,6 +296,6 @@ fn mix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
 use self::compressed::decompress;
 
 #[cfg(not(feature = "compressed"))]
-fn decompress(format: Compressed, _: &Part, _: &mut Gather) -> Result<(), Trouble> {
-    Err(Trouble::NotBuiltIn(format.name()))
+fn decompress(format: Compressed, _: &Part, _: &mut Collector) -> Result<(), ReadError> {
+    Err(ReadError::NotBuiltIn(format.name()))
 }

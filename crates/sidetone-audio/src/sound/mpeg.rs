@@ -21,9 +21,9 @@ pub(super) struct Run {
 }
 
 /// Beyond so much of what is neither frames nor tags none are looked for.
-const MAX_BETWEEN: u64 = 4 << 20;
+const MAX_SKIPPED: u64 = 4 << 20;
 /// Chance makes no chain of so many frames.
-const SURE: u64 = 3;
+const MIN_CHAIN: u64 = 3;
 
 /// The next run from this place on, and, without one, how many bytes were no frames.
 pub(super) fn next_run(part: &Part, from: u64) -> io::Result<Result<Run, u64>> {
@@ -35,13 +35,13 @@ pub(super) fn next_run(part: &Part, from: u64) -> io::Result<Result<Run, u64>> {
         }
         if let Some(run) = run_at(part, at)? {
             let is_alone = run.to == part.len() || (at == 0 && run.is_cut);
-            if run.frames >= SURE || is_alone {
+            if run.frames >= MIN_CHAIN || is_alone {
                 let left_out = at - from - tagged;
                 return Ok(Ok(Run { left_out, ..run }));
             }
         }
         match next_candidate(part, at + 1)? {
-            Some(place) if place - from - tagged < MAX_BETWEEN => at = place,
+            Some(place) if place - from - tagged < MAX_SKIPPED => at = place,
             _ => return Ok(Err((part.len() - from).saturating_sub(tagged))),
         }
     }
@@ -104,7 +104,8 @@ fn run_at(part: &Part, from: u64) -> io::Result<Option<Run>> {
     };
     let mut frame = Some(first);
     while let Some(this) = frame.filter(|frame| frame.is_like(&first)) {
-        if run.frames >= SURE && (this.count(part, run.to)?.is_some() || run.frames == counted) {
+        if run.frames >= MIN_CHAIN && (this.count(part, run.to)?.is_some() || run.frames == counted)
+        {
             break;
         }
         if run.to + this.len > part.len() {

@@ -12,7 +12,7 @@ const MAX_PAGE: u64 = 65_307;
 const LAST: u8 = 4;
 
 /// The same file with a whole last page, and whether something was missing.
-pub(super) fn mend(part: &Part) -> io::Result<(Part, bool)> {
+pub(super) fn repair(part: &Part) -> io::Result<(Part, bool)> {
     // So much holds the last page that is whole and the one that is not.
     let from = part.len().saturating_sub(2 * MAX_PAGE);
     let tail = part.peek(from, 2 * MAX_PAGE as usize)?;

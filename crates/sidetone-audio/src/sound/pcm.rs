@@ -2,8 +2,8 @@
 
 use std::io::{BufReader, Read};
 
-use super::gather::{Gather, Trouble};
-use super::mix;
+use super::collector::{Collector, ReadError};
+use super::downmix;
 use super::part::Part;
 use crate::g711::Law;
 
@@ -67,17 +67,17 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Bytes that all channels of one moment take.
+    /// Bytes that all channels of one frame take.
     pub(super) fn frame_len(&self) -> u64 {
         (self.encoding.len() * self.channels) as u64
     }
 
     /// Reads all of `part`; what is left over at its end, less than a frame, is none.
-    pub(super) fn read(&self, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+    pub(super) fn read(&self, part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
         const FRAMES: usize = 4096;
         let (frame_len, sample_len) = (self.frame_len() as usize, self.encoding.len());
         let frames = part.len() / frame_len as u64;
-        gather.begin(self.rate, frames)?;
+        collector.begin(self.rate, frames)?;
         let mut reader = BufReader::new(part.clone()).take(frames * frame_len as u64);
         let mut block = Vec::new();
         loop {
@@ -90,10 +90,10 @@ impl Layout {
             if self.big_endian {
                 block.chunks_exact_mut(sample_len).for_each(<[u8]>::reverse);
             }
-            let moments = block.chunks_exact(frame_len);
-            gather.add(moments.map(|moment| {
-                let channels = moment.chunks_exact(sample_len);
-                mix(channels.map(|bytes| self.encoding.decode(bytes)))
+            let frames = block.chunks_exact(frame_len);
+            collector.add(frames.map(|frame| {
+                let channels = frame.chunks_exact(sample_len);
+                downmix(channels.map(|bytes| self.encoding.decode(bytes)))
             }))?;
         }
     }

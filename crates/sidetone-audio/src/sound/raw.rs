@@ -1,6 +1,6 @@
 //! Headerless files, whose extension says all there is to know.
 
-use super::gather::{Gather, Trouble};
+use super::collector::{Collector, ReadError};
 use super::part::Part;
 use super::pcm::{Encoding, Layout};
 use crate::detect::{Guess, guess};
@@ -54,12 +54,16 @@ pub(super) fn foreign(extension: &str) -> Option<&'static str> {
 }
 
 /// Reads what the extension says, unless the bytes are certainly something else.
-pub(super) fn read(layout: &Layout, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+pub(super) fn read(
+    layout: &Layout,
+    part: &Part,
+    collector: &mut Collector,
+) -> Result<(), ReadError> {
     check(layout, part)?;
-    layout.read(part, gather)
+    layout.read(part, collector)
 }
 
-fn check(layout: &Layout, part: &Part) -> Result<(), Trouble> {
+fn check(layout: &Layout, part: &Part) -> Result<(), ReadError> {
     /// Ten seconds at 8 kHz.
     const HEARD: usize = 160_000;
     let guess = guess(&part.peek(0, HEARD)?);
@@ -75,5 +79,5 @@ fn check(layout: &Layout, part: &Part) -> Result<(), Trouble> {
         (Guess::Ulaw, _) => ("µ-law", ".ulaw"),
         (Guess::Alaw, _) => ("A-law", ".alaw"),
     };
-    Err(Trouble::Misnamed { holds, extensions })
+    Err(ReadError::Misnamed { holds, extensions })
 }

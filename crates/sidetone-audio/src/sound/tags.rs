@@ -5,13 +5,13 @@ use std::io;
 use super::part::Part;
 
 /// Where the sound begins and ends, without the tags around it.
-pub(super) fn without(part: &Part) -> io::Result<(u64, u64)> {
+pub(super) fn strip(part: &Part) -> io::Result<(u64, u64)> {
     let mut start = 0;
     while let Some(len) = id3v2(part, start)? {
         start += len;
     }
     let mut end = part.len();
-    while let Some(len) = behind(part, end)?.filter(|len| end - start >= *len) {
+    while let Some(len) = trailing_tag(part, end)?.filter(|len| end - start >= *len) {
         end -= len;
     }
     Ok((start, end))
@@ -40,7 +40,7 @@ pub(super) fn ape(part: &Part, at: u64) -> io::Result<Option<u64>> {
 }
 
 /// The length of the tag that ends here.
-fn behind(part: &Part, end: u64) -> io::Result<Option<u64>> {
+fn trailing_tag(part: &Part, end: u64) -> io::Result<Option<u64>> {
     let ending = |len: u64| {
         part.slice(end.saturating_sub(len), end)
             .peek(0, len as usize)

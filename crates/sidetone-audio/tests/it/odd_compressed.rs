@@ -136,7 +136,7 @@ fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
                 "{format} without {cut}"
             );
             assert!(
-                matches!(loaded.flaws[..], [Flaw::Cut { .. }]),
+                matches!(loaded.flaws[..], [Flaw::Truncated { .. }]),
                 "{format} without {cut}: {:?}",
                 loaded.flaws
             );

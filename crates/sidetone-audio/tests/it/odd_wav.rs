@@ -367,7 +367,7 @@ fn nothing_behind_the_sound_is_played() {
         behind: garbage,
         ..Wav::linear()
     }
-    .plays(&tone(), &[Flaw::LeftOut { bytes }]);
+    .plays(&tone(), &[Flaw::Skipped { bytes }]);
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn a_sound_that_was_cut_says_how_much_is_missing() {
         data,
         ..Wav::linear()
     };
-    cut.plays(&tone()[..6000], &[Flaw::Cut { missing }]);
+    cut.plays(&tone()[..6000], &[Flaw::Truncated { missing }]);
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn a_file_joined_to_another_plays_behind_it() {
         behind: other,
         ..Wav::linear()
     }
-    .plays(&tone(), &[Flaw::LeftOut { bytes }]);
+    .plays(&tone(), &[Flaw::Skipped { bytes }]);
 }
 
 #[test]

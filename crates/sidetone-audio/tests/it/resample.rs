@@ -199,7 +199,7 @@ proptest! {
         let whole = resample_clip(&input, from, to).unwrap();
         let mut resampler = Resampler::aligned(from, to).unwrap();
         resampler.process(&input[..100], &mut Vec::new());
-        resampler.begin_behind(&input[begin - past..begin]);
+        resampler.restart_after(&input[begin - past..begin]);
         let mut out = Vec::new();
         resampler.process(&input[begin..], &mut out);
         let rest = &whole[frames * to as usize / 100..];

@@ -1,4 +1,4 @@
-//! What a recording is worth when its writer dies, at every possible moment.
+//! What a recording is worth when its writer dies, at every possible frame.
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;

@@ -31,7 +31,7 @@ impl Converter {
     /// `None` if the filters are for none of a call's rates.
     pub(super) fn new(filters: &Arc<Filters>, to: Rate, past: &[i16]) -> Option<Self> {
         let mut resampler = filters.aligned(to.hz())?;
-        resampler.begin_behind(past);
+        resampler.restart_after(past);
         let kept = Self::kept(filters);
         let mut history = Vec::with_capacity(3 * kept);
         history.extend_from_slice(&past[past.len().saturating_sub(kept)..]);
@@ -78,7 +78,7 @@ impl Converter {
         (self.to, self.resampler) = (rate, resampler);
         self.made.clear();
         self.start = 0;
-        self.resampler.begin_behind(past);
+        self.resampler.restart_after(past);
         self.resampler.process(again, &mut self.made);
         (self.fed, self.taken) = (ahead as u64, 0);
         if std::mem::take(&mut self.is_flushed) {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Call, Told};
+use crate::support::{Call, Events};
 use sidetone_audio::g711::Law;
-use sidetone_services::{Trouble, deepgram::DeepgramServer};
+use sidetone_services::{Fault, deepgram::DeepgramServer};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, deepgram::Deepgram, transcribe};
 use tokio::time::sleep;
 
@@ -37,7 +37,7 @@ async fn words_come_with_their_times_in_every_encoding() {
 #[tokio::test]
 async fn connections_that_are_cut_cost_no_word() {
     let server = DeepgramServer::start(KEY, PATIENCE).await.unwrap();
-    server.set(Trouble::CutAfter(Duration::from_millis(8300)));
+    server.set(Fault::CutAfter(Duration::from_millis(8300)));
     let call = Call::of(20, Format::linear(8000));
     let told = call.run(deepgram(&server)).await;
     told.assert_words(&call.words);
@@ -62,7 +62,7 @@ async fn a_call_without_audio_keeps_its_connection() {
         it
     });
     let said: Vec<_> = call.words.iter().cloned().chain(again).collect();
-    Told::all(&mut events).await.assert_words(&said);
+    Events::all(&mut events).await.assert_words(&said);
     assert_eq!(server.connections(), 1);
 }
 
@@ -86,19 +86,19 @@ async fn a_wrong_key_is_refused_and_not_shown() {
 async fn an_empty_account_is_final_and_too_many_requests_are_not() {
     let server = DeepgramServer::start(KEY, PATIENCE).await.unwrap();
     let call = Call::of(1, Format::linear(8000));
-    server.set(Trouble::Refuse(402));
+    server.set(Fault::Refuse(402));
     let told = call.run(deepgram(&server)).await;
     assert!(matches!(told.failure(), Some(SpeechError::Refused { .. })));
 
-    server.set(Trouble::Refuse(429));
+    server.set(Fault::Refuse(429));
     let (input, mut events) = call.start(deepgram(&server));
     input.finish();
-    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+    let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
         panic!("no trouble");
     };
     assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
-    server.set(Trouble::None);
-    Told::all(&mut events).await.assert_words(&call.words);
+    server.set(Fault::None);
+    Events::all(&mut events).await.assert_words(&call.words);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidetone_services::{
     openai::{Form, Rules, Service},
-    speak, spoken,
+    synthesize, word_times,
 };
 use sidetone_speech::{Format, SpeechError, SpeechEvent, Transcript, openai::OpenAi, transcribe};
 use tokio::{net::TcpListener, time};
@@ -17,7 +17,7 @@ const LEAD: Duration = Duration::from_millis(900);
 fn call(utterances: &[&[&str]]) -> Vec<i16> {
     let mut samples = vec![0; HZ as usize * 9 / 10];
     for words in utterances {
-        samples.extend(speak(words, HZ));
+        samples.extend(synthesize(words, HZ));
         samples.extend([0; HZ as usize / 5]);
     }
     samples
@@ -74,7 +74,11 @@ async fn an_utterance_comes_whole_with_its_words_where_they_were_said() {
         heard[0].language, None,
         "an English word is no language tag"
     );
-    for (word, said) in heard[0].words.iter().zip(spoken(&["first", "words"], LEAD)) {
+    for (word, said) in heard[0]
+        .words
+        .iter()
+        .zip(word_times(&["first", "words"], LEAD))
+    {
         assert_eq!(word.text, said.text);
         assert!(
             word.start.abs_diff(said.start) < Duration::from_millis(20),
@@ -100,7 +104,7 @@ async fn an_utterance_comes_whole_with_its_words_where_they_were_said() {
 #[tokio::test]
 async fn transcripts_come_in_order_whichever_answer_comes_first() {
     let rules = Rules {
-        backwards: 4,
+        reversed: 4,
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
@@ -117,7 +121,7 @@ async fn transcripts_come_in_order_whichever_answer_comes_first() {
         texts(&events),
         ["one", "two", "three", "four", "five", "six"]
     );
-    assert_eq!(service.most_at_once(), 4);
+    assert_eq!(service.max_concurrent(), 4);
     let places: Vec<_> = transcripts(&events)
         .iter()
         .map(|it| (it.start, it.end))
@@ -164,7 +168,7 @@ async fn only_the_utterance_that_was_not_answered_is_sent_again() {
     let troubles = events.iter().filter(|it| {
         matches!(
             it,
-            SpeechEvent::Trouble {
+            SpeechEvent::Retrying {
                 error: SpeechError::Unavailable { .. },
                 ..
             }
@@ -192,7 +196,7 @@ async fn an_utterance_that_stays_in_trouble_is_given_up_and_those_after_it_come(
     input.push(Duration::ZERO, &samples);
     let trouble = events.next().await.unwrap();
     assert!(
-        matches!(trouble, SpeechEvent::Trouble { .. }),
+        matches!(trouble, SpeechEvent::Retrying { .. }),
         "{trouble:?}"
     );
     // As if half a minute passed until it is tried again.
@@ -203,8 +207,11 @@ async fn an_utterance_that_stays_in_trouble_is_given_up_and_those_after_it_come(
         panic!("not said to be lost");
     };
     // Five letters.
-    let spoken = (LEAD, LEAD + Duration::from_millis(200));
-    assert!(from <= spoken.0 && spoken.1 <= to, "{from:?} to {to:?}");
+    let word_times = (LEAD, LEAD + Duration::from_millis(200));
+    assert!(
+        from <= word_times.0 && word_times.1 <= to,
+        "{from:?} to {to:?}"
+    );
     let length = Duration::from_micros(samples.len() as u64 * 125);
     input.push(length, &call(&[&["after"]]));
     input.finish();
@@ -224,7 +231,7 @@ async fn a_service_that_comes_later_gets_everything() {
     let engine = OpenAi::new(&format!("http://{address}")).unwrap();
     let (mut input, mut events) = transcribe(engine, Format::linear(HZ));
     input.push(Duration::ZERO, &call(&[&["early"]]));
-    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+    let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
         panic!("no trouble without a service");
     };
     assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
@@ -233,7 +240,7 @@ async fn a_service_that_comes_later_gets_everything() {
     loop {
         match events.next().await.unwrap() {
             SpeechEvent::Transcript(transcript) => break assert_eq!(transcript.text, "early"),
-            SpeechEvent::Trouble { .. } | SpeechEvent::Recovered => {}
+            SpeechEvent::Retrying { .. } | SpeechEvent::Recovered => {}
             other => panic!("{other:?}"),
         }
     }
@@ -251,7 +258,7 @@ async fn a_service_is_not_said_to_be_back_before_it_has_answered() {
     let kinds: Vec<&str> = events
         .iter()
         .map(|event| match event {
-            SpeechEvent::Trouble { .. } => "trouble",
+            SpeechEvent::Retrying { .. } => "trouble",
             SpeechEvent::Recovered => "recovered",
             SpeechEvent::Transcript(_) => "transcript",
             _ => "other",
@@ -349,7 +356,11 @@ async fn words_inside_segments_come_with_their_times() {
     assert_eq!(heard[0].text, "first words");
     assert_eq!(heard[0].language.as_deref(), Some("en"));
     assert_eq!(heard[0].words.len(), 2, "{heard:?}");
-    for (word, said) in heard[0].words.iter().zip(spoken(&["first", "words"], LEAD)) {
+    for (word, said) in heard[0]
+        .words
+        .iter()
+        .zip(word_times(&["first", "words"], LEAD))
+    {
         assert_eq!((&word.text, word.confidence), (&said.text, Some(0.75)));
         assert!(word.start.abs_diff(said.start) < Duration::from_millis(20));
     }
@@ -374,7 +385,7 @@ async fn an_error_that_comes_as_a_success_is_told_in_its_own_words() {
     let (mut input, mut events) = transcribe(engine(&service), Format::linear(HZ));
     input.push(Duration::ZERO, &call(&[&["lost"]]));
     for tried in 1..=3 {
-        let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+        let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
             panic!("no trouble");
         };
         assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
@@ -413,7 +424,7 @@ async fn an_answer_without_end_is_given_up_at_a_megabyte() {
     let service = serving(Form::Endless).await;
     let (mut input, mut events) = transcribe(engine(&service), Format::linear(HZ));
     input.push(Duration::ZERO, &call(&[&["word"]]));
-    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+    let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
         panic!("no trouble");
     };
     let text = error.to_string();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use sidetone_services::{Ear, Heard, speak, spoken, text};
+use sidetone_services::{Recognized, ToneDecoder, synthesize, text, word_times};
 use sidetone_speech::{
     Audio, Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript,
     Transcripts, Word, transcribe,
@@ -138,7 +138,7 @@ async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
             input.finish();
         };
         let over = Instant::now();
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), told) = tokio::join!(feed, Events::all(events));
         assert!(over.elapsed() < ms(3000) + gap + call.length(), "{number}");
         let lost = told.lost();
         let [(from, to)] = lost[..] else {
@@ -157,7 +157,7 @@ async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_is_away() {
     input.push(ms(0), &call.samples);
     input.finish();
     let over = Instant::now();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     assert_eq!(over.elapsed().as_secs(), 10);
     assert_eq!(told.words(), []);
     assert_eq!(told.lost(), [(ms(0), call.length())]);
@@ -171,7 +171,7 @@ async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_hangs() {
     input.push(ms(0), &call.samples);
     input.finish();
     let over = Instant::now();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     assert_eq!(over.elapsed().as_secs(), 10);
     let heard = told.words().last().unwrap().end;
     assert_eq!(
@@ -197,7 +197,7 @@ async fn whoever_never_reads_gets_what_fits_and_is_told_of_the_rest() {
     call.push(&mut input, ms(0)).await;
     input.finish();
     sleep(ms(60_000)).await;
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     // Those that wait, and what the last 30 s of audio then give, of three for each utterance.
     assert!(told.0.len() < 64 + 100, "{} events were kept", told.0.len());
     let (words, lost) = (told.words(), told.lost());
@@ -221,7 +221,7 @@ async fn a_recognizer_that_floods_is_read_no_faster_than_anybody_speaks() {
     input.push(ms(0), &[0; 160]);
     let began = Instant::now();
     input.finish();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     // Ten seconds after the call nobody waits any longer: 16 s at once, and these.
     assert_eq!(began.elapsed().as_secs(), 10);
     let size = |it: &SpeechEvent| match it {
@@ -241,7 +241,7 @@ async fn words_after_a_gap_in_the_audio_are_where_they_were_said() {
         let second = call.length() + gap;
         input.push(second, &call.samples);
         input.finish();
-        let told = Told::all(events).await;
+        let told = Events::all(events).await;
         // What is missing is too little to be noticed.
         let shift = if gap < ms(60) { call.length() } else { second };
         let again = call.words.iter().map(|it| moved(it, shift));
@@ -291,7 +291,7 @@ async fn what_was_said_before_a_mute_is_finished_while_it_lasts() {
     }
     input.finish();
     let last: Vec<Word> = call.words.iter().map(|it| moved(it, at)).collect();
-    assert_same(&Told::all(events).await.words(), &last, "after two mutes");
+    assert_same(&Events::all(events).await.words(), &last, "after two mutes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +311,7 @@ async fn late_audio_is_where_it_was_said_though_silence_was_heard_in_its_place()
             input.push(second * 2, &call.samples);
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), told) = tokio::join!(feed, Events::all(events));
         let parts = [ms(0), second, second * 2].into_iter();
         let parts = parts.flat_map(|shift| call.words.iter().map(move |it| moved(it, shift)));
         let expected: Vec<Word> = parts.collect();
@@ -334,7 +334,7 @@ async fn a_word_in_which_audio_is_late_is_whole() {
     }
     input.push(middle, after);
     input.finish();
-    assert_same(&Told::all(events).await.words(), &call.words, "late");
+    assert_same(&Events::all(events).await.words(), &call.words, "late");
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,7 +350,7 @@ async fn a_cut_next_to_a_gap_loses_nothing() {
             call.push(&mut input, second).await;
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), told) = tokio::join!(feed, Events::all(events));
         let again = call.words.iter().map(|it| moved(it, second));
         let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
         assert_same(&told.words(), &expected, &format!("cut after {cut} ms"));
@@ -365,7 +365,7 @@ async fn what_was_sent_at_once_and_not_heard_comes_again() {
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
     input.push(ms(0), &call.samples);
     input.finish();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     assert_same(&told.words(), &call.words, "after two gulps");
     assert_eq!(told.lost(), []);
 }
@@ -422,9 +422,9 @@ async fn an_engine_may_be_in_trouble_with_a_part_and_give_it_up() {
     let (mut input, events) = transcribe(Hesitant, Format::linear(HZ));
     input.push(ms(0), &[0; 3 * HZ as usize]);
     input.finish();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     let [
-        SpeechEvent::Trouble { retry_in, .. },
+        SpeechEvent::Retrying { retry_in, .. },
         SpeechEvent::Lost { from, to },
         SpeechEvent::Recovered,
         SpeechEvent::Transcript(transcript),
@@ -446,7 +446,7 @@ async fn a_recognizer_that_hears_silence_is_known_to_be_back() {
         sleep(FRAME).await;
     }
     input.finish();
-    let told = Told::all(events).await;
+    let told = Events::all(events).await;
     assert_eq!((told.trouble(), told.recovered()), (1, 1));
 }
 
@@ -503,13 +503,13 @@ impl Call {
             let pair = [format!("a{number}"), format!("word{number}")];
             let pair = pair.each_ref().map(String::as_str);
             let start = Duration::from_micros(samples.len() as u64 * 125);
-            words.extend(spoken(&pair, start).into_iter().map(|it| Word {
+            words.extend(word_times(&pair, start).into_iter().map(|it| Word {
                 text: it.text,
                 start: it.start,
                 end: it.end,
                 confidence: None,
             }));
-            samples.extend(speak(&pair, HZ));
+            samples.extend(synthesize(&pair, HZ));
         }
         Self { samples, words }
     }
@@ -528,20 +528,20 @@ impl Call {
         }
     }
 
-    async fn run(&self, fake: Fake) -> Told {
+    async fn run(&self, fake: Fake) -> Events {
         let (mut input, events) = transcribe(fake, Format::linear(HZ));
         let feed = async {
             self.push(&mut input, ms(0)).await;
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), told) = tokio::join!(feed, Events::all(events));
         told
     }
 }
 
-struct Told(Vec<SpeechEvent>);
+struct Events(Vec<SpeechEvent>);
 
-impl Told {
+impl Events {
     async fn all(mut events: SpeechEvents) -> Self {
         let mut told = Vec::new();
         while let Some(event) = events.next().await {
@@ -567,13 +567,13 @@ impl Told {
     }
 
     fn trouble(&self) -> usize {
-        let trouble = |it: &&SpeechEvent| matches!(it, SpeechEvent::Trouble { .. });
+        let trouble = |it: &&SpeechEvent| matches!(it, SpeechEvent::Retrying { .. });
         self.0.iter().filter(trouble).count()
     }
 
     fn pauses(&self) -> Vec<Duration> {
         let pauses = self.0.iter().filter_map(|it| match it {
-            SpeechEvent::Trouble { retry_in, .. } => Some(*retry_in),
+            SpeechEvent::Retrying { retry_in, .. } => Some(*retry_in),
             _ => None,
         });
         pauses.collect()
@@ -647,18 +647,20 @@ impl Fake {
             }
             _ => {}
         }
-        let mut ear = Ear::new(audio.format().hz);
+        let mut decoder = ToneDecoder::new(audio.format().hz);
         let mut samples = Vec::new();
         while audio.read(ms(100), ms(200), &mut samples).await {
             match plan {
-                Plan::CutAfter(limit) if audio.taken() >= limit => return Err(unavailable()),
-                Plan::HangAfter(limit) if audio.taken() >= limit => std::future::pending().await,
+                Plan::CutAfter(limit) if audio.delivered() >= limit => return Err(unavailable()),
+                Plan::HangAfter(limit) if audio.delivered() >= limit => {
+                    std::future::pending().await
+                }
                 _ => {}
             }
-            transcripts.alive();
-            for heard in ear.hear(&samples) {
-                let is_final = matches!(heard, Heard::Final(_));
-                transcripts.tell(transcript(&audio, heard)).await;
+            transcripts.mark_alive();
+            for heard in decoder.push(&samples) {
+                let is_final = matches!(heard, Recognized::Final(_));
+                transcripts.send(transcript(&audio, heard)).await;
                 match plan {
                     Plan::EndAfterFinal if is_final => return Ok(()),
                     Plan::CutAfterFinal if is_final => return Err(unavailable()),
@@ -667,24 +669,24 @@ impl Fake {
             }
             samples.clear();
         }
-        if let Some(words) = ear.end() {
+        if let Some(words) = decoder.finish() {
             transcripts
-                .tell(transcript(&audio, Heard::Final(words)))
+                .send(transcript(&audio, Recognized::Final(words)))
                 .await;
         }
         Ok(())
     }
 }
 
-fn transcript(audio: &Audio, heard: Heard) -> Transcript {
+fn transcript(audio: &Audio, heard: Recognized) -> Transcript {
     let (is_final, heard) = match heard {
-        Heard::Interim(words) => (false, words),
-        Heard::Final(words) => (true, words),
+        Recognized::Interim(words) => (false, words),
+        Recognized::Final(words) => (true, words),
     };
     let words = heard.iter().map(|it| Word {
         text: it.text.clone(),
-        start: audio.on_call(it.start),
-        end: audio.on_call(it.end),
+        start: audio.call_time(it.start),
+        end: audio.call_time(it.end),
         confidence: None,
     });
     let words: Vec<Word> = words.collect();
@@ -723,12 +725,12 @@ impl Recognizer for Hesitant {
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(async move {
             while audio.read(ms(0), ms(200), &mut Vec::new()).await {}
-            transcripts.alive();
-            sleep(transcripts.trouble(unavailable()).await).await;
-            transcripts.give_up(ms(500), ms(1500));
+            transcripts.mark_alive();
+            sleep(transcripts.report_error(unavailable()).await).await;
+            transcripts.mark_lost(ms(500), ms(1500));
             sleep(ms(1)).await;
             let after = Transcript::new("after it", true, ms(1500), ms(3000));
-            transcripts.tell(after).await;
+            transcripts.send(after).await;
             Ok(())
         })
     }
@@ -751,7 +753,7 @@ impl Recognizer for Flood {
             for _ in 0..100_000 {
                 let text = "never ".repeat(170);
                 let transcript = Transcript::new(text, true, ms(0), ms(0));
-                transcripts.tell(transcript).await;
+                transcripts.send(transcript).await;
             }
             Ok(())
         })

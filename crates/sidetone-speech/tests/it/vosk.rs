@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Call, Told};
-use sidetone_services::{Trouble, vosk::VoskServer};
+use crate::support::{Call, Events};
+use sidetone_services::{Fault, vosk::VoskServer};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, vosk::Vosk};
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn words_come_with_their_times_at_every_rate() {
 #[tokio::test]
 async fn connections_that_are_cut_cost_no_word() {
     let server = VoskServer::start().await.unwrap();
-    server.set(Trouble::CutAfter(Duration::from_millis(8300)));
+    server.set(Fault::CutAfter(Duration::from_millis(8300)));
     let call = Call::of(20, Format::linear(8000));
     let told = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
     told.assert_words(&call.words);
@@ -36,16 +36,16 @@ async fn connections_that_are_cut_cost_no_word() {
 #[tokio::test]
 async fn a_server_that_goes_and_comes_back_goes_on_where_it_was() {
     let server = VoskServer::start().await.unwrap();
-    server.set(Trouble::Slow(Duration::from_millis(5)));
+    server.set(Fault::Slow(Duration::from_millis(5)));
     let call = Call::of(20, Format::linear(8000));
     let (input, mut events) = call.start(Vosk::new(&server.endpoint()).unwrap());
     input.finish();
-    let mut told = Told(Vec::new());
+    let mut told = Events(Vec::new());
     while let Some(event) = events.next().await {
         let first = told.transcripts().next().is_none();
         match &event {
-            SpeechEvent::Transcript(it) if it.is_final && first => server.set(Trouble::Down),
-            SpeechEvent::Trouble { .. } => server.set(Trouble::None),
+            SpeechEvent::Transcript(it) if it.is_final && first => server.set(Fault::Down),
+            SpeechEvent::Retrying { .. } => server.set(Fault::None),
             _ => {}
         }
         if !matches!(&event, SpeechEvent::Transcript(it) if !it.is_final) {
@@ -62,19 +62,19 @@ async fn a_refusal_is_final_and_a_full_server_is_not() {
     let server = VoskServer::start().await.unwrap();
     let call = Call::of(1, Format::linear(8000));
     let vosk = || Vosk::new(&server.endpoint()).unwrap();
-    server.set(Trouble::Refuse(403));
+    server.set(Fault::Refuse(403));
     let told = call.run(vosk()).await;
     assert!(matches!(told.failure(), Some(SpeechError::Refused { .. })));
 
-    server.set(Trouble::Refuse(503));
+    server.set(Fault::Refuse(503));
     let (input, mut events) = call.start(vosk());
     input.finish();
-    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
+    let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
         panic!("no trouble");
     };
     assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
-    server.set(Trouble::None);
-    Told::all(&mut events).await.assert_words(&call.words);
+    server.set(Fault::None);
+    Events::all(&mut events).await.assert_words(&call.words);
 }
 
 #[tokio::test]

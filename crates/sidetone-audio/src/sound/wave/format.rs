@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::g711::Law;
-use crate::sound::gather::Trouble;
+use crate::sound::collector::ReadError;
 use crate::sound::pcm::{Encoding, Layout};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) struct Format {
     channels: u16,
     rate: u32,
     bytes_per_second: u32,
-    /// Bytes that all channels of one moment take.
+    /// Bytes that all channels of one frame take.
     block_len: u16,
     bits: u16,
     big_endian: bool,
@@ -66,12 +66,12 @@ impl Format {
 
     /// How its samples lie. No field that says what another says is believed alone: of three for the length of a
     /// block two must agree.
-    pub(super) fn layout(&self) -> Result<Layout, Trouble> {
+    pub(super) fn layout(&self) -> Result<Layout, ReadError> {
         if !matches!(self.tag, PCM | FLOAT | ALAW | ULAW) {
-            return Err(Trouble::Unsupported(self.codec()));
+            return Err(ReadError::Unsupported(self.codec()));
         }
         if self.channels == 0 {
-            return Err(Trouble::Unsupported(
+            return Err(ReadError::Unsupported(
                 "a WAV format without a channel".into(),
             ));
         }
@@ -80,7 +80,7 @@ impl Format {
         let encoding = self.encoding(sample_len).ok_or_else(|| {
             let (bits, channels) = (sample_len * 8, self.channels);
             let tag = self.tag;
-            Trouble::Unsupported(format!(
+            ReadError::Unsupported(format!(
                 "WAV with {channels} channels of {bits} bits (format {tag})"
             ))
         })?;
@@ -95,7 +95,7 @@ impl Format {
     }
 
     /// Bytes of one sample, by what most of the fields agree on.
-    fn sample_len(&self) -> Result<usize, Trouble> {
+    fn sample_len(&self) -> Result<usize, ReadError> {
         let channels = usize::from(self.channels);
         let by_bits = match self.tag {
             ALAW | ULAW => 1,
@@ -112,7 +112,7 @@ impl Format {
         if is_wider && len > 0 && (by_bits < len && len <= 4) && by_block == by_seconds {
             return Ok(len);
         }
-        Err(Trouble::Contradictory(format!(
+        Err(ReadError::Contradictory(format!(
             "its header says that {} of {} bits take {} bytes, and {} bytes a second at {} Hz",
             match self.channels {
                 1 => "one channel".into(),
@@ -139,14 +139,14 @@ impl Format {
 
     /// The bytes a second are often nonsense; but where they are right for another usual rate, nothing says
     /// which of the two is meant.
-    fn check_rate(&self, layout: &Layout) -> Result<(), Trouble> {
+    fn check_rate(&self, layout: &Layout) -> Result<(), ReadError> {
         let other = u64::from(self.bytes_per_second) / layout.frame_len();
         let is_whole = u64::from(self.bytes_per_second).is_multiple_of(layout.frame_len());
         let is_usual = USUAL_RATES.iter().any(|rate| u64::from(*rate) == other);
         if other == u64::from(self.rate) || !is_whole || !is_usual {
             return Ok(());
         }
-        Err(Trouble::Contradictory(format!(
+        Err(ReadError::Contradictory(format!(
             "its header says {} Hz, and so many bytes a second that it were {other} Hz",
             self.rate
         )))

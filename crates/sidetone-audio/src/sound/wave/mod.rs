@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use self::chunks::Chunk;
 use self::format::Format;
+use super::collector::{Collector, ReadError};
 use super::error::Flaw;
-use super::gather::{Gather, Trouble};
 use super::part::Part;
 use super::tags;
 
@@ -44,8 +44,8 @@ pub(super) fn read(
     container: Container,
     part: &Part,
     end: u64,
-    gather: &mut Gather,
-) -> Result<Option<u64>, Trouble> {
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     let (format, data) = find_sound(container, part)?;
     let layout = format.layout()?;
     let room = part.len() - data.body();
@@ -55,23 +55,23 @@ pub(super) fn read(
         // Its writer died before it could tell, or the file was cut.
         false => chunks::begin_of_trailing(container, part, data.body(), end.max(data.body()))?,
     };
-    layout.read(&part.slice(data.body(), sound_end), gather)?;
+    layout.read(&part.slice(data.body(), sound_end), collector)?;
     let missing = data.size.saturating_sub(sound_end - data.body()) / layout.frame_len();
     if !is_believable && missing > 0 && data.size < PLACEHOLDER {
         let seconds = missing as f64 / f64::from(layout.rate);
         let missing = Duration::try_from_secs_f64(seconds).ok();
-        gather.flaws.push(Flaw::Cut { missing });
+        collector.flaws.push(Flaw::Truncated { missing });
     }
     let behind = match is_believable {
         true => data.next(container, part)?,
         false => sound_end,
     };
-    look_behind(container, part, behind, end, gather)
+    look_behind(container, part, behind, end, collector)
 }
 
 /// The description of the sound, and the chunk that holds it.
-fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trouble> {
-    let cut = || Trouble::Unsupported("a WAV header that ends before its sound".into());
+fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), ReadError> {
+    let cut = || ReadError::Unsupported("a WAV header that ends before its sound".into());
     let mut format = None;
     let mut long_size = None;
     let mut at = 12;
@@ -88,7 +88,7 @@ fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trou
                 let fields = part.peek(chunk.body(), len)?;
                 let this = Format::parse(container, &fields).ok_or_else(cut)?;
                 if format.replace(this).is_some_and(|other| other != this) {
-                    return Err(Trouble::Contradictory(
+                    return Err(ReadError::Contradictory(
                         "it describes its sound twice, and differently".into(),
                     ));
                 }
@@ -98,7 +98,7 @@ fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trou
                     chunk.size = size;
                 }
                 let format = format.ok_or_else(|| {
-                    Trouble::Unsupported("a WAV header without a format before its sound".into())
+                    ReadError::Unsupported("a WAV header without a format before its sound".into())
                 })?;
                 return Ok((format, chunk));
             }
@@ -115,8 +115,8 @@ fn look_behind(
     part: &Part,
     mut at: u64,
     end: u64,
-    gather: &mut Gather,
-) -> Result<Option<u64>, Trouble> {
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     for _ in 0..MAX_CHUNKS {
         let Some(chunk) = Chunk::at(container, part, at)? else {
             break;
@@ -139,7 +139,7 @@ fn look_behind(
     let is_chunk = Chunk::at(container, part, at)?.is_some_and(|chunk| chunk.is_usual());
     let bytes = end.saturating_sub(at);
     if bytes > 1 && !is_chunk {
-        gather.flaws.push(Flaw::LeftOut { bytes });
+        collector.flaws.push(Flaw::Skipped { bytes });
     }
     Ok(None)
 }

@@ -7,7 +7,7 @@ mod transcribe;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all};
-use sidetone_services::speak;
+use sidetone_services::synthesize;
 use sidetone_speech::google::Google;
 use tokio::{net::TcpListener, task::spawn_blocking};
 
@@ -34,7 +34,7 @@ async fn call(callers: impl FnOnce(SocketAddr) -> Vec<Caller>) -> Vec<CallRecord
 
 fn saying(address: SocketAddr, words: &[&str], for_seconds: u64) -> Caller {
     Caller::new(address)
-        .say(Voice::Samples(speak(words, 8000).into()))
+        .say(Voice::Samples(synthesize(words, 8000).into()))
         .hang_up_after(Duration::from_secs(for_seconds))
 }
 

@@ -40,7 +40,7 @@ async fn who_floods_pings_and_takes_no_answer_is_read_no_further() {
         let told = timeout(Duration::from_secs(120), events.next()).await;
         let told = told.unwrap_or_else(|_| panic!("{} MB", flooded.load(Ordering::Relaxed) >> 20));
         assert!(
-            matches!(told, Some(SpeechEvent::Trouble { .. })),
+            matches!(told, Some(SpeechEvent::Retrying { .. })),
             "{told:?}"
         );
         let flooded = flooded.load(Ordering::Relaxed);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use sidetone_services::{
     Word,
     google::{Rules, Service},
-    speak, spoken,
+    synthesize, word_times,
 };
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, SpeechInput, Transcript, google::Google,
@@ -56,14 +56,14 @@ impl Caller {
 
     /// Says an utterance, and pauses for 700 ms.
     pub(crate) async fn say(&mut self, words: &[&str]) {
-        self.said.extend(spoken(words, self.at));
-        self.send(&speak(words, self.format.hz)).await;
+        self.said.extend(word_times(words, self.at));
+        self.send(&synthesize(words, self.format.hz)).await;
     }
 
     /// Says words with nothing but the 80 ms between words after them.
     pub(crate) async fn say_on(&mut self, words: &[&str]) {
-        self.said.extend(spoken(words, self.at));
-        let mut samples = speak(words, self.format.hz);
+        self.said.extend(word_times(words, self.at));
+        let mut samples = synthesize(words, self.format.hz);
         let pause = self.format.hz as usize * 620 / 1000;
         samples.truncate(samples.len() - pause);
         self.send(&samples).await;
@@ -86,9 +86,9 @@ impl Caller {
     }
 
     /// Hangs up, and answers what was heard.
-    pub(crate) async fn hang_up(self) -> Heard {
+    pub(crate) async fn hang_up(self) -> Recognized {
         self.input.finish();
-        Heard {
+        Recognized {
             said: self.said,
             events: self.events.await.unwrap(),
         }
@@ -96,12 +96,12 @@ impl Caller {
 }
 
 /// What came of a call.
-pub(crate) struct Heard {
+pub(crate) struct Recognized {
     said: Vec<Word>,
     pub(crate) events: Vec<(Duration, SpeechEvent)>,
 }
 
-impl Heard {
+impl Recognized {
     pub(crate) fn finals(&self) -> Vec<&Transcript> {
         let transcripts = self.events.iter().filter_map(|(_, event)| match event {
             SpeechEvent::Transcript(transcript) => Some(transcript),

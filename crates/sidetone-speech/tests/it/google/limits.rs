@@ -23,7 +23,7 @@ async fn talk(caller: &mut Caller, until: Duration, pausing: bool) {
     }
 }
 
-fn longest_stream(service: &Service) -> Duration {
+fn max_stream(service: &Service) -> Duration {
     let longest = service.calls().iter().map(|it| it.audio.len()).max();
     Duration::from_secs_f64(longest.unwrap() as f64 / 16_000.0)
 }
@@ -43,7 +43,7 @@ async fn twelve_minutes_lose_no_word_and_repeat_none() {
     assert!(heard.incidents().is_empty(), "{:?}", heard.incidents());
     assert_content(&service);
     assert_eq!(service.calls().len(), 3);
-    assert!(longest_stream(&service) < MINUTE * 5);
+    assert!(max_stream(&service) < MINUTE * 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +77,7 @@ async fn a_silent_quarter_of_an_hour_costs_no_word_after_it() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_comes_early_costs_no_word() {
     let service = service();
-    service.change(|rules| rules.longest_stream = Duration::from_secs(50));
+    service.change(|rules| rules.max_stream = Duration::from_secs(50));
     let mut caller = Caller::new(engine(&service), Format::linear(8000));
     talk(&mut caller, MINUTE * 2, true).await;
     let heard = caller.hang_up().await;
@@ -94,7 +94,10 @@ async fn a_muted_caller_costs_no_stream_and_gets_the_last_word() {
     caller.say_on(&["one", "two"]).await;
     let muted = caller.at;
     caller.mute(MINUTE).await;
-    assert!(service.calls().iter().all(|it| it.over), "closed meanwhile");
+    assert!(
+        service.calls().iter().all(|it| it.ended),
+        "closed meanwhile"
+    );
     caller.say(&["three"]).await;
     let heard = caller.hang_up().await;
     heard.assert_complete();

@@ -2,9 +2,9 @@
 //! connections in memory, so twelve minutes are twelve minutes.
 #![allow(clippy::unwrap_used)]
 
+mod errors;
 mod example;
 mod flood;
 mod kit;
 mod limits;
 mod settings;
-mod trouble;

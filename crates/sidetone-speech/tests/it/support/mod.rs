@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sidetone_services::{speak, spoken};
+use sidetone_services::{synthesize, word_times};
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript, Word,
     transcribe,
@@ -29,13 +29,13 @@ impl Call {
             let pair = pair.each_ref().map(String::as_str);
             let start = call.length();
             call.words
-                .extend(spoken(&pair, start).into_iter().map(|it| Word {
+                .extend(word_times(&pair, start).into_iter().map(|it| Word {
                     text: it.text,
                     start: it.start,
                     end: it.end,
                     confidence: None,
                 }));
-            call.samples.extend(speak(&pair, format.hz));
+            call.samples.extend(synthesize(&pair, format.hz));
         }
         call
     }
@@ -50,16 +50,16 @@ impl Call {
         (input, events)
     }
 
-    pub(crate) async fn run(&self, recognizer: impl Recognizer) -> Told {
+    pub(crate) async fn run(&self, recognizer: impl Recognizer) -> Events {
         let (input, mut events) = self.start(recognizer);
         input.finish();
-        Told::all(&mut events).await
+        Events::all(&mut events).await
     }
 }
 
-pub(crate) struct Told(pub(crate) Vec<SpeechEvent>);
+pub(crate) struct Events(pub(crate) Vec<SpeechEvent>);
 
-impl Told {
+impl Events {
     pub(crate) async fn all(events: &mut SpeechEvents) -> Self {
         let mut told = Vec::new();
         while let Some(event) = events.next().await {
@@ -81,7 +81,7 @@ impl Told {
 
     pub(crate) fn trouble(&self) -> Vec<&SpeechError> {
         let trouble = self.0.iter().filter_map(|it| match it {
-            SpeechEvent::Trouble { error, .. } => Some(error),
+            SpeechEvent::Retrying { error, .. } => Some(error),
             _ => None,
         });
         trouble.collect()

@@ -11,13 +11,13 @@ async fn a_cut_in_the_middle_of_a_word_costs_nothing() {
     let mut caller = Caller::new(engine(&service), Format::linear(8000));
     caller.say(&["before", "it"]).await;
     caller.say_on(&["while", "somebody", "is"]).await;
-    service.cut();
+    service.disconnect();
     caller.say(&["speaking"]).await;
     caller.say(&["after", "it"]).await;
     let heard = caller.hang_up().await;
     heard.assert_complete();
     let [
-        SpeechEvent::Trouble {
+        SpeechEvent::Retrying {
             error: SpeechError::Broken { .. } | SpeechError::Unavailable { .. },
             ..
         },
@@ -44,7 +44,7 @@ async fn a_connection_that_died_unnoticed_costs_nothing() {
     caller.say(&["after", "it"]).await;
     let heard = caller.hang_up().await;
     heard.assert_complete();
-    let [SpeechEvent::Trouble { .. }, SpeechEvent::Recovered] = heard.incidents()[..] else {
+    let [SpeechEvent::Retrying { .. }, SpeechEvent::Recovered] = heard.incidents()[..] else {
         panic!("{:?}", heard.incidents())
     };
 }
@@ -70,7 +70,7 @@ async fn a_quota_that_is_used_up_costs_nothing_if_it_is_soon_filled() {
     };
     assert!(!troubles.is_empty());
     for trouble in troubles {
-        let SpeechEvent::Trouble {
+        let SpeechEvent::Retrying {
             error: SpeechError::Unavailable { reason, .. },
             ..
         } = trouble
@@ -120,7 +120,7 @@ async fn nobody_at_the_address_is_trouble_and_not_the_end() {
     let heard = caller.hang_up().await;
     assert!(matches!(
         heard.incidents()[0],
-        SpeechEvent::Trouble {
+        SpeechEvent::Retrying {
             error: SpeechError::Unavailable { .. },
             ..
         }
@@ -138,7 +138,7 @@ async fn first_word(rules: Rules) -> SpeechError {
     caller.say(&["anybody", "there"]).await;
     let heard = caller.hang_up().await;
     let error = heard.incidents().into_iter().find_map(|it| match it {
-        SpeechEvent::Failed(error) | SpeechEvent::Trouble { error, .. } => Some(error.clone()),
+        SpeechEvent::Failed(error) | SpeechEvent::Retrying { error, .. } => Some(error.clone()),
         _ => None,
     });
     error.unwrap_or_else(|| panic!("{:?}", heard.events))
@@ -168,12 +168,12 @@ async fn an_answer_that_is_no_grpc_is_told_as_what_it_says() {
             200,
             "",
             "Welcome!",
-            "no gRPC: is the address right?: Welcome!",
+            "not gRPC: is the address right?: Welcome!",
             false,
         ),
     ] {
         let error = first_word(Rules {
-            plain: Some((status, location, text)),
+            http_reply: Some((status, location, text)),
             ..Rules::default()
         })
         .await;
