@@ -1,11 +1,12 @@
-//! When somebody speaks.
+//! Voice activity: when somebody speaks.
 //!
-//! A small neural network (the crate `earshot`, model included) scores each 16 ms of sound; this module
-//! makes decisions of the scores that do not flicker, and keeps what was said just before one came.
+//! A small neural network (the crate `earshot`, model included) scores each 16 ms of sound. This
+//! module turns the scores into decisions that do not flicker, and keeps the audio just before each
+//! start.
 //!
-//! The network was made for resampled sound. On an 8 kHz line it tells speech from silence and from noise up
-//! to about −45 dBFS; steady hiss above −40 dBFS and a dial tone pass for speech (measured with white
-//! noise, and 350 + 440 Hz).
+//! The network was trained on wideband sound. On an 8 kHz line it tells speech from silence, and
+//! from noise up to about −45 dBFS. Steady hiss above −40 dBFS and a dial tone pass for speech
+//! (measured with white noise, and 350 + 440 Hz).
 
 use std::fmt;
 use std::time::Duration;
@@ -14,29 +15,29 @@ use earshot::Detector;
 
 use crate::resample::{Resampler, UnsupportedRate};
 
-/// Somebody began or ceased to speak. Times are offsets into the sound pushed so far.
+/// The start or the end of speech. Times are offsets into the audio pushed so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VoiceEvent {
-    /// Speech, since `at`: told [`Timing::onset`] later.
+    /// Speech started at `at`. Reported [`Timing::onset`] later.
     SpeechStarted {
-        /// Where the speech begins.
+        /// Where the speech starts.
         at: Duration,
     },
-    /// No more speech since `at`: told [`Timing::hangover`] later.
+    /// Speech ended at `at`. Reported [`Timing::hangover`] later.
     SpeechEnded {
-        /// Where the speech ended.
+        /// Where the speech ends.
         at: Duration,
     },
 }
 
-/// How long sounds must last to count.
+/// How long speech and pauses must last to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Speech shorter than this is taken for a click or a cough.
+    /// Shorter speech counts as a click or a cough.
     pub onset: Duration,
-    /// A pause shorter than this is part of the speech.
+    /// A shorter pause is part of the speech.
     pub hangover: Duration,
-    /// How much of the recent sound is kept, so that the first syllable is not lost.
+    /// How much of the latest audio is kept, so that the first syllable is not lost.
     pub pre_roll: Duration,
 }
 
@@ -51,23 +52,23 @@ impl Default for Timing {
     }
 }
 
-/// What the network is fed with: 16 ms at 16 kHz.
+/// The network's input: 16 ms at 16 kHz.
 const FRAME: usize = 256;
 const FRAME_RATE: u32 = 16_000;
 const FRAME_TIME: Duration = Duration::from_millis(16);
-/// Speech begins above this score.
+/// A score above this starts speech.
 const START_SCORE: f32 = 0.5;
-/// Speech goes on above this score.
+/// A score up to this ends speech.
 const STOP_SCORE: f32 = 0.35;
-/// Nothing is decided any more by silence that goes on for longer.
+/// Longer silence changes no decision.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
-/// Samples resampled at a time, which bounds memory whatever is pushed.
+/// How many samples are resampled at a time, which bounds memory.
 const CHUNK: usize = 512;
 
-/// Hears when one stream carries speech.
+/// Detects speech in one stream.
 ///
-/// It takes about 12 KiB and, once warm, allocates nothing. A frame of 20 ms costs 17 µs: too much
-/// for a media thread with a thousand calls, so run it where the application runs.
+/// It takes about 12 KiB and, once warm, allocates nothing. A frame of 20 ms costs 17 µs. That is
+/// too much for a media thread with a thousand calls, so run it in the application.
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,7 +92,7 @@ pub struct VoiceDetector {
     rate: u32,
     resampler: Resampler,
     network: Box<Detector>,
-    /// Resampled sound that is no whole frame yet.
+    /// Resampled audio, less than a whole frame.
     resampled: Vec<i16>,
     /// Frames scored.
     frames: u32,
@@ -100,25 +101,25 @@ pub struct VoiceDetector {
     contradicting: u32,
     events: Vec<VoiceEvent>,
     recent: Vec<i16>,
-    /// Samples of pre-roll.
+    /// The pre-roll in samples.
     pre_roll_len: usize,
 }
 
 impl VoiceDetector {
-    /// A detector for samples of this rate in Hz, with the usual [`Timing`].
+    /// A detector for samples at this rate in Hz, with the default [`Timing`].
     ///
     /// # Errors
     ///
-    /// A rate that can't be resampled.
+    /// [`UnsupportedRate`] for a rate that can't be resampled.
     pub fn new(rate: u32) -> Result<Self, UnsupportedRate> {
         Self::with_timing(rate, Timing::default())
     }
 
-    /// A detector with a timing of one's own.
+    /// A detector with another timing.
     ///
     /// # Errors
     ///
-    /// A rate that can't be resampled.
+    /// [`UnsupportedRate`] for a rate that can't be resampled.
     pub fn with_timing(rate: u32, timing: Timing) -> Result<Self, UnsupportedRate> {
         Ok(Self {
             timing,
@@ -135,7 +136,7 @@ impl VoiceDetector {
         })
     }
 
-    /// Listens to samples, as many as there are, and gives what was decided meanwhile.
+    /// Takes any number of samples, and returns the events they cause.
     pub fn push<'a>(&'a mut self, samples: &[i16]) -> impl Iterator<Item = VoiceEvent> + use<'a> {
         self.events.clear();
         for chunk in samples.chunks(CHUNK) {
@@ -146,8 +147,8 @@ impl VoiceDetector {
         self.events.drain(..)
     }
 
-    /// Takes a stretch in which no sound came at all for silence of that length, up to a minute of it, and gives what
-    /// was decided meanwhile. A phone that is muted sends nothing, so without this its last words never end.
+    /// Takes a gap of this length as silence, up to a minute of it, and returns the events it
+    /// causes. A muted phone sends nothing, so without this its last words would never end.
     ///
     /// ```
     /// use std::time::Duration;
@@ -173,13 +174,13 @@ impl VoiceDetector {
         self.speaking
     }
 
-    /// The recent samples pushed, [`Timing::pre_roll`] of them: after a
-    /// [`VoiceEvent::SpeechStarted`], the beginning of the speech and a little before.
+    /// The latest samples pushed, [`Timing::pre_roll`] of them. After a
+    /// [`VoiceEvent::SpeechStarted`] they hold the start of the speech and a little before it.
     pub fn pre_roll(&self) -> &[i16] {
         &self.recent[self.recent.len().saturating_sub(self.pre_roll_len)..]
     }
 
-    /// Room for twice the pre-roll, so that it is moved once for many frames.
+    /// Keeps up to twice the pre-roll, so that samples are moved once for many frames.
     fn keep_recent(&mut self, chunk: &[i16]) {
         if self.recent.len() + chunk.len() > 2 * self.pre_roll_len + CHUNK {
             let old = self.recent.len().saturating_sub(self.pre_roll_len);
@@ -228,7 +229,7 @@ impl fmt::Debug for VoiceDetector {
         f.debug_struct("VoiceDetector")
             .field("timing", &self.timing)
             .field("speaking", &self.speaking)
-            .field("heard", &(FRAME_TIME * self.frames))
+            .field("pushed", &(FRAME_TIME * self.frames))
             .finish_non_exhaustive()
     }
 }

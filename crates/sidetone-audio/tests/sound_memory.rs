@@ -1,4 +1,4 @@
-//! What reading a sound takes, whatever the file claims or however long it goes on.
+//! How much memory it takes to read a sound, whatever the file claims.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -19,7 +19,7 @@ fn header(data_size: u32) -> Vec<u8> {
     file
 }
 
-/// A file in `dir` that claims to be of this length, and holds nothing behind its start.
+/// A file in `dir` of this length, with nothing after its start.
 fn sparse(dir: &tempfile::TempDir, name: &str, start: &[u8], len: u64) -> PathBuf {
     let path = dir.path().join(name);
     let mut file = File::create(&path).unwrap();
@@ -32,7 +32,7 @@ fn sparse(dir: &tempfile::TempDir, name: &str, start: &[u8], len: u64) -> PathBu
 fn a_sound_takes_no_more_than_its_samples() {
     let dir = tempfile::tempdir().unwrap();
     let size = 64 * MIB;
-    // An unknown length takes a look at the end for what is no sound.
+    // For an unknown length the end is searched for what is not sound.
     for (said, more) in [(size as u32, MIB), (u32::MAX, 20 * MIB)] {
         let path = sparse(&dir, "long.wav", &header(said), 44 + size);
         let mut len = 0;
@@ -103,7 +103,7 @@ fn a_header_made_of_chunks_ends() {
     file.extend(b"JUNK\0\0\0\0".repeat(1 << 20));
     let error = Sound::from_bytes(&file).unwrap_err();
     assert!(matches!(error, SoundError::Unsupported { .. }), "{error}");
-    // The same behind a sound of unknown length: each of these may begin what is no sound.
+    // The same after a sound of unknown length: each chunk may begin what is not sound.
     let mut file = [header(0), vec![1; 1000]].concat();
     file.extend(b"JUNK\0\0\0\0".repeat(1 << 20));
     assert_eq!(Sound::from_bytes(&file).unwrap().samples.len(), 500);

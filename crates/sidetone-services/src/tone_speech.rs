@@ -43,8 +43,8 @@ const FADE: Duration = Duration::from_millis(2);
 /// use sidetone_services::{ToneDecoder, Recognized, Word, synthesize};
 ///
 /// let mut decoder = ToneDecoder::new(8000);
-/// let heard = decoder.push(&synthesize(&["good", "morning"], 8000));
-/// let Some(Recognized::Final(words)) = heard.last() else { panic!() };
+/// let results = decoder.push(&synthesize(&["good", "morning"], 8000));
+/// let Some(Recognized::Final(words)) = results.last() else { panic!() };
 /// assert_eq!(words[1].text, "morning");
 /// assert_eq!(words[1].start.as_millis(), 240);
 /// ```
@@ -274,13 +274,13 @@ mod tests {
             .collect()
     }
 
-    fn assert_close(heard: &[Word], word_times: &[Word]) {
-        assert_eq!(text(heard), text(word_times));
-        for (heard, word_times) in heard.iter().zip(word_times) {
-            for (a, b) in [(heard.start, word_times.start), (heard.end, word_times.end)] {
+    fn assert_close(decoded: &[Word], expected: &[Word]) {
+        assert_eq!(text(decoded), text(expected));
+        for (decoded, expected) in decoded.iter().zip(expected) {
+            for (a, b) in [(decoded.start, expected.start), (decoded.end, expected.end)] {
                 assert!(
                     a.abs_diff(b) < Duration::from_millis(4),
-                    "{heard:?} {word_times:?}"
+                    "{decoded:?} {expected:?}"
                 );
             }
         }
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn every_letter_decodes_at_every_rate() {
         for hz in [8000, 16_000, 24_000, 48_000] {
-            let heard = finals(&mut ToneDecoder::new(hz), &synthesize(&WORDS, hz));
-            assert_close(&heard, &word_times(&WORDS, Duration::ZERO));
+            let decoded = finals(&mut ToneDecoder::new(hz), &synthesize(&WORDS, hz));
+            assert_close(&decoded, &word_times(&WORDS, Duration::ZERO));
         }
     }
 
@@ -300,8 +300,8 @@ mod tests {
             let (mut codes, mut samples) = (Vec::new(), Vec::new());
             law.encode(&synthesize(&WORDS, 8000), &mut codes);
             law.decode(&codes, &mut samples);
-            let heard = finals(&mut ToneDecoder::new(8000), &samples);
-            assert_close(&heard, &word_times(&WORDS, Duration::ZERO));
+            let decoded = finals(&mut ToneDecoder::new(8000), &samples);
+            assert_close(&decoded, &word_times(&WORDS, Duration::ZERO));
         }
     }
 
@@ -309,8 +309,8 @@ mod tests {
     fn resampling_changes_no_letter() {
         for (from, to) in [(16_000, 8000), (8000, 16_000), (8000, 24_000)] {
             let samples = resample_clip(&synthesize(&WORDS, from), from, to).unwrap();
-            let heard = finals(&mut ToneDecoder::new(to), &samples);
-            assert_close(&heard, &word_times(&WORDS, Duration::ZERO));
+            let decoded = finals(&mut ToneDecoder::new(to), &samples);
+            assert_close(&decoded, &word_times(&WORDS, Duration::ZERO));
         }
     }
 
@@ -360,8 +360,8 @@ mod tests {
                 let missing = [&samples[..at], &samples[at + cut..]].concat();
                 let twice = [&samples[..at + cut], &samples[at..]].concat();
                 for damaged in [missing, twice] {
-                    let heard = finals(&mut ToneDecoder::new(8000), &damaged);
-                    assert_ne!(text(&heard), "jumps456", "{cut} samples at {at}");
+                    let decoded = finals(&mut ToneDecoder::new(8000), &damaged);
+                    assert_ne!(text(&decoded), "jumps456", "{cut} samples at {at}");
                 }
             }
         }

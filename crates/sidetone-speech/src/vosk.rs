@@ -167,7 +167,7 @@ impl Stream {
                 return Ok(());
             }
             Reply::Choice { alternatives } => alternatives.into_iter().next().unwrap_or_default(),
-            Reply::Final(heard) => heard,
+            Reply::Final(result) => result,
         };
         self.transcripts
             .send(self.final_transcript(text, &result, until))

@@ -1,25 +1,26 @@
-//! The byte rate of a stream, from when its bytes came.
+//! The byte rate of a stream, from the arrival times of its bytes.
 //!
-//! Bytes that come together are one burst, whatever messages they were cut into, and a burst belongs to
-//! the time since the last one. So late frames that come at once, pairs of short frames, and frames
-//! of any length give the same rate; gaps and bursts stand out and are left aside.
+//! Bytes that arrive together are one burst, whatever messages they came in, and a burst covers the
+//! time since the last one. So late frames that come at once, pairs of short frames, and frames of
+//! any length give the same rate. Gaps and large bursts are outliers, and left out.
 
 use std::time::Duration;
 
-/// Messages closer than this came together: half the shortest frame in use, 10 ms, less its jitter.
+/// Messages closer than this arrived together: half of 10 ms, the shortest frame in use, less its
+/// jitter.
 const BURST_GAP: Duration = Duration::from_millis(4);
-/// Heaps remembered.
+/// Bursts kept.
 const MAX_BURSTS: usize = 32;
-/// The time, in seconds, and the bursts after which a rate is believed whatever it is.
+/// The seconds and the bursts after which any rate is certain.
 const SURE_AFTER: f64 = 0.5;
 const SURE_BURSTS: usize = 20;
-/// The same for rates that are far from each other.
+/// The same where the possible rates are far from each other.
 const EARLY_AFTER: f64 = 0.1;
 const EARLY_BURSTS: usize = 4;
-/// How far a burst may be off the usual rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
+/// How far a burst may be off the median rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
 const TOLERANCE: f64 = 1.7;
 
-/// Measures the byte rate of a stream, for a fraction of a microsecond a message.
+/// Measures the byte rate of a stream, in a fraction of a microsecond per message.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,12 +35,12 @@ const TOLERANCE: f64 = 1.7;
 #[derive(Debug, Clone)]
 pub struct RateMeter {
     bursts: [Burst; MAX_BURSTS],
-    /// Heaps ever completed.
+    /// Bursts completed so far.
     count: usize,
     now: Option<Open>,
 }
 
-/// Bytes, and the seconds that they took to come.
+/// Bytes, and the seconds they cover.
 #[derive(Debug, Clone, Copy, Default)]
 struct Burst {
     bytes: f64,
@@ -55,7 +56,7 @@ impl Burst {
 /// The burst that may still grow.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    /// When the burst before it began, unless it is the first.
+    /// When the burst before it began, unless this is the first.
     before: Option<Duration>,
     began: Duration,
     latest: Duration,
@@ -75,7 +76,7 @@ impl Open {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteRate {
     pub(super) bytes_per_second: f64,
-    /// The time it was seen over, in seconds, and the number of bursts.
+    /// The seconds and the number of bursts it was measured over.
     pub(super) seconds: f64,
     pub(super) bursts: usize,
 }
@@ -91,8 +92,8 @@ impl Default for RateMeter {
 }
 
 impl RateMeter {
-    /// Takes a message of so many bytes that came at this time, on any clock of the call's; gives how many
-    /// came together with it so far.
+    /// Takes a message of `bytes` bytes that arrived at `at`, on any clock of the call. Returns how
+    /// many bytes have arrived together with it so far.
     pub fn push(&mut self, at: Duration, bytes: usize) -> usize {
         match &mut self.now {
             Some(now) if at.saturating_sub(now.latest) < BURST_GAP => {
@@ -116,15 +117,17 @@ impl RateMeter {
         }
     }
 
-    /// The rate, to the nearest 50 bytes, once twenty bursts and half a second agree on it.
+    /// The rate in bytes per second, to the nearest 50, once twenty bursts and half a second agree
+    /// on it.
     pub fn bytes_per_second(&self) -> Option<u32> {
         let rate = self.rate()?;
         let is_sure = rate.seconds > SURE_AFTER && rate.bursts >= SURE_BURSTS;
         is_sure.then(|| nominal(rate.bytes_per_second))
     }
 
-    /// The rate, to the nearest 50 bytes, once four bursts and a tenth of a second agree on it: near enough to tell rates
-    /// apart of which one is half as much again as the other.
+    /// The rate in bytes per second, to the nearest 50, once four bursts and a tenth of a second
+    /// agree on it. That is accurate enough to tell rates apart of which one is at least 1.5 times
+    /// the other.
     pub fn early_bytes_per_second(&self) -> Option<u32> {
         let rate = self.rate()?;
         let is_near = rate.seconds >= EARLY_AFTER && rate.bursts >= EARLY_BURSTS;
@@ -133,8 +136,8 @@ impl RateMeter {
 
     pub(super) fn rate(&self) -> Option<ByteRate> {
         let done = &self.bursts[..self.count.min(MAX_BURSTS)];
-        // The open burst counts as it is: most are one message. One that took longer than any may be a backlog, of which
-        // the part that has come so far would look like a slower rate.
+        // The open burst counts as it is, since most bursts are one message. One that took longer
+        // than any other may be a backlog that has come in part, and would look like a slower rate.
         let longest = done.iter().map(|burst| burst.seconds).fold(0.0, f64::max);
         let is_plausible = |burst: &Burst| done.is_empty() || burst.seconds <= longest * TOLERANCE;
         let open = self.now.and_then(Open::burst).filter(is_plausible);
@@ -167,7 +170,7 @@ impl RateMeter {
     }
 }
 
-/// A measured rate as it would be named.
+/// Rounds a measured rate to the rate it stands for.
 pub(super) fn nominal(bytes_per_second: f64) -> u32 {
     (bytes_per_second / 50.0).round() as u32 * 50
 }

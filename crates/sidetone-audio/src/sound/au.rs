@@ -1,4 +1,4 @@
-//! Sun's format, which Asterisk knows as `.au`: a short header, then samples, the most significant byte first.
+//! Sun's AU, which Asterisk knows as `.au`: a short header, then big-endian samples.
 
 use super::Flaw;
 use super::collector::{Collector, ReadError};
@@ -15,7 +15,7 @@ pub(super) fn read(part: &Part, end: u64, collector: &mut Collector) -> Result<(
             bytes.ok_or_else(|| ReadError::Unsupported("an AU header that was cut".into()))?;
         *field = u32::from_be_bytes(bytes);
     }
-    let [_, start, said, encoding, rate, channels] = fields;
+    let [_, start, size, encoding, rate, channels] = fields;
     let encoding = match encoding {
         1 => Encoding::Companded(Law::Ulaw),
         2 => Encoding::Signed(1),
@@ -27,7 +27,7 @@ pub(super) fn read(part: &Part, end: u64, collector: &mut Collector) -> Result<(
         27 => Encoding::Companded(Law::Alaw),
         other => return Err(ReadError::Unsupported(format!("AU of encoding {other}"))),
     };
-    let (start, said) = (u64::from(start), u64::from(said));
+    let (start, size) = (u64::from(start), u64::from(size));
     if start < 24 || start > part.len() || !(1..=1024).contains(&channels) {
         return Err(ReadError::Unsupported(
             "an AU header that makes no sense".into(),
@@ -39,14 +39,14 @@ pub(super) fn read(part: &Part, end: u64, collector: &mut Collector) -> Result<(
         rate,
         big_endian: true,
     };
-    // No size, or all ones, is what a program writes that can't know it yet.
-    let is_known = said > 0 && said < u64::from(u32::MAX);
-    let sound_end = match is_known && start + said <= part.len() {
-        true => start + said,
+    // A program that does not know the size yet writes 0 or all ones.
+    let is_known = size > 0 && size < u64::from(u32::MAX);
+    let sound_end = match is_known && start + size <= part.len() {
+        true => start + size,
         false => end.max(start),
     };
     layout.read(&part.slice(start, sound_end), collector)?;
-    let missing = (start + said).saturating_sub(sound_end) / layout.frame_len();
+    let missing = (start + size).saturating_sub(sound_end) / layout.frame_len();
     if is_known && missing > 0 {
         let missing = Duration::try_from_secs_f64(missing as f64 / f64::from(rate)).ok();
         collector.flaws.push(Flaw::Truncated { missing });

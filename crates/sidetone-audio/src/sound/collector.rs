@@ -1,21 +1,21 @@
-//! A sound while it is read: what there is of it so far, and what was odd.
+//! The result of reading a sound: its samples so far, and the flaws found.
 
 use std::io;
 
 use super::{Flaw, Loaded, Sound, SoundError, error::FileName};
 use crate::resample::{MAX_RATE, MIN_RATE, resample_clip};
 
-/// Samples of a sound, at most: 512 MiB, which are 9 hours at 8 kHz and an hour and a half at 48 kHz.
+/// The most samples of a sound: 512 MiB, which are 9 hours at 8 kHz or 90 minutes at 48 kHz.
 pub(super) const MAX_SAMPLES: usize = 1 << 28;
 
-/// Why a sound can't be read, before it has the file's name.
+/// Why a sound can't be read. The file's name is added later.
 #[derive(Debug)]
 pub(super) enum ReadError {
     Io(io::Error),
     Unsupported(String),
     Contradictory(String),
     TooLong,
-    /// Nothing in it that is known.
+    /// Of no known format.
     NotSound,
     #[cfg(not(feature = "compressed"))]
     NotBuiltIn(&'static str),
@@ -51,12 +51,12 @@ impl ReadError {
     }
 }
 
-/// Gathers the samples of all parts of a sound at the rate of the first.
+/// Collects the samples of all parts of a sound, at the rate of the first.
 #[derive(Debug)]
 pub(super) struct Collector {
     samples: Vec<i16>,
     rate: u32,
-    /// Where the part begins that is being read, and its rate.
+    /// Where the current part begins, and its rate.
     part_at: usize,
     part_rate: u32,
     max: usize,
@@ -79,7 +79,7 @@ impl Collector {
         }
     }
 
-    /// Begins a part of about so many samples, which may be of another rate than the others.
+    /// Begins a part of about this many samples, which may have another rate.
     pub(super) fn begin(&mut self, rate: u32, about: u64) -> Result<(), ReadError> {
         if !(MIN_RATE..=MAX_RATE).contains(&rate) {
             return Err(ReadError::Unsupported(format!("sound at {rate} Hz")));
@@ -95,7 +95,7 @@ impl Collector {
         if about > self.max.saturating_sub(self.samples.len()) {
             return Err(ReadError::TooLong);
         }
-        // A header's word is taken for more than is read only up to here.
+        // A header may claim more than follows, but no more than the limit is reserved.
         self.samples.reserve_exact(about);
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Collector {
         self.samples.len()
     }
 
-    /// Brings the part that ends here to the common rate.
+    /// Resamples the part that ends here to the common rate.
     fn resample_part(&mut self) {
         if self.part_rate != self.rate && self.samples.len() > self.part_at {
             let part = self.samples.split_off(self.part_at);

@@ -15,7 +15,7 @@ use super::kind::Compressed;
 use super::part::Part;
 use super::{Flaw, downmix, mpeg, ogg, tags};
 
-/// Reads all of `part`, files that were joined to the first included.
+/// Reads all of `part`, including files appended to the first.
 pub(super) fn decompress(
     format: Compressed,
     part: &Part,
@@ -55,11 +55,12 @@ fn mp3(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
         end.is_cut = run.is_cut;
         at = if run.is_cut { part.len() } else { run.to };
         runs += 1;
-        // One frame more than the first one counts is how some count.
+        // Some encoders count one frame more than there is.
         if run.frames == 1 && runs > 1 {
             continue;
         }
-        // A source that can't be sought in keeps the decoder from estimating a length, and cutting to that.
+        // A source that can't seek keeps the decoder from estimating a length and cutting the sound
+        // to it.
         match decode(part.slice(run.from, run.to), Seeking::No, "mp3", collector) {
             Ok(this) => end = this.with(end),
             Err(ReadError::Unsupported(_)) if collector.len() > 0 => left_out += run.to - run.from,
@@ -69,7 +70,7 @@ fn mp3(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
     if runs == 0 {
         return Err(undecodable("mp3", "no frame of it was found"));
     }
-    // By so much encoders count wrong.
+    // Encoders are off by this much.
     end.missing = end.missing.saturating_sub(2 * 1152);
     note_end(end, collector);
     if left_out > 0 {
@@ -83,7 +84,7 @@ fn flac(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
     while from < part.len() {
         let to = next_flac(part, from + 4)?.unwrap_or(part.len());
         let one = part.slice(from, to);
-        // The last frame is whole only without the tags of a file that another was joined to.
+        // The last frame is complete only without the tags of an appended file.
         let (_, end) = tags::strip(&one)?;
         match decode(one.slice(0, end), Seeking::Yes, "FLAC", collector) {
             Ok(end) => note_end(end, collector),
@@ -97,7 +98,8 @@ fn flac(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Where another file begins: its mark, and the header of the block that always comes first, 34 bytes long.
+/// Where the next file begins: its magic, and the header of the block that always comes first, 34
+/// bytes long.
 fn next_flac(part: &Part, from: u64) -> std::io::Result<Option<u64>> {
     const BLOCK: usize = 1 << 16;
     const MARK: usize = 8;
@@ -124,7 +126,7 @@ fn note_end(end: End, collector: &mut Collector) {
         });
     }
     let missing = end.missing as f64 / f64::from(end.rate.max(1));
-    // Less than this is how encoders count.
+    // Encoders are off by less than this.
     let missing = Some(missing).filter(|seconds| *seconds > 0.01);
     if end.is_cut || missing.is_some() {
         let missing = missing.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -137,14 +139,14 @@ fn note_end(end: End, collector: &mut Collector) {
 struct End {
     /// Packets that could not be decoded.
     damaged: u32,
-    /// Samples of a channel that should have come.
+    /// Samples per channel that were announced and did not come.
     missing: u64,
     rate: u32,
     is_cut: bool,
 }
 
 impl End {
-    /// Of this part and others before it.
+    /// Combines it with that of earlier parts.
     fn with(self, others: Self) -> Self {
         Self {
             damaged: self.damaged + others.damaged,
@@ -183,7 +185,7 @@ fn decode(
         end.missing += expected.map_or(0, |expected| expected.saturating_sub(came));
         match over {
             TrackEnd::End => return Ok(end),
-            // Another sound was joined to this one.
+            // Another sound is appended to this one.
             TrackEnd::Next => {}
             TrackEnd::Error(error) if collector.len() == before => return Err(failed(error)),
             TrackEnd::Error(_) => {
@@ -247,7 +249,7 @@ fn open(part: Part, seeking: Seeking) -> Result<Box<dyn FormatReader>, Error> {
     )
 }
 
-/// The number of the track of sound, what decodes it, and how many samples of a channel it should have.
+/// The number of the audio track, its decoder, and how many samples per channel it should have.
 type Track = (u32, Box<dyn AudioDecoder>, Option<u64>);
 
 fn track_of(format: &dyn FormatReader) -> Result<Track, Error> {

@@ -1,6 +1,6 @@
 //! Decisions about unnamed streams: none may be wrong, and most must come soon.
 //!
-//! The same over human prompts is the lab's to do: it can take in `line.rs` as it is.
+//! The lab tests the same with human speech, and includes `line.rs` for that.
 #![allow(clippy::unwrap_used)]
 
 use std::f64::consts::TAU;
@@ -35,7 +35,7 @@ fn noise(amplitude: f64, len: usize, seed: u64) -> Vec<i16> {
     (0..len).map(|_| (amplitude * next()) as i16).collect()
 }
 
-/// The verdict, and the milliseconds of stream until it came.
+/// The verdict, and the milliseconds of the stream until it came.
 fn decide(messages: &[(Duration, Vec<u8>)], bytes_per_ms: usize) -> (Verdict, usize) {
     let mut detector = Detector::new();
     let mut bytes = 0;
@@ -124,7 +124,7 @@ fn two_hundred_milliseconds_of_speech_suffice_at_any_frame_length() {
 
 #[test]
 fn frames_that_come_in_pairs_are_not_taken_for_half_the_rate() {
-    // Two frames of 10 ms in one turn, every 20 ms.
+    // Two frames of 10 ms at once, every 20 ms.
     for (codec, len) in [(Codec::Slin, 160), (Codec::Ulaw, 80)] {
         let bytes = codec.encode(&voice(3));
         let pairs = bytes.chunks(len).enumerate();
@@ -233,7 +233,7 @@ fn sound_without_a_verdict_lasts_from_its_beginning_and_silence_does_not() {
 
 #[test]
 fn other_rates_are_unsupported_with_their_number() {
-    // G.729, GSM and a 32 kbit/s ADPCM all look like chance.
+    // G.729, GSM and a 32 kbit/s ADPCM all look random.
     for (len, rate) in [(20, 1000), (33, 1650), (80, 4000)] {
         let chance = noise(32_767.0, 4000 * len / 20, 9);
         let bytes: Vec<u8> = chance.iter().map(|s| (s >> 4) as u8).collect();

@@ -1,5 +1,5 @@
-//! mp3, FLAC and Ogg files that were cut, joined, damaged, or hold more than sound: what can be decoded plays, and
-//! what can't is said.
+//! mp3, FLAC and Ogg files that were cut, joined or damaged, or hold more than sound: what can be
+//! decoded plays, and the rest is reported.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn file(format: &str) -> Vec<u8> {
     std::fs::read(format!("tests/sounds/tone.{format}")).unwrap()
 }
 
-/// The tone in several frames, none of which is compressed.
+/// The tone in several uncompressed frames.
 fn flac() -> Vec<u8> {
     const BLOCK: usize = 256;
     let samples = Sound::open("tests/sounds/tone.flac").unwrap().samples;
@@ -37,11 +37,11 @@ fn flac() -> Vec<u8> {
         })
     };
     for (number, block) in samples.chunks(BLOCK).enumerate() {
-        // Its length less one follows; 16 kHz, mono, 16 bits; its number; the sum of these.
+        // The block size less one follows; 16 kHz, mono, 16 bits; the frame number; the checksum.
         let mut frame = vec![0xFF, 0xF8, 0x75, 0x08, number as u8];
         frame.extend((block.len() as u16 - 1).to_be_bytes());
         frame.push(crc(&frame, 8, 0x07) as u8);
-        // A constant kind of subframe: samples as they are.
+        // A verbatim subframe: the samples as they are.
         frame.push(0x02);
         frame.extend(block.iter().flat_map(|sample| sample.to_be_bytes()));
         let sum = crc(&frame, 16, 0x8005) as u16;
@@ -108,7 +108,7 @@ fn garbage_behind_the_sound_is_not_played() {
     }
 }
 
-/// The share of its tone that a sound has where it is heard.
+/// The share of a sound's power that is its tone, where it is audible.
 fn is_tone(samples: &[i16]) -> bool {
     let crossings = samples
         .windows(2)
@@ -150,7 +150,7 @@ fn an_ogg_whose_writer_never_ended_it_plays() {
     let whole = load(&bytes).sound;
     let last = bytes.windows(4).rposition(|four| four == b"OggS").unwrap();
     assert_eq!(bytes[last + 5] & 4, 4);
-    // Its sum says now that the page is damaged: two faults at once.
+    // The checksum now says that the page is damaged: two faults at once.
     bytes[last + 5] = 0;
     let loaded = load(&bytes);
     assert_eq!(loaded.sound.samples.len(), whole.samples.len());
@@ -175,7 +175,7 @@ fn files_that_were_joined_play_one_after_the_other() {
     }
 }
 
-/// Frames of an mp3 that are silent.
+/// Silent frames of an mp3.
 fn silent_mp3(frames: usize) -> Vec<u8> {
     // MPEG 1, layer III, 128 kbit/s, 44.1 kHz, mono.
     let mut frame = vec![0xFF, 0xFB, 0x90, 0xC4];
@@ -199,18 +199,18 @@ fn an_mp3_joined_to_one_of_another_rate_plays_at_the_right_speed() {
 
     let joined = load(&[silent_mp3(38), file("mp3")].concat());
     assert_eq!(joined.sound.rate, 44_100);
-    let heard = &joined.sound.samples[38 * 1152..];
+    let second = &joined.sound.samples[38 * 1152..];
     assert!(
-        heard.len().abs_diff(tone.len() * 44_100 / 16_000) < 2,
+        second.len().abs_diff(tone.len() * 44_100 / 16_000) < 2,
         "{}",
-        heard.len()
+        second.len()
     );
-    assert!(rms_dbfs(&heard[2000..6000]) > -16.0);
+    assert!(rms_dbfs(&second[2000..6000]) > -16.0);
 }
 
 #[test]
 fn an_mp3_of_many_rates_is_not_cut_to_an_estimate() {
-    // The first frames are large and the others small, as speech behind music.
+    // The first frames are large and the others small, as with speech after music.
     let mut small = vec![0xFF, 0xFB, 0x10, 0xC4];
     small.resize(32 * 144_000 / 44_100, 0);
     let file = [silent_mp3(40), small.repeat(400)].concat();

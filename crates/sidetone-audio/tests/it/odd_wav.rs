@@ -1,4 +1,5 @@
-//! WAV and AU files whose headers lie, and which hold more than sound: none plays as noise or at another speed.
+//! WAV and AU files whose headers are wrong, or which hold more than sound: none plays as noise or
+//! at another speed.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
@@ -8,7 +9,7 @@ use sidetone_audio::sound::{Flaw, Loaded, Sound, SoundError};
 
 const RATE: u32 = 8000;
 
-/// One second of a tone, which no mistake leaves as it is.
+/// One second of a tone, which any mistake would change.
 fn tone() -> Vec<i16> {
     let step = 440.0 * std::f64::consts::TAU / f64::from(RATE);
     (0..RATE)
@@ -16,7 +17,7 @@ fn tone() -> Vec<i16> {
         .collect()
 }
 
-/// A WAV file of which each field can be told wrong.
+/// A WAV file of which each field can be set wrong.
 #[derive(Clone)]
 struct Wav {
     container: &'static [u8; 4],
@@ -30,7 +31,7 @@ struct Wav {
     before: Vec<u8>,
     said: Option<u32>,
     data: Vec<u8>,
-    /// Behind the sound.
+    /// After the sound.
     behind: Vec<u8>,
 }
 
@@ -387,7 +388,7 @@ fn an_odd_sound_ends_where_it_says_whether_it_is_padded_or_not() {
         }
         .plays(&companded_tone()[..7999], &[]);
     }
-    // Nor does a chunk before it need its pad.
+    // A chunk before the sound may lack its padding, too.
     for padding in [&[][..], &[0]] {
         let before = [b"LIST\x05\0\0\0INFOx", padding].concat();
         Wav {
@@ -409,7 +410,7 @@ fn a_sound_of_unknown_length_ends_before_chunks_and_tags() {
         ape(true),
         ape(false),
         chunk(b"id3 ", &id3v2()),
-        // Its last chunk is longer than the file.
+        // The last chunk is longer than the file.
         list()[..20].to_vec(),
     ];
     for (number, behind) in behind.into_iter().enumerate() {
@@ -622,7 +623,7 @@ fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
     ] {
         let samples = open(name, bytes).unwrap().samples;
         assert_eq!(samples.len(), 8000, "{name}");
-        // Nor are tags behind these played.
+        // Tags after these are not played either.
         assert!(
             open(name, &[&bytes[..], &id3v1()].concat())
                 .unwrap()
@@ -650,7 +651,7 @@ fn a_name_is_quoted_so_that_a_terminal_and_a_shell_take_it_as_it_is() {
         let text = Sound::open(&path).unwrap_err().to_string();
         assert!(text.chars().all(|letter| !letter.is_control()), "{text:?}");
         assert!(text.contains(quoted), "{text:?} lacks {quoted:?}");
-        // A shell gives the name back.
+        // A shell prints the name unchanged.
         let word = text
             .split("ffmpeg -i ")
             .nth(1)

@@ -1,4 +1,4 @@
-//! What the resampler keeps, whatever the rates and however the stream is cut.
+//! The resampler's invariants, for any rates and any split of the stream.
 #![allow(clippy::unwrap_used)]
 
 use std::f64::consts::TAU;
@@ -110,7 +110,7 @@ fn a_clip_stays_where_it_was() {
             let clip = resample_clip(&sine(from, 440.0, 8000.0, from as usize / 4), from, to);
             let expected = sine(to, 440.0, 8000.0, to as usize / 4);
             let clip = clip.unwrap();
-            // The ends, where the sound begins out of nothing, aside.
+            // Except at the ends, where the sound begins and ends abruptly.
             let edge = to as usize / 100;
             for (got, want) in clip
                 .iter()
@@ -126,7 +126,7 @@ fn a_clip_stays_where_it_was() {
 
 #[test]
 fn full_scale_clips_and_never_wraps() {
-    // A square wave overshoots behind any filter.
+    // A square wave overshoots after any filter.
     let square: Vec<i16> = (0..1600)
         .map(|n| if n / 40 % 2 == 0 { i16::MAX } else { i16::MIN })
         .collect();
@@ -193,7 +193,7 @@ proptest! {
         frames in 1usize..3,
         more in 0usize..4,
     ) {
-        // Where both rates have a sample: any other place is up to half a sample off.
+        // Where both rates have a sample: other positions are up to half a sample off.
         let begin = frames * from as usize / 100;
         let past = begin.min(from as usize / 200 + more);
         let whole = resample_clip(&input, from, to).unwrap();

@@ -1,4 +1,4 @@
-//! What sound files load as, and what is said of those that don't.
+//! Which sounds load from files, and the errors of those that don't.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Cursor;
@@ -32,7 +32,7 @@ fn samples(bytes: &[u8]) -> Vec<i16> {
     Sound::from_bytes(bytes).unwrap().samples
 }
 
-/// A WAV file by hand, for what hound doesn't write.
+/// A WAV file built by hand, for what hound does not write.
 fn riff(format: u16, channels: u16, frame_len: u16, data_size: u32, data: &[u8]) -> Vec<u8> {
     let mut file = Vec::from(b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0");
     file.extend(format.to_le_bytes());
@@ -136,7 +136,7 @@ fn a_wav_file_loads_whatever_its_killed_writer_said_of_its_size() {
             "{said} bytes said"
         );
     }
-    // What can be true is: behind it may lie anything.
+    // A size that fits is trusted: anything may follow it.
     for said in [2, 1600] {
         let loaded = Loaded::from_reader(&riff(1, 1, 2, said, &data)[..], None).unwrap();
         assert!(
@@ -180,7 +180,7 @@ fn headerless_files_go_by_their_extension() {
         let sound = open(&format!("a.{extension}"), &[1, 0, 0, 1, 9]);
         assert_eq!((sound.samples, sound.rate), (vec![1, 256], rate));
     }
-    // What is silence here looks like the start of an mp3 there.
+    // Silence in one format looks like the start of an mp3 in another.
     let silence = [0xFF, 0xFB, 0xFF];
     assert_eq!(open("a.ulaw", &silence).samples, [0, 32, 0]);
     assert_eq!(open("a.al", &[0xD5]).samples, [8]);
@@ -218,7 +218,7 @@ fn an_error_names_the_file_and_says_what_to_do() {
     say(
         text,
         &[
-            "notes.wav is no sound file",
+            "notes.wav is not in a known sound format",
             "ffmpeg -i ",
             "notes.wav -ar 8000 -ac 1 out.wav",
         ],

@@ -19,14 +19,14 @@ fn events(detector: &mut VoiceDetector, sound: &[i16], frame: usize) -> Vec<Voic
     events
 }
 
-fn hear(sound: &[i16]) -> Vec<VoiceEvent> {
+fn detect(sound: &[i16]) -> Vec<VoiceEvent> {
     events(&mut VoiceDetector::new(8000).unwrap(), sound, 160)
 }
 
 #[test]
 fn speech_between_silences_starts_and_ends_where_it_is() {
     let sound = [vec![0; 2 * SECOND], voice(2), vec![0; 2 * SECOND]].concat();
-    let events = hear(&sound);
+    let events = detect(&sound);
     let (Some(VoiceEvent::SpeechStarted { at: start }), Some(VoiceEvent::SpeechEnded { at: end })) =
         (events.first(), events.last())
     else {
@@ -38,7 +38,7 @@ fn speech_between_silences_starts_and_ends_where_it_is() {
 
 #[test]
 fn starts_and_ends_take_turns_in_order() {
-    let events = hear(&[voice(10), vec![0; SECOND]].concat());
+    let events = detect(&[voice(10), vec![0; SECOND]].concat());
     assert!(
         events.len() >= 2 && events.len().is_multiple_of(2),
         "{events:?}"
@@ -57,7 +57,7 @@ fn starts_and_ends_take_turns_in_order() {
 
 #[test]
 fn silence_and_line_noise_are_no_speech() {
-    assert_eq!(hear(&vec![0; 5 * SECOND]), []);
+    assert_eq!(detect(&vec![0; 5 * SECOND]), []);
     let mut state = 1u64;
     let mut hiss = |amplitude: f64| {
         let mut next = || {
@@ -70,14 +70,14 @@ fn silence_and_line_noise_are_no_speech() {
         sound.collect::<Vec<_>>()
     };
     for amplitude in [10.0, 100.0, 300.0] {
-        assert_eq!(hear(&hiss(amplitude)), [], "hiss of {amplitude}");
+        assert_eq!(detect(&hiss(amplitude)), [], "hiss of {amplitude}");
     }
 }
 
 #[test]
 fn the_decisions_do_not_depend_on_how_the_sound_is_cut() {
     let sound = [vec![0; SECOND], voice(3), vec![0; SECOND]].concat();
-    let expected = hear(&sound);
+    let expected = detect(&sound);
     assert!(!expected.is_empty());
     for frame in [1, 80, 333, 8000, sound.len()] {
         let mut detector = VoiceDetector::new(8000).unwrap();
@@ -124,5 +124,5 @@ fn the_pre_roll_holds_the_beginning_of_the_speech() {
         }
         assert!(!detector.is_speaking());
     }
-    panic!("no speech heard");
+    panic!("no speech detected");
 }

@@ -287,10 +287,10 @@ mod tests {
         let served = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = Vec::new();
-            let mut piece = [0; 4096];
+            let mut chunk = [0; 4096];
             while !request.windows(10).any(|it| it == b"assertion=") {
-                let read = socket.read(&mut piece).unwrap();
-                request.extend(&piece[..read]);
+                let read = socket.read(&mut chunk).unwrap();
+                request.extend(&chunk[..read]);
             }
             let body =
                 format!(r#"{{"access_token":"{TOKEN}","expires_in":3599,"token_type":"Bearer"}}"#);

@@ -196,8 +196,8 @@ mod tests {
     fn split(sound: &[i16]) -> Vec<Utterance> {
         let mut segmenter = Segmenter::new(HZ).unwrap();
         let mut finished = VecDeque::new();
-        for piece in sound.chunks(320) {
-            segmenter.push(piece, &mut finished);
+        for chunk in sound.chunks(320) {
+            segmenter.push(chunk, &mut finished);
         }
         segmenter.finish(&mut finished);
         finished.into()
