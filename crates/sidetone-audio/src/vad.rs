@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use earshot::Detector;
 
-use crate::resample::{Resampler, UnsupportedRate};
+use crate::resample::{Resampler, UnsupportedRate, resample_clip};
 
 /// The start or the end of speech. Times are offsets into the audio pushed so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +87,34 @@ const CHUNK: usize = 512;
 /// assert!(starts > 0);
 /// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
 /// ```
+///
+/// The rate of a call may be unknown until its first audio, and may change later. A default detector
+/// needs no rate, and [`push_at`](Self::push_at) takes samples at any rate. Speech that goes on across
+/// a change stays one speech, and the times of events go on.
+///
+/// ```
+/// use std::time::Duration;
+/// use sidetone_audio::tone::caller_voice;
+/// use sidetone_audio::vad::VoiceDetector;
+///
+/// let mut detector = VoiceDetector::default();
+/// // Nothing has come yet, so the rate is unknown.
+/// detector.push_silence(Duration::from_millis(500)).for_each(drop);
+/// for rate in [8000, 16_000] {
+///     let voice = caller_voice(rate, Duration::from_secs(1), 7);
+///     for frame in voice.chunks(rate as usize / 50) {
+///         for event in detector.push_at(rate, frame)? {
+///             println!("{event:?}");
+///         }
+///     }
+/// }
+/// # Ok::<(), sidetone_audio::resample::UnsupportedRate>(())
+/// ```
 pub struct VoiceDetector {
     timing: Timing,
     rate: u32,
-    resampler: Resampler,
+    /// `None` if `rate` is the network's.
+    resampler: Option<Resampler>,
     network: Box<Detector>,
     /// Resampled audio, less than a whole frame.
     resampled: Vec<i16>,
@@ -121,10 +145,19 @@ impl VoiceDetector {
     ///
     /// [`UnsupportedRate`] for a rate that can't be resampled.
     pub fn with_timing(rate: u32, timing: Timing) -> Result<Self, UnsupportedRate> {
-        Ok(Self {
+        let mut detector = Self::with_unknown_rate(timing);
+        detector.set_rate(rate)?;
+        Ok(detector)
+    }
+
+    /// A detector with another timing, for a stream whose rate is not known yet. Set the rate with
+    /// [`push_at`](Self::push_at) or [`set_rate`](Self::set_rate) before the first samples; until then
+    /// it is 16 kHz.
+    pub fn with_unknown_rate(timing: Timing) -> Self {
+        Self {
             timing,
-            rate,
-            resampler: Resampler::new(rate, FRAME_RATE)?,
+            rate: FRAME_RATE,
+            resampler: None,
             network: Detector::default_boxed(),
             resampled: Vec::new(),
             frames: 0,
@@ -132,8 +165,49 @@ impl VoiceDetector {
             contradicting: 0,
             events: Vec::new(),
             recent: Vec::new(),
-            pre_roll_len: (timing.pre_roll.as_secs_f64() * f64::from(rate)).round() as usize,
-        })
+            pre_roll_len: pre_roll_len(timing, FRAME_RATE),
+        }
+    }
+
+    /// Sets the rate of the samples that follow, in Hz. The sound goes on: whether somebody speaks, the
+    /// times of events and the pre-roll are kept. The pre-roll is resampled, so it is always at the
+    /// current rate.
+    ///
+    /// # Errors
+    ///
+    /// [`UnsupportedRate`] for a rate that can't be resampled; then nothing changes.
+    pub fn set_rate(&mut self, rate: u32) -> Result<(), UnsupportedRate> {
+        if rate == self.rate {
+            return Ok(());
+        }
+        let recent = resample_clip(self.pre_roll(), self.rate, rate)?;
+        self.resampler = match rate {
+            FRAME_RATE => None,
+            _ => {
+                let mut resampler = Resampler::new(rate, FRAME_RATE)?;
+                resampler.restart_after(&recent);
+                Some(resampler)
+            }
+        };
+        self.recent = recent;
+        self.rate = rate;
+        self.pre_roll_len = pre_roll_len(self.timing, rate);
+        Ok(())
+    }
+
+    /// Takes any number of samples at `rate` in Hz, which may differ from the last one, and returns the
+    /// events they cause. It is [`set_rate`](Self::set_rate) and [`push`](Self::push) in one.
+    ///
+    /// # Errors
+    ///
+    /// [`UnsupportedRate`] for a rate that can't be resampled; then nothing was pushed.
+    pub fn push_at<'a>(
+        &'a mut self,
+        rate: u32,
+        samples: &[i16],
+    ) -> Result<impl Iterator<Item = VoiceEvent> + use<'a>, UnsupportedRate> {
+        self.set_rate(rate)?;
+        Ok(self.push(samples))
     }
 
     /// Takes any number of samples, and returns the events they cause.
@@ -141,7 +215,10 @@ impl VoiceDetector {
         self.events.clear();
         for chunk in samples.chunks(CHUNK) {
             self.keep_recent(chunk);
-            self.resampler.process(chunk, &mut self.resampled);
+            match &mut self.resampler {
+                Some(resampler) => resampler.process(chunk, &mut self.resampled),
+                None => self.resampled.extend_from_slice(chunk),
+            }
             self.score_frames();
         }
         self.events.drain(..)
@@ -210,7 +287,11 @@ impl VoiceDetector {
             };
             if contradicts && FRAME_TIME * self.contradicting >= needed {
                 let since = FRAME_TIME * (self.frames - self.contradicting);
-                let at = since.saturating_sub(self.resampler.delay());
+                let delay = self
+                    .resampler
+                    .as_ref()
+                    .map_or(Duration::ZERO, Resampler::delay);
+                let at = since.saturating_sub(delay);
                 self.events.push(match self.speaking {
                     false => VoiceEvent::SpeechStarted { at },
                     true => VoiceEvent::SpeechEnded { at },
@@ -221,6 +302,17 @@ impl VoiceDetector {
         }
         let used = self.resampled.len() - rest;
         self.resampled.drain(..used);
+    }
+}
+
+fn pre_roll_len(timing: Timing, rate: u32) -> usize {
+    (timing.pre_roll.as_secs_f64() * f64::from(rate)).round() as usize
+}
+
+/// A detector with the default [`Timing`], for a stream whose rate is not known yet.
+impl Default for VoiceDetector {
+    fn default() -> Self {
+        Self::with_unknown_rate(Timing::default())
     }
 }
 
