@@ -29,7 +29,7 @@ fn sparse(dir: &tempfile::TempDir, name: &str, start: &[u8], len: u64) -> PathBu
 }
 
 #[test]
-fn a_sound_takes_no_more_than_its_samples() {
+fn a_sound_takes_no_more_memory_than_its_samples() {
     let dir = tempfile::tempdir().unwrap();
     let size = 64 * MIB;
     // For an unknown length the end is searched for what is not sound.
@@ -73,7 +73,7 @@ fn a_file_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn what_never_ends_is_refused_at_the_limit() {
+fn an_endless_reader_is_refused_at_the_limit() {
     struct Endless(u64);
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -111,7 +111,7 @@ fn a_header_made_of_chunks_ends() {
 
 #[cfg(feature = "compressed")]
 #[test]
-fn what_a_damaged_header_promises_is_not_taken_at_its_word() {
+fn a_damaged_header_does_not_make_the_reader_allocate_what_it_claims() {
     let mut seed = 1u32;
     let mut chance = |below: usize| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

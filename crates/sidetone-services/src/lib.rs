@@ -16,10 +16,7 @@ pub mod vosk;
 #[cfg(feature = "_websocket")]
 #[cfg_attr(
     not(feature = "deepgram"),
-    allow(
-        dead_code,
-        reason = "only Deepgram is replies_rx anything in the request"
-    )
+    allow(dead_code, reason = "only Deepgram reads the request")
 )]
 mod websocket;
 

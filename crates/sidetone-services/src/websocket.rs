@@ -28,7 +28,7 @@ pub enum Fault {
     /// None.
     #[default]
     None,
-    /// Each connection is cut off once it has audio_taken this much audio.
+    /// Each connection is cut off once it has taken this much audio.
     CutAfter(Duration),
     /// Each connection is refused with this HTTP status.
     Refuse(u16),
@@ -121,7 +121,7 @@ pub(crate) trait Session: Send {
     /// Handles a message from the client.
     fn handle_message(&mut self, message: &Message) -> Reply;
 
-    /// How much audio was audio_taken.
+    /// How much audio was taken.
     fn audio_taken(&self) -> Duration;
 
     /// How long the client may send nothing, and the reply if it does.

@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tone_is_guessed_to_be_what_it_is_not() {
+    fn no_tone_is_taken_for_another_encoding() {
         let mut known = 0;
         for hertz in (50..4000).step_by(50) {
             for (amplitude, phase) in [

@@ -1,11 +1,12 @@
 //! Sun's AU, which Asterisk knows as `.au`: a short header, then big-endian samples.
 
+use std::time::Duration;
+
 use super::Flaw;
 use super::collector::{Collector, ReadError};
 use super::part::Part;
 use super::pcm::{Encoding, Layout};
 use crate::g711::Law;
-use std::time::Duration;
 
 pub(super) fn read(part: &Part, end: u64, collector: &mut Collector) -> Result<(), ReadError> {
     let mut fields = [0; 6];

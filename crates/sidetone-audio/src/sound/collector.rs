@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_decoded_without_end_stops_at_the_limit() {
+    fn decoding_stops_at_the_limit() {
         let mut collector = Collector::up_to(1000);
         collector.begin(8000, 0).unwrap();
         collector.add([0; 900].into_iter()).unwrap();

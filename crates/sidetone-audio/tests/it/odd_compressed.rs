@@ -68,7 +68,7 @@ fn tags() -> [(&'static str, Vec<u8>); 3] {
 }
 
 #[test]
-fn tags_behind_the_sound_change_nothing() {
+fn tags_after_the_sound_change_nothing() {
     for format in FORMATS {
         let whole = load(&file(format));
         assert_eq!(whole.flaws, [], "{format}");
@@ -85,7 +85,7 @@ fn tags_behind_the_sound_change_nothing() {
 }
 
 #[test]
-fn garbage_behind_the_sound_is_not_played() {
+fn garbage_after_the_sound_is_not_played() {
     let garbage: Vec<u8> = (0..20_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
@@ -119,7 +119,7 @@ fn is_tone(samples: &[i16]) -> bool {
 }
 
 #[test]
-fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
+fn a_file_that_was_cut_off_plays_as_far_as_it_goes_and_reports_it() {
     for format in FORMATS {
         let whole = load(&file(format)).sound;
         for cut in [1, 5, 20, 200] {
@@ -145,7 +145,7 @@ fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
 }
 
 #[test]
-fn an_ogg_whose_writer_never_ended_it_plays() {
+fn an_unfinished_ogg_plays() {
     let mut bytes = file("ogg");
     let whole = load(&bytes).sound;
     let last = bytes.windows(4).rposition(|four| four == b"OggS").unwrap();
@@ -157,7 +157,7 @@ fn an_ogg_whose_writer_never_ended_it_plays() {
 }
 
 #[test]
-fn files_that_were_joined_play_one_after_the_other() {
+fn appended_files_play_one_after_the_other() {
     for format in FORMATS {
         let one = load(&file(format)).sound.samples;
         for (what, tag) in [("nothing", Vec::new()), ("a tag", tags()[0].1.clone())] {
@@ -184,7 +184,7 @@ fn silent_mp3(frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_mp3_joined_to_one_of_another_rate_plays_at_the_right_speed() {
+fn an_mp3_appended_to_one_of_another_rate_plays_at_the_right_speed() {
     let tone = load(&file("mp3")).sound.samples;
     let joined = load(&[file("mp3"), silent_mp3(38)].concat());
     assert_eq!(joined.sound.rate, 16_000);
@@ -220,7 +220,7 @@ fn an_mp3_of_many_rates_is_not_cut_to_an_estimate() {
 }
 
 #[test]
-fn damage_in_the_middle_is_a_gap_that_is_said() {
+fn damage_in_the_middle_is_a_reported_gap() {
     let frame = |bytes: &[u8]| {
         bytes
             .windows(2)
@@ -244,17 +244,17 @@ fn damage_in_the_middle_is_a_gap_that_is_said() {
 }
 
 #[test]
-fn a_file_of_which_nothing_is_left_is_refused_as_that() {
+fn a_file_with_nothing_left_to_decode_is_refused() {
     let whole = std::fs::read("tests/sounds/tone.flac").unwrap();
     let error = Sound::from_bytes(&whole[..whole.len() - 5]).unwrap_err();
     assert!(matches!(error, SoundError::Unsupported { .. }), "{error}");
-    assert!(error.to_string().contains("cut or damaged"), "{error}");
+    assert!(error.to_string().contains("cut off or damaged"), "{error}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn no_damage_brings_the_reader_down(
+    fn no_damage_makes_the_decoder_panic(
         format in 0..3usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),

@@ -178,7 +178,7 @@ fn id3v2() -> Vec<u8> {
 }
 
 #[test]
-fn a_block_that_contradicts_bits_and_channels_is_computed_where_two_of_three_agree() {
+fn a_wrong_block_length_is_computed_where_two_of_three_fields_agree() {
     for block in [0, 1, 3, 4, 8, 65_535] {
         Wav {
             block,
@@ -211,7 +211,7 @@ fn a_block_that_contradicts_bits_and_channels_is_computed_where_two_of_three_agr
 }
 
 #[test]
-fn a_block_that_nothing_confirms_is_refused_by_name() {
+fn a_block_length_without_an_agreeing_field_is_refused() {
     let both = Wav {
         block: 4,
         bytes_per_second: 4 * RATE,
@@ -260,7 +260,7 @@ fn a_block_that_nothing_confirms_is_refused_by_name() {
 }
 
 #[test]
-fn a_rate_that_the_bytes_a_second_contradict_is_refused_by_name() {
+fn a_rate_that_contradicts_the_byte_rate_is_refused() {
     Wav {
         rate: 16_000,
         ..Wav::linear()
@@ -280,7 +280,7 @@ fn a_rate_that_the_bytes_a_second_contradict_is_refused_by_name() {
 }
 
 #[test]
-fn three_bytes_may_lie_in_four() {
+fn three_bytes_may_be_stored_in_four() {
     let data: Vec<u8> = tone()
         .iter()
         .flat_map(|s| (i32::from(*s) << 16).to_le_bytes())
@@ -296,7 +296,7 @@ fn three_bytes_may_lie_in_four() {
 }
 
 #[test]
-fn a_format_that_is_told_twice_must_be_the_same() {
+fn two_format_chunks_must_agree() {
     let format = |rate: u32| {
         let mut fields = 1u16.to_le_bytes().to_vec();
         fields.extend(1u16.to_le_bytes());
@@ -314,11 +314,11 @@ fn a_format_that_is_told_twice_must_be_the_same() {
         before: format(RATE / 2),
         ..Wav::linear()
     }
-    .contradicts_itself("twice");
+    .contradicts_itself("two format chunks that disagree");
 }
 
 #[test]
-fn nothing_behind_the_sound_is_played() {
+fn nothing_after_the_sound_is_played() {
     let lyrics = {
         let text = b"LYRICSBEGININD0000200";
         let mut tag = text.to_vec();
@@ -372,7 +372,7 @@ fn nothing_behind_the_sound_is_played() {
 }
 
 #[test]
-fn an_odd_sound_ends_where_it_says_whether_it_is_padded_or_not() {
+fn a_sound_of_odd_length_ends_where_its_header_says_padded_or_not() {
     let data = Wav::companded().data[..7999].to_vec();
     for behind in [
         list(),
@@ -440,7 +440,7 @@ fn a_sound_of_unknown_length_ends_before_chunks_and_tags() {
 }
 
 #[test]
-fn a_sound_that_was_cut_says_how_much_is_missing() {
+fn a_sound_that_was_cut_off_reports_how_much_is_missing() {
     let data = Wav::linear().data[..12_000].to_vec();
     let missing = Some(std::time::Duration::from_millis(250));
     let cut = Wav {
@@ -485,7 +485,7 @@ fn all_kinds_of_riff_are_read() {
 }
 
 #[test]
-fn a_file_joined_to_another_plays_behind_it() {
+fn a_file_appended_to_another_plays_after_it() {
     let doubled: Vec<i16> = tone()
         .iter()
         .flat_map(|sample| [*sample, *sample])
@@ -526,7 +526,7 @@ fn a_file_joined_to_another_plays_behind_it() {
 }
 
 #[test]
-fn au_is_read_and_its_size_believed_where_it_can_be() {
+fn au_is_read_and_its_size_trusted_if_it_fits() {
     let au = |said: u32, encoding: u32, data: &[u8]| {
         let mut file = b".snd".to_vec();
         for field in [24, said, encoding, RATE, 1] {
@@ -560,7 +560,7 @@ fn au_is_read_and_its_size_believed_where_it_can_be() {
 }
 
 #[test]
-fn what_is_not_read_is_named_as_what_it_is() {
+fn an_unsupported_format_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let kinds: [(&str, &[u8], &str); 13] = [
         ("a.aiff", b"FORM\0\0\0\x20AIFFCOMM", "AIFF"),
@@ -591,7 +591,7 @@ fn what_is_not_read_is_named_as_what_it_is() {
 }
 
 #[test]
-fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
+fn headerless_bytes_of_another_encoding_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -635,7 +635,7 @@ fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
 }
 
 #[test]
-fn a_name_is_quoted_so_that_a_terminal_and_a_shell_take_it_as_it_is() {
+fn a_name_is_quoted_for_terminals_and_shells() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let names: [(&[u8], &str); 5] = [

@@ -46,7 +46,7 @@ fn the_greeting_is_loud_and_not_clipped() {
 }
 
 #[test]
-fn the_same_is_heard_at_every_rate() {
+fn every_rate_sounds_the_same() {
     for rate in [16_000, 44_100, 48_000] {
         for (sound, narrow) in [
             (greeting(rate), greeting(8000)),
@@ -63,7 +63,7 @@ fn the_same_is_heard_at_every_rate() {
 }
 
 #[test]
-fn a_seed_is_a_speaker() {
+fn a_seed_gives_one_speaker() {
     let voice = caller_voice(8000, FIVE_SECONDS, 1);
     assert_eq!(voice.len(), 40_000);
     assert_eq!(voice, caller_voice(8000, FIVE_SECONDS, 1));

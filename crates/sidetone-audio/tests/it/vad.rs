@@ -38,7 +38,7 @@ fn speech_between_silences_starts_and_ends_where_it_is() {
 }
 
 #[test]
-fn starts_and_ends_take_turns_in_order() {
+fn starts_and_ends_alternate_in_order() {
     let events = detect(&[voice(10), vec![0; SECOND]].concat());
     assert!(
         events.len() >= 2 && events.len().is_multiple_of(2),
@@ -76,7 +76,7 @@ fn silence_and_line_noise_are_no_speech() {
 }
 
 #[test]
-fn the_decisions_do_not_depend_on_how_the_sound_is_cut() {
+fn the_decisions_do_not_depend_on_how_the_sound_is_split() {
     let sound = [vec![0; SECOND], voice(3), vec![0; SECOND]].concat();
     let expected = detect(&sound);
     assert!(!expected.is_empty());

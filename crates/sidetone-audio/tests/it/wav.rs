@@ -70,7 +70,7 @@ fn ramp(len: usize) -> Vec<i16> {
 }
 
 #[test]
-fn a_kill_at_any_byte_costs_at_most_what_came_after_the_last_checkpoint() {
+fn a_kill_at_any_byte_loses_at_most_what_followed_the_last_checkpoint() {
     let log = Log::default();
     let sound = ramp(30_000);
     let mut wav = Writer::new(log.clone(), 8000, Channels::Stereo).unwrap();
@@ -131,7 +131,7 @@ fn a_header_cut_in_the_middle_still_opens() {
 }
 
 #[test]
-fn a_disk_that_was_full_for_a_while_costs_only_what_was_refused() {
+fn a_disk_that_was_full_for_a_while_loses_only_what_was_refused() {
     let log = Log::default();
     let sound = ramp(40_000);
     let mut wav = Writer::new(log.clone(), 8000, Channels::Mono).unwrap();

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use crate::support::Call;
 use sidetone_services::{Fault, deepgram::DeepgramServer, vosk::VoskServer};
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, deepgram::Deepgram, transcribe, vosk::Vosk,
 };
 use tokio::time::timeout;
+
+use crate::support::Call;
 
 const KEY: &str = "0123456789abcdef";
 /// More than all the buffers of a connection hold together.

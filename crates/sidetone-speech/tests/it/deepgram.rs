@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use crate::support::{Call, Events};
 use sidetone_audio::g711::Law;
 use sidetone_services::{Fault, deepgram::DeepgramServer};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, deepgram::Deepgram, transcribe};
 use tokio::time::sleep;
+
+use crate::support::{Call, Events};
 
 const KEY: &str = "0123456789abcdef";
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);

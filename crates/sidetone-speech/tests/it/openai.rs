@@ -256,13 +256,13 @@ async fn recovery_is_reported_only_after_a_reply() {
     let kinds: Vec<&str> = events
         .iter()
         .map(|event| match event {
-            SpeechEvent::Retrying { .. } => "retry",
+            SpeechEvent::Retrying { .. } => "retrying",
             SpeechEvent::Recovered => "recovered",
             SpeechEvent::Transcript(_) => "transcript",
             _ => "other",
         })
         .collect();
-    assert_eq!(kinds, ["retry", "retry", "recovered", "transcript"]);
+    assert_eq!(kinds, ["retrying", "retrying", "recovered", "transcript"]);
 }
 
 #[tokio::test]
@@ -393,7 +393,7 @@ async fn an_error_with_the_status_of_a_success_is_quoted() {
         assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
         let text = error.to_string();
         assert!(
-            text.ends_with("had: CUDA failed with error out of memory"),
+            text.ends_with("unavailable: CUDA failed with error out of memory"),
             "{text}"
         );
         // Without detail once, and not on each attempt.
@@ -430,5 +430,5 @@ async fn an_endless_reply_fails_after_a_megabyte() {
         panic!("no retry");
     };
     let text = error.to_string();
-    assert!(text.contains("more than a transcript can be"), "{text}");
+    assert!(text.contains("longer than a transcript can be"), "{text}");
 }

@@ -113,12 +113,12 @@ async fn a_refusal_is_final_and_loses_what_has_no_transcript() {
             .skip(1)
             .all(|it| matches!(it, SpeechEvent::Lost { .. }))
     );
-    let result = received.words().last().unwrap().end;
+    let last_end = received.words().last().unwrap().end;
     let lost = received.lost();
     assert_eq!(lost.len(), 1);
     assert!(
-        lost[0].0 >= result && lost[0].0 <= ms(3000),
-        "{lost:?} after {result:?}"
+        lost[0].0 >= last_end && lost[0].0 <= ms(3000),
+        "{lost:?} after {last_end:?}"
     );
     assert_eq!(lost[0].1, call.length(), "to the end of the call");
 }
@@ -133,7 +133,7 @@ async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
         (Fake::new([Plan::CutAfter(ms(3000)), Plan::Refuse]), 3000),
         (Fake::new([Plan::RefuseAt(minute)]), 0),
     ];
-    for (number, (fake, result)) in fakes.into_iter().enumerate() {
+    for (number, (fake, first_lost)) in fakes.into_iter().enumerate() {
         let (mut input, events) = transcribe(fake, Format::linear(HZ));
         // A part of it is missing, too.
         let gap = call.length() + ms(120_000);
@@ -151,7 +151,7 @@ async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
         let [(from, to)] = lost[..] else {
             panic!("{number}: {lost:?}")
         };
-        assert!(from <= ms(result), "{number}: {lost:?}");
+        assert!(from <= ms(first_lost), "{number}: {lost:?}");
         assert_eq!(to, gap + call.length(), "{number}");
     }
 }
@@ -180,10 +180,10 @@ async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_hangs() {
     let over = Instant::now();
     let received = Events::all(events).await;
     assert_eq!(over.elapsed().as_secs(), 10);
-    let result = received.words().last().unwrap().end;
+    let last_end = received.words().last().unwrap().end;
     assert_eq!(
         received.lost(),
-        [(result, call.length())],
+        [(last_end, call.length())],
         "what it has not finished is lost"
     );
 }
@@ -212,16 +212,16 @@ async fn an_application_that_never_reads_gets_what_fits_and_the_rest_as_lost() {
         received.0.len()
     );
     let (words, lost) = (received.words(), received.lost());
-    let result = words.iter().filter(|it| !it.text.contains('?')).count();
+    let recognized = words.iter().filter(|it| !it.text.contains('?')).count();
     let missed = |it: &&Word| {
         lost.iter()
             .any(|(from, to)| it.end > *from && it.start < *to)
     };
     let missed = call.words.iter().filter(missed).count();
     assert_eq!(
-        result + missed,
+        recognized + missed,
         call.words.len(),
-        "each is result or received to be lost"
+        "each is recognized or reported as lost"
     );
     assert!(missed > 0);
 }
@@ -293,8 +293,8 @@ async fn words_before_a_mute_become_final_while_it_lasts() {
                 input.push_silence(at + end + ms(100) * stretch, ms(100));
             }
         };
-        let result = async { (final_words.await, began.elapsed()) };
-        let ((words, when), ()) = tokio::join!(result, muted);
+        let finals = async { (final_words.await, began.elapsed()) };
+        let ((words, when), ()) = tokio::join!(finals, muted);
         let expected: Vec<Word> = call.words.iter().map(|it| shifted(it, at)).collect();
         assert_same(&words, &expected, &format!("muted for {mute:?}"));
         assert!(when <= end + ms(900), "it comes after {when:?} of {end:?}");
@@ -779,13 +779,13 @@ impl Recognizer for Flood {
 fn unavailable() -> SpeechError {
     SpeechError::Unavailable {
         service: "the fake",
-        reason: "it was received so".into(),
+        reason: "as planned".into(),
     }
 }
 
 fn refused() -> SpeechError {
     SpeechError::Refused {
         service: "the fake",
-        reason: "it was received so".into(),
+        reason: "as planned".into(),
     }
 }

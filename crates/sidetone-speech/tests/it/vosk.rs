@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use crate::support::{Call, Events};
 use sidetone_services::{Fault, vosk::VoskServer};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, vosk::Vosk};
+
+use crate::support::{Call, Events};
 
 #[tokio::test]
 async fn words_come_with_their_times_at_every_rate() {

@@ -38,11 +38,11 @@ impl Caller {
         let (input, mut events) = transcribe(recognizer, format);
         let began = Instant::now();
         let events = tokio::spawn(async move {
-            let mut outcome = Vec::new();
+            let mut received = Vec::new();
             while let Some(event) = events.next().await {
-                outcome.push((began.elapsed(), event));
+                received.push((began.elapsed(), event));
             }
-            outcome
+            received
         });
         Self {
             input,
@@ -137,12 +137,12 @@ impl Outcome {
             .collect();
         let said: Vec<&str> = self.said.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(texts, said);
-        let outcome = finals.iter().flat_map(|it| &it.words);
+        let words = finals.iter().flat_map(|it| &it.words);
         let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_millis(60);
-        for (outcome, said) in outcome.zip(&self.said) {
-            assert_eq!(outcome.text, said.text);
-            let in_place = near(outcome.start, said.start) && near(outcome.end, said.end);
-            assert!(in_place, "{outcome:?} was {said:?}");
+        for (word, said) in words.zip(&self.said) {
+            assert_eq!(word.text, said.text);
+            let in_place = near(word.start, said.start) && near(word.end, said.end);
+            assert!(in_place, "{word:?} was said as {said:?}");
         }
         for pair in finals.windows(2) {
             assert!(pair[0].end <= pair[1].start, "{pair:?}");
@@ -152,7 +152,7 @@ impl Outcome {
 
 /// A server that asserts it refused nothing.
 #[track_caller]
-pub(crate) fn assert_content(service: &Service) {
+pub(crate) fn assert_nothing_refused(service: &Service) {
     for call in service.calls() {
         assert_eq!(call.refusal, None);
     }

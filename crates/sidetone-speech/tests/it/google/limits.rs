@@ -3,7 +3,7 @@ use std::time::Duration;
 use sidetone_services::google::Service;
 use sidetone_speech::{Format, Law, SpeechEvent};
 
-use super::caller::{Caller, assert_content, recognizer_for, service};
+use super::caller::{Caller, assert_nothing_refused, recognizer_for, service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -45,7 +45,7 @@ async fn twelve_minutes_lose_no_word_and_repeat_none() {
         "{:?}",
         outcome.other_events()
     );
-    assert_content(&service);
+    assert_nothing_refused(&service);
     assert_eq!(service.calls().len(), 3);
     assert!(max_stream(&service) < MINUTE * 5);
 }
@@ -61,7 +61,7 @@ async fn no_word_is_cut_wherever_streams_are_split() {
         talk(&mut caller, Duration::from_secs(12), false).await;
         let outcome = caller.hang_up().await;
         outcome.assert_complete();
-        assert_content(&service);
+        assert_nothing_refused(&service);
         assert!(service.calls().len() > 2, "{}", service.calls().len());
     }
 }
@@ -79,7 +79,7 @@ async fn a_quarter_of_an_hour_of_silence_loses_no_word_after_it() {
         "{:?}",
         outcome.other_events()
     );
-    assert_content(&service);
+    assert_nothing_refused(&service);
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +118,7 @@ async fn a_muted_caller_keeps_no_stream_open_and_gets_the_last_word() {
         "{:?}",
         outcome.other_events()
     );
-    assert_content(&service);
+    assert_nothing_refused(&service);
     assert_eq!(service.calls().len(), 2);
     let first = outcome.events.iter().find(
         |(_, event)| matches!(event, SpeechEvent::Transcript(transcript) if transcript.is_final),
@@ -164,7 +164,7 @@ async fn wideband_keeps_to_the_size_of_a_request() {
     caller.say(&["high", "fidelity"]).await;
     let outcome = caller.hang_up().await;
     outcome.assert_complete();
-    assert_content(&service);
+    assert_nothing_refused(&service);
     let call = &service.calls()[0];
     assert_eq!((call.hz, call.model.as_str()), (48_000, "long"));
 }
