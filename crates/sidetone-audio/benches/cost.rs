@@ -1,4 +1,4 @@
-//! What a frame costs: `cargo bench -p sidetone-audio`.
+//! The cost of a frame: `cargo bench -p sidetone-audio`.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -44,15 +44,15 @@ fn main() {
             resampler.process(black_box(&sound[..from as usize / 50]), &mut out);
         });
     }
-    time_listening(&caller_voice(8000, Duration::from_secs(1), 1)[1600..]);
+    time_detection(&caller_voice(8000, Duration::from_secs(1), 1)[1600..]);
 }
 
-/// The cost of a frame of the two that listen.
-fn time_listening(sound: &[i16]) {
+/// The cost of a frame in both detectors.
+fn time_detection(sound: &[i16]) {
     let mut codes = Vec::new();
     Law::Ulaw.encode(sound, &mut codes);
     time("detect 160 codes, undecided", || {
-        // A fresh one each time: it has not decided.
+        // A new one each time: it is undecided.
         black_box(Detector::new().push(Duration::ZERO, black_box(&codes[..160])));
     });
     let mut voice = VoiceDetector::new(8000).unwrap();
@@ -61,7 +61,7 @@ fn time_listening(sound: &[i16]) {
     });
 }
 
-/// Prints the fastest of many rounds, which is what is least disturbed by others on the machine.
+/// Prints the fastest of many rounds, which other processes disturb least.
 fn time(what: &str, mut work: impl FnMut()) {
     const EACH: u32 = 200;
     let round = |_| {

@@ -3,7 +3,7 @@
 //! Both laws follow ITU-T G.191's reference: decoding scales to the full 16 bits, and encoding
 //! treats negative samples by ones' complement.
 
-/// Which of the two companding laws of ITU-T G.711.
+/// The two companding laws of ITU-T G.711.
 ///
 /// ```
 /// use sidetone_audio::g711::Law;
@@ -15,9 +15,9 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Law {
-    /// µ-law: North America and Japan; `ulaw` to Asterisk.
+    /// µ-law: North America and Japan; `ulaw` in Asterisk.
     Ulaw,
-    /// A-law: the rest of the world; `alaw` to Asterisk.
+    /// A-law: the rest of the world; `alaw` in Asterisk.
     Alaw,
 }
 
@@ -28,7 +28,7 @@ impl Law {
         self.table()[code as usize]
     }
 
-    /// The code that is nearest to a sample; louder than the law can say is clipped.
+    /// The code nearest to a sample. A sample that exceeds the law's range is clipped.
     #[inline]
     pub fn encode_sample(self, sample: i16) -> u8 {
         match self {
@@ -45,7 +45,7 @@ impl Law {
 
     /// Appends one code per sample.
     pub fn encode(self, samples: &[i16], codes: &mut Vec<u8>) {
-        // The match stands outside of the loops so that each can be unrolled on its own.
+        // The match is outside the loops so that each of them can be unrolled.
         match self {
             Law::Ulaw => codes.extend(samples.iter().map(|&sample| encode_ulaw(sample))),
             Law::Alaw => codes.extend(samples.iter().map(|&sample| encode_alaw(sample))),
@@ -81,7 +81,8 @@ const fn table_of(law: Law) -> [i16; 256] {
 const ULAW_BIAS: i16 = 33 << 2;
 
 const fn expand_ulaw(code: u8) -> i16 {
-    // Codes travel inverted, so that silence has many ones for the line to keep its clock by.
+    // Codes are sent inverted, so that silence has many ones, which the line needs to recover its
+    // clock.
     let bits = !code;
     let segment = (bits >> 4) & 7;
     let step = (bits & 15) as i16;
@@ -112,7 +113,7 @@ const fn expand_alaw(code: u8) -> i16 {
 #[inline]
 fn encode_ulaw(sample: i16) -> u8 {
     let negative = sample >> 15;
-    // 14 bits, as the law has it: the lowest two of 16 are below its resolution.
+    // 14 bits: the lowest two of 16 are below the law's resolution.
     let magnitude = (((sample ^ negative) >> 2) as u32 + 33).min(0x1FFF);
     let segment = 26 - magnitude.leading_zeros();
     let step = (magnitude >> (segment + 1)) & 15;
@@ -122,7 +123,7 @@ fn encode_ulaw(sample: i16) -> u8 {
 #[inline]
 fn encode_alaw(sample: i16) -> u8 {
     let negative = sample >> 15;
-    // 12 bits of magnitude, as the law has it.
+    // 12 bits of magnitude are what the law encodes.
     let magnitude = ((sample ^ negative) >> 4) as u32;
     // The lowest two segments share their step size, hence the floor.
     let shift = 27u32.saturating_sub((magnitude | 16).leading_zeros());

@@ -1,15 +1,15 @@
 //! How loud a sound is, in decibels below full scale.
 //!
-//! 0 dBFS is the loudest sample there is, and for power a square wave of it; a full-scale sine has
-//! a peak of 0 and an RMS of −3.01 dBFS. (This is ITU-T's dBov; AES17 puts the sine at 0.) Nothing
-//! is below [`FLOOR_DBFS`], so that every level can be drawn, and written as JSON.
+//! 0 dBFS is the loudest possible sample, and for power a full-scale square wave. A full-scale sine
+//! has a peak of 0 and an RMS of −3.01 dBFS. (This is ITU-T's dBov; AES17 puts the sine at 0.) No
+//! level is below [`FLOOR_DBFS`], so that every level can be drawn, and written as JSON.
 
 use std::time::Duration;
 
-/// The level of digital silence. The least peak above it, a single step, is −90.3 dBFS.
+/// The level of digital silence. The lowest peak above it, a single step, is −90.3 dBFS.
 pub const FLOOR_DBFS: f32 = -96.0;
 
-/// The level of the largest sample.
+/// The peak level, in dBFS.
 ///
 /// ```
 /// use sidetone_audio::level::{FLOOR_DBFS, peak_dbfs, rms_dbfs};
@@ -22,7 +22,7 @@ pub fn peak_dbfs(samples: &[i16]) -> f32 {
     decibels(f64::from(peak.unwrap_or(0)) / FULL_SCALE)
 }
 
-/// The level of the mean power.
+/// The level of the mean power, in dBFS.
 pub fn rms_dbfs(samples: &[i16]) -> f32 {
     let power: u64 = samples
         .iter()
@@ -37,7 +37,7 @@ fn decibels(ratio: f64) -> f32 {
     ((20.0 * ratio.log10()) as f32).max(FLOOR_DBFS)
 }
 
-/// A level to look at: up at once, down slowly, as the needle of a meter.
+/// A level meter for display: it rises at once and falls slowly.
 ///
 /// ```
 /// use sidetone_audio::level::{FLOOR_DBFS, Meter};
@@ -54,11 +54,11 @@ pub struct Meter {
     dbfs: f32,
 }
 
-/// Slow enough to be read, fast enough to fall between words.
+/// Slow enough to read, fast enough to fall between words.
 const FALL_DB_PER_SECOND: f32 = 24.0;
 
 impl Meter {
-    /// A meter at rest, for samples of this rate in Hz.
+    /// A meter at rest, for samples at this rate in Hz.
     pub fn new(rate: u32) -> Self {
         Self {
             rate,
@@ -66,14 +66,14 @@ impl Meter {
         }
     }
 
-    /// Shows the RMS of these samples, usually one frame, if it is above what is shown still.
+    /// Takes samples, usually one frame, and shows their RMS if it is above the level shown.
     pub fn push(&mut self, samples: &[i16]) {
         let time = Duration::from_secs(samples.len() as u64) / self.rate.max(1);
         let fallen = self.dbfs - FALL_DB_PER_SECOND * time.as_secs_f32();
         self.dbfs = rms_dbfs(samples).max(fallen);
     }
 
-    /// What it shows, in dBFS.
+    /// The level shown, in dBFS.
     pub fn dbfs(&self) -> f32 {
         self.dbfs
     }

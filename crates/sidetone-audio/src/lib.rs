@@ -1,18 +1,18 @@
 //! Telephone sound: G.711, resampling, sound files, levels, voice activity.
 //!
-//! Everywhere in this crate a *sample* is a mono `i16` (Asterisk's *slin*), a *rate* is samples per
-//! second as `u32`, and nothing here knows of sockets, clocks or threads.
+//! Everywhere in this crate a *sample* is a mono `i16` (Asterisk's *slin*) and a *rate* is samples
+//! per second as `u32`. Nothing here uses sockets, clocks or threads.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`g711`] | µ-law and A-law, both ways |
-//! | [`detect`] | what an unnamed stream is: slin, µ-law, A-law or neither |
-//! | [`resample`] | any rate to any rate, as a stream or a whole clip |
+//! | [`detect`] | which codec an unnamed stream has: slin, µ-law, A-law or neither |
+//! | [`resample`] | resampling between any two rates, of a stream or a whole clip |
 //! | [`sound`] | reads sound files |
-//! | [`level`] | how loud, in dBFS |
-//! | [`tone`] | what the demonstration sounds of |
-//! | [`vad`] | when somebody speaks |
-//! | [`wav`] | writes a WAV file that survives the death of its writer |
+//! | [`level`] | levels in dBFS |
+//! | [`tone`] | the demonstration's sounds |
+//! | [`vad`] | voice activity: when somebody speaks |
+//! | [`wav`] | writes a WAV file that survives the end of the process |
 #![forbid(unsafe_code)]
 
 pub mod detect;

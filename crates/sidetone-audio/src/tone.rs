@@ -1,15 +1,15 @@
-//! What the demonstration sounds of: a chime, and something that speaks. Computed, so that nobody's
-//! voice or melody ships with the project, and the same each time.
+//! The demonstration's sounds: a chime, and a voice. They are computed, so that nobody's voice or
+//! melody ships with the project, and always the same.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-/// A melody of five struck notes, 1.8 s, within 300–3400 Hz, at a rate in Hz.
+/// A melody of five struck notes at a rate in Hz: 1.8 s, within 300–3400 Hz.
 ///
-/// No note comes twice and each bends, so that it correlates with itself in one place only, which is
-/// how a test finds it in a recording.
+/// No note occurs twice and each one bends, so that the melody correlates with itself in one place
+/// only. That is how a test finds it in a recording.
 pub fn greeting(rate: u32) -> Vec<i16> {
-    // When each note is struck, in seconds, its pitch in Hz, and how fast it bends, per second.
+    // The time of each note in seconds, its pitch in Hz, and its bend per second.
     const NOTES: [(f64, f64, f64); 5] = [
         (0.00, 554.4, 0.12),
         (0.21, 440.0, -0.14),
@@ -27,7 +27,7 @@ pub fn greeting(rate: u32) -> Vec<i16> {
             let bent = time + bend / 2.0 * time * time;
             let partial =
                 |hertz: f64, decay: f64| (TAU * hertz * bent).sin() * (-decay * time).exp();
-            // A bell's partials die the sooner the higher they are.
+            // The higher a bell's partials are, the sooner they decay.
             let bell = partial(pitch, 3.0)
                 + 0.4 * partial(2.0 * pitch, 6.0)
                 + 0.2 * partial(2.76 * pitch, 10.0);
@@ -37,10 +37,10 @@ pub fn greeting(rate: u32) -> Vec<i16> {
     to_samples(sound)
 }
 
-/// Something that sounds like speech: voiced syllables and hisses in phrases with pauses between
-/// them, about −20 dBFS while it speaks.
+/// A sound like speech: voiced syllables and hisses in phrases with pauses between them, about −20
+/// dBFS during speech.
 ///
-/// The same seed says the same, at any rate in Hz.
+/// The same seed gives the same speech, at any rate in Hz.
 pub fn caller_voice(rate: u32, length: Duration, seed: u64) -> Vec<i16> {
     let mut random = Random(seed);
     let len = samples_in(rate, length.as_secs_f64());
@@ -63,10 +63,10 @@ pub fn caller_voice(rate: u32, length: Duration, seed: u64) -> Vec<i16> {
     to_samples(sound)
 }
 
-/// Above this nothing passes a telephone.
+/// The upper edge of the telephone band.
 const HIGHEST: f64 = 3400.0;
 
-/// One voiced syllable: harmonics of the voice, weighed by formants that glide between two vowels.
+/// One voiced syllable: harmonics of the voice, weighted by formants that glide between two vowels.
 fn vowel(rate: u32, pitch: f64, random: &mut Random, sound: &mut Vec<f64>) {
     const FORMANTS: [[f64; 3]; 6] = [
         [730.0, 1090.0, 2440.0],
@@ -97,7 +97,8 @@ fn vowel(rate: u32, pitch: f64, random: &mut Random, sound: &mut Vec<f64>) {
             }
         }
         let voiced = (1..).zip(&weights).map(|(harmonic, weight)| {
-            // Phases as scattered as a throat's, or each period would be one sharp click.
+            // Scattered phases, as those of a real voice. Otherwise each period would be one sharp
+            // click.
             let scatter = f64::from(harmonic * harmonic) * 0.37;
             weight * (TAU * (phase * f64::from(harmonic) + scatter)).sin()
         });
@@ -106,7 +107,7 @@ fn vowel(rate: u32, pitch: f64, random: &mut Random, sound: &mut Vec<f64>) {
     }
 }
 
-/// How loud a mouth with these formants makes a frequency.
+/// The gain of these formants at a frequency.
 fn resonance(hertz: f64, formants: [f64; 3]) -> f64 {
     let peaks = (0..).zip(formants).map(|(k, formant)| {
         let distance = (hertz - formant) / (60.0 + 30.0 * f64::from(k));
@@ -115,7 +116,7 @@ fn resonance(hertz: f64, formants: [f64; 3]) -> f64 {
     peaks.sum::<f64>() + 0.02
 }
 
-/// One consonant without voice: noise around 2.5 kHz, from many short-lived tones.
+/// One unvoiced consonant: noise around 2.5 kHz, made of many short tones.
 fn hiss(rate: u32, random: &mut Random, sound: &mut Vec<f64>) {
     let seconds = 0.04 + 0.08 * random.next();
     let tones: [(f64, f64); 24] = std::array::from_fn(|_| {
@@ -132,12 +133,12 @@ fn hiss(rate: u32, random: &mut Random, sound: &mut Vec<f64>) {
     }));
 }
 
-/// Swells and fades over 25 ms at either end.
+/// Fades in and out over 25 ms.
 fn swell(done: f64, seconds: f64) -> f64 {
     raised_cosine(done.min(1.0 - done) * seconds / 0.025)
 }
 
-/// From 0 to 1 without a corner, and 1 from there on.
+/// A smooth step from 0 to 1, and 1 from there on.
 fn raised_cosine(x: f64) -> f64 {
     (1.0 - (x.clamp(0.0, 1.0) * TAU / 2.0).cos()) / 2.0
 }

@@ -1,22 +1,21 @@
-//! Writing a WAV file that survives the death of its writer.
+//! A WAV writer whose file survives the end of the process.
 //!
 //! # What a kill leaves behind
 //!
-//! The header of a WAV file says how much sound follows, and it stands in front of it. A writer that
-//! fills it in at the end leaves, when killed, a file that claims to be empty. [`Writer`] keeps the
-//! header true instead: [`Writer::checkpoint`] first writes all samples it still holds, and only
-//! then the whole 44-byte header, sizes included, in one write. In this order the header never
-//! promises more than the file holds, so that at every moment, also between the two writes, any
-//! reader opens the file, and finds at least all that was written before the last checkpoint.
-//! (The other order would for a moment promise sound that is not there.)
+//! The header of a WAV file holds the length of the sound that follows it. A writer that fills it
+//! in at the end and is killed leaves a file that claims to be empty. [`Writer`] keeps the header
+//! true: [`Writer::checkpoint`] first writes all samples it holds back, then the whole 44-byte
+//! header, sizes included, in one write. In this order the header never promises more than the file
+//! holds. So at every moment, also between the two writes, any reader can open the file and finds
+//! at least what was written before the last checkpoint.
 //!
-//! This holds against the end of the process, SIGKILL included, because the kernel keeps what it
-//! was given. It is no promise about a power cut; for that, sync the file.
+//! This holds when the process ends, by SIGKILL too, because the kernel keeps what it was given. It
+//! does not cover a power cut; for that, sync the file.
 
 use std::io::{self, ErrorKind, SeekFrom};
 use std::io::{Seek, Write};
 
-/// Samples side by side in one moment of the recording.
+/// How many channels a recording has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
     /// One sample per moment.
@@ -37,7 +36,7 @@ impl Channels {
 /// Streams 16-bit samples into a WAV file.
 ///
 /// Dropping it is like being killed: what came after the last [`checkpoint`](Self::checkpoint) is
-/// lost. End with [`finish`](Self::finish).
+/// lost. Call [`finish`](Self::finish) at the end.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -57,28 +56,28 @@ pub struct Writer<W: Write + Seek> {
     out: W,
     rate: u32,
     channels: Channels,
-    /// Bytes of sound in `out`; the next go right behind them.
+    /// Bytes of sound in `out`. The next follow them.
     stored: u32,
-    /// Bytes of sound not yet in `out`.
+    /// Bytes of sound not in `out` yet.
     pending: Vec<u8>,
 }
 
 const HEADER_LEN: u32 = 44;
 
-/// The whole file stays below 4 GiB, in whole stereo frames.
+/// Keeps the whole file below 4 GiB, in whole stereo frames.
 const MAX_DATA: u32 = (u32::MAX - HEADER_LEN) / 4 * 4;
 
-/// One system call for this much sound: half a second of two 8 kHz channels.
+/// The bytes of one system call: half a second of two 8 kHz channels.
 const PENDING_MAX: usize = 16 * 1024;
 
 impl<W: Write + Seek> Writer<W> {
-    /// Starts a file: writes the header of an empty recording at the beginning of `out`.
+    /// Starts a file: writes the header of an empty recording at the start of `out`.
     ///
-    /// `out` should be empty: what it holds behind the recording stays there.
+    /// `out` should be empty: what it holds after the recording stays there.
     ///
     /// # Errors
     ///
-    /// What `out` answers when it is written to.
+    /// Those of writing to `out`.
     pub fn new(out: W, rate: u32, channels: Channels) -> io::Result<Self> {
         let mut writer = Self {
             out,
@@ -91,11 +90,11 @@ impl<W: Write + Seek> Writer<W> {
         Ok(writer)
     }
 
-    /// Takes samples, for stereo interleaved: left, right, left, right.
+    /// Takes samples. For stereo they are interleaved: left, right, left, right.
     ///
-    /// They are gathered and written every 16 KiB, so most calls touch no file. After an error the
-    /// file is still sound, [`bytes_written`](Self::bytes_written) says how much was taken, and
-    /// writing may be tried again.
+    /// They are buffered and written every 16 KiB, so most calls make no system call. After an
+    /// error the file is still valid, [`bytes_written`](Self::bytes_written) says how much was
+    /// taken, and writing may be tried again.
     ///
     /// # Errors
     ///
@@ -128,19 +127,19 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Makes the file whole up to here: writes what is held back, then the sizes in the header.
+    /// Completes the file up to here: writes the samples held back, then the sizes in the header.
     ///
-    /// Called once a second, it bounds what a kill can cost to that second.
+    /// Called once a second, it limits the loss on a kill to that second.
     ///
     /// # Errors
     ///
-    /// Those of the file. It still opens, with what it held at the last checkpoint that succeeded.
+    /// Those of the file. It still opens, with the content of the last successful checkpoint.
     pub fn checkpoint(&mut self) -> io::Result<()> {
         self.store_pending()?;
         self.write_header()
     }
 
-    /// Ends the recording and gives the file back.
+    /// Ends the recording and returns the file.
     ///
     /// # Errors
     ///
@@ -150,20 +149,20 @@ impl<W: Write + Seek> Writer<W> {
         Ok(self.out)
     }
 
-    /// Forgets the last `bytes` of sound, so that the next samples replace them.
+    /// Drops the last `bytes` of sound, so that the next samples replace them.
     ///
-    /// Until they do, the file still holds what is replaced, and its header still counts it.
+    /// Until they do, the file still holds the old samples and its header counts them.
     ///
     /// # Errors
     ///
-    /// Those of the file, and then nothing is forgotten.
-    pub fn take_back(&mut self, bytes: u32) -> io::Result<()> {
+    /// Those of the file; then nothing is dropped.
+    pub fn rewind(&mut self, bytes: u32) -> io::Result<()> {
         self.store_pending()?;
         self.stored = self.stored.saturating_sub(bytes);
         Ok(())
     }
 
-    /// Bytes of sound taken so far, header not counted.
+    /// Bytes of sound taken so far, without the header.
     pub fn bytes_written(&self) -> u32 {
         self.stored + self.pending.len() as u32
     }
@@ -177,7 +176,7 @@ impl<W: Write + Seek> Writer<W> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        // Always by position: the last write was the header's, or failed half-way.
+        // Always seeks: the last write was the header's, or failed half-way.
         self.out
             .seek(SeekFrom::Start(u64::from(HEADER_LEN + self.stored)))?;
         self.out.write_all(&self.pending)?;
@@ -218,7 +217,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A file that remembers where it was sought to, and nothing else.
+    /// A file that knows its position, and nothing else.
     struct Position(u64);
 
     impl Write for Position {

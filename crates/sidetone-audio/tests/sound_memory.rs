@@ -1,4 +1,4 @@
-//! What reading a sound takes, whatever the file claims or however long it goes on.
+//! How much memory it takes to read a sound, whatever the file claims.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -19,7 +19,7 @@ fn header(data_size: u32) -> Vec<u8> {
     file
 }
 
-/// A file in `dir` that claims to be of this length, and holds nothing behind its start.
+/// A file in `dir` of this length, with nothing after its start.
 fn sparse(dir: &tempfile::TempDir, name: &str, start: &[u8], len: u64) -> PathBuf {
     let path = dir.path().join(name);
     let mut file = File::create(&path).unwrap();
@@ -29,10 +29,10 @@ fn sparse(dir: &tempfile::TempDir, name: &str, start: &[u8], len: u64) -> PathBu
 }
 
 #[test]
-fn a_sound_takes_no_more_than_its_samples() {
+fn a_sound_takes_no_more_memory_than_its_samples() {
     let dir = tempfile::tempdir().unwrap();
     let size = 64 * MIB;
-    // An unknown length takes a look at the end for what is no sound.
+    // For an unknown length the end is searched for what is not sound.
     for (said, more) in [(size as u32, MIB), (u32::MAX, 20 * MIB)] {
         let path = sparse(&dir, "long.wav", &header(said), 44 + size);
         let mut len = 0;
@@ -73,7 +73,7 @@ fn a_file_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn what_never_ends_is_refused_at_the_limit() {
+fn an_endless_reader_is_refused_at_the_limit() {
     struct Endless(u64);
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -103,7 +103,7 @@ fn a_header_made_of_chunks_ends() {
     file.extend(b"JUNK\0\0\0\0".repeat(1 << 20));
     let error = Sound::from_bytes(&file).unwrap_err();
     assert!(matches!(error, SoundError::Unsupported { .. }), "{error}");
-    // The same behind a sound of unknown length: each of these may begin what is no sound.
+    // The same after a sound of unknown length: each chunk may begin what is not sound.
     let mut file = [header(0), vec![1; 1000]].concat();
     file.extend(b"JUNK\0\0\0\0".repeat(1 << 20));
     assert_eq!(Sound::from_bytes(&file).unwrap().samples.len(), 500);
@@ -111,7 +111,7 @@ fn a_header_made_of_chunks_ends() {
 
 #[cfg(feature = "compressed")]
 #[test]
-fn what_a_damaged_header_promises_is_not_taken_at_its_word() {
+fn a_damaged_header_does_not_make_the_reader_allocate_what_it_claims() {
     let mut seed = 1u32;
     let mut chance = |below: usize| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -164,7 +164,7 @@ impl Sound {
         past.reverse();
         let next: Vec<i16> = self.samples.iter().copied().cycle().take(context).collect();
         let mut variant = Vec::with_capacity(length as usize + context);
-        resampler.begin_behind(&past);
+        resampler.restart_after(&past);
         resampler.process(&self.samples, &mut variant);
         resampler.process(&next, &mut variant);
         variant.truncate(length as usize);

@@ -7,50 +7,52 @@ use serde_json::{Value, json};
 use tokio_websockets::{CloseCode, Message};
 
 use crate::{
-    Ear, Heard, Trouble, Word, text,
-    websocket::{Answer, Dialog, Request, Rules, Service, linear16},
+    Fault, Recognized, ToneDecoder, Word, text,
+    websocket::{Reply, Request, Rules, Service, Session, linear16},
 };
 
-/// After so much silence there is a final result without words, as from the real one.
+/// After this much silence there is a final result without words, as from the real service.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Deepgram's `/v1/listen` on a port of 127.0.0.1, until it is dropped.
+/// Deepgram's `/v1/listen` on a port of 127.0.0.1, served until this is dropped.
 ///
-/// It wants its key in the header (401), raw audio described by encoding and rate (400), a model it knows
-/// (400) and no parameter it does not know (400). It ends a connection to which nothing was sent for a while with
-/// NET-0001, one with a text that it does not know with DATA-0000, and takes an empty piece of audio for the end.
+/// It requires its key in the header (401), raw audio described by encoding and rate (400), a model
+/// it has (400) and no unknown parameter (400). It closes an idle connection with NET-0001 and one
+/// with an unknown text message with DATA-0000. An empty chunk of audio ends the stream.
 #[derive(Debug)]
 pub struct DeepgramServer(Service);
 
 impl DeepgramServer {
-    /// Starts it on the runtime it is called on, for clients with this key.
+    /// Starts the server on the current tokio runtime, for clients with this key.
     ///
-    /// `patience` is how long nothing may be sent: 10 s for the real one.
+    /// `idle_timeout` is how long a client may send nothing: 10 s for the real service.
     ///
     /// # Errors
     ///
-    /// No port can be had.
-    pub async fn start(key: &str, patience: Duration) -> io::Result<Self> {
+    /// No port is available.
+    pub async fn start(key: &str, idle_timeout: Duration) -> io::Result<Self> {
         let key = key.into();
-        Service::start(Deepgram { key, patience }).await.map(Self)
+        Service::start(Deepgram { key, idle_timeout })
+            .await
+            .map(Self)
     }
 
-    /// Such as `ws://127.0.0.1:40123/v1/listen`.
+    /// The address of the server, such as `ws://127.0.0.1:40123/v1/listen`.
     pub fn endpoint(&self) -> String {
         format!("ws://{}/v1/listen", self.0.address())
     }
 
-    /// From now on this is wrong with it.
-    pub fn set(&self, trouble: Trouble) {
-        self.0.set(trouble);
+    /// Injects a fault, from now on.
+    pub fn set(&self, fault: Fault) {
+        self.0.set(fault);
     }
 
-    /// How many bytes it has sent where its trouble is that it sends too many.
-    pub fn flooded(&self) -> usize {
-        self.0.flooded()
+    /// How many bytes were sent by a fault that floods.
+    pub fn flooded_bytes(&self) -> usize {
+        self.0.flooded_bytes()
     }
 
-    /// How many connections there were, refused ones too.
+    /// How many connections were made, including those refused.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }
@@ -58,11 +60,11 @@ impl DeepgramServer {
 
 struct Deepgram {
     key: String,
-    patience: Duration,
+    idle_timeout: Duration,
 }
 
 impl Rules for Deepgram {
-    fn admit(&self, request: &Request) -> Result<Box<dyn Dialog>, u16> {
+    fn admit(&self, request: &Request) -> Result<Box<dyn Session>, u16> {
         if request.path != "/v1/listen" {
             return Err(404);
         }
@@ -75,7 +77,7 @@ impl Rules for Deepgram {
         if !request.parameters.iter().all(known) || !MODELS.contains(&model) {
             return Err(400);
         }
-        // Words are asked for in another way since the third generation.
+        // Models since the third generation take phrases in another parameter.
         if request.parameter("keyterm").is_some() != model.starts_with("nova-3")
             && (request.parameter("keyterm").is_some() || request.parameter("keywords").is_some())
         {
@@ -92,12 +94,12 @@ impl Rules for Deepgram {
         if request.parameter("channels").is_some_and(|it| it != "1") {
             return Err(400);
         }
-        Ok(Box::new(DeepgramDialog {
-            ear: Ear::new(hz),
+        Ok(Box::new(DeepgramSession {
+            decoder: ToneDecoder::new(hz),
             decode,
             interim_results: request.parameter("interim_results") == Some("true"),
-            patience: self.patience,
-            finished: Duration::ZERO,
+            idle_timeout: self.idle_timeout,
+            final_end: Duration::ZERO,
             interim: Vec::new(),
         }))
     }
@@ -116,23 +118,23 @@ const PARAMETERS: [&str; 9] = [
 ];
 const MODELS: [&str; 5] = ["nova-3", "nova-2", "nova-2-phonecall", "enhanced", "base"];
 
-struct DeepgramDialog {
-    ear: Ear,
+struct DeepgramSession {
+    decoder: ToneDecoder,
     decode: fn(&[u8]) -> Vec<i16>,
     interim_results: bool,
-    patience: Duration,
-    /// Up to here there are final results.
-    finished: Duration,
+    idle_timeout: Duration,
+    /// Where final results end.
+    final_end: Duration,
     interim: Vec<Word>,
 }
 
-impl Dialog for DeepgramDialog {
-    fn hear(&mut self, message: &Message) -> Answer {
+impl Session for DeepgramSession {
+    fn handle_message(&mut self, message: &Message) -> Reply {
         if let Some(text) = message.as_text() {
             return self.command(text);
         }
         if !message.is_binary() {
-            return Answer::default();
+            return Reply::default();
         }
         match message.as_payload().is_empty() {
             true => self.end(),
@@ -140,74 +142,74 @@ impl Dialog for DeepgramDialog {
         }
     }
 
-    fn taken(&self) -> Duration {
-        self.ear.heard()
+    fn audio_taken(&self) -> Duration {
+        self.decoder.position()
     }
 
-    fn patience(&self) -> Option<(Duration, Answer)> {
-        let answer = Answer::close(CloseCode::INTERNAL_SERVER_ERROR, "NET-0001");
-        Some((self.patience, answer))
+    fn idle_timeout(&self) -> Option<(Duration, Reply)> {
+        let reply = Reply::close(CloseCode::INTERNAL_SERVER_ERROR, "NET-0001");
+        Some((self.idle_timeout, reply))
     }
 }
 
-impl DeepgramDialog {
-    fn command(&mut self, text: &str) -> Answer {
+impl DeepgramSession {
+    fn command(&mut self, text: &str) -> Reply {
         let command: Value = serde_json::from_str(text).unwrap_or_default();
         match command["type"].as_str() {
-            Some("KeepAlive") => Answer::default(),
+            Some("KeepAlive") => Reply::default(),
             Some("Finalize") => self.flush(),
             Some("CloseStream") => self.end(),
-            _ => Answer::close(CloseCode::POLICY_VIOLATION, "DATA-0000"),
+            _ => Reply::close(CloseCode::POLICY_VIOLATION, "DATA-0000"),
         }
     }
 
-    fn audio(&mut self, bytes: &[u8]) -> Answer {
-        let mut answer = Answer::default();
-        // In small steps, so that a final result covers no more than it is about.
+    fn audio(&mut self, bytes: &[u8]) -> Reply {
+        let mut reply = Reply::default();
+        // In small steps, so that a final result ends right after its utterance.
         for samples in (self.decode)(bytes).chunks(80) {
-            for heard in self.ear.hear(samples) {
-                match heard {
-                    Heard::Interim(words) => {
+            for result in self.decoder.push(samples) {
+                match result {
+                    Recognized::Interim(words) => {
                         if self.interim_results {
-                            answer.texts.push(self.results(&words, false, false));
+                            reply.texts.push(self.results(&words, false, false));
                         }
                         self.interim = words;
                     }
-                    Heard::Final(words) => answer.texts.push(self.finish(&words, false)),
+                    Recognized::Final(words) => reply.texts.push(self.finish(&words, false)),
                 }
             }
         }
-        if self.interim.is_empty() && self.ear.heard() - self.finished >= SILENCE {
-            answer.texts.push(self.finish(&[], false));
+        if self.interim.is_empty() && self.decoder.position() - self.final_end >= SILENCE {
+            reply.texts.push(self.finish(&[], false));
         }
-        answer
+        reply
     }
 
-    fn end(&mut self) -> Answer {
-        let mut answer = self.flush();
-        let duration = self.ear.heard().as_secs_f64();
+    fn end(&mut self) -> Reply {
+        let mut reply = self.flush();
+        let duration = self.decoder.position().as_secs_f64();
         let metadata = json!({ "type": "Metadata", "duration": duration, "channels": 1 });
-        answer.texts.push(metadata.to_string());
-        answer.and_close(CloseCode::NORMAL_CLOSURE, "")
+        reply.texts.push(metadata.to_string());
+        reply.and_close(CloseCode::NORMAL_CLOSURE, "")
     }
 
-    /// With nothing to say, nothing is said.
-    fn flush(&mut self) -> Answer {
-        match self.ear.end() {
-            Some(words) => Answer::text(self.finish(&words, true)),
-            None => Answer::default(),
+    /// Without words there is no result.
+    fn flush(&mut self) -> Reply {
+        match self.decoder.finish() {
+            Some(words) => Reply::text(self.finish(&words, true)),
+            None => Reply::default(),
         }
     }
 
     fn finish(&mut self, words: &[Word], flushed: bool) -> String {
         let results = self.results(words, true, flushed);
-        self.finished = self.ear.heard();
+        self.final_end = self.decoder.position();
         self.interim.clear();
         results
     }
 
     fn results(&self, words: &[Word], is_final: bool, flushed: bool) -> String {
-        let duration = self.ear.heard() - self.finished;
+        let duration = self.decoder.position() - self.final_end;
         let each = words.iter().map(|it| {
             json!({
                 "word": it.text,
@@ -225,7 +227,7 @@ impl DeepgramDialog {
         let results = json!({
             "type": "Results",
             "channel_index": [0, 1],
-            "start": self.finished.as_secs_f64(),
+            "start": self.final_end.as_secs_f64(),
             "duration": duration.as_secs_f64(),
             "is_final": is_final,
             "speech_final": is_final && !flushed,

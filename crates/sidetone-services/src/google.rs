@@ -1,11 +1,11 @@
-//! Google Cloud Speech-to-Text v2: `StreamingRecognize` over gRPC, with its limits.
+//! A stand-in for Google Cloud Speech-to-Text v2: `StreamingRecognize` over gRPC, with its limits.
 //!
-//! The texts of its refusals are the service's own where these are known. What it does not publish is how fast
-//! audio may come; this one takes a little more than twice the speed of speech.
+//! Refusals have the service's own texts where these are known. How fast audio may come is not
+//! documented; this server accepts a little more than twice the speed of speech.
 
-mod cable;
-mod dialog;
+mod client_io;
 mod server;
+mod session;
 
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,45 +19,45 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-/// On a connection in memory.
+/// The capacity of an in-memory connection, in bytes.
 const BUFFER: usize = 64 * 1024;
-/// So long a client's system waits for a sign of the other end: `TCP_USER_TIMEOUT`.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client's system waits for an acknowledgement: `TCP_USER_TIMEOUT`.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the service allows. Times can be made shorter, for a test that has to run in real time.
+/// The limits and contents of the service. A test in real time can shorten the durations.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The project that exists.
     pub project: String,
-    /// The token that is asked for; none for an emulator, which takes anybody.
+    /// The token required, or `None` for an emulator, which requires none.
     pub token: Option<String>,
-    /// Where it is.
+    /// The location it serves.
     pub location: String,
-    /// The recognizers that were created; the implicit one, `_`, is always there.
+    /// The recognizers that were created. The implicit one, `_`, always exists.
     pub recognizers: Vec<String>,
-    /// The models that it has.
+    /// The models it has.
     pub models: Vec<String>,
-    /// Whether they tell the confidence of words.
+    /// Whether its models report the confidence of words.
     pub word_confidence: bool,
-    /// Streams at a time.
+    /// The most concurrent streams.
     pub streams: usize,
     /// How long a stream may last, in time and in audio.
-    pub longest_stream: Duration,
+    pub max_stream: Duration,
     /// How long a stream may be without a request.
-    pub longest_pause: Duration,
-    /// Bytes of audio in one request: the smaller one of its two limits.
-    pub longest_piece: usize,
+    pub max_pause: Duration,
+    /// The most audio in one request, in bytes: the smaller of its two limits.
+    pub max_request_len: usize,
     /// How much faster than speech audio may come.
     pub speed: f64,
-    /// How much of it may come at once.
-    pub at_once: Duration,
+    /// How much audio may come at once.
+    pub max_burst: Duration,
     /// How long a result takes.
     pub delay: Duration,
-    /// The times of words are multiples of this.
+    /// The resolution of word times.
     pub precision: Duration,
-    /// What it answers in place of gRPC: a status, an address that it has moved to, and a text.
-    pub plain: Option<(u16, &'static str, &'static str)>,
-    /// A word of so many letters is added to each result.
+    /// What it sends in place of gRPC: a status, a `Location` header, and a body.
+    pub http_reply: Option<(u16, &'static str, &'static str)>,
+    /// The length of a word added to each result, in letters.
     pub padding: usize,
 }
 
@@ -71,14 +71,14 @@ impl Default for Rules {
             models: ["long", "telephony"].map(Into::into).into(),
             word_confidence: true,
             streams: 300,
-            longest_stream: Duration::from_secs(300),
-            longest_pause: Duration::from_secs(10),
-            longest_piece: 15_000,
+            max_stream: Duration::from_secs(300),
+            max_pause: Duration::from_secs(10),
+            max_request_len: 15_000,
             speed: 2.2,
-            at_once: Duration::from_millis(500),
+            max_burst: Duration::from_millis(500),
             delay: Duration::from_millis(300),
             precision: Duration::from_millis(100),
-            plain: None,
+            http_reply: None,
             padding: 0,
         }
     }
@@ -89,23 +89,23 @@ impl Default for Rules {
 pub struct Call {
     /// The name of the recognizer.
     pub recognizer: String,
-    /// The encoding, as the protocol names it.
+    /// The encoding, by its name in the protocol.
     pub encoding: String,
     /// Samples per second.
     pub hz: u32,
     /// The model.
     pub model: String,
-    /// The phrases that are likelier.
+    /// The phrases to expect.
     pub phrases: Vec<String>,
-    /// The audio, as it came.
+    /// The audio, as it was sent.
     pub audio: Vec<u8>,
-    /// How it ended: `None` if the client ended it in order.
+    /// The status message that ended it, or `None` if the client ended it in order.
     pub refusal: Option<String>,
-    /// Whether it is over.
-    pub over: bool,
+    /// Whether it has ended.
+    pub ended: bool,
 }
 
-/// A service that runs until it is dropped.
+/// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Service {
     state: Arc<State>,
@@ -122,8 +122,8 @@ struct State {
 }
 
 impl Service {
-    /// Starts one that is reached through [`channel`](Self::channel) only: in memory, so that it runs in virtual
-    /// time too.
+    /// Starts a server that is reached through [`channel`](Self::channel) only: in memory, so that
+    /// it also runs in virtual time.
     pub fn new(rules: Rules) -> Self {
         let state = Arc::new(State {
             rules: Mutex::new(rules),
@@ -141,21 +141,21 @@ impl Service {
         }
     }
 
-    /// Also takes connections from a listener. Answers its address.
+    /// Serves connections from `listener`, too. Returns its address.
     pub fn listen(&mut self, listener: TcpListener) -> std::io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         let (state, incoming) = (Arc::clone(&self.state), self.incoming.clone());
         self.tasks.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (near, far) = duplex(BUFFER);
-                state.join(socket, near);
+                state.connect(socket, near);
                 let _ = incoming.send(far);
             }
         });
         Ok(address)
     }
 
-    /// A channel to it.
+    /// A channel to the server.
     pub fn channel(&self) -> Channel {
         let connector = server::Connector {
             state: Arc::clone(&self.state),
@@ -164,20 +164,20 @@ impl Service {
         Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)
     }
 
-    /// Changes the rules from now on, also for streams that are open.
+    /// Changes the rules from now on, also for open streams.
     pub fn change(&self, change: impl FnOnce(&mut Rules)) {
         change(&mut self.state.rules.lock());
     }
 
-    /// Cuts all connections.
-    pub fn cut(&self) {
+    /// Closes all connections.
+    pub fn disconnect(&self) {
         for connection in self.state.connections.lock().drain(..) {
             connection.abort();
         }
     }
 
-    /// Lets all connections die without a sign, as when a cable is pulled. Through [`channel`](Self::channel)
-    /// it is noticed after 10 s.
+    /// Lets all connections die silently, as if the network were unplugged. A client on
+    /// [`channel`](Self::channel) notices after 10 s.
     pub fn freeze(&self) {
         self.state.frozen.notify_waiters();
     }
@@ -190,13 +190,13 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.cut();
+        self.disconnect();
     }
 }
 
 impl State {
-    /// Makes one connection of two, which can be cut.
-    fn join<A, B>(&self, mut a: A, mut b: B)
+    /// Joins two connections to one that can be closed.
+    fn connect<A, B>(&self, mut a: A, mut b: B)
     where
         A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         B: AsyncRead + AsyncWrite + Unpin + Send + 'static,

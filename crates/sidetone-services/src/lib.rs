@@ -1,25 +1,25 @@
-//! Stand-ins for speech services, for tests: each speaks its service's protocol and refuses what the real
-//! one refuses. Behind a feature each, as their protocols' crates are big.
+//! Stand-ins for speech services, for tests. Each speaks its service's protocol and refuses what
+//! the real service refuses. Each is behind a feature, as the protocols' crates are big.
 //!
-//! None of them recognises speech. What [`speak`] says, an [`Ear`] understands exactly, letter by letter and
-//! with its times, so a test can judge what was lost, came twice or was put in the wrong place.
+//! None of them recognizes speech. [`synthesize`] turns letters into tones, and [`ToneDecoder`]
+//! decodes them exactly, with their times, so a test can tell what was lost, repeated or misplaced.
 
 #[cfg(feature = "deepgram")]
 pub mod deepgram;
 #[cfg(feature = "google")]
 pub mod google;
-mod heard;
 #[cfg(feature = "openai")]
 pub mod openai;
+mod tone_speech;
 #[cfg(feature = "vosk")]
 pub mod vosk;
 #[cfg(feature = "_websocket")]
 #[cfg_attr(
     not(feature = "deepgram"),
-    allow(dead_code, reason = "only Deepgram is told anything in the request")
+    allow(dead_code, reason = "only Deepgram reads the request")
 )]
 mod websocket;
 
-pub use heard::{Ear, Heard, Word, speak, spoken, text};
+pub use tone_speech::{Recognized, ToneDecoder, Word, synthesize, text, word_times};
 #[cfg(feature = "_websocket")]
-pub use websocket::Trouble;
+pub use websocket::Fault;

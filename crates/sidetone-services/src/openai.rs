@@ -1,4 +1,5 @@
-//! A service with OpenAI's `POST /v1/audio/transcriptions`, which refuses what the real one refuses.
+//! A stand-in for OpenAI's `POST /v1/audio/transcriptions`, which refuses what the real service
+//! refuses.
 
 mod upload;
 
@@ -25,49 +26,51 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
-use crate::{Ear, Heard, Word, text};
+use crate::{Recognized, ToneDecoder, Word, text};
 pub use upload::Upload;
 use upload::read;
 
-/// The real service takes no more.
-const LARGEST: usize = 25 * 1024 * 1024;
-/// Nor anything shorter.
-const SHORTEST: Duration = Duration::from_millis(100);
+/// The largest upload the real service accepts, in bytes.
+const MAX_BODY_LEN: usize = 25 * 1024 * 1024;
+/// The shortest audio it accepts.
+const MIN_AUDIO: Duration = Duration::from_millis(100);
 
-/// How the service is to behave.
+/// How the server behaves.
 #[derive(Clone)]
 pub struct Rules {
-    /// The key it wants. None unless set.
+    /// The key required. `None` by default.
     pub key: Option<String>,
-    /// The one model it has: `whisper-1` unless set.
+    /// The one model it has: `whisper-1` by default.
     pub model: String,
-    /// Whether its model knows more than the text, as `whisper-1` does and `gpt-4o-transcribe` does not.
+    /// Whether its model reports more than the text, as `whisper-1` does and `gpt-4o-transcribe`
+    /// does not.
     pub verbose: bool,
-    /// So many requests, from the first one on, are answered only when all of them are there, the last one first.
-    pub backwards: usize,
-    /// The status with which it answers some requests in place of a transcript; the first has number 0.
+    /// How many requests, from the first one on, are held until all of them have come and then
+    /// answered in reverse order.
+    pub reversed: usize,
+    /// The status with which it refuses a request, by the request's number from 0.
     pub fault: fn(usize) -> Option<u16>,
-    /// In which form it answers.
+    /// The form of its replies.
     pub form: Form,
 }
 
-/// The forms of answers that servers with OpenAI's protocol have.
+/// The forms in which servers with OpenAI's protocol reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// OpenAI's own.
     #[default]
     Usual,
-    /// Nothing but the text, whatever was asked for.
+    /// The text alone, whatever was requested.
     Text,
     /// The words are in the segments, each with its probability.
     WordsInSegments,
     /// A request for `verbose_json` gets this status and an error.
     NotVerbose(u16),
-    /// An error with these words and the status of a success.
+    /// An error with this text and the status of a success.
     Error(String),
-    /// It has moved to this address.
+    /// A redirect to this address.
     Moved(String),
-    /// Something that does not end.
+    /// A reply that does not end.
     Endless,
 }
 
@@ -77,14 +80,14 @@ impl Default for Rules {
             key: None,
             model: "whisper-1".into(),
             verbose: true,
-            backwards: 0,
+            reversed: 0,
             fault: |_| None,
             form: Form::Usual,
         }
     }
 }
 
-/// A service that runs until it is dropped.
+/// A server that runs until it is dropped.
 pub struct Service {
     address: SocketAddr,
     state: Arc<State>,
@@ -94,15 +97,15 @@ pub struct Service {
 struct State {
     rules: Rules,
     requests: AtomicUsize,
-    at_once: AtomicUsize,
-    most_at_once: AtomicUsize,
-    /// Of those that are answered backwards: how many came, and how many of them went.
+    concurrent: AtomicUsize,
+    max_concurrent: AtomicUsize,
+    /// Of the requests answered in reverse: how many have come, plus how many were answered.
     steps: watch::Sender<usize>,
     uploads: Mutex<Vec<Upload>>,
 }
 
 impl Service {
-    /// Serves on a free port of the loopback interface.
+    /// Serves on a free port of 127.0.0.1.
     pub async fn start(rules: Rules) -> std::io::Result<Self> {
         Self::on(TcpListener::bind("127.0.0.1:0").await?, rules)
     }
@@ -113,8 +116,8 @@ impl Service {
         let state = Arc::new(State {
             rules,
             requests: AtomicUsize::new(0),
-            at_once: AtomicUsize::new(0),
-            most_at_once: AtomicUsize::new(0),
+            concurrent: AtomicUsize::new(0),
+            max_concurrent: AtomicUsize::new(0),
             steps: watch::Sender::new(0),
             uploads: Mutex::default(),
         });
@@ -131,19 +134,19 @@ impl Service {
         format!("http://{}/v1", self.address)
     }
 
-    /// What was uploaded and understood, in the order in which it came.
+    /// The uploads transcribed, in the order in which they came.
     pub fn uploads(&self) -> Vec<Upload> {
         self.state.uploads.lock().clone()
     }
 
-    /// How many requests came, those that were refused included.
+    /// How many requests came, including those refused.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Acquire)
     }
 
-    /// How many requests it had at a time, at most.
-    pub fn most_at_once(&self) -> usize {
-        self.state.most_at_once.load(Ordering::Acquire)
+    /// The most requests it had at a time.
+    pub fn max_concurrent(&self) -> usize {
+        self.state.max_concurrent.load(Ordering::Acquire)
     }
 }
 
@@ -159,7 +162,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let service = service_fn(|request| state.handle(request));
-            // A client that goes away is its own business.
+            // A client that disconnects is not an error of the server.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
@@ -169,35 +172,35 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A status and what the body says.
+/// A status and the text of its body.
 type Refusal = (StatusCode, String);
 
 impl State {
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let number = self.requests.fetch_add(1, Ordering::AcqRel);
-        let at_once = self.at_once.fetch_add(1, Ordering::AcqRel) + 1;
-        self.most_at_once.fetch_max(at_once, Ordering::AcqRel);
-        let answer = self.answer(number, request).await;
-        self.at_once.fetch_sub(1, Ordering::AcqRel);
-        let (status, answer) = match answer {
-            Ok(answer) => (StatusCode::OK, answer),
+        let concurrent = self.concurrent.fetch_add(1, Ordering::AcqRel) + 1;
+        self.max_concurrent.fetch_max(concurrent, Ordering::AcqRel);
+        let reply = self.reply_to(number, request).await;
+        self.concurrent.fetch_sub(1, Ordering::AcqRel);
+        let (status, reply) = match reply {
+            Ok(reply) => (StatusCode::OK, reply),
             Err((status, message)) => (status, json!({ "error": { "message": message } })),
         };
-        Ok(self.response(status, &answer))
+        Ok(self.response(status, &reply))
     }
 
-    fn response(&self, status: StatusCode, answer: &Value) -> Response<Body> {
+    fn response(&self, status: StatusCode, reply: &Value) -> Response<Body> {
         let mut content_type = "application/json";
-        let mut body = answer.to_string();
+        let mut body = reply.to_string();
         if self.rules.form == Form::Text && status.is_success() {
             content_type = "text/plain; charset=utf-8";
-            body = format!("{}\n", answer["text"].as_str().unwrap_or_default());
+            body = format!("{}\n", reply["text"].as_str().unwrap_or_default());
         }
         let body = match self.rules.form {
             Form::Endless => {
-                let piece = Bytes::from(vec![b'x'; 1 << 16]);
-                let pieces = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
-                StreamBody::new(pieces).boxed_unsync()
+                let chunk = Bytes::from(vec![b'x'; 1 << 16]);
+                let chunks = stream::repeat_with(move || Ok(Frame::data(chunk.clone())));
+                StreamBody::new(chunks).boxed_unsync()
             }
             _ => Full::new(Bytes::from(body)).boxed_unsync(),
         };
@@ -214,7 +217,7 @@ impl State {
         response
     }
 
-    async fn answer(&self, number: usize, request: Request<Incoming>) -> Result<Value, Refusal> {
+    async fn reply_to(&self, number: usize, request: Request<Incoming>) -> Result<Value, Refusal> {
         if request.uri().path() != "/v1/audio/transcriptions" {
             return Err((StatusCode::NOT_FOUND, "Invalid URL".into()));
         }
@@ -226,35 +229,37 @@ impl State {
         }
         self.check_key(&request)?;
         let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let body = Limited::new(request.into_body(), LARGEST).collect().await;
+        let body = Limited::new(request.into_body(), MAX_BODY_LEN)
+            .collect()
+            .await;
         let body = body.map_err(|_| {
             (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("Maximum content size limit ({LARGEST}) exceeded"),
+                format!("Maximum content size limit ({MAX_BODY_LEN}) exceeded"),
             )
         })?;
         let upload = read(content_type.as_ref(), body.to_bytes()).await?;
-        self.wait_for_turn(number).await;
+        self.wait_in_reverse(number).await;
         if let Some(status) = (self.rules.fault)(number) {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
             return Err((status, "The server had an error".into()));
         }
-        let answer = self.transcribe(&upload)?;
+        let reply = self.transcribe(&upload)?;
         self.uploads.lock().push(upload);
-        Ok(answer)
+        Ok(reply)
     }
 
-    async fn wait_for_turn(&self, number: usize) {
-        let backwards = self.rules.backwards;
-        if number < backwards {
-            // From the last one to the first.
-            let turn = 2 * backwards - 1 - number;
+    async fn wait_in_reverse(&self, number: usize) {
+        let reversed = self.rules.reversed;
+        if number < reversed {
+            // From the last request to the first.
+            let step = 2 * reversed - 1 - number;
             self.steps.send_modify(|steps| *steps += 1);
-            // Its sender lives in this state.
+            // `self` holds the sender, so this can't fail.
             let _ = self
                 .steps
                 .subscribe()
-                .wait_for(|steps| *steps >= turn)
+                .wait_for(|steps| *steps >= step)
                 .await;
             self.steps.send_modify(|steps| *steps += 1);
         }
@@ -268,7 +273,7 @@ impl State {
         let given = given.and_then(|it| it.to_str().ok()).unwrap_or_default();
         match given.strip_prefix("Bearer ") {
             Some(given) if given == key => Ok(()),
-            // As some do, it repeats the key.
+            // Some servers repeat the key.
             Some(given) => Err((
                 StatusCode::UNAUTHORIZED,
                 format!("Incorrect API key provided: {given}."),
@@ -287,12 +292,12 @@ impl State {
                 format!("The model `{}` does not exist", upload.model),
             ));
         }
-        if upload.duration() < SHORTEST {
+        if upload.duration() < MIN_AUDIO {
             return Err(bad(
                 "Audio file is too short. Minimum audio length is 0.1 seconds.",
             ));
         }
-        let words = listen(upload);
+        let words = decode(upload);
         match (upload.response_format.as_str(), &self.rules.form) {
             (_, Form::Error(message)) => return Ok(json!({ "error": message })),
             ("verbose_json", Form::NotVerbose(status)) => {
@@ -313,26 +318,26 @@ impl State {
     }
 }
 
-fn listen(upload: &Upload) -> Vec<Word> {
-    let mut ear = Ear::new(upload.hz);
+fn decode(upload: &Upload) -> Vec<Word> {
+    let mut decoder = ToneDecoder::new(upload.hz);
     let mut words: Vec<Word> = Vec::new();
-    for heard in ear.hear(&upload.samples) {
-        if let Heard::Final(more) = heard {
+    for result in decoder.push(&upload.samples) {
+        if let Recognized::Final(more) = result {
             words.extend(more);
         }
     }
-    words.extend(ear.end().unwrap_or_default());
+    words.extend(decoder.finish().unwrap_or_default());
     words
 }
 
 fn verbose(upload: &Upload, words: &[Word]) -> Value {
     let duration = upload.duration().as_secs_f64();
-    let mut answer = json!({
+    let mut reply = json!({
         "task": "transcribe",
-        // The real one writes the language out.
+        // The real service sends the language's English name.
         "language": "english",
         "duration": duration,
-        // Whisper begins every segment with a space.
+        // Whisper starts every segment with a space.
         "text": format!(" {}", text(words)),
         "segments": [{
             "id": 0,
@@ -351,12 +356,12 @@ fn verbose(upload: &Upload, words: &[Word]) -> Value {
                 "end": word.end.as_secs_f64(),
             })
         });
-        answer["words"] = timed.collect();
+        reply["words"] = timed.collect();
     }
-    answer
+    reply
 }
 
-/// As the servers write it that are built on faster-whisper.
+/// The form of servers based on faster-whisper.
 fn in_segments(words: &[Word]) -> Value {
     let segments = words.iter().map(|word| {
         json!({

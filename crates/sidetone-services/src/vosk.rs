@@ -6,47 +6,47 @@ use serde_json::{Value, json};
 use tokio_websockets::{CloseCode, Message};
 
 use crate::{
-    Ear, Heard, Trouble, Word, text,
-    websocket::{Answer, Dialog, Request, Rules, Service, linear16},
+    Fault, Recognized, ToneDecoder, Word, text,
+    websocket::{Reply, Request, Rules, Service, Session, linear16},
 };
 
-/// What is heard where nobody speaks for so long is final, and nothing.
+/// After this much silence there is a final result without words.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// A Vosk server on a port of 127.0.0.1, until it is dropped.
+/// A Vosk server on a port of 127.0.0.1, served until this is dropped.
 ///
-/// A configuration gets no reply, each piece of audio exactly one, and `{"eof" : 1}` the last. Whatever else
-/// makes the real one fail ends the connection with code 1011, as there. A list of phrases limits it to their
-/// words.
+/// A configuration gets no reply, each chunk of audio exactly one, and `{"eof" : 1}` the last.
+/// Whatever makes the real server fail closes the connection with code 1011, as there. A list of
+/// phrases limits recognition to their words.
 #[derive(Debug)]
 pub struct VoskServer(Service);
 
 impl VoskServer {
-    /// Starts it on the runtime it is called on.
+    /// Starts the server on the current tokio runtime.
     ///
     /// # Errors
     ///
-    /// No port can be had.
+    /// No port is available.
     pub async fn start() -> io::Result<Self> {
         Service::start(Vosk).await.map(Self)
     }
 
-    /// Such as `ws://127.0.0.1:40123`.
+    /// The address of the server, such as `ws://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
         format!("ws://{}", self.0.address())
     }
 
-    /// From now on this is wrong with it.
-    pub fn set(&self, trouble: Trouble) {
-        self.0.set(trouble);
+    /// Injects a fault, from now on.
+    pub fn set(&self, fault: Fault) {
+        self.0.set(fault);
     }
 
-    /// How many bytes it has sent where its trouble is that it sends too many.
-    pub fn flooded(&self) -> usize {
-        self.0.flooded()
+    /// How many bytes were sent by a fault that floods.
+    pub fn flooded_bytes(&self) -> usize {
+        self.0.flooded_bytes()
     }
 
-    /// How many connections there were, refused ones too.
+    /// How many connections were made, including those refused.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }
@@ -55,8 +55,8 @@ impl VoskServer {
 struct Vosk;
 
 impl Rules for Vosk {
-    fn admit(&self, _: &Request) -> Result<Box<dyn Dialog>, u16> {
-        Ok(Box::new(VoskDialog {
+    fn admit(&self, _: &Request) -> Result<Box<dyn Session>, u16> {
+        Ok(Box::new(VoskSession {
             settings: Settings {
                 hz: 8000,
                 words: true,
@@ -67,8 +67,8 @@ impl Rules for Vosk {
     }
 }
 
-struct VoskDialog {
-    /// Used when the first piece of audio comes; what comes later changes nothing.
+struct VoskSession {
+    /// Applied with the first chunk of audio; later changes have no effect.
     settings: Settings,
     recognizer: Option<Recognizer>,
 }
@@ -81,43 +81,43 @@ struct Settings {
 }
 
 struct Recognizer {
-    ear: Ear,
+    decoder: ToneDecoder,
     settings: Settings,
     interim: Vec<Word>,
     last_final: Duration,
 }
 
-impl Dialog for VoskDialog {
-    fn hear(&mut self, message: &Message) -> Answer {
+impl Session for VoskSession {
+    fn handle_message(&mut self, message: &Message) -> Reply {
         if let Some(text) = message.as_text() {
             return self.command(text);
         }
         if !message.is_binary() {
-            return Answer::default();
+            return Reply::default();
         }
-        Answer::text(self.recognizer().accept(message.as_payload()))
+        Reply::text(self.recognizer().accept(message.as_payload()))
     }
 
-    fn taken(&self) -> Duration {
-        let ear = self.recognizer.as_ref().map(|it| &it.ear);
-        ear.map_or(Duration::ZERO, Ear::heard)
+    fn audio_taken(&self) -> Duration {
+        let decoder = self.recognizer.as_ref().map(|it| &it.decoder);
+        decoder.map_or(Duration::ZERO, ToneDecoder::position)
     }
 }
 
-impl VoskDialog {
-    fn command(&mut self, text: &str) -> Answer {
+impl VoskSession {
+    fn command(&mut self, text: &str) -> Reply {
         if text.contains("config") {
             return match self.configure(text) {
-                Some(()) => Answer::default(),
-                None => Answer::close(CloseCode::INTERNAL_SERVER_ERROR, ""),
+                Some(()) => Reply::default(),
+                None => Reply::close(CloseCode::INTERNAL_SERVER_ERROR, ""),
             };
         }
         if text != r#"{"eof" : 1}"# {
-            return Answer::close(CloseCode::INTERNAL_SERVER_ERROR, "");
+            return Reply::close(CloseCode::INTERNAL_SERVER_ERROR, "");
         }
         let recognizer = self.recognizer();
-        let words = recognizer.ear.end().unwrap_or_default();
-        Answer::text(recognizer.result(words)).and_close(CloseCode::NORMAL_CLOSURE, "")
+        let words = recognizer.decoder.finish().unwrap_or_default();
+        Reply::text(recognizer.result(words)).and_close(CloseCode::NORMAL_CLOSURE, "")
     }
 
     fn configure(&mut self, text: &str) -> Option<()> {
@@ -140,7 +140,7 @@ impl VoskDialog {
     fn recognizer(&mut self) -> &mut Recognizer {
         let settings = &self.settings;
         self.recognizer.get_or_insert_with(|| Recognizer {
-            ear: Ear::new(settings.hz),
+            decoder: ToneDecoder::new(settings.hz),
             settings: settings.clone(),
             interim: Vec::new(),
             last_final: Duration::ZERO,
@@ -151,16 +151,17 @@ impl VoskDialog {
 impl Recognizer {
     fn accept(&mut self, audio: &[u8]) -> Value {
         let mut words = Vec::new();
-        for heard in self.ear.hear(&linear16(audio)) {
-            match heard {
-                Heard::Interim(interim) => self.interim = interim,
-                Heard::Final(more) => {
+        for result in self.decoder.push(&linear16(audio)) {
+            match result {
+                Recognized::Interim(interim) => self.interim = interim,
+                Recognized::Final(more) => {
                     self.interim.clear();
                     words.extend(more);
                 }
             }
         }
-        let silent = self.interim.is_empty() && self.ear.heard() - self.last_final >= SILENCE;
+        let silent =
+            self.interim.is_empty() && self.decoder.position() - self.last_final >= SILENCE;
         match words.is_empty() && !silent {
             true => json!({ "partial": text(&self.limited(self.interim.clone())) }),
             false => self.result(words),
@@ -168,7 +169,7 @@ impl Recognizer {
     }
 
     fn result(&mut self, words: Vec<Word>) -> Value {
-        self.last_final = self.ear.heard();
+        self.last_final = self.decoder.position();
         let words = self.limited(words);
         let mut result = json!({ "text": text(&words) });
         if self.settings.words && !words.is_empty() {
@@ -185,7 +186,7 @@ impl Recognizer {
         result
     }
 
-    /// Only what the phrases are made of can be heard.
+    /// Keeps only words that the phrases contain.
     fn limited(&self, mut words: Vec<Word>) -> Vec<Word> {
         const UNKNOWN: &str = "[unk]";
         let Some(phrases) = &self.settings.phrases else {

@@ -1,4 +1,4 @@
-//! What the stand-ins with WebSocket share: connections, and what can go wrong with them.
+//! What the WebSocket stand-ins share: connections, and injected faults.
 
 use std::{
     collections::HashMap,
@@ -22,41 +22,41 @@ use tokio::{
 };
 use tokio_websockets::{CloseCode, Message, ServerBuilder, WebSocketStream};
 
-/// What is wrong with a service.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trouble {
-    /// Nothing.
+pub enum Fault {
+    /// None.
     #[default]
     None,
-    /// Each connection is cut once it has taken so much audio.
+    /// Each connection is cut off once it has taken this much audio.
     CutAfter(Duration),
     /// Each connection is refused with this HTTP status.
     Refuse(u16),
-    /// The same, and this is what is said about it.
-    RefuseSaying(u16, &'static str),
-    /// It has moved to this address.
+    /// Each connection is refused with this HTTP status and body.
+    RefuseWith(u16, &'static str),
+    /// Each connection is redirected to this address.
     Moved(&'static str),
-    /// It answers with so many bytes of a header that does not end.
+    /// The handshake sends up to this many bytes of a header that does not end.
     EndlessHandshake(usize),
-    /// It takes nothing, and sends up to so many bytes of pings as fast as it can.
+    /// The server reads nothing, and sends up to this many bytes of pings as fast as it can.
     Pings(usize),
-    /// It answers with this text in place of its own.
-    Say(&'static str),
-    /// It takes audio and says nothing.
+    /// Each reply is replaced by this text.
+    Reply(&'static str),
+    /// The server takes audio and does not reply.
     Hang,
-    /// It takes so long for each message.
+    /// Each message takes this long.
     Slow(Duration),
-    /// It is not there: connections are cut at once, those that are open too.
+    /// The server is down: new and open connections are cut off at once.
     Down,
 }
 
-/// A service on a port of 127.0.0.1, until it is dropped.
+/// A server on a port of 127.0.0.1, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
     address: SocketAddr,
-    trouble: watch::Sender<Trouble>,
+    fault: watch::Sender<Fault>,
     connections: Arc<AtomicUsize>,
-    flooded: Arc<AtomicUsize>,
+    flooded_bytes: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
 
@@ -64,11 +64,11 @@ impl Service {
     pub(crate) async fn start(rules: impl Rules) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (trouble, watched) = watch::channel(Trouble::None);
+        let (fault, watched) = watch::channel(Fault::None);
         let connections = Arc::<AtomicUsize>::default();
         let (rules, counter) = (Arc::new(rules), Arc::clone(&connections));
-        let flooded = Arc::<AtomicUsize>::default();
-        let flood = Arc::clone(&flooded);
+        let flooded_bytes = Arc::<AtomicUsize>::default();
+        let flood = Arc::clone(&flooded_bytes);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -78,9 +78,9 @@ impl Service {
         });
         Ok(Self {
             address,
-            trouble,
+            fault,
             connections,
-            flooded,
+            flooded_bytes,
             accepting: accepting.abort_handle(),
         })
     }
@@ -89,13 +89,13 @@ impl Service {
         self.address
     }
 
-    pub(crate) fn set(&self, trouble: Trouble) {
-        self.trouble.send_replace(trouble);
+    pub(crate) fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
     }
 
-    /// How many bytes it has sent where it floods.
-    pub(crate) fn flooded(&self) -> usize {
-        self.flooded.load(Ordering::Relaxed)
+    /// How many bytes were sent by a fault that floods.
+    pub(crate) fn flooded_bytes(&self) -> usize {
+        self.flooded_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -106,39 +106,39 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.set(Trouble::Down);
+        self.set(Fault::Down);
     }
 }
 
-/// The rules of one service.
+/// The protocol of one service.
 pub(crate) trait Rules: Send + Sync + 'static {
-    /// Begins a dialog, or refuses it with an HTTP status.
-    fn admit(&self, request: &Request) -> Result<Box<dyn Dialog>, u16>;
+    /// Starts a session, or refuses it with an HTTP status.
+    fn admit(&self, request: &Request) -> Result<Box<dyn Session>, u16>;
 }
 
-/// One connection, as its service sees it.
-pub(crate) trait Dialog: Send {
-    /// Says what a message from the client leads to.
-    fn hear(&mut self, message: &Message) -> Answer;
+/// One connection, from the server's side.
+pub(crate) trait Session: Send {
+    /// Handles a message from the client.
+    fn handle_message(&mut self, message: &Message) -> Reply;
 
     /// How much audio was taken.
-    fn taken(&self) -> Duration;
+    fn audio_taken(&self) -> Duration;
 
-    /// How long the client may be silent, and what that leads to.
-    fn patience(&self) -> Option<(Duration, Answer)> {
+    /// How long the client may send nothing, and the reply if it does.
+    fn idle_timeout(&self) -> Option<(Duration, Reply)> {
         None
     }
 }
 
-/// What a service sends.
+/// What the server sends.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct Reply {
     pub(crate) texts: Vec<String>,
-    /// Afterwards it closes, with this code and reason.
+    /// The code and reason to close with, after the texts.
     pub(crate) close: Option<(CloseCode, &'static str)>,
 }
 
-impl Answer {
+impl Reply {
     pub(crate) fn text(text: impl ToString) -> Self {
         Self {
             texts: vec![text.to_string()],
@@ -156,18 +156,18 @@ impl Answer {
     }
 }
 
-/// What a client asks for.
+/// The client's HTTP request.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) path: String,
     /// In the order of the query, decoded.
     pub(crate) parameters: Vec<(String, String)>,
-    /// By names in small letters.
+    /// By names in lower case.
     pub(crate) headers: HashMap<String, String>,
 }
 
 impl Request {
-    /// Reads it without taking it, as it may have to be refused before the WebSocket begins.
+    /// Reads the request without consuming it, since it may be refused before the WebSocket starts.
     async fn peek(stream: &TcpStream) -> io::Result<Self> {
         let mut buffer = vec![0; 8192];
         loop {
@@ -179,7 +179,7 @@ impl Request {
             if length == 0 || length == buffer.len() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            // More is on its way, and nothing tells when it is there.
+            // The rest is on its way; peeking can't wait for it.
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -215,118 +215,118 @@ impl Request {
 async fn serve(
     rules: Arc<impl Rules>,
     stream: TcpStream,
-    mut trouble: watch::Receiver<Trouble>,
-    flooded: Arc<AtomicUsize>,
+    mut fault: watch::Receiver<Fault>,
+    flooded_bytes: Arc<AtomicUsize>,
 ) {
-    let mut until_down = trouble.clone();
+    let mut until_down = fault.clone();
     tokio::select! {
-        // First, or a client that is quick would be served up to the first moment in which nothing is to be read.
+        // First, or a fast client would be served until nothing is left to read.
         biased;
-        _ = until_down.wait_for(|it| *it == Trouble::Down) => {}
-        // A client that breaks the connection, or never begins one, is no concern of the service.
-        _ = converse(rules, stream, &mut trouble, &flooded) => {}
+        _ = until_down.wait_for(|it| *it == Fault::Down) => {}
+        // A client that disconnects is not an error of the server.
+        _ = handle_connection(rules, stream, &mut fault, &flooded_bytes) => {}
     }
 }
 
-async fn converse(
+async fn handle_connection(
     rules: Arc<impl Rules>,
     mut stream: TcpStream,
-    trouble: &mut watch::Receiver<Trouble>,
-    flooded: &AtomicUsize,
+    fault: &mut watch::Receiver<Fault>,
+    flooded_bytes: &AtomicUsize,
 ) -> Result<(), tokio_websockets::Error> {
     let request = Request::peek(&stream).await?;
-    let wrong = *trouble.borrow();
-    let admitted = match wrong {
-        Trouble::Refuse(status) => Err((status, "", "")),
-        Trouble::RefuseSaying(status, text) => Err((status, "", text)),
-        Trouble::Moved(address) => Err((308, address, "")),
-        Trouble::EndlessHandshake(most) => {
+    let injected = *fault.borrow();
+    let admitted = match injected {
+        Fault::Refuse(status) => Err((status, "", "")),
+        Fault::RefuseWith(status, text) => Err((status, "", text)),
+        Fault::Moved(address) => Err((308, address, "")),
+        Fault::EndlessHandshake(max_bytes) => {
             stream.write_all(b"HTTP/1.1 101 Yes\r\nX-Y: ").await?;
-            return Ok(flood(&mut stream, &[b'x'; 4096], most, flooded).await?);
+            return Ok(flood(&mut stream, &[b'x'; 4096], max_bytes, flooded_bytes).await?);
         }
         _ => rules.admit(&request).map_err(|status| (status, "", "")),
     };
-    let mut dialog = match admitted {
-        Ok(dialog) => dialog,
+    let mut session = match admitted {
+        Ok(session) => session,
         Err((status, location, text)) => {
             let length = text.len();
             let head = format!(
                 "HTTP/1.1 {status} No\r\nLocation: {location}\r\nContent-Length: {length}\r\n\r\n"
             );
             stream.write_all(head.as_bytes()).await?;
-            // In a segment of its own, as behind many a proxy.
+            // In a segment of its own, as from many proxies.
             tokio::task::yield_now().await;
             stream.write_all(text.as_bytes()).await?;
-            // Until the client goes.
+            // Until the client disconnects.
             stream.read_to_end(&mut Vec::new()).await?;
             return Ok(());
         }
     };
     let (_, mut socket) = ServerBuilder::new().accept(stream).await?;
-    if let Trouble::Pings(most) = wrong {
+    if let Fault::Pings(max_bytes) = injected {
         let mut ping = [0; 127];
         [ping[0], ping[1]] = [0x89, 125];
-        flood(socket.get_mut(), &ping, most, flooded).await?;
+        flood(socket.get_mut(), &ping, max_bytes, flooded_bytes).await?;
         std::future::pending::<()>().await;
     }
     loop {
-        let patience = dialog.patience();
-        let limit = patience.as_ref().map_or(Duration::MAX, |it| it.0);
-        let answer = match (timeout(limit, socket.next()).await, patience) {
-            (Ok(Some(message)), _) => dialog.hear(&message?),
-            (Err(_), Some((_, answer))) => answer,
+        let idle_timeout = session.idle_timeout();
+        let limit = idle_timeout.as_ref().map_or(Duration::MAX, |it| it.0);
+        let reply = match (timeout(limit, socket.next()).await, idle_timeout) {
+            (Ok(Some(message)), _) => session.handle_message(&message?),
+            (Err(_), Some((_, reply))) => reply,
             _ => return Ok(()),
         };
-        let wrong = *trouble.borrow();
-        match wrong {
-            Trouble::CutAfter(limit) if dialog.taken() >= limit => return Ok(()),
-            Trouble::Hang => continue,
-            Trouble::Slow(delay) => sleep(delay).await,
-            Trouble::Say(text) if !answer.texts.is_empty() => {
-                say(&mut socket, Answer::text(text)).await?;
+        let injected = *fault.borrow();
+        match injected {
+            Fault::CutAfter(limit) if session.audio_taken() >= limit => return Ok(()),
+            Fault::Hang => continue,
+            Fault::Slow(delay) => sleep(delay).await,
+            Fault::Reply(text) if !reply.texts.is_empty() => {
+                send_reply(&mut socket, Reply::text(text)).await?;
                 continue;
             }
             _ => {}
         }
-        if say(&mut socket, answer).await? {
+        if send_reply(&mut socket, reply).await? {
             return Ok(());
         }
     }
 }
 
-/// Sends the same again and again, and counts it.
+/// Sends the same bytes again and again, and counts them.
 async fn flood(
     stream: &mut TcpStream,
-    piece: &[u8],
-    most: usize,
-    flooded: &AtomicUsize,
+    chunk: &[u8],
+    max_bytes: usize,
+    flooded_bytes: &AtomicUsize,
 ) -> io::Result<()> {
-    let many = piece.repeat(100);
-    while flooded.load(Ordering::Relaxed) < most {
+    let many = chunk.repeat(100);
+    while flooded_bytes.load(Ordering::Relaxed) < max_bytes {
         stream.write_all(&many).await?;
-        flooded.fetch_add(many.len(), Ordering::Relaxed);
+        flooded_bytes.fetch_add(many.len(), Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// Whether that was the last.
-async fn say(
+/// Sends a reply. Returns true if it closed the connection.
+async fn send_reply(
     socket: &mut WebSocketStream<TcpStream>,
-    answer: Answer,
+    reply: Reply,
 ) -> Result<bool, tokio_websockets::Error> {
-    for text in answer.texts {
+    for text in reply.texts {
         socket.send(Message::text(text)).await?;
     }
-    let Some((code, reason)) = answer.close else {
+    let Some((code, reason)) = reply.close else {
         return Ok(false);
     };
     socket.send(Message::close(Some(code), reason)).await?;
-    // Until the client agrees, or goes.
+    // Until the client closes, too.
     while let Ok(Some(Ok(_))) = timeout(Duration::from_secs(1), socket.next()).await {}
     Ok(true)
 }
 
-/// The samples in linear 16-bit PCM.
+/// The samples of linear 16-bit PCM.
 pub(crate) fn linear16(bytes: &[u8]) -> Vec<i16> {
     let pairs = bytes.chunks_exact(2);
     pairs.map(|it| i16::from_le_bytes([it[0], it[1]])).collect()

@@ -1,5 +1,5 @@
-//! Writes down live what a caller says, with Google's recognizer. One call at a time; it ends when they say
-//! "stop", or after 30 seconds.
+//! Prints what a caller says, live, with Google's recognizer. It takes one call at a time, which
+//! ends when the caller says "stop", or after 30 seconds.
 //!
 //!     gcloud auth application-default login
 //!     GOOGLE_CLOUD_PROJECT=… cargo run -p sidetone-speech --features google --example transcribe
@@ -16,9 +16,9 @@ const STOP_WORD: &str = "stop";
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Transcribes a call until it ends, or the stop word ends it.
-pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
+pub(crate) async fn transcribe_call(mut call: Call, google: Arc<Google>) {
     println!("{}: say \"{STOP_WORD}\", or hang up", call.id());
-    // The rate of what the caller says is known with its first frame.
+    // The caller's rate is known with the first frame.
     let Some(first) = call.audio(Duration::ZERO).await else {
         return;
     };
@@ -33,7 +33,7 @@ pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
                 None => break,
             },
             event = events.next() => match event {
-                Some(event) if tell(&event) => {}
+                Some(event) if print(&event) => {}
                 _ => break,
             },
         }
@@ -41,12 +41,12 @@ pub(crate) async fn write_down(mut call: Call, google: Arc<Google>) {
     call.hang_up();
     input.finish();
     while let Some(event) = events.next().await {
-        tell(&event);
+        print(&event);
     }
 }
 
-/// Prints it; false if the call is to end.
-fn tell(event: &SpeechEvent) -> bool {
+/// Prints an event. Returns false if the call is to end.
+fn print(event: &SpeechEvent) -> bool {
     match event {
         SpeechEvent::Transcript(transcript) => {
             let mark = if transcript.is_final { '.' } else { '…' };
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     settings()
         .bind("127.0.0.1:9092")
         .await?
-        .serve(move |call| write_down(call, Arc::clone(&google)))
+        .serve(move |call| transcribe_call(call, Arc::clone(&google)))
         .await?;
     Ok(())
 }

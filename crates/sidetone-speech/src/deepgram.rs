@@ -13,29 +13,30 @@ use tokio::{
 
 use crate::{
     Audio, Format, Law, Recognizer, SpeechError, Transcript, Transcripts, Word,
-    websocket::{Connection, Endpoint, Said, linear16},
+    websocket::{Connection, Endpoint, Received, linear16},
 };
 
 const ADDRESS: &str = "wss://api.deepgram.com/v1/listen";
 const MODEL: &str = "nova-3";
-/// What a value in an address can't hold as it is (RFC 3986).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+/// The characters that a query value can't hold unencoded (RFC 3986).
+const QUERY_ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// A piece of audio.
-const PIECE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// A connection is closed when nothing was sent for 10 s; the service wants to be told every 3 to 5 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// A service that says nothing for so long, not even that it hears silence, though it got as much audio as
-/// the second of these, is broken.
-const UNANSWERED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// The least and the most audio in one message.
+const CHUNK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often a keep-alive is sent while there is no audio. Deepgram closes a connection after 10 s
+/// without a message and asks for a keep-alive every 3 to 5 s.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(4);
+/// A service that got this much audio in this time without a single reply, not even for silence, is
+/// broken.
+const REPLY_TIMEOUT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
-/// The engine for Deepgram.
+/// The recognizer for Deepgram.
 ///
-/// G.711 is sent as it came, and other calls as linear 16-bit samples. While a call brings no audio the
-/// connection is kept, and costs nothing.
+/// G.711 audio is sent unchanged, other audio as linear 16-bit samples. While a call brings no
+/// audio the connection stays open, and costs nothing.
 ///
 /// ```
 /// use sidetone_speech::{Format, Recognizer, deepgram::Deepgram, transcribe};
@@ -56,7 +57,7 @@ const UNANSWERED: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 #[derive(Debug)]
 pub struct Deepgram {
     endpoint: Endpoint,
-    /// Marked as sensitive, so it is not shown.
+    /// Marked as sensitive, so that `Debug` does not show it.
     authorization: HeaderValue,
     model: String,
     language: Option<String>,
@@ -64,11 +65,12 @@ pub struct Deepgram {
 }
 
 impl Deepgram {
-    /// The service itself, with a key of its console.
+    /// Deepgram's own service, with a key from its console.
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] if that can't be a key, or if the machine has no trusted certificates.
+    /// [`SpeechError::Settings`] if the key is empty or not a valid header, or if the machine has
+    /// no trusted certificates.
     pub fn new(key: &str) -> Result<Self, SpeechError> {
         Self::at(ADDRESS, key)
     }
@@ -77,9 +79,9 @@ impl Deepgram {
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] as for [`new`](Self::new), or if that is no address.
+    /// [`SpeechError::Settings`] as for [`new`](Self::new), or if the address is invalid.
     pub fn at(endpoint: &str, key: &str) -> Result<Self, SpeechError> {
-        let no_key = || SpeechError::Settings("Deepgram wants a key of its console".into());
+        let no_key = || SpeechError::Settings("Deepgram needs a key from its console".into());
         if key.is_empty() {
             return Err(no_key());
         }
@@ -95,19 +97,19 @@ impl Deepgram {
         })
     }
 
-    /// One of its models; `nova-3` if this is not called.
+    /// Sets the model. The default is `nova-3`.
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = model.into();
         self
     }
 
-    /// The language spoken, as a BCP-47 tag; English if this is not called.
+    /// Sets the language spoken, as a BCP-47 tag. The default is English.
     pub fn language(mut self, language: impl Into<String>) -> Self {
         self.language = Some(language.into());
         self
     }
 
-    /// Words to look out for. Models before `nova-3` take single words only.
+    /// Sets words to expect. Models before `nova-3` take single words only.
     pub fn phrases<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.phrases = phrases.into_iter().map(Into::into).collect();
         self
@@ -131,7 +133,10 @@ impl Deepgram {
         let language = self.language.iter().map(|it| ("language", it));
         let phrases = self.phrases.iter().map(|it| (phrase, it));
         for (name, value) in model.chain(language).chain(phrases) {
-            query = format!("{query}&{name}={}", utf8_percent_encode(value, ENCODED));
+            query = format!(
+                "{query}&{name}={}",
+                utf8_percent_encode(value, QUERY_ENCODED)
+            );
         }
         query
     }
@@ -154,61 +159,62 @@ impl Recognizer for Deepgram {
         Box::pin(async move {
             let query = self.query(audio.format());
             let connection = self.endpoint.connect(&query, &self.headers()).await?;
-            let dialog = Dialog {
+            let stream = Stream {
                 connection,
                 audio,
                 transcripts,
-                sent: Instant::now(),
-                answered: (Instant::now(), Duration::ZERO),
+                last_sent: Instant::now(),
+                last_reply: (Instant::now(), Duration::ZERO),
             };
-            dialog.run().await
+            stream.run().await
         })
     }
 }
 
-struct Dialog {
+struct Stream {
     connection: Connection,
     audio: Audio,
     transcripts: Transcripts,
-    /// When something was sent last.
-    sent: Instant,
-    /// When the service said something last, and how much audio had been sent.
-    answered: (Instant, Duration),
+    /// When the last message was sent.
+    last_sent: Instant,
+    /// When the last reply came, and how much audio had been sent by then.
+    last_reply: (Instant, Duration),
 }
 
-impl Dialog {
+impl Stream {
     async fn run(mut self) -> Result<(), SpeechError> {
         let mut samples = Vec::new();
         let mut ended = false;
         loop {
-            let silent_until = self.sent + KEEP_ALIVE;
+            let keep_alive_at = self.last_sent + KEEP_ALIVE_INTERVAL;
             select! {
-                more = self.audio.read(PIECE.0, PIECE.1, &mut samples), if !ended => {
+                more = self.audio.read(CHUNK.0, CHUNK.1, &mut samples), if !ended => {
                     ended = !more;
                     self.send(more.then_some(&samples)).await?;
                     samples.clear();
                 }
-                () = sleep_until(silent_until), if !ended => {
+                () = sleep_until(keep_alive_at), if !ended => {
                     self.connection.send_text(r#"{"type":"KeepAlive"}"#).await?;
-                    self.sent = Instant::now();
+                    self.last_sent = Instant::now();
                 }
-                said = self.connection.next() => match said? {
-                    Said::Text(text) => self.hear(&text).await?,
-                    Said::Closed(1000, _) if ended => return Ok(()),
-                    Said::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
+                message = self.connection.next() => match message? {
+                    Received::Text(text) => self.handle_message(&text).await?,
+                    Received::Closed(1000, _) if ended => return Ok(()),
+                    Received::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
                 }
             }
         }
     }
 
-    /// Sends a piece of audio, or the end.
+    /// Sends a chunk of audio, or the end of the stream.
     async fn send(&mut self, samples: Option<&Vec<i16>>) -> Result<(), SpeechError> {
-        self.sent = Instant::now();
+        self.last_sent = Instant::now();
         let Some(samples) = samples else {
             return self.connection.send_text(r#"{"type":"CloseStream"}"#).await;
         };
-        let (when, taken) = self.answered;
-        if when.elapsed() > UNANSWERED.0 && self.audio.taken() - taken > UNANSWERED.1 {
+        let (at, sent_before) = self.last_reply;
+        let sent_since = self.audio.delivered() - sent_before;
+        if at.elapsed() > REPLY_TIMEOUT.0 && sent_since > REPLY_TIMEOUT.1 {
             return Err(self.connection.broken("no results within 30 s".into()));
         }
         let bytes = match self.audio.format().law {
@@ -220,45 +226,46 @@ impl Dialog {
             }
         };
         self.connection.send_binary(bytes).await?;
-        // It gives final results for silence, too: without one this was not heard.
-        let sent = self.audio.on_call(self.audio.taken());
-        self.transcripts.expect(sent);
+        // Deepgram sends final results for silence, too. Without one this audio is not processed
+        // yet.
+        let sent = self.audio.call_time(self.audio.delivered());
+        self.transcripts.mark_pending(sent);
         Ok(())
     }
 
-    async fn hear(&mut self, text: &str) -> Result<(), SpeechError> {
+    async fn handle_message(&mut self, text: &str) -> Result<(), SpeechError> {
         let results = match serde_json::from_str(text) {
-            Ok(Told::Results(results)) => Some(results),
-            Ok(Told::Other) => None,
-            Ok(Told::Error) | Err(_) => return Err(self.connection.strange(text)),
+            Ok(Message::Results(results)) => Some(results),
+            Ok(Message::Other) => None,
+            Ok(Message::Error) | Err(_) => return Err(self.connection.unexpected(text)),
         };
-        self.transcripts.alive();
-        self.answered = (Instant::now(), self.audio.taken());
+        self.transcripts.mark_alive();
+        self.last_reply = (Instant::now(), self.audio.delivered());
         let Some(results) = results else {
             return Ok(());
         };
         let is_final = results.is_final;
-        let until = self.on_call(results.start + results.duration);
+        let until = self.call_time(results.start + results.duration);
         let transcript = self.transcript(results, until);
         if is_final || !transcript.text.is_empty() {
-            self.transcripts.tell(transcript).await;
+            self.transcripts.send(transcript).await;
         }
         if is_final {
-            // What comes after its last word up to here was heard as silence.
-            self.transcripts.settle(until);
+            // Between its last word and this point Deepgram found silence.
+            self.transcripts.ack(until);
         }
         Ok(())
     }
 
     fn transcript(&self, results: Results, until: Duration) -> Transcript {
-        let start = self.on_call(results.start);
+        let start = self.call_time(results.start);
         let Some(best) = results.channel.alternatives.into_iter().next() else {
             return Transcript::new("", results.is_final, start, until);
         };
         let words = best.words.into_iter().map(|it| Word {
             text: it.punctuated_word.unwrap_or(it.word),
-            start: self.on_call(it.start),
-            end: self.on_call(it.end),
+            start: self.call_time(it.start),
+            end: self.call_time(it.end),
             confidence: it.confidence,
         });
         let words: Vec<Word> = words.collect();
@@ -271,18 +278,19 @@ impl Dialog {
         transcript
     }
 
-    /// Times in seconds since the first sample of the connection: time without audio does not count.
-    fn on_call(&self, seconds: f64) -> Duration {
+    /// Maps seconds of the connection's audio to the call's clock. Time without audio does not
+    /// count.
+    fn call_time(&self, seconds: f64) -> Duration {
         let offset = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        self.audio.on_call(offset)
+        self.audio.call_time(offset)
     }
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-enum Told {
+enum Message {
     Results(Results),
-    /// What is wrong, in one field or another.
+    /// An error, with its description in one field or another.
     Error,
     #[serde(other)]
     Other,
@@ -306,14 +314,14 @@ struct Alternative {
     transcript: String,
     confidence: Option<f32>,
     #[serde(default)]
-    words: Vec<ToldWord>,
-    /// From models for several languages.
+    words: Vec<ResultWord>,
+    /// Set by multilingual models.
     #[serde(default)]
     languages: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct ToldWord {
+struct ResultWord {
     word: String,
     punctuated_word: Option<String>,
     start: f64,

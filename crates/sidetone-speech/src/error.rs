@@ -1,32 +1,32 @@
 use thiserror::Error;
 
-/// Why a recognizer does not recognise. The texts never contain a credential.
+/// Why speech is not recognized. The texts never contain a credential.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpeechError {
-    /// The settings can't work: an address that is none, a missing key, a file that can't be read.
+    /// The settings can't work: an invalid address, a missing key, a file that can't be read.
     #[error("{0}")]
     Settings(String),
-    /// The service says no, and will say so again: bad credentials, an unknown model or recognizer.
+    /// The service refuses, and will refuse again: bad credentials, an unknown model or recognizer.
     #[error("{service} refuses: {reason}")]
     Refused {
-        /// Who.
+        /// The service.
         service: &'static str,
-        /// What it said.
+        /// The reason it gave.
         reason: String,
     },
-    /// The service can't be had right now: nobody there, too many requests, a quota used up for the moment.
-    #[error("{service} can't be had: {reason}")]
+    /// The service is unavailable for now: no connection, too many requests, an exhausted quota.
+    #[error("{service} is unavailable: {reason}")]
     Unavailable {
-        /// Who.
+        /// The service.
         service: &'static str,
         /// What happened.
         reason: String,
     },
-    /// The connection broke, or what came over it makes no sense.
+    /// The connection broke, or the service sent something that is not of its protocol.
     #[error("the connection to {service} broke: {reason}")]
     Broken {
-        /// Who.
+        /// The service.
         service: &'static str,
         /// What happened.
         reason: String,

@@ -1,7 +1,15 @@
 //! Streaming speech recognizers behind one trait, for live calls.
 //!
-//! [`transcribe`] takes the audio of a call and a [`Recognizer`], and gives [`Transcript`]s with times on the
-//! call's own clock. Each service is an engine behind a cargo feature of its name; none is on by default.
+//! [`transcribe`] takes the audio of a call and a [`Recognizer`], and gives [`Transcript`]s with times on
+//! the call's clock. Each provider's recognizer is behind a cargo feature of the provider's name. None is
+//! on by default.
+//!
+//! | feature | recognizer |
+//! |---|---|
+//! | `deepgram` | Deepgram's live transcription |
+//! | `google` | Google Cloud Speech-to-Text v2 |
+//! | `openai` | OpenAI's transcriptions, and the servers that implement its protocol |
+//! | `vosk` | a Vosk server |
 
 mod audio;
 #[cfg(feature = "deepgram")]
@@ -13,8 +21,10 @@ mod losses;
 #[cfg(feature = "openai")]
 pub mod openai;
 mod recognizer;
+mod replay_buffer;
+#[cfg(any(feature = "_websocket", feature = "google", feature = "openai"))]
+mod service_message;
 mod session;
-mod tape;
 mod timeline;
 #[cfg(any(feature = "_websocket", feature = "openai"))]
 mod tls;
@@ -23,8 +33,6 @@ mod transcript;
 pub mod vosk;
 #[cfg(feature = "_websocket")]
 mod websocket;
-#[cfg(any(feature = "_websocket", feature = "google", feature = "openai"))]
-mod words;
 
 pub use audio::Audio;
 pub use error::SpeechError;

@@ -1,13 +1,13 @@
-//! Any service that speaks OpenAI's `POST /v1/audio/transcriptions`: OpenAI itself, and the servers of one's
-//! own that took its protocol over (speaches, whisper.cpp's server, LocalAI, vLLM …).
+//! Any service with OpenAI's `POST /v1/audio/transcriptions`: OpenAI itself, and self-hosted
+//! servers with the same protocol (speaches, whisper.cpp's server, LocalAI, vLLM …).
 //!
-//! It takes files, not streams. So what is said is cut into utterances where somebody pauses, which are sent
-//! while the call goes on: a transcript comes when its utterance is over, and none is interim.
+//! The protocol takes files, not streams. So speech is split into utterances at pauses, and each is
+//! sent when it ends. There are no interim transcripts.
 
 mod detail;
 mod reply;
 mod request;
-mod utterance;
+mod segmenter;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,26 +20,29 @@ use tokio::{
 use crate::{Audio, Recognizer, SpeechError, Transcript, Transcripts, Word};
 use reply::Reply;
 use request::Service;
-use utterance::{Cutter, Utterance};
+use segmenter::{Segmenter, Utterance};
 
 /// OpenAI's own address.
 pub const OPENAI: &str = "https://api.openai.com/v1/audio/transcriptions";
 
 const NAME: &str = "the transcription service";
-/// How much audio is looked at in one go. A pause is noticed so much later at most.
-const PIECE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(200));
-/// Utterances on their way at a time. Further ones wait where the call's audio does, which is bounded.
-const AT_ONCE: usize = 4;
-/// So long an utterance without an answer is asked for again: what the call keeps of its audio is no older.
-const KEPT: Duration = Duration::from_secs(30);
+/// How much audio the segmenter gets at a time. It bounds how late a pause is noticed.
+const CHUNK: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(200));
+/// How many utterances are sent in parallel. More wait in the call's replay buffer, which is
+/// bounded.
+const MAX_IN_FLIGHT: usize = 4;
+/// How long an utterance without a reply is retried. The replay buffer keeps no older audio.
+const MAX_UTTERANCE_AGE: Duration = Duration::from_secs(30);
 
-/// The engine for a service with OpenAI's protocol.
+/// The recognizer for a service with OpenAI's protocol.
 ///
-/// An utterance begins 300 ms before its first sound and ends after 400 ms without speech, or after 15 s at
-/// the weakest moment of their last third. Up to four of one call are on their way at a time; their
-/// transcripts come in order. One that is in trouble is sent again, and those after it wait for it, but not for longer
-/// than 30 s: then it is given up, and told as lost. The confidence of a transcript is what the service has thought of its average
-/// token, if it says so.
+/// An utterance starts 300 ms before its first sound. It ends after 400 ms without speech, or after
+/// 15 s at the quietest moment of the last third. Up to four of a call are sent in parallel;
+/// transcripts come in order. One that fails is retried for 30 s, then reported as lost; those
+/// after it wait that long. The confidence of a transcript is the service's mean for its tokens, if
+/// it reports that.
+///
+/// Dropping the future of a connection drops its requests.
 ///
 /// ```
 /// use sidetone_speech::{Format, Recognizer, openai::OpenAi, transcribe};
@@ -61,38 +64,38 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// The service at an address: [`OPENAI`], or that of another one. Of `http://host:8000` and
-    /// `http://host:8000/v1` the rest of the usual path is left out; any other path stands as it is.
+    /// The service at an address: [`OPENAI`], or another. `http://host:8000` and
+    /// `http://host:8000/v1` get the rest of the usual path; any other path is used as it is.
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] if that is no such address, or if the machine has no trusted certificates to
-    /// check one with `https` by.
+    /// [`SpeechError::Settings`] if the address is invalid, or if it is `https://…` and the machine
+    /// has no trusted certificates.
     pub fn new(address: &str) -> Result<Self, SpeechError> {
         Ok(Self {
             service: Service::new(address)?,
         })
     }
 
-    /// The key, sent as a bearer token. Services of one's own often need none.
+    /// Sets the key, sent as a bearer token. Self-hosted services often need none.
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] if it has characters that no key has.
+    /// [`SpeechError::Settings`] if it has characters that a header can't hold.
     pub fn key(mut self, key: &str) -> Result<Self, SpeechError> {
         self.service.set_key(key)?;
         Ok(self)
     }
 
-    /// The model, by the name that the service has for it. `whisper-1` unless set.
+    /// Sets the model, by the service's name for it. The default is `whisper-1`.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.service.model = model.into();
         self
     }
 
-    /// The language that is spoken, such as `en`; of `en-GB` the services know the first part. Found out
-    /// anew for each utterance unless set.
+    /// Sets the language spoken, such as `en`. Of `en-GB` only the first part is sent. By default
+    /// the service detects it for each utterance.
     #[must_use]
     pub fn language(mut self, language: &str) -> Self {
         let primary = language.split(['-', '_']).next().unwrap_or(language);
@@ -100,7 +103,7 @@ impl OpenAi {
         self
     }
 
-    /// Names and words that may come up. Whisper looks at about the last 200 words of all.
+    /// Sets names and words to expect. Whisper uses about the last 200 words.
     #[must_use]
     pub fn phrases<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         let phrases: Vec<String> = phrases.into_iter().map(Into::into).collect();
@@ -124,102 +127,102 @@ impl Recognizer for OpenAi {
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(async move {
             let hz = audio.format().hz;
-            let dialog = Dialog {
+            let transcriber = Transcriber {
                 service: &self.service,
                 hz,
-                cutter: Cutter::new(hz)?,
+                segmenter: Segmenter::new(hz)?,
                 audio,
                 transcripts,
-                asked: FuturesOrdered::new(),
-                last_answer: Instant::now(),
+                in_flight: FuturesOrdered::new(),
+                last_reply: Instant::now(),
             };
-            dialog.run().await
+            transcriber.run().await
         })
     }
 }
 
-struct Dialog<'a> {
+struct Transcriber<'a> {
     service: &'a Service,
     hz: u32,
-    cutter: Cutter,
+    segmenter: Segmenter,
     audio: Audio,
     transcripts: Transcripts,
-    /// Answers come out in the order of the utterances.
-    asked: FuturesOrdered<BoxFuture<'a, Heard>>,
-    last_answer: Instant,
+    /// Yields results in the order of the utterances.
+    in_flight: FuturesOrdered<BoxFuture<'a, Outcome>>,
+    last_reply: Instant,
 }
 
-impl<'a> Dialog<'a> {
+impl<'a> Transcriber<'a> {
     async fn run(mut self) -> Result<(), SpeechError> {
         let mut samples = Vec::new();
         let mut waiting = VecDeque::new();
-        let mut goes_on = true;
+        let mut has_more = true;
         loop {
-            while self.asked.len() < AT_ONCE
+            while self.in_flight.len() < MAX_IN_FLIGHT
                 && let Some(utterance) = waiting.pop_front()
             {
-                let asked = self.ask(utterance, Duration::ZERO);
-                self.asked.push_back(asked);
+                let request = self.start_request(utterance, Duration::ZERO);
+                self.in_flight.push_back(request);
             }
             select! {
                 biased;
-                Some(heard) = self.asked.next() => self.hear(heard).await?,
-                more = self.audio.read(PIECE.0, PIECE.1, &mut samples), if goes_on && waiting.is_empty() => {
-                    self.cutter.push(&samples, &mut waiting);
+                Some(outcome) = self.in_flight.next() => self.handle_outcome(outcome).await?,
+                more = self.audio.read(CHUNK.0, CHUNK.1, &mut samples), if has_more && waiting.is_empty() => {
+                    self.segmenter.push(&samples, &mut waiting);
                     samples.clear();
-                    goes_on = more;
+                    has_more = more;
                     if !more {
-                        self.cutter.finish(&mut waiting);
+                        self.segmenter.finish(&mut waiting);
                     }
                 }
                 else => return Ok(()),
             }
-            // What nobody has spoken in need not be heard again; what is on its way must be.
-            let cut = self.audio.on_call(self.cutter.settled());
-            match self.asked.is_empty() && waiting.is_empty() {
-                true => self.transcripts.settle(cut),
-                false => self.transcripts.expect(cut),
+            // Silence need not be replayed. Utterances without a reply must be.
+            let completed = self.audio.call_time(self.segmenter.completed_until());
+            match self.in_flight.is_empty() && waiting.is_empty() {
+                true => self.transcripts.ack(completed),
+                false => self.transcripts.mark_pending(completed),
             }
         }
     }
 
-    async fn hear(&mut self, heard: Heard) -> Result<(), SpeechError> {
-        let utterance = heard.utterance;
-        match heard.reply {
+    async fn handle_outcome(&mut self, outcome: Outcome) -> Result<(), SpeechError> {
+        let utterance = outcome.utterance;
+        match outcome.reply {
             Ok(reply) => {
-                self.last_answer = Instant::now();
-                self.transcripts.alive();
+                self.last_reply = Instant::now();
+                self.transcripts.mark_alive();
                 let transcript = self.transcript(&utterance, &reply);
-                self.transcripts.tell(transcript).await;
+                self.transcripts.send(transcript).await;
             }
             Err(error) if error.is_final() => return Err(error),
-            Err(_) if utterance.cut.elapsed() >= KEPT => {
+            Err(_) if utterance.ended.elapsed() >= MAX_UTTERANCE_AGE => {
                 let (start, end) = (utterance.start(self.hz), utterance.end(self.hz));
-                let (from, to) = (self.audio.on_call(start), self.audio.on_call(end));
-                self.transcripts.give_up(from, to);
+                let (from, to) = (self.audio.call_time(start), self.audio.call_time(end));
+                self.transcripts.mark_lost(from, to);
             }
             Err(error) => {
-                let pause = match heard.asked < self.last_answer {
-                    // The trouble was that of the one before it, and is over.
+                let pause = match outcome.requested < self.last_reply {
+                    // The service has replied since, so this error is over.
                     true => Duration::ZERO,
-                    false => self.transcripts.trouble(error).await,
+                    false => self.transcripts.report_error(error).await,
                 };
-                let asked = self.ask(utterance, pause);
-                self.asked.push_front(asked);
+                let request = self.start_request(utterance, pause);
+                self.in_flight.push_front(request);
             }
         }
         Ok(())
     }
 
-    fn ask(&self, utterance: Utterance, pause: Duration) -> BoxFuture<'a, Heard> {
+    fn start_request(&self, utterance: Utterance, pause: Duration) -> BoxFuture<'a, Outcome> {
         let (service, hz) = (self.service, self.hz);
         Box::pin(async move {
             sleep(pause).await;
-            let asked = Instant::now();
+            let requested = Instant::now();
             let reply = service.transcribe(&utterance.samples, hz).await;
-            Heard {
+            Outcome {
                 utterance,
-                asked,
+                requested,
                 reply,
             }
         })
@@ -227,11 +230,11 @@ impl<'a> Dialog<'a> {
 
     fn transcript(&self, utterance: &Utterance, reply: &Reply) -> Transcript {
         let (start, end) = (utterance.start(self.hz), utterance.end(self.hz));
-        let on_call = |seconds| self.audio.on_call(end.min(start + time(seconds)));
+        let call_time = |seconds| self.audio.call_time(end.min(start + duration(seconds)));
         let words = reply.words.iter().map(|word| Word {
             text: word.word.clone(),
-            start: on_call(word.start),
-            end: on_call(word.end),
+            start: call_time(word.start),
+            end: call_time(word.end),
             confidence: word.confidence,
         });
         Transcript {
@@ -239,23 +242,23 @@ impl<'a> Dialog<'a> {
             confidence: reply.confidence(),
             language: reply.language_tag(),
             ..Transcript::new(
-                reply.said(),
+                reply.transcript(),
                 true,
-                self.audio.on_call(utterance.speech_start(self.hz)),
-                self.audio.on_call(utterance.speech_end(self.hz)),
+                self.audio.call_time(utterance.speech_start(self.hz)),
+                self.audio.call_time(utterance.speech_end(self.hz)),
             )
         }
     }
 }
 
-/// An utterance and what the service has made of it.
-struct Heard {
+/// An utterance, and the service's reply to it.
+struct Outcome {
     utterance: Utterance,
-    asked: Instant,
+    requested: Instant,
     reply: Result<Reply, SpeechError>,
 }
 
-/// Seconds that came from outside.
-fn time(seconds: f64) -> Duration {
+/// Converts seconds from a reply.
+fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

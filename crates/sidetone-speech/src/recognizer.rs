@@ -4,20 +4,30 @@ use futures_util::future::BoxFuture;
 
 use crate::{Audio, SpeechError, Transcripts};
 
-/// A recognizer with its settings: a service and how to talk to it.
+/// A provider's service, with its settings and how to talk to it.
 ///
-/// An engine only has to know one connection. What is around it – the buffer, trying again, what was lost –
-/// is the same for all of them: see [`transcribe`](crate::transcribe).
+/// An implementation handles one connection at a time. Buffering, reconnecting and reporting losses are
+/// the same for all of them: see [`transcribe`](crate::transcribe).
 pub trait Recognizer: Send + Sync + 'static {
-    /// Where the voice goes, for people to read: a service and its address, without credentials.
+    /// Where the caller's voice is sent, for people to read: a service and its address, without
+    /// credentials.
     fn destination(&self) -> String;
 
-    /// Holds one connection: reads `audio`, tells `transcripts`, until one of them ends.
+    /// Runs one connection: reads `audio` and sends `transcripts` until one of them ends.
     ///
-    /// `Ok` says that everything read so far is dealt with: the audio is at its end and all transcripts are
-    /// told, or the service closed an orderly connection; if there is more audio, another `run` follows at
-    /// once. After an `Err` the next `run` begins, a while later, with the first audio that has no final
-    /// transcript yet. It is dropped wherever it waits when nobody listens any more.
+    /// `Ok` acknowledges everything read so far: either the audio has ended and every transcript was
+    /// sent, or the service closed the connection in order. If there is more audio, `run` is called again
+    /// at once.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection failed. After a backoff `run` is called again, and its audio begins where
+    /// final transcripts end; not so if the error [is final](SpeechError::is_final).
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped at any await point once the [`SpeechEvents`](crate::SpeechEvents) are dropped
+    /// or the call has been over for too long.
     fn run<'a>(
         &'a self,
         audio: Audio,
@@ -39,19 +49,19 @@ impl<R: Recognizer + ?Sized> Recognizer for Arc<R> {
     }
 }
 
-/// What the audio of a session is.
+/// The format of a call's audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// Samples per second: 8000 for an ordinary call.
     pub hz: u32,
-    /// The companding under which it came, if it did. The samples are linear in any case; an engine whose
-    /// service takes G.711 sends it so, which is half the bytes and loses nothing, as companding what was
-    /// expanded gives the same bytes again.
+    /// The G.711 law the audio was sent with, if any. The samples are linear in any case. A recognizer
+    /// whose service takes G.711 encodes them again, which halves the bytes and loses nothing: encoding
+    /// what was decoded gives the same bytes.
     pub law: Option<sidetone_audio::g711::Law>,
 }
 
 impl Format {
-    /// Linear samples of this rate in Hz.
+    /// Linear samples at this rate in Hz.
     pub fn linear(hz: u32) -> Self {
         Self { hz, law: None }
     }

@@ -1,3 +1,6 @@
+//! One call's session: runs a recognizer's connections one after the other, and reports what comes of
+//! them.
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
@@ -7,36 +10,46 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{Audio, Format, Recognizer, SpeechError, Transcript, tape::Tape};
+use crate::{Audio, Format, Recognizer, SpeechError, Transcript, replay_buffer::ReplayBuffer};
 
-/// Events that wait for a slow reader; after that the recognizer is read no further.
-const WAITING: usize = 64;
-/// The pause before a second try, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A connection that held for so long was a good one, though nobody may have spoken: the next trouble is a new one.
-const GOOD: Duration = Duration::from_secs(10);
+/// Events that wait for a slow application. When the queue is full, the session stops reading from the
+/// recognizer.
+const EVENT_QUEUE: usize = 64;
+/// The backoff before the second attempt.
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+/// The longest backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was healthy, even if nobody spoke: the next error starts a new
+/// backoff.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How long after the end of the call transcripts may still come.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+const LAST_TRANSCRIPTS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So much text a second is read from a recognizer, in bytes: many times what anybody says, interim words and
-/// times included. And so much time's worth may come at once.
-const FASTEST: (usize, Duration) = (64 * 1024, Duration::from_secs(16));
-/// What the place and the confidence of a word count for in that.
-const WORD: usize = 64;
+/// How much text is accepted from a recognizer, in bytes per second: many times what anybody says,
+/// interim words and times included.
+const MAX_TEXT_RATE: usize = 64 * 1024;
+/// How much may come at once, as time at that rate.
+const MAX_TEXT_BURST: Duration = Duration::from_secs(16);
+/// What the time and the confidence of a word count for, in bytes.
+const WORD_OVERHEAD: usize = 64;
 
 /// Starts to transcribe one call: samples go into the first half, transcripts come out of the second.
 ///
-/// It runs as a task of its own on the tokio runtime it is called on, and ends when both the audio is finished
-/// and the last transcript is read, or when the [`SpeechEvents`] are dropped. A recognizer that is slow, away or broken costs
-/// transcripts, which is said, and never anything else: the last 30 s of audio are kept for it, and what
-/// it had not given a final transcript for is sent again to the next connection.
+/// The session is a task on the current tokio runtime. It ends once the audio has ended and the last
+/// transcript was read, or when the [`SpeechEvents`] are dropped. A slow or unavailable recognizer costs
+/// transcripts, which is reported, and never blocks the call. The last 30 s of audio are kept, and what
+/// has no final transcript is replayed to the next connection.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
 ///
 /// ```
 /// use std::time::Duration;
 /// use futures_util::future::BoxFuture;
 /// use sidetone_speech::{Audio, Format, Recognizer, SpeechError, SpeechEvent, Transcript, Transcripts, transcribe};
 ///
-/// /// Tells how long a call was.
+/// /// Transcribes a call as its length.
 /// struct Clock;
 ///
 /// impl Recognizer for Clock {
@@ -48,8 +61,8 @@ const WORD: usize = 64;
 ///         Box::pin(async move {
 ///             let mut samples = Vec::new();
 ///             while audio.read(Duration::ZERO, Duration::MAX, &mut samples).await {}
-///             let end = audio.on_call(audio.taken());
-///             transcripts.tell(Transcript::new(format!("{end:?}"), true, Duration::ZERO, end)).await;
+///             let end = audio.call_time(audio.delivered());
+///             transcripts.send(Transcript::new(format!("{end:?}"), true, Duration::ZERO, end)).await;
 ///             Ok(())
 ///         })
 ///     }
@@ -67,48 +80,50 @@ const WORD: usize = 64;
 /// # });
 /// ```
 pub fn transcribe(recognizer: impl Recognizer, format: Format) -> (SpeechInput, SpeechEvents) {
-    let tape = Arc::new(Tape::new(format));
-    let (events, receiver) = mpsc::channel(WAITING);
+    let buffer = Arc::new(ReplayBuffer::new(format));
+    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let session = Session {
         recognizer,
-        tape: Arc::clone(&tape),
+        buffer: Arc::clone(&buffer),
         events,
     };
     tokio::spawn(session.run());
-    (SpeechInput { tape }, SpeechEvents { receiver })
+    (SpeechInput { buffer }, SpeechEvents { receiver })
 }
 
-/// Where the audio of a call goes in. Dropping it is its end.
+/// The half that takes the audio of a call. Dropping it ends the audio.
 #[derive(Debug)]
 pub struct SpeechInput {
-    tape: Arc<Tape>,
+    buffer: Arc<ReplayBuffer>,
 }
 
 impl SpeechInput {
-    /// Adds samples whose first is at `at` on the call's clock. Never waits and never fails: see [`transcribe`].
+    /// Adds samples. The first is at `at` on the call's clock. Never waits and never fails: see
+    /// [`transcribe`].
     ///
-    /// Where audio is missing before them, the recognizer hears a short silence, and its times are right
+    /// If audio is missing before them, the recognizer gets a short silence, and its times are right
     /// again after it.
     pub fn push(&mut self, at: Duration, samples: &[i16]) {
-        self.tape.write(at, samples);
+        self.buffer.write(at, samples);
     }
 
-    /// No audio came from `at` on the call's clock on for so long: the caller is muted. To be called while that
-    /// lasts, as [`push`](Self::push) only hears of it with the next audio; before the first audio it does nothing.
+    /// Reports that no audio came for `duration` from `at` on the call's clock: the caller is muted.
+    /// Before the first audio this does nothing.
     ///
-    /// The recognizer hears it as silence, so that it ends what was being said: from 600 ms on, as audio may be
-    /// late, and for 2.5 s at most, as services count silence as speech when they count the seconds. Its times stay right.
+    /// Call it while the gap lasts, since [`push`](Self::push) learns of a gap only with the next audio.
+    /// The recognizer gets silence, so that it ends the utterance: from 600 ms on, as audio may be late,
+    /// and 2.5 s at most, as services bill silence as speech. Its times stay right.
     pub fn push_silence(&mut self, at: Duration, duration: Duration) {
-        self.tape.write_silence(at, duration);
+        self.buffer.write_silence(at, duration);
     }
 
-    /// The call is over: the last transcripts come, for at most 10 s.
+    /// Ends the audio, as the call is over. The last transcripts come within 10 s.
     pub fn finish(self) {}
 }
 
 impl Drop for SpeechInput {
     fn drop(&mut self) {
-        self.tape.end();
+        self.buffer.finish();
     }
 }
 
@@ -116,161 +131,165 @@ impl Drop for SpeechInput {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SpeechEvent {
-    /// Somebody said something.
+    /// Something was said.
     Transcript(Transcript),
-    /// The recognizer is away.
-    Trouble {
-        /// Why.
+    /// The recognizer failed, and is tried again.
+    Retrying {
+        /// Why it failed.
         error: SpeechError,
-        /// When it will be tried again.
+        /// When the next attempt starts.
         retry_in: Duration,
     },
-    /// It is back.
+    /// The recognizer works again.
     Recovered,
-    /// This part of the call is not transcribed.
+    /// A part of the call that gets no transcript.
     Lost {
         /// Where it begins on the call's clock.
         from: Duration,
         /// Where it ends.
         to: Duration,
     },
-    /// The recognizer refuses for good. No more transcripts will come; at the end of the call all of it that has
-    /// none is told as lost.
+    /// The recognizer failed for good. No more transcripts come. At the end of the call everything
+    /// without a transcript is reported as lost.
     Failed(SpeechError),
 }
 
-/// Where the transcripts of a call come out.
+/// The half that gives the transcripts of a call.
 #[derive(Debug)]
 pub struct SpeechEvents {
     receiver: mpsc::Receiver<SpeechEvent>,
 }
 
 impl SpeechEvents {
-    /// Waits for the next one; `None` when the call is over and everything is said. Cancel safe.
+    /// Waits for the next event. Returns `None` once the call is over and everything was reported.
+    ///
+    /// This method is cancellation safe: if its future is dropped, no event was lost.
     pub async fn next(&mut self) -> Option<SpeechEvent> {
         self.receiver.recv().await
     }
 }
 
-/// Where a recognizer's connection tells what it understood.
+/// Where a recognizer's connection sends what it recognized.
 #[derive(Clone, Debug)]
 pub struct Transcripts {
-    tape: Arc<Tape>,
-    news: mpsc::Sender<News>,
-    contact: Arc<Contact>,
+    buffer: Arc<ReplayBuffer>,
+    reports: mpsc::Sender<Report>,
+    status: Arc<Status>,
 }
 
 impl Transcripts {
-    /// Tells one. A final transcript settles everything up to its end: that will not be asked for again.
-    /// One without any text only does that.
+    /// Sends a transcript. A final one acknowledges the audio up to its end, which is not replayed then.
+    /// A final one without text does only that.
     ///
-    /// Waits while the application has not read those before it, and while there is more text than anybody can
-    /// say: a recognizer that floods is read no faster than 64 KiB/s. Cancel safe: one that is dropped was not
-    /// told, and has settled nothing.
-    pub async fn tell(&mut self, transcript: Transcript) {
+    /// Waits while the application has not read the earlier ones, and while there is more text than
+    /// anybody can say: 64 KiB/s are accepted.
+    ///
+    /// This method is cancellation safe: if its future is dropped, the transcript was not sent and
+    /// nothing was acknowledged.
+    pub async fn send(&mut self, transcript: Transcript) {
         let (is_final, end) = (transcript.is_final, transcript.end);
-        let due = self.contact.due(weight(&transcript));
+        let due = self.status.reserve_text(text_cost(&transcript));
         sleep_until(due).await;
         if is_final {
-            // Whoever gets that far is not in the trouble that was before.
-            self.contact.reset_pause();
+            // A final transcript shows that the last error is over.
+            self.status.reset_backoff();
         }
         if !transcript.text.is_empty() {
-            self.alive();
-            // Nobody listens any more: the session is about to end.
-            let _ = self.news.send(News::Transcript(transcript)).await;
+            self.mark_alive();
+            // This fails only when the session is about to end.
+            let _ = self.reports.send(Report::Transcript(transcript)).await;
         }
         match is_final {
-            true => self.tape.settle(end),
-            false => self.tape.note_speech(end),
+            true => self.buffer.ack(end),
+            false => self.buffer.mark_pending(end),
         }
     }
 
-    /// Tells of trouble after which the engine goes on by itself, where only a part of what it has asked the
-    /// service is concerned. Answers how long to wait before that is asked again; when it was answered,
-    /// [`alive`](Self::alive) says so.
+    /// Reports an error after which the connection goes on, since only one of its requests failed.
+    /// Returns how long to wait before that request is sent again. When it succeeds, call
+    /// [`mark_alive`](Self::mark_alive).
     ///
-    /// Trouble that ends the connection is what `run` answers.
-    pub async fn trouble(&mut self, error: SpeechError) -> Duration {
-        // Signs of life until now were of the time before.
-        self.contact.was_alive();
-        let retry_in = self.contact.next_pause();
-        let _ = self.news.send(News::Trouble { error, retry_in }).await;
+    /// An error that ends the connection is what `run` returns.
+    pub async fn report_error(&mut self, error: SpeechError) -> Duration {
+        // Replies until now came before the error.
+        self.status.take_alive();
+        let retry_in = self.status.next_backoff();
+        let _ = self.reports.send(Report::Error { error, retry_in }).await;
         retry_in
     }
 
-    /// Gives up a part of the call, on its clock, for which there will be no transcript: that is said, and what is
-    /// before its end is not asked for again.
-    pub fn give_up(&self, from: Duration, to: Duration) {
-        self.tape.give_up(from, to);
+    /// Reports a part of the call, by its clock, as lost: no transcript of it will come. Everything
+    /// before its end counts as acknowledged.
+    pub fn mark_lost(&self, from: Duration, to: Duration) {
+        self.buffer.mark_lost(from, to);
     }
 
-    /// Says that the service listens, though there may be nothing to tell: after trouble it is back.
-    pub fn alive(&self) {
-        self.contact.alive.notify_one();
+    /// Records that the service replies, even if with no transcript: after an error it has recovered.
+    pub fn mark_alive(&self) {
+        self.status.alive.notify_one();
     }
 
-    /// Settles everything up to here, on the call's clock, where an engine knows without its service that
-    /// there is nothing more to come.
-    pub fn settle(&self, until: Duration) {
-        self.tape.settle(until);
+    /// Acknowledges everything up to `until` on the call's clock, where the recognizer knows without its
+    /// service that no transcript is to come.
+    pub fn ack(&self, until: Duration) {
+        self.buffer.ack(until);
     }
 
-    /// Says that final transcripts of speech up to here are still to come, where an engine knows that without
-    /// its service.
-    pub fn expect(&self, until: Duration) {
-        self.tape.note_speech(until);
+    /// Records that final transcripts of speech up to `until` are still to come, where the recognizer
+    /// knows it without its service.
+    pub fn mark_pending(&self, until: Duration) {
+        self.buffer.mark_pending(until);
     }
 
-    /// Up to here, on the call's clock, everything has its final transcript.
-    pub fn settled(&self) -> Duration {
-        self.tape.settled()
+    /// Where final transcripts end, on the call's clock.
+    pub fn acked(&self) -> Duration {
+        self.buffer.acked()
     }
 }
 
 struct Session<R> {
     recognizer: R,
-    tape: Arc<Tape>,
+    buffer: Arc<ReplayBuffer>,
     events: mpsc::Sender<SpeechEvent>,
 }
 
 impl<R: Recognizer> Session<R> {
     async fn run(self) {
-        let listened_to = self.events.clone();
+        let events = self.events.clone();
         tokio::select! {
             () = self.transcribe() => {}
-            () = listened_to.closed() => {}
+            () = events.closed() => {}
         }
     }
 
     async fn transcribe(&self) {
         let mut deadline = std::pin::pin!(self.deadline());
-        let contact = Arc::new(Contact::default());
-        let mut away = false;
-        while self.tape.has_more().await {
-            let began = Instant::now();
-            let ended = self.connection(&contact, &mut away, deadline.as_mut());
-            let wait = match ended.await {
-                Ended::Late => break,
-                Ended::Orderly => {
-                    self.tape.settle_read();
-                    if self.tape.is_over() {
+        let status = Arc::new(Status::default());
+        let mut is_down = false;
+        while self.buffer.wait_for_audio().await {
+            let opened = Instant::now();
+            let connection = self.run_connection(&status, &mut is_down, deadline.as_mut());
+            let wait = match connection.await {
+                ConnectionEnd::DeadlinePassed => break,
+                ConnectionEnd::Done => {
+                    self.buffer.ack_delivered();
+                    if self.buffer.is_drained() {
                         break;
                     }
-                    // A service that takes nothing is not asked again and again.
-                    BACK_OFF.0.saturating_sub(began.elapsed())
+                    // Does not reconnect in a loop to a service that takes no audio.
+                    MIN_BACKOFF.saturating_sub(opened.elapsed())
                 }
-                Ended::Trouble(error) if error.is_final() => {
-                    self.tell(SpeechEvent::Failed(error)).await;
-                    self.refused().await;
+                ConnectionEnd::Failed(error) if error.is_final() => {
+                    self.send(SpeechEvent::Failed(error)).await;
+                    self.discard_rest().await;
                     break;
                 }
-                Ended::Trouble(error) => {
-                    if began.elapsed() > GOOD {
-                        contact.reset_pause();
+                ConnectionEnd::Failed(error) => {
+                    if opened.elapsed() > HEALTHY_AFTER {
+                        status.reset_backoff();
                     }
-                    let retry_in = contact.next_pause();
-                    self.tell_trouble(error, retry_in, &mut away).await;
+                    let retry_in = status.next_backoff();
+                    self.send_retrying(error, retry_in, &mut is_down).await;
                     retry_in
                 }
             };
@@ -279,169 +298,171 @@ impl<R: Recognizer> Session<R> {
                 () = &mut deadline => break,
             }
         }
-        self.tape.abandon();
-        self.tell_losses().await;
+        self.buffer.abandon();
+        self.send_losses().await;
     }
 
-    /// Waits for the end of a call of which nothing more is transcribed: all of that is lost, in one piece.
-    async fn refused(&self) {
-        self.tell_losses().await;
-        self.tape.refuse();
-        self.tape.ended().await;
+    /// Waits for the end of a call of which nothing more is transcribed. The rest is lost, as one part.
+    async fn discard_rest(&self) {
+        self.send_losses().await;
+        self.buffer.discard_rest();
+        self.buffer.ended().await;
     }
 
-    async fn tell_losses(&self) {
-        while let Some(lost) = self.tape.take_loss() {
-            self.tell_loss(lost).await;
+    async fn send_losses(&self) {
+        while let Some(lost) = self.buffer.take_loss() {
+            self.send_loss(lost).await;
         }
     }
 
-    /// Runs one connection, and tells meanwhile what is lost.
-    async fn connection(
+    /// Runs one connection, and reports losses meanwhile.
+    async fn run_connection(
         &self,
-        contact: &Arc<Contact>,
-        away: &mut bool,
+        status: &Arc<Status>,
+        is_down: &mut bool,
         mut deadline: Pin<&mut impl Future<Output = ()>>,
-    ) -> Ended {
-        let (news, mut told) = mpsc::channel(1);
-        // Whether the one before was alive at its end was asked then.
-        contact.was_alive();
+    ) -> ConnectionEnd {
+        let (reports, mut receiver) = mpsc::channel(1);
+        // What the last connection notified was taken into account at its end.
+        status.take_alive();
         let transcripts = Transcripts {
-            tape: Arc::clone(&self.tape),
-            news,
-            contact: Arc::clone(contact),
+            buffer: Arc::clone(&self.buffer),
+            reports,
+            status: Arc::clone(status),
         };
-        let audio = Audio::resume(Arc::clone(&self.tape));
+        let audio = Audio::resume(Arc::clone(&self.buffer));
         let mut running = self.recognizer.run(audio, transcripts);
-        let ended = loop {
+        let end = loop {
             tokio::select! {
                 biased;
-                () = contact.alive.notified(), if *away => {
-                    *away = false;
-                    self.tell(SpeechEvent::Recovered).await;
+                () = status.alive.notified(), if *is_down => {
+                    *is_down = false;
+                    self.send(SpeechEvent::Recovered).await;
                 }
-                Some(news) = told.recv() => self.tell_news(news, away).await,
-                lost = self.tape.next_loss() => self.tell_loss(lost).await,
+                Some(report) = receiver.recv() => self.send_report(report, is_down).await,
+                lost = self.buffer.next_loss() => self.send_loss(lost).await,
                 ended = &mut running => break match ended {
-                    Ok(()) => Ended::Orderly,
-                    Err(error) => Ended::Trouble(error),
+                    Ok(()) => ConnectionEnd::Done,
+                    Err(error) => ConnectionEnd::Failed(error),
                 },
-                () = deadline.as_mut() => break Ended::Late,
+                () = deadline.as_mut() => break ConnectionEnd::DeadlinePassed,
             }
         };
-        self.tape.resume();
-        let answered = contact.was_alive();
-        if *away && (answered || matches!(ended, Ended::Orderly)) {
-            *away = false;
-            self.tell(SpeechEvent::Recovered).await;
+        self.buffer.resume();
+        let was_alive = status.take_alive();
+        if *is_down && (was_alive || matches!(end, ConnectionEnd::Done)) {
+            *is_down = false;
+            self.send(SpeechEvent::Recovered).await;
         }
-        // What was told has settled its audio, so it has to be said.
-        while let Ok(news) = told.try_recv() {
-            self.tell_news(news, away).await;
+        // Their audio is acknowledged, so they have to be delivered.
+        while let Ok(report) = receiver.try_recv() {
+            self.send_report(report, is_down).await;
         }
-        ended
+        end
     }
 
-    /// The time when the audio has been over for too long.
+    /// Completes when the audio has been over for too long.
     async fn deadline(&self) {
-        self.tape.ended().await;
-        sleep_until(Instant::now() + AFTERWARDS).await;
+        self.buffer.ended().await;
+        sleep_until(Instant::now() + LAST_TRANSCRIPTS_TIMEOUT).await;
     }
 
-    async fn tell(&self, event: SpeechEvent) {
-        // Nobody listens any more: the session is about to end.
+    async fn send(&self, event: SpeechEvent) {
+        // This fails only when the session is about to end.
         let _ = self.events.send(event).await;
     }
 
-    async fn tell_news(&self, news: News, away: &mut bool) {
-        match news {
-            News::Transcript(transcript) => self.tell(SpeechEvent::Transcript(transcript)).await,
-            News::Trouble { error, retry_in } => self.tell_trouble(error, retry_in, away).await,
+    async fn send_report(&self, report: Report, is_down: &mut bool) {
+        match report {
+            Report::Transcript(transcript) => self.send(SpeechEvent::Transcript(transcript)).await,
+            Report::Error { error, retry_in } => self.send_retrying(error, retry_in, is_down).await,
         }
     }
 
-    async fn tell_trouble(&self, error: SpeechError, retry_in: Duration, away: &mut bool) {
-        tracing::debug!(%error, "speech recognition");
-        *away = true;
-        self.tell(SpeechEvent::Trouble { error, retry_in }).await;
+    async fn send_retrying(&self, error: SpeechError, retry_in: Duration, is_down: &mut bool) {
+        tracing::debug!(%error, ?retry_in, "speech recognition failed; retrying");
+        *is_down = true;
+        self.send(SpeechEvent::Retrying { error, retry_in }).await;
     }
 
-    async fn tell_loss(&self, (from, to): (Duration, Duration)) {
-        self.tell(SpeechEvent::Lost { from, to }).await;
+    async fn send_loss(&self, (from, to): (Duration, Duration)) {
+        self.send(SpeechEvent::Lost { from, to }).await;
     }
 }
 
-/// What a connection has to say while it runs.
+/// What a connection reports while it runs.
 #[derive(Debug)]
-enum News {
+enum Report {
     Transcript(Transcript),
-    Trouble {
+    Error {
         error: SpeechError,
         retry_in: Duration,
     },
 }
 
-/// How it goes with the recognizer, from one connection to the next.
-#[derive(Debug)]
-struct Contact {
-    alive: Notify,
-    /// Before the next try, at most.
-    pause: Mutex<Duration>,
-    /// When all that was told would have been told at the pace that is allowed.
-    told: Mutex<Instant>,
+/// How a connection ended.
+enum ConnectionEnd {
+    /// Everything it has read is acknowledged.
+    Done,
+    Failed(SpeechError),
+    /// The call has been over for too long.
+    DeadlinePassed,
 }
 
-impl Default for Contact {
+/// The state of the recognizer, kept from one connection to the next.
+#[derive(Debug)]
+struct Status {
+    /// Notified when the service replies.
+    alive: Notify,
+    /// The next backoff, before its jitter.
+    backoff: Mutex<Duration>,
+    /// When all the text sent so far would be due at [`MAX_TEXT_RATE`].
+    text_due: Mutex<Instant>,
+}
+
+impl Default for Status {
     fn default() -> Self {
         Self {
             alive: Notify::new(),
-            pause: Mutex::new(BACK_OFF.0),
-            told: Mutex::new(Instant::now()),
+            backoff: Mutex::new(MIN_BACKOFF),
+            text_due: Mutex::new(Instant::now()),
         }
     }
 }
 
-impl Contact {
-    /// Whether there was a sign of life since that was asked or seen last.
-    fn was_alive(&self) -> bool {
+impl Status {
+    /// Whether the service has replied since the last call.
+    fn take_alive(&self) -> bool {
         self.alive.notified().now_or_never().is_some()
     }
 
-    /// How long to wait before the next try; the one after it waits for longer.
-    fn next_pause(&self) -> Duration {
-        let mut pause = self.pause.lock();
-        // Many calls lose the same recognizer at once and should not come back all at once.
-        let next = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-        *pause = (*pause * 2).min(BACK_OFF.1);
+    /// How long to wait before the next attempt. Each call returns a longer time.
+    fn next_backoff(&self) -> Duration {
+        let mut backoff = self.backoff.lock();
+        // Many calls may lose the same recognizer at once; jitter spreads their attempts.
+        let next = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+        *backoff = (*backoff * 2).min(MAX_BACKOFF);
         next
     }
 
-    /// When so much text may be told.
-    fn due(&self, weight: usize) -> Instant {
-        let mut told = self.told.lock();
+    fn reset_backoff(&self) {
+        *self.backoff.lock() = MIN_BACKOFF;
+    }
+
+    /// Reserves `cost` bytes of text. Returns when they may be sent.
+    fn reserve_text(&self, cost: usize) -> Instant {
+        let mut due = self.text_due.lock();
         let now = Instant::now();
-        *told = (*told).max(now) + Duration::from_secs_f64(weight as f64 / FASTEST.0 as f64);
-        match told.checked_duration_since(now + FASTEST.1) {
+        *due = (*due).max(now) + Duration::from_secs_f64(cost as f64 / MAX_TEXT_RATE as f64);
+        match due.checked_duration_since(now + MAX_TEXT_BURST) {
             Some(wait) => now + wait,
             None => now,
         }
     }
-
-    fn reset_pause(&self) {
-        *self.pause.lock() = BACK_OFF.0;
-    }
 }
 
-fn weight(transcript: &Transcript) -> usize {
-    let words = transcript.words.iter().map(|it| WORD + it.text.len());
+fn text_cost(transcript: &Transcript) -> usize {
+    let words = transcript.words.iter();
+    let words = words.map(|it| WORD_OVERHEAD + it.text.len());
     transcript.text.len() + words.sum::<usize>()
-}
-
-/// How a connection ended.
-enum Ended {
-    /// Everything it has read is dealt with.
-    Orderly,
-    Trouble(SpeechError),
-    /// The call is over, and it had time enough.
-    Late,
 }

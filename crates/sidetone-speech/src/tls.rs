@@ -4,9 +4,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use crate::SpeechError;
 
-/// Trusts whom the machine trusts, so that a server of one's own with a private authority works too.
+/// Trusts the machine's certificates, so that a private authority works, too.
 ///
-/// The provider is named, as rustls can't choose one where another crate of the program brings its own.
+/// The crypto provider is set here, since rustls can't choose one if another crate enables a
+/// second.
 pub(crate) fn client_config() -> Result<Arc<ClientConfig>, SpeechError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();

@@ -1,29 +1,30 @@
 use std::time::Duration;
 
-/// What somebody said. Times are on the call's own clock, which begins with the UUID.
+/// What was said in one part of the call. Times are on the call's clock, which starts with the message
+/// that holds the call's UUID.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript {
     /// The words as the recognizer writes them, without white space around them.
     pub text: String,
-    /// Whether this is its last word on that piece of the call. An interim transcript is replaced by the
-    /// next one, interim or final.
+    /// Whether the transcript is final. An interim transcript is replaced by the next one, interim or
+    /// final.
     pub is_final: bool,
-    /// Where the piece begins.
+    /// Where the speech begins.
     pub start: Duration,
     /// Where it ends.
     pub end: Duration,
-    /// How sure the recognizer is, from 0 to 1.
+    /// The recognizer's confidence, from 0 to 1.
     pub confidence: Option<f32>,
-    /// Each word with its time, if the recognizer tells.
+    /// Each word with its time, if the recognizer reports them.
     pub words: Vec<Word>,
-    /// The language found, as a BCP-47 tag such as `en-US`.
+    /// The language recognized, as a BCP-47 tag such as `en-US`.
     pub language: Option<String>,
     /// For an interim transcript: how likely it is to stay, from 0 to 1.
     pub stability: Option<f32>,
 }
 
 impl Transcript {
-    /// A transcript of nothing but its text and its place.
+    /// A transcript that has a text and a place only.
     pub fn new(text: impl Into<String>, is_final: bool, start: Duration, end: Duration) -> Self {
         Self {
             text: text.into(),
@@ -47,6 +48,6 @@ pub struct Word {
     pub start: Duration,
     /// Where it ends.
     pub end: Duration,
-    /// How sure the recognizer is, from 0 to 1.
+    /// The recognizer's confidence, from 0 to 1.
     pub confidence: Option<f32>,
 }

@@ -1,7 +1,7 @@
-//! A [Vosk server](https://alphacephei.com/vosk/server) of one's own, over WebSocket.
+//! A self-hosted [Vosk server](https://alphacephei.com/vosk/server), over WebSocket.
 //!
-//! The protocol is the one of its `asr_server.py`: a configuration that gets no reply, then exactly one reply
-//! for each piece of audio, and one more for the end.
+//! The protocol is that of its `asr_server.py`: a configuration without a reply, then exactly one
+//! reply to each chunk of audio, and one more to the end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,23 +12,25 @@ use tokio::{select, time::timeout};
 
 use crate::{
     Audio, Recognizer, SpeechError, Transcript, Transcripts, Word,
-    websocket::{Connection, Endpoint, Said, linear16},
+    websocket::{Connection, Endpoint, Received, linear16},
 };
 
-/// A piece of audio. The server looks for the end of an utterance after each, so longer ones blur that.
-const PIECE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(200));
-/// Pieces that may wait for their reply: enough to keep the server busy, too few to fill its queue.
-const UNANSWERED: usize = 4;
-/// A server that has audio answers within this time, or it is broken.
-const ANSWER: Duration = Duration::from_secs(10);
-/// The server compares it letter by letter.
-const END: &str = r#"{"eof" : 1}"#;
+/// The least and the most audio in one chunk. The server looks for the end of an utterance after
+/// each chunk, so longer ones make that less exact.
+const CHUNK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(200));
+/// How many chunks may wait for their reply: enough to keep the server busy, too few to fill its
+/// queue.
+const MAX_UNANSWERED: usize = 4;
+/// A server that has audio and does not reply within this time is broken.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server compares this byte by byte.
+const END_OF_STREAM: &str = r#"{"eof" : 1}"#;
 
-/// The engine for a Vosk server.
+/// The recognizer for a Vosk server.
 ///
-/// The language is the one of the model that the server has loaded. An interim transcript has no times of its
-/// own: it is placed between the final one before it and the audio that it answers. Neither has it a
-/// confidence; a final one has its words', and as its own their mean.
+/// The language is that of the model the server has loaded. Interim transcripts have no times and
+/// no confidence: each is placed between the last final one and the audio it replies to. The
+/// confidence of a final one is the mean of its words'.
 ///
 /// ```
 /// use sidetone_speech::{Format, Recognizer, transcribe, vosk::Vosk};
@@ -48,12 +50,12 @@ pub struct Vosk {
 }
 
 impl Vosk {
-    /// The server at an address such as `ws://127.0.0.1:2700`, or with `wss` for TLS.
+    /// The server at an address such as `ws://127.0.0.1:2700`, or `wss://…` for TLS.
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] if that is no such address, or if the machine has no trusted certificates to
-    /// check one with `wss` by.
+    /// [`SpeechError::Settings`] if the address is invalid, or if it is `wss://…` and the machine
+    /// has no trusted certificates.
     pub fn new(endpoint: &str) -> Result<Self, SpeechError> {
         Ok(Self {
             endpoint: Endpoint::new("Vosk", endpoint)?,
@@ -61,9 +63,9 @@ impl Vosk {
         })
     }
 
-    /// Limits recognition to these phrases: unlike other services Vosk then hears nothing else, and has the
-    /// nearest of them for whatever is said, unless `[unk]` is among them. Not every model can do it; one
-    /// that can't ignores them.
+    /// Limits recognition to these phrases. Unlike other services, Vosk then recognizes nothing
+    /// else: it reports the nearest phrase for anything said, unless `[unk]` is among them. Models
+    /// that can't limit recognition ignore this.
     pub fn phrases<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.phrases = phrases.into_iter().map(Into::into).collect();
         self
@@ -91,50 +93,50 @@ impl Recognizer for Vosk {
         Box::pin(async move {
             let mut connection = self.endpoint.connect("", &[]).await?;
             connection.send_text(self.config(audio.format().hz)).await?;
-            let dialog = Dialog {
+            let stream = Stream {
                 connection,
-                spoken: audio.on_call(Duration::ZERO),
+                final_end: audio.call_time(Duration::ZERO),
                 audio,
                 transcripts,
                 unanswered: VecDeque::new(),
             };
-            dialog.run().await
+            stream.run().await
         })
     }
 }
 
-struct Dialog {
+struct Stream {
     connection: Connection,
     audio: Audio,
     transcripts: Transcripts,
-    /// How much audio was sent with each piece that has no reply yet, all before it included.
+    /// For each chunk without a reply, how much audio was sent up to its end.
     unanswered: VecDeque<Duration>,
     /// Where the last final transcript ended.
-    spoken: Duration,
+    final_end: Duration,
 }
 
-impl Dialog {
+impl Stream {
     async fn run(mut self) -> Result<(), SpeechError> {
         let mut samples = Vec::new();
         let mut ended = false;
         while !ended || !self.unanswered.is_empty() {
-            let patience = match self.unanswered.is_empty() {
+            let reply_timeout = match self.unanswered.is_empty() {
                 true => Duration::MAX,
-                false => ANSWER,
+                false => REPLY_TIMEOUT,
             };
-            let may_send = !ended && self.unanswered.len() < UNANSWERED;
+            let may_send = !ended && self.unanswered.len() < MAX_UNANSWERED;
             select! {
-                more = self.audio.read(PIECE.0, PIECE.1, &mut samples), if may_send => {
+                more = self.audio.read(CHUNK.0, CHUNK.1, &mut samples), if may_send => {
                     match more {
                         true => self.connection.send_binary(linear16(&samples)).await?,
-                        false => self.connection.send_text(END).await?,
+                        false => self.connection.send_text(END_OF_STREAM).await?,
                     }
                     ended = !more;
                     samples.clear();
-                    self.unanswered.push_back(self.audio.taken());
+                    self.unanswered.push_back(self.audio.delivered());
                 }
-                said = timeout(patience, self.connection.next()) => match said {
-                    Ok(said) => self.hear(said?).await?,
+                message = timeout(reply_timeout, self.connection.next()) => match message {
+                    Ok(message) => self.handle_message(message?).await?,
                     Err(_) => {
                         return Err(self.connection.broken("no reply within 10 s".into()));
                     }
@@ -145,40 +147,42 @@ impl Dialog {
         Ok(())
     }
 
-    async fn hear(&mut self, said: Said) -> Result<(), SpeechError> {
-        let text = match said {
-            Said::Text(text) => text,
-            Said::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
+    async fn handle_message(&mut self, message: Received) -> Result<(), SpeechError> {
+        let text = match message {
+            Received::Text(text) => text,
+            Received::Closed(code, reason) => return Err(self.connection.closed(code, &reason)),
         };
         let reply = serde_json::from_str(&text);
-        let reply: Reply = reply.map_err(|_| self.connection.strange(&text))?;
+        let reply: Reply = reply.map_err(|_| self.connection.unexpected(&text))?;
         let Some(sent) = self.unanswered.pop_front() else {
-            return Err(self.connection.broken("a reply to nothing".into()));
+            return Err(self.connection.broken("a reply without audio".into()));
         };
-        self.transcripts.alive();
-        let until = self.audio.on_call(sent);
-        let Heard { text, result } = match reply {
+        self.transcripts.mark_alive();
+        let until = self.audio.call_time(sent);
+        let FinalResult { text, result } = match reply {
             Reply::Partial { partial } => {
-                let start = self.spoken.min(until);
+                let start = self.final_end.min(until);
                 let transcript = Transcript::new(partial, false, start, until);
-                self.transcripts.tell(transcript).await;
+                self.transcripts.send(transcript).await;
                 return Ok(());
             }
             Reply::Choice { alternatives } => alternatives.into_iter().next().unwrap_or_default(),
-            Reply::Final(heard) => heard,
+            Reply::Final(result) => result,
         };
         self.transcripts
-            .tell(self.final_transcript(text, &result, until))
+            .send(self.final_transcript(text, &result, until))
             .await;
-        // What comes after its last word up to here was heard as silence.
-        self.transcripts.settle(until);
-        self.spoken = until;
+        // Between its last word and this point Vosk found silence.
+        self.transcripts.ack(until);
+        self.final_end = until;
         Ok(())
     }
 
     fn final_transcript(&self, text: String, words: &[ReplyWord], until: Duration) -> Transcript {
         let words: Vec<Word> = words.iter().map(|word| self.word(word)).collect();
-        let start = words.first().map_or(self.spoken.min(until), |it| it.start);
+        let start = words
+            .first()
+            .map_or(self.final_end.min(until), |it| it.start);
         let end = words.last().map_or(until, |it| it.end);
         let mut transcript = Transcript::new(text, true, start, end);
         transcript.confidence = mean(words.iter().filter_map(|it| it.confidence));
@@ -187,14 +191,14 @@ impl Dialog {
     }
 
     fn word(&self, word: &ReplyWord) -> Word {
-        let on_call = |seconds| {
+        let call_time = |seconds| {
             let offset = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            self.audio.on_call(offset)
+            self.audio.call_time(offset)
         };
         Word {
             text: word.word.clone(),
-            start: on_call(word.start),
-            end: on_call(word.end),
+            start: call_time(word.start),
+            end: call_time(word.end),
             confidence: word.conf,
         }
     }
@@ -211,15 +215,15 @@ enum Reply {
     Partial {
         partial: String,
     },
-    /// From servers that were told to give several, the best one first.
+    /// From servers configured for several alternatives. The best one comes first.
     Choice {
-        alternatives: Vec<Heard>,
+        alternatives: Vec<FinalResult>,
     },
-    Final(Heard),
+    Final(FinalResult),
 }
 
 #[derive(Default, Deserialize)]
-struct Heard {
+struct FinalResult {
     text: String,
     #[serde(default)]
     result: Vec<ReplyWord>,

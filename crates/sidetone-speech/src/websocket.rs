@@ -13,17 +13,18 @@ use tokio_websockets::{
     upgrade,
 };
 
-use crate::{SpeechError, tls, words};
-use handshake::{Beginning, Refusal};
+use crate::{SpeechError, service_message, tls};
+use handshake::{HandshakeStream, Refusal};
 
-/// Name look-up, connection, TLS and handshake have to be done by then.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Whoever does not take a piece of audio for so long does not listen.
-const SEND: Duration = Duration::from_secs(10);
-/// No service has that much to say at once: it is a quarter of an hour of words with their times.
-const LONGEST_MESSAGE: usize = 256 * 1024;
+/// The time for name look-up, connection, TLS and handshake together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A service that takes no data for this long is broken.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest message accepted, in bytes. It would hold the words of a quarter of an hour with
+/// their times.
+const MAX_MESSAGE_LEN: usize = 256 * 1024;
 
-/// Where a service is reached by WebSocket.
+/// The address of a service that speaks WebSocket.
 pub(crate) struct Endpoint {
     service: &'static str,
     uri: Uri,
@@ -33,18 +34,18 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `address` as `ws://host:port/path` or with `wss`.
+    /// Parses an address of the form `ws://host:port/path` or `wss://…`.
     pub(crate) fn new(service: &'static str, address: &str) -> Result<Self, SpeechError> {
-        let wrong = |why: &str| {
-            SpeechError::Settings(format!("{address:?} is no address of {service}: {why}"))
+        let invalid = |why: &str| {
+            SpeechError::Settings(format!("{address:?} is not an address of {service}: {why}"))
         };
         let uri: Uri = address
             .parse()
-            .map_err(|_| wrong("write ws://HOST:PORT or wss://HOST"))?;
-        let (connector, usual) = match uri.scheme_str() {
+            .map_err(|_| invalid("write ws://HOST:PORT or wss://HOST"))?;
+        let (connector, default_port) = match uri.scheme_str() {
             Some("ws") => (Connector::Plain, 80),
             Some("wss") => (Connector::Rustls(tls::client_config()?.into()), 443),
-            _ => return Err(wrong("write ws://HOST:PORT or wss://HOST")),
+            _ => return Err(invalid("write ws://HOST:PORT or wss://HOST")),
         };
         // They would not be sent, and must not be shown.
         if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
@@ -55,23 +56,23 @@ impl Endpoint {
         let host = uri.host().unwrap_or_default();
         Ok(Self {
             service,
-            // Only the URI has them in brackets.
+            // Only the URI has IPv6 addresses in brackets.
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(usual),
+            port: uri.port_u16().unwrap_or(default_port),
             connector,
             uri,
         })
     }
 
-    /// `query` is added to the address.
+    /// Connects, with `query` added to the address.
     pub(crate) async fn connect(
         &self,
         query: &str,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Connection, SpeechError> {
-        match timeout(CONNECT, self.open(query, headers)).await {
+        match timeout(CONNECT_TIMEOUT, self.open(query, headers)).await {
             Ok(connected) => connected,
-            Err(_) => Err(self.unavailable("no answer within 10 s".into())),
+            Err(_) => Err(self.unavailable("no reply within 10 s".into())),
         }
     }
 
@@ -80,81 +81,87 @@ impl Endpoint {
         query: &str,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Connection, SpeechError> {
-        let (stream, left) = Beginning::new(self.stream().await.map_err(|it| self.cant(&it))?);
-        let mut builder = ClientBuilder::from_uri(self.asking(query))
-            .limits(Limits::default().max_payload_len(Some(LONGEST_MESSAGE)));
+        let (stream, refused) = HandshakeStream::new(
+            self.connect_stream()
+                .await
+                .map_err(|it| self.connect_error(&it))?,
+        );
+        let mut builder = ClientBuilder::from_uri(self.with_query(query))
+            .limits(Limits::default().max_payload_len(Some(MAX_MESSAGE_LEN)));
         for (name, value) in headers {
             let named = builder.add_header(name.clone(), value.clone());
-            builder = named.map_err(|it| self.cant(&it))?;
+            builder = named.map_err(|it| self.connect_error(&it))?;
         }
         let error = match builder.connect_on(stream).await {
             Ok((mut socket, _)) => {
-                socket.get_mut().begun();
+                socket.get_mut().established();
                 return Ok(Connection {
                     service: self.service,
                     socket,
-                    owed: None,
+                    pong_due: None,
                 });
             }
             Err(Error::Upgrade(error)) => error,
-            Err(error) => return Err(self.cant(&error)),
+            Err(error) => return Err(self.connect_error(&error)),
         };
-        // Services show what they were sent.
+        // Services may repeat what they were sent.
         let secrets = headers.iter().filter_map(|(_, value)| value.to_str().ok());
         let secrets = secrets.filter_map(|it| it.split(' ').next_back());
         let secrets: Vec<&str> = secrets.collect();
-        let refusal = left.refusal().await;
+        let refusal = refused.refusal().await;
         Err(match error {
             upgrade::Error::DidNotSwitchProtocols(status) => {
                 self.refused(status, &refusal, &secrets)
             }
             error => {
-                let reason = match words::of(&refusal.body, &secrets) {
-                    said if said.is_empty() => error.to_string(),
-                    said => said,
+                let reason = match service_message::from_body(&refusal.body, &secrets) {
+                    message if message.is_empty() => error.to_string(),
+                    message => message,
                 };
                 self.unavailable(format!("it does not speak WebSocket: {reason}"))
             }
         })
     }
 
-    async fn stream(&self) -> Result<MaybeTlsStream<TcpStream>, Error> {
+    async fn connect_stream(&self) -> Result<MaybeTlsStream<TcpStream>, Error> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         self.connector.wrap(&self.host, stream).await
     }
 
-    fn cant(&self, error: &Error) -> SpeechError {
+    fn connect_error(&self, error: &Error) -> SpeechError {
         self.unavailable(error.to_string())
     }
 
-    fn asking(&self, query: &str) -> Uri {
+    fn with_query(&self, query: &str) -> Uri {
         if query.is_empty() {
             return self.uri.clone();
         }
         let known = self.uri.query().filter(|it| !it.is_empty());
         let separator = if known.is_some() { "&" } else { "?" };
         let uri = format!("{}{separator}{query}", self.uri);
-        // What is added is encoded, so it can't spoil an address.
+        // The query is percent-encoded, so this can't fail.
         uri.parse().unwrap_or_else(|_| self.uri.clone())
     }
 
     fn refused(&self, status: u16, refusal: &Refusal, secrets: &[&str]) -> SpeechError {
         let hint = match status {
-            200..=299 => ": it answers, but with no WebSocket: is the address right?",
+            200..=299 => ": it replies, but not as a WebSocket: is the address right?",
             401 | 403 => ": are the credentials right?",
-            402 => ": the account has nothing left to pay with",
+            402 => ": the account has no credit left",
             404 => ": is the address right?",
             429 => ": too many requests",
             _ => "",
         };
-        let said = match words::of(&refusal.body, secrets) {
-            said if said.is_empty() => said,
-            said => format!(": {said}"),
+        let message = match service_message::from_body(&refusal.body, secrets) {
+            message if message.is_empty() => message,
+            message => format!(": {message}"),
         };
         let reason = match status {
-            300..=399 => words::moved(status, refusal.location.as_deref(), &self.uri, secrets),
-            _ => format!("status {status}{hint}{said}"),
+            300..=399 => {
+                service_message::redirect(status, refusal.location.as_deref(), &self.uri, secrets)
+            }
+            _ => format!("status {status}{hint}{message}"),
         };
         match status {
             408 | 425 | 429 | 500.. => self.unavailable(reason),
@@ -173,7 +180,7 @@ impl Endpoint {
     }
 }
 
-/// Without the query, which says nothing about where it goes.
+/// Without the query, which may hold settings.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
@@ -190,18 +197,18 @@ impl fmt::Debug for Endpoint {
 
 /// What a service sent.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum Received {
     Text(String),
-    /// It closed the connection: a code as in RFC 6455, and its reason.
+    /// The service closed the connection, with a code (RFC 6455, 7.4) and a reason.
     Closed(u16, String),
 }
 
 pub(crate) struct Connection {
     service: &'static str,
-    socket: WebSocketStream<Beginning<MaybeTlsStream<TcpStream>>>,
-    /// Since when a ping has been without its answer. Answers wait without a limit, so nothing is read until they
-    /// are gone.
-    owed: Option<Instant>,
+    socket: WebSocketStream<HandshakeStream<MaybeTlsStream<TcpStream>>>,
+    /// When the oldest unsent pong was queued. The queue of pongs has no limit, so nothing is read
+    /// until they are sent.
+    pong_due: Option<Instant>,
 }
 
 impl Connection {
@@ -213,10 +220,10 @@ impl Connection {
         self.send(Message::binary(bytes)).await
     }
 
-    /// Ends it without waiting for the other side to agree.
+    /// Closes the connection without waiting for the other side's close.
     #[cfg(feature = "vosk")]
     pub(crate) async fn close(mut self) {
-        // Everything is said: whether it hears of the end changes nothing.
+        // The transcripts are complete, so a failure changes nothing.
         let _ = self
             .send(Message::close(
                 Some(tokio_websockets::CloseCode::NORMAL_CLOSURE),
@@ -226,9 +233,9 @@ impl Connection {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), SpeechError> {
-        match timeout(SEND, self.socket.send(message)).await {
+        match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => {
-                self.owed = None;
+                self.pong_due = None;
                 Ok(())
             }
             Ok(Err(error)) => Err(self.broken(error.to_string())),
@@ -236,56 +243,56 @@ impl Connection {
         }
     }
 
-    /// Sends the answers to pings. Cancel safe.
-    async fn answer(&mut self) -> Result<(), SpeechError> {
-        let Some(since) = self.owed else {
+    /// Sends queued pongs. Cancellation safe.
+    async fn flush_pongs(&mut self) -> Result<(), SpeechError> {
+        let Some(since) = self.pong_due else {
             return Ok(());
         };
-        match timeout_at(since + SEND, self.socket.flush()).await {
+        match timeout_at(since + SEND_TIMEOUT, self.socket.flush()).await {
             Ok(Ok(())) => {
-                self.owed = None;
+                self.pong_due = None;
                 Ok(())
             }
             Ok(Err(error)) => Err(self.broken(error.to_string())),
-            Err(_) => Err(self.broken("it asks for signs of life and takes none".into())),
+            Err(_) => Err(self.broken("it sends pings and takes no pongs".into())),
         }
     }
 
-    /// Waits for what the service says next. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Said, SpeechError> {
+    /// Waits for the next message. Cancellation safe.
+    pub(crate) async fn next(&mut self) -> Result<Received, SpeechError> {
         loop {
-            self.answer().await?;
+            self.flush_pongs().await?;
             let message = match self.socket.next().await {
                 Some(Ok(message)) => message,
                 Some(Err(Error::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(self.broken("it was cut".into()));
+                    return Err(self.broken("it was cut off".into()));
                 }
                 Some(Err(error)) => return Err(self.broken(error.to_string())),
-                None => return Err(self.broken("it was cut".into())),
+                None => return Err(self.broken("it was cut off".into())),
             };
             if message.is_ping() {
-                self.owed.get_or_insert_with(Instant::now);
+                self.pong_due.get_or_insert_with(Instant::now);
             }
             if let Some(text) = message.as_text() {
-                return Ok(Said::Text(text.to_owned()));
+                return Ok(Received::Text(text.to_owned()));
             }
             if let Some((code, reason)) = message.as_close() {
-                return Ok(Said::Closed(code.into(), reason.to_owned()));
+                return Ok(Received::Closed(code.into(), reason.to_owned()));
             }
         }
     }
 
-    /// It closed the connection before everything was said.
+    /// The error for a connection that the service closed too early.
     pub(crate) fn closed(&self, code: u16, reason: &str) -> SpeechError {
         let reason = format!("the service closed it: {code} {reason}");
         self.broken(reason.trim_end().into())
     }
 
-    /// What it sent is none of its messages: what is told is what it says.
-    pub(crate) fn strange(&self, message: &str) -> SpeechError {
-        self.broken(match words::of(message.as_bytes(), &[]) {
-            said if said.is_empty() => "an empty message".into(),
-            said => format!("it says: {said}"),
+    /// The error for a message that is not of the service's protocol. It quotes the message.
+    pub(crate) fn unexpected(&self, message: &str) -> SpeechError {
+        self.broken(match service_message::from_body(message.as_bytes(), &[]) {
+            text if text.is_empty() => "an empty message".into(),
+            text => format!("it says: {text}"),
         })
     }
 

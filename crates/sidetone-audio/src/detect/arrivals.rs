@@ -1,25 +1,26 @@
-//! The byte rate of a stream, from when its bytes came.
+//! The byte rate of a stream, from the arrival times of its bytes.
 //!
-//! Bytes that come together are one heap, whatever messages they were cut into, and a heap belongs to
-//! the time since the last one. So late frames that come at once, pairs of short frames, and frames
-//! of any length give the same rate; gaps and bursts stand out and are left aside.
+//! Bytes that arrive together are one burst, whatever messages they came in, and a burst covers the
+//! time since the last one. So late frames that come at once, pairs of short frames, and frames of
+//! any length give the same rate. Gaps and large bursts are outliers, and left out.
 
 use std::time::Duration;
 
-/// Messages closer than this came together: half the shortest frame in use, 10 ms, less its jitter.
-const TOGETHER: Duration = Duration::from_millis(4);
-/// Heaps remembered.
-const HEAPS: usize = 32;
-/// The time, in seconds, and the heaps after which a rate is believed whatever it is.
+/// Messages closer than this arrived together: half of 10 ms, the shortest frame in use, less its
+/// jitter.
+const BURST_GAP: Duration = Duration::from_millis(4);
+/// Bursts kept.
+const MAX_BURSTS: usize = 32;
+/// The seconds and the bursts after which any rate is certain.
 const SURE_AFTER: f64 = 0.5;
-const SURE_HEAPS: usize = 20;
-/// The same for rates that are far from each other.
+const SURE_BURSTS: usize = 20;
+/// The same where the possible rates are far from each other.
 const EARLY_AFTER: f64 = 0.1;
-const EARLY_HEAPS: usize = 4;
-/// How far a heap may be off the usual rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
-const USUAL: f64 = 1.7;
+const EARLY_BURSTS: usize = 4;
+/// How far a burst may be off the median rate: 20 ms frames are 14.5 to 25.5 ms apart in practice.
+const TOLERANCE: f64 = 1.7;
 
-/// Measures the byte rate of a stream, for a fraction of a microsecond a message.
+/// Measures the byte rate of a stream, in a fraction of a microsecond per message.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,29 +34,29 @@ const USUAL: f64 = 1.7;
 /// ```
 #[derive(Debug, Clone)]
 pub struct RateMeter {
-    heaps: [Heap; HEAPS],
-    /// Heaps ever completed.
+    bursts: [Burst; MAX_BURSTS],
+    /// Bursts completed so far.
     count: usize,
     now: Option<Open>,
 }
 
-/// Bytes, and the seconds that they took to come.
+/// Bytes, and the seconds they cover.
 #[derive(Debug, Clone, Copy, Default)]
-struct Heap {
+struct Burst {
     bytes: f64,
     seconds: f64,
 }
 
-impl Heap {
+impl Burst {
     fn rate(self) -> f64 {
         self.bytes / self.seconds
     }
 }
 
-/// The heap that may still grow.
+/// The burst that may still grow.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    /// When the heap before it began, unless it is the first.
+    /// When the burst before it began, unless this is the first.
     before: Option<Duration>,
     began: Duration,
     latest: Duration,
@@ -63,27 +64,27 @@ struct Open {
 }
 
 impl Open {
-    fn heap(self) -> Option<Heap> {
-        Some(Heap {
+    fn burst(self) -> Option<Burst> {
+        Some(Burst {
             bytes: self.bytes as f64,
             seconds: (self.began - self.before?).as_secs_f64(),
         })
     }
 }
 
-/// A rate that most heaps agree on.
+/// A rate that most bursts agree on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteRate {
     pub(super) bytes_per_second: f64,
-    /// The time it was seen over, in seconds, and the number of heaps.
+    /// The seconds and the number of bursts it was measured over.
     pub(super) seconds: f64,
-    pub(super) heaps: usize,
+    pub(super) bursts: usize,
 }
 
 impl Default for RateMeter {
     fn default() -> Self {
         Self {
-            heaps: [Heap::default(); HEAPS],
+            bursts: [Burst::default(); MAX_BURSTS],
             count: 0,
             now: None,
         }
@@ -91,11 +92,11 @@ impl Default for RateMeter {
 }
 
 impl RateMeter {
-    /// Takes a message of so many bytes that came at this time, on any clock of the call's; gives how many
-    /// came together with it so far.
+    /// Takes a message of `bytes` bytes that arrived at `at`, on any clock of the call. Returns how
+    /// many bytes have arrived together with it so far.
     pub fn push(&mut self, at: Duration, bytes: usize) -> usize {
         match &mut self.now {
-            Some(now) if at.saturating_sub(now.latest) < TOGETHER => {
+            Some(now) if at.saturating_sub(now.latest) < BURST_GAP => {
                 now.latest = now.latest.max(at);
                 now.bytes += bytes;
                 now.bytes
@@ -107,8 +108,8 @@ impl RateMeter {
                     latest: at,
                     bytes,
                 });
-                if let Some(heap) = last.and_then(Open::heap) {
-                    self.heaps[self.count % HEAPS] = heap;
+                if let Some(burst) = last.and_then(Open::burst) {
+                    self.bursts[self.count % MAX_BURSTS] = burst;
                     self.count += 1;
                 }
                 bytes
@@ -116,33 +117,35 @@ impl RateMeter {
         }
     }
 
-    /// The rate, to the nearest 50 bytes, once twenty heaps and half a second agree on it.
+    /// The rate in bytes per second, to the nearest 50, once twenty bursts and half a second agree
+    /// on it.
     pub fn bytes_per_second(&self) -> Option<u32> {
         let rate = self.rate()?;
-        let is_sure = rate.seconds > SURE_AFTER && rate.heaps >= SURE_HEAPS;
+        let is_sure = rate.seconds > SURE_AFTER && rate.bursts >= SURE_BURSTS;
         is_sure.then(|| nominal(rate.bytes_per_second))
     }
 
-    /// The rate, to the nearest 50 bytes, once four heaps and a tenth of a second agree on it: near enough to tell rates
-    /// apart of which one is half as much again as the other.
+    /// The rate in bytes per second, to the nearest 50, once four bursts and a tenth of a second
+    /// agree on it. That is accurate enough to tell rates apart of which one is at least 1.5 times
+    /// the other.
     pub fn early_bytes_per_second(&self) -> Option<u32> {
         let rate = self.rate()?;
-        let is_near = rate.seconds >= EARLY_AFTER && rate.heaps >= EARLY_HEAPS;
+        let is_near = rate.seconds >= EARLY_AFTER && rate.bursts >= EARLY_BURSTS;
         is_near.then(|| nominal(rate.bytes_per_second))
     }
 
     pub(super) fn rate(&self) -> Option<ByteRate> {
-        let done = &self.heaps[..self.count.min(HEAPS)];
-        // The open heap counts as it is: most are one message. One that took longer than any may be a backlog, of which
-        // the part that has come so far would look like a slower rate.
-        let longest = done.iter().map(|heap| heap.seconds).fold(0.0, f64::max);
-        let is_usual = |heap: &Heap| done.is_empty() || heap.seconds <= longest * USUAL;
-        let open = self.now.and_then(Open::heap).filter(is_usual);
-        let heaps = done.iter().chain(&open);
-        let mut rates = [0.0; HEAPS + 1];
+        let done = &self.bursts[..self.count.min(MAX_BURSTS)];
+        // The open burst counts as it is, since most bursts are one message. One that took longer
+        // than any other may be a backlog that has come in part, and would look like a slower rate.
+        let longest = done.iter().map(|burst| burst.seconds).fold(0.0, f64::max);
+        let is_plausible = |burst: &Burst| done.is_empty() || burst.seconds <= longest * TOLERANCE;
+        let open = self.now.and_then(Open::burst).filter(is_plausible);
+        let bursts = done.iter().chain(&open);
+        let mut rates = [0.0; MAX_BURSTS + 1];
         let mut total = 0;
-        for (rate, heap) in rates.iter_mut().zip(heaps.clone()) {
-            *rate = heap.rate();
+        for (rate, burst) in rates.iter_mut().zip(bursts.clone()) {
+            *rate = burst.rate();
             total += 1;
         }
         if total < 2 {
@@ -151,22 +154,23 @@ impl RateMeter {
         let rates = &mut rates[..total];
         rates.sort_by(f64::total_cmp);
         let usual = rates[total / 2];
-        let agreeing = heaps.filter(|heap| (usual / USUAL..usual * USUAL).contains(&heap.rate()));
-        let (mut count, mut sum) = (0, Heap::default());
-        for heap in agreeing {
+        let agreeing =
+            bursts.filter(|burst| (usual / TOLERANCE..usual * TOLERANCE).contains(&burst.rate()));
+        let (mut count, mut sum) = (0, Burst::default());
+        for burst in agreeing {
             count += 1;
-            sum.bytes += heap.bytes;
-            sum.seconds += heap.seconds;
+            sum.bytes += burst.bytes;
+            sum.seconds += burst.seconds;
         }
         (count * 3 >= total * 2).then_some(ByteRate {
             bytes_per_second: sum.rate(),
             seconds: sum.seconds,
-            heaps: count,
+            bursts: count,
         })
     }
 }
 
-/// A measured rate as it would be named.
+/// Rounds a measured rate to the rate it stands for.
 pub(super) fn nominal(bytes_per_second: f64) -> u32 {
     (bytes_per_second / 50.0).round() as u32 * 50
 }

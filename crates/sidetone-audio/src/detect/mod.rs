@@ -1,37 +1,37 @@
-//! What is in the messages of kind 0x10: slin, µ-law, A-law, or something else.
+//! What the messages of kind 0x10 hold: slin, µ-law, A-law, or something else.
 //!
-//! Asterisk sends every codec that is not slin under this kind, without a word about which
-//! (measured on Asterisk 22.10): 8 kHz slin is 16 kB/s, µ-law and A-law are 8 kB/s, but so is G.722,
-//! and others have rates of their own. [`Detector`] tells them apart in two steps, and both must agree:
+//! Asterisk sends every codec other than slin under this kind, and does not say which (measured on
+//! Asterisk 22.10). 8 kHz slin is 16 kB/s, µ-law and A-law are 8 kB/s, but so is G.722, and other
+//! codecs have other rates. [`Detector`] distinguishes them in two steps, which must agree:
 //!
-//! 1. the byte rate over the time the bytes came in, never the length of a message: 160 bytes are
-//!    20 ms of µ-law, and 10 ms of slin;
-//! 2. at 8 kB/s, how predictable the sound is under either law. Speech needs 2 to 6 bits a code under
-//!    its own law, at least one more under the other, and G.722 needs 8 under both.
+//! 1. the byte rate, from arrival times, never from the length of a message: 160 bytes are 20 ms of
+//!    µ-law and 10 ms of slin;
+//! 2. at 8 kB/s, how predictable the sound is under either law. Speech takes 2 to 6 bits per code
+//!    under its own law and at least one more under the other. G.722 takes 8 under both.
 //!
-//! It would rather stay undecided than be wrong: silence and plain tones say nothing, white noise above
-//! −40 dBFS too little, and bytes that all come at once have no rate. In 52 920 decisions over
-//! Asterisk's English prompts (as they are, at −45 and −16 dBFS, after 5 s of silence, after comfort
-//! noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and gaps) none was wrong, 0.3 %
-//! stayed undecided, and without bursts or gaps each stream of slin, µ-law or A-law was known after
-//! at most 200 ms of sound, half of them after 90 ms.
+//! It stays undecided rather than be wrong: silence and plain tones fit both laws, white noise
+//! above −40 dBFS nearly so, and bytes that arrive all at once have no rate. Of 52 920 decisions
+//! over Asterisk's English prompts (unchanged, at −45 and −16 dBFS, after 5 s of silence, after
+//! comfort noise; slin, both laws and G.722; frames of 10 to 60 ms; with bursts and gaps) none was
+//! wrong and 0.3 % stayed undecided. Without bursts or gaps, each stream of slin, µ-law or A-law
+//! was recognized within 200 ms of sound, half of them within 90 ms.
 //!
-//! Listening costs about 75 000 instructions, some 8 to 12 µs, for a frame of 160 bytes until the verdict, and
-//! nothing afterwards.
+//! Until the verdict a frame of 160 bytes costs about 75 000 instructions, some 8 to 12 µs.
+//! Afterwards it costs nothing.
 mod arrivals;
-mod law;
+mod law_model;
 
 use std::time::Duration;
 
 pub use self::arrivals::RateMeter;
 use self::arrivals::{ByteRate, nominal};
-use self::law::Model;
+use self::law_model::Model;
 use crate::g711::Law;
 
 /// What a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not known yet; more sound may tell.
+    /// Not known yet. More sound may tell.
     Undecided,
     /// Linear samples at 8 kHz, 16 bits little-endian.
     Slin,
@@ -39,20 +39,21 @@ pub enum Verdict {
     Ulaw,
     /// G.711 A-law.
     Alaw,
-    /// Linear samples of a higher rate, which Asterisk sends under the kind of 8 kHz up to the releases that have kinds
-    /// for more.
+    /// Linear samples at a higher rate. Asterisk releases that have no kinds for higher rates send
+    /// them under the kind of 8 kHz.
     Wideband {
-        /// Samples a second.
+        /// Samples per second.
         hz: u32,
     },
-    /// A compressed codec that is neither; `c(slin)` in the dialplan's `Dial` mends it.
+    /// A compressed codec other than G.711. `c(slin)` in the dialplan's `Dial` makes Asterisk send
+    /// slin.
     Unsupported {
-        /// About how many bytes it sends a second: 8000 is mostly G.722, 1000 G.729.
+        /// About how many bytes it sends per second: 8000 is mostly G.722, 1000 G.729.
         bytes_per_second: u32,
     },
 }
 
-/// Listens to the payloads of one call until it knows what they are.
+/// Detects the codec of one call from its payloads.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,60 +77,60 @@ pub struct Detector {
     arrivals: RateMeter,
     ulaw: Model,
     alaw: Model,
-    linear: Linear,
-    sound: Sound,
+    linear: LinearModel,
+    sound: SoundTimer,
     verdict: Verdict,
 }
 
-/// The shortest time of arrivals that a known rate is believed after, in seconds.
+/// The least time, in seconds, over which a known rate has to be measured.
 const KNOWN_RATE_AFTER: f64 = 0.1;
-/// The same for a rate that is nobody's, which a gap or a trickle can feign for longer.
+/// The same for any other rate, which a gap or sparse messages can imitate for longer.
 const OTHER_RATE_AFTER: f64 = 0.5;
-/// And in so many heaps of bytes.
-const OTHER_RATE_HEAPS: usize = 20;
+/// The least number of bursts for that.
+const OTHER_RATE_BURSTS: usize = 20;
 const COMPANDED_RATE: std::ops::Range<f64> = 6_400.0..9_800.0;
 const SLIN_RATE: std::ops::Range<f64> = 12_800.0..19_600.0;
-/// Of a rate that has not lasted: above it, it may be that of 12 kHz.
+/// Above this a rate that was measured briefly may be that of 12 kHz.
 const SLIN_AT_ONCE_BELOW: f64 = 18_000.0;
 
-/// Codes of sound before a law is decided upon: 60 ms.
+/// Codes of sound before a law is decided: 60 ms.
 const LAW_AFTER: usize = 480;
-/// Speech under its own law takes less, in bits per code.
+/// Speech takes fewer bits per code under its own law.
 const SPEECH_BELOW: f64 = 6.6;
-/// By so much one law must beat the other. G.722 never comes beyond 0.4, where it is below 7 at all.
+/// By how many bits one law must beat the other. G.722 never leads by more than 0.4 where it is
+/// below 7 at all.
 const LEAD: f64 = 0.9;
-/// Codes of sound before it is said to be none of the laws: 200 ms.
+/// Codes of sound before both laws are ruled out: 200 ms.
 const NEITHER_AFTER: usize = 1600;
-/// No speech or noise under its own law takes as much.
+/// Speech and noise take fewer bits per code under their own law.
 const NEITHER_ABOVE: f64 = 7.8;
 
-/// Bytes that came at once are listened to up to here: what comes late in a burst need not be
-/// understood in one turn.
-const HEAP_HEARD: usize = 1600;
-/// Bytes that are listened to or passed over as one, 10 ms of codes.
-const PIECE: usize = 80;
+/// How much of a burst is scored, in bytes, which bounds the cost of one event-loop iteration.
+const MAX_SCORED_BURST: usize = 1600;
+/// Bytes that are scored or skipped together: 10 ms of codes.
+const CHUNK: usize = 80;
 
 impl Detector {
-    /// A detector that has heard nothing.
+    /// A detector without any input.
     pub fn new() -> Self {
         Self {
             arrivals: RateMeter::default(),
             ulaw: Model::new(Law::Ulaw),
             alaw: Model::new(Law::Alaw),
-            linear: Linear::default(),
-            sound: Sound::default(),
+            linear: LinearModel::default(),
+            sound: SoundTimer::default(),
             verdict: Verdict::Undecided,
         }
     }
 
-    /// Takes the payload of one message and the time it came, on any clock of the call's. The first
-    /// verdict that is not [`Verdict::Undecided`] is the last.
+    /// Takes the payload of one message that arrived at `at`, on any clock of the call, and returns
+    /// the verdict. The first verdict other than [`Verdict::Undecided`] is final.
     pub fn push(&mut self, at: Duration, payload: &[u8]) -> Verdict {
         if self.verdict != Verdict::Undecided {
             return self.verdict;
         }
-        if self.arrivals.push(at, payload.len()) <= HEAP_HEARD {
-            self.listen(payload);
+        if self.arrivals.push(at, payload.len()) <= MAX_SCORED_BURST {
+            self.score(payload);
         }
         self.sound.push(at, payload);
         if let Some(rate) = self.arrivals.rate() {
@@ -138,26 +139,27 @@ impl Detector {
         self.verdict
     }
 
-    /// What is known so far.
+    /// The verdict so far.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// For how long, at `at`, sound has come that tells nothing: from its beginning, if at least half of what came since
-    /// was sound. Silence and comfort noise are none.
+    /// For how long, at `at`, there has been sound without a verdict. It counts from the start of
+    /// the sound if at least half of the messages since then had sound. Silence and comfort noise
+    /// do not count.
     pub fn sound_undecided(&self, at: Duration) -> Duration {
         match self.verdict {
-            Verdict::Undecided => self.sound.lasts(at),
+            Verdict::Undecided => self.sound.duration(at),
             _ => Duration::ZERO,
         }
     }
 
-    fn listen(&mut self, payload: &[u8]) {
-        for piece in payload.chunks(PIECE) {
-            self.linear.score(piece);
-            if !says_nothing(piece) {
-                self.ulaw.score(piece);
-                self.alaw.score(piece);
+    fn score(&mut self, payload: &[u8]) {
+        for chunk in payload.chunks(CHUNK) {
+            self.linear.score(chunk);
+            if !is_uninformative(chunk) {
+                self.ulaw.score(chunk);
+                self.alaw.score(chunk);
             }
         }
     }
@@ -166,34 +168,34 @@ impl Detector {
         let ByteRate {
             bytes_per_second,
             seconds,
-            heaps,
+            bursts,
         } = rate;
         let bits = [&self.ulaw, &self.alaw].map(Model::bits_per_code);
-        let heard = self.ulaw.codes();
+        let scored = self.ulaw.codes();
         let best = bits[0].min(bits[1]);
         let unsupported = |bytes_per_second| Verdict::Unsupported { bytes_per_second };
         if seconds < KNOWN_RATE_AFTER {
             Verdict::Undecided
         } else if SLIN_RATE.contains(&bytes_per_second) {
-            // A burst of G.711 can feign the rate, but not for long.
-            let is_linear = |linear| heard == 0 || linear < best;
-            let is_lasting = seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS;
+            // A burst of G.711 can imitate the rate, but only briefly.
+            let is_linear = |linear| scored == 0 || linear < best;
+            let is_stable = seconds > OTHER_RATE_AFTER && bursts > OTHER_RATE_BURSTS;
             let is_near = bytes_per_second < SLIN_AT_ONCE_BELOW;
-            match is_lasting || is_near && self.linear.bits_per_byte().is_some_and(is_linear) {
+            match is_stable || is_near && self.linear.bits_per_byte().is_some_and(is_linear) {
                 true => Verdict::Slin,
                 false => Verdict::Undecided,
             }
         } else if let Some(hz) = wideband_hz(nominal(bytes_per_second)) {
-            // Nothing else comes at so many, but a burst does, for a while.
-            match seconds > OTHER_RATE_AFTER && heaps > OTHER_RATE_HEAPS {
+            // No other codec has such a rate, but a burst may, for a while.
+            match seconds > OTHER_RATE_AFTER && bursts > OTHER_RATE_BURSTS {
                 true => Verdict::Wideband { hz },
                 false => Verdict::Undecided,
             }
         } else if COMPANDED_RATE.contains(&bytes_per_second) {
             let linear = self.linear.bits_per_byte().unwrap_or(8.0);
-            if heard >= NEITHER_AFTER && best > NEITHER_ABOVE {
+            if scored >= NEITHER_AFTER && best > NEITHER_ABOVE {
                 unsupported(8_000)
-            } else if heard < LAW_AFTER || best > SPEECH_BELOW.min(linear) {
+            } else if scored < LAW_AFTER || best > SPEECH_BELOW.min(linear) {
                 Verdict::Undecided
             } else if bits[0] + LEAD < bits[1] {
                 Verdict::Ulaw
@@ -203,8 +205,8 @@ impl Detector {
                 Verdict::Undecided
             }
         } else if seconds > OTHER_RATE_AFTER
-            && heaps > OTHER_RATE_HEAPS
-            && heard >= LAW_AFTER
+            && bursts > OTHER_RATE_BURSTS
+            && scored >= LAW_AFTER
             && best > NEITHER_ABOVE
         {
             unsupported(nominal(bytes_per_second))
@@ -214,32 +216,32 @@ impl Detector {
     }
 }
 
-/// What headerless bytes most certainly are.
+/// What headerless bytes are, if that is certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guess {
-    /// Anything, as far as can be told.
+    /// Not certain.
     Unknown,
-    /// Linear samples of 16 bits, little-endian, of whatever rate.
+    /// Linear samples of 16 bits, little-endian, at any rate.
     Slin,
     Ulaw,
     Alaw,
 }
 
-/// By so much one encoding must beat the others before a file is said not to be what its name says.
+/// By how many bits one encoding must beat the others before a file is taken for misnamed.
 const SURE_LEAD: f64 = 1.2;
-/// Codes of either law never come below this, in bits per byte, as linear samples; near silence these may look like
-/// codes.
+/// Codes of either law never take fewer bits per byte as linear samples. Near silence, linear
+/// samples may look like codes.
 const CODES_ABOVE: f64 = 6.8;
-/// So much sound, in codes or samples, is heard before.
+/// How many codes or samples are scored before.
 const SURE_AFTER: usize = 480;
 
-/// Pieces of a file that are judged on their own, of even length: near silence linear samples may look like codes, and
-/// what is loud tells the truth.
+/// The part of a file that is judged on its own, in bytes; even. Near silence linear samples may
+/// look like codes, so loud parts have to outvote quiet ones.
 const WINDOW: usize = 4000;
-/// So many windows agree for each that says otherwise.
+/// How many windows must agree for each that disagrees.
 const AGREEING: usize = 5;
 
-/// Tells what the bytes of a file are by the sound alone, for there is no rate to tell it by.
+/// Guesses the encoding of a file by its sound alone, as there is no byte rate.
 pub(crate) fn guess(bytes: &[u8]) -> Guess {
     let kinds = [Guess::Slin, Guess::Ulaw, Guess::Alaw];
     let mut votes = [0; 3];
@@ -258,7 +260,7 @@ pub(crate) fn guess(bytes: &[u8]) -> Guess {
 
 fn guess_window(bytes: &[u8]) -> Guess {
     let mut detector = Detector::new();
-    detector.listen(bytes);
+    detector.score(bytes);
     let [ulaw, alaw] = [&detector.ulaw, &detector.alaw].map(Model::bits_per_code);
     let linear = detector.linear.bits_per_byte().unwrap_or(8.0);
     if detector.ulaw.codes() < SURE_AFTER {
@@ -276,14 +278,14 @@ fn guess_window(bytes: &[u8]) -> Guess {
     }
 }
 
-/// Of what repeats itself, as a test tone does, only linear samples can be told from codes: by the steps between
-/// samples, in parts of their size.
+/// Of a periodic sound, such as a test tone, only linear samples can be told from codes: by the
+/// steps between samples, relative to their size.
 fn guess_of_repeated(bytes: &[u8]) -> Guess {
     let (pairs, _) = bytes.as_chunks();
     let steps_as = |law: Law| steps(bytes.iter().map(|code| law.decode_byte(*code)));
     let linear = steps(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
     let is_linear = bytes.len() >= 2 * SURE_AFTER && linear > 0.0 && linear < 0.9;
-    // A high tone has larger ones than noise.
+    // A high tone has larger steps than noise.
     let is_noise = |law| (1.1..1.7).contains(&steps_as(law));
     match is_linear && is_noise(Law::Ulaw) && is_noise(Law::Alaw) {
         true => Guess::Slin,
@@ -291,8 +293,8 @@ fn guess_of_repeated(bytes: &[u8]) -> Guess {
     }
 }
 
-/// The mean step from a sample to the next over the mean sample: below 1 for a tone up to a sixth of its rate, and
-/// 1.4 for noise.
+/// The mean step between samples over the mean sample: below 1 for a tone up to a sixth of its
+/// rate, and 1.4 for noise.
 fn steps(samples: impl Iterator<Item = i16>) -> f64 {
     let (mut step, mut size, mut last) = (0, 0, 0);
     for sample in samples {
@@ -309,13 +311,13 @@ impl Default for Detector {
     }
 }
 
-/// The sample rates that Asterisk has beyond 8 kHz.
+/// Asterisk's sample rates beyond 8 kHz.
 const WIDEBAND: [u32; 8] = [
     12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
 ];
 
-/// The rate of linear samples, beyond 8 kHz, that come at so many bytes a second: the nearest one, if it is within a
-/// seventh.
+/// The rate of linear samples beyond 8 kHz that have this byte rate: the nearest one, if it is
+/// within a seventh.
 ///
 /// ```
 /// use sidetone_audio::detect::wideband_hz;
@@ -332,22 +334,22 @@ pub fn wideband_hz(bytes_per_second: u32) -> Option<u32> {
     (off(nearest) < 1.0 / 7.0).then_some(nearest)
 }
 
-/// How long there has been sound, whatever it is.
+/// How long there has been sound of any kind.
 #[derive(Debug, Clone, Default)]
-struct Sound {
+struct SoundTimer {
     began: Option<Duration>,
     latest: Duration,
-    /// Messages since it began, and those of them in which there was sound.
+    /// Messages since it began, and how many of them had sound.
     messages: u32,
     loud: u32,
 }
 
-/// The mean of the samples above which a message is sound, about −44 dBFS: comfort noise is below.
+/// The mean sample above which a message has sound, about −44 dBFS. Comfort noise is below.
 const LOUD: u32 = 200;
-/// After so long without any, sound begins anew.
+/// After a longer pause, sound starts anew.
 const PAUSE: Duration = Duration::from_secs(2);
 
-impl Sound {
+impl SoundTimer {
     fn push(&mut self, at: Duration, payload: &[u8]) {
         if at.saturating_sub(self.latest) > PAUSE {
             *self = Self::default();
@@ -363,7 +365,7 @@ impl Sound {
         }
     }
 
-    fn lasts(&self, at: Duration) -> Duration {
+    fn duration(&self, at: Duration) -> Duration {
         match self.began {
             Some(began) if self.loud * 2 >= self.messages => at.saturating_sub(began),
             _ => Duration::ZERO,
@@ -371,7 +373,7 @@ impl Sound {
     }
 }
 
-/// Whether it is sound under both laws: the idle codes of one are sound under the other.
+/// Whether there is sound under both laws: the idle codes of one are sound under the other.
 fn is_loud(codes: &[u8]) -> bool {
     [Law::Ulaw, Law::Alaw].into_iter().all(|law| {
         let level = |code: &u8| u32::from(law.decode_byte(*code).unsigned_abs());
@@ -380,26 +382,27 @@ fn is_loud(codes: &[u8]) -> bool {
     })
 }
 
-/// Whether these bytes are a law's idle codes, or repeat themselves, as a test tone of 1 kHz does:
-/// what repeats can be foretold under any law.
-fn says_nothing(bytes: &[u8]) -> bool {
+/// Whether these bytes are a law's idle codes, or periodic as a 1 kHz test tone is. What is
+/// periodic is predictable under any law.
+fn is_uninformative(bytes: &[u8]) -> bool {
     let idle = |code: u8| bytes.iter().all(|byte| byte & 0x7F == code);
     let repeats = |period: usize| bytes[period..] == bytes[..bytes.len() - period];
     idle(0x7F) || idle(0x55) || (1..=bytes.len() / 2).any(repeats)
 }
 
-/// What linear samples would make of the bytes.
+/// How well the bytes fit linear samples.
 #[derive(Debug, Clone, Default)]
-struct Linear {
+struct LinearModel {
     last: i16,
     samples: u32,
-    /// The sum of the differences between neighbours.
+    /// The sum of the differences between adjacent samples.
     sum: u64,
 }
 
-impl Linear {
+impl LinearModel {
     fn score(&mut self, bytes: &[u8]) {
-        // The same byte throughout is silence in some law; zeros are it here, and only here.
+        // A constant byte is silence under some law. Zeros are silence as linear samples, and only
+        // as these.
         if bytes.iter().all(|&byte| byte == bytes[0] && byte != 0) {
             return;
         }
@@ -412,7 +415,8 @@ impl Linear {
         self.samples += pairs.len() as u32;
     }
 
-    /// As [`Model::bits_per_code`], by the size of the differences; `None` before 20 ms were heard.
+    /// The counterpart of [`Model::bits_per_code`], from the size of the differences. `None` before
+    /// 20 ms were scored.
     fn bits_per_byte(&self) -> Option<f64> {
         let mean = self.sum as f64 / f64::from(self.samples);
         (self.samples >= 160).then(|| (1.0 + 2.0 * std::f64::consts::E * mean).log2() / 2.0)
@@ -431,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tone_is_guessed_to_be_what_it_is_not() {
+    fn no_tone_is_taken_for_another_encoding() {
         let mut known = 0;
         for hertz in (50..4000).step_by(50) {
             for (amplitude, phase) in [

@@ -1,28 +1,28 @@
-//! The low-pass filter of a rate ratio, cut into phases, and shared by all streams that use it.
+//! The low-pass filter of a rate ratio, split into phases and shared by all streams of that ratio.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Half the filter's length in samples of the lower rate, hence its delay.
+/// Half the filter's length, and so its delay, in samples of the lower rate.
 ///
 /// With the window below, 36 samples of the lower rate give 85 dB at a transition from 0.425 to
 /// 0.575 of it.
 const HALF_LEN: u64 = 18;
 
-/// Found by measurement: the stop band is lowest at its edge, where it counts.
+/// Found by measurement: the stop band is lowest at its edge, where it matters.
 const KAISER_BETA: f64 = 8.3;
 
-/// The dot product runs over this many at once: three vectors of four, which is what 36 divides by.
+/// How many products the dot product sums at once: three vectors of four, which divide 36.
 pub(super) const WIDTH: usize = 12;
 
-/// A ratio of more phases than this gets [`INTERPOLATED`] phases and the straight line between them.
+/// A ratio with more phases gets [`INTERPOLATED`] phases with linear interpolation between them.
 const MAX_PHASES: u32 = 1024;
 
-/// Straight lines over so many phases are more than 100 dB true.
+/// With so many phases, linear interpolation is accurate to more than 100 dB.
 const INTERPOLATED: u32 = 512;
 
-/// Filters kept for the next stream although none uses them now.
+/// Filters that are kept for later streams.
 const MAX_CACHED: usize = 128;
 
 /// A rate ratio in lowest terms: `up` output samples for `down` input samples.
@@ -41,8 +41,8 @@ impl Ratio {
         }
     }
 
-    /// Into how many rows the input is dealt out, one sample to each in turn, so that the samples
-    /// which consecutive outputs weigh alike lie next to each other.
+    /// How many rows the input is interleaved into, so that the samples that consecutive outputs
+    /// weight alike are adjacent.
     pub(super) fn lanes(self) -> usize {
         if self.up == 1 { self.down as usize } else { 1 }
     }
@@ -59,7 +59,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// The coefficients: for each of `phases` positions between two input samples, the weights of the
-/// input samples around it, oldest first, and dealt out to [`Ratio::lanes`] as they are.
+/// input samples around it, oldest first, interleaved into [`Ratio::lanes`].
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) taps: usize,
@@ -69,7 +69,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The process-wide one of this ratio.
+    /// The filter of this ratio, cached for the process.
     pub(super) fn shared(ratio: Ratio) -> Arc<Filter> {
         static CACHE: Mutex<Option<HashMap<Ratio, Arc<Filter>>>> = Mutex::new(None);
         let mut guard = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,7 @@ impl Filter {
                 let time = distance as f64 + fraction;
                 sinc(2.0 * cutoff * time) * kaiser(time / half as f64)
             };
-            // Each phase passes direct current alike: no image of it is left.
+            // Each phase has the same gain at DC, which leaves no image of it.
             let sum: f64 = (0..taps).map(kernel).sum();
             weights.extend((0..lanes).flat_map(|lane| {
                 let taps = (lane..taps).step_by(lanes);
@@ -121,7 +121,7 @@ impl Filter {
         }
     }
 
-    /// The output at `phase`/`up` of an input sample behind the middle of `window`.
+    /// The output at `phase`/`up` of an input sample after the middle of `window`.
     #[inline]
     pub(super) fn apply(&self, window: &[f32], phase: u32) -> f32 {
         if self.phases == self.up {

@@ -1,13 +1,13 @@
-//! From any rate to any other, as a stream or a whole clip.
+//! Resampling between any two rates, of a stream or a whole clip.
 //!
-//! A polyphase filter of windowed-sinc (Kaiser) shape, 36 samples of the lower rate long. It lets
-//! through what lies below 0.425 of the lower rate (3.4 kHz at 8 kHz) and stops, as G.712 asks of
-//! telephone equipment, what lies above 0.575 of it (4.6 kHz); what is between 4.0 and 4.6 kHz
-//! lands, more and more damped, between 3.4 and 4.0 kHz. Ratios of more than 1024 phases, which no
-//! two usual rates have, are interpolated between 512.
+//! A polyphase filter with a Kaiser-windowed sinc, 36 samples of the lower rate long. Its passband
+//! ends at 0.425 of the lower rate (3.4 kHz at 8 kHz). Its stop band starts at 0.575 (4.6 kHz), as
+//! G.712 requires of telephone equipment. What is between 4.0 and 4.6 kHz aliases, increasingly
+//! damped, to 3.4 to 4.0 kHz. Ratios with more than 1024 phases, which no two usual rates have, are
+//! interpolated between 512.
 //!
-//! Measured from outside with full-scale sines over all 72 pairs of the nine AudioSocket rates
-//! (`tests/resample_quality.rs`, which also prints each pair):
+//! Measured with full-scale sines over all 72 pairs of the nine AudioSocket rates
+//! (`tests/it/resample_quality.rs`, which also prints each pair):
 //!
 //! | pairs | ripple up to 0.425 | aliases and images | delay |
 //! |---|---|---|---|
@@ -15,11 +15,11 @@
 //! | any to 8 kHz | ±0.0004 dB | −83.5 dB | 2.25 ms, from 44.1 kHz 2.27 ms |
 //! | worst of all | ±0.0005 dB | −83.5 dB | 18 samples of the lower rate, in whole input samples |
 //!
-//! Cost of a 20 ms frame (`cargo bench -p sidetone-audio`, one core of an EPYC VM, plain x86-64):
-//! 8 to 16 kHz 1.3 µs, 16 to 8 kHz 2.0 µs, 24 to 8 kHz 2.9 µs, 48 to 8 kHz 6.0 µs, and 8 to 10 µs
-//! with 44.1 kHz on either side. Memory of a stream: 1.6 KiB between 8 and 16 kHz; the coefficients
-//! (at most 100 KiB for a pair of the nine rates, 288 bytes from 8 to 16 kHz) are shared by all
-//! streams of a ratio.
+//! Cost of a 20 ms frame (`cargo bench -p sidetone-audio`, one core of an EPYC VM, plain x86-64): 8
+//! to 16 kHz 1.3 µs, 16 to 8 kHz 2.0 µs, 24 to 8 kHz 2.9 µs, 48 to 8 kHz 6.0 µs, and 8 to 10 µs
+//! with 44.1 kHz on either side. A stream between 8 and 16 kHz takes 1.6 KiB. The coefficients (at
+//! most 100 KiB for a pair of the nine rates, 288 bytes from 8 to 16 kHz) are shared by all streams
+//! of a ratio.
 mod filter;
 mod stream;
 
@@ -34,22 +34,21 @@ pub const MIN_RATE: u32 = 4_000;
 /// The highest rate that can be resampled, in Hz.
 pub const MAX_RATE: u32 = 384_000;
 
-/// A rate that is no sound's.
+/// A rate that can't be resampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{rate} Hz can't be resampled: give a rate between {MIN_RATE} and {MAX_RATE} Hz")]
 pub struct UnsupportedRate {
-    /// The rate that was asked for, in Hz.
+    /// The rate given, in Hz.
     pub rate: u32,
 }
 
-/// What pushes the last samples out of a filter, in pieces.
+/// Pushes the last samples out of a filter, piece by piece.
 const SILENCE: [i16; 256] = [0; 256];
 
 /// Resamples one stream.
 ///
-/// The output depends on the input alone, not on how it is cut, so frames of any length join
-/// without a click. After the first calls nothing is allocated. Equal rates copy, bit by bit and
-/// without delay.
+/// The output depends on the input alone, not on how it is split, so frames of any length join
+/// without a click. Once warm it allocates nothing. Equal rates copy bit by bit, without delay.
 ///
 /// ```
 /// use sidetone_audio::resample::Resampler;
@@ -67,21 +66,21 @@ const SILENCE: [i16; 256] = [0; 256];
 pub struct Resampler {
     from: u32,
     ratio: Ratio,
-    /// Input samples that the first output waits for, besides its own.
+    /// Input samples that the first output skips.
     lead: usize,
-    /// `None` where there is nothing to do.
+    /// `None` if the rates are equal.
     stream: Option<Stream>,
 }
 
 impl Resampler {
     /// A stream from one rate to another, in Hz.
     ///
-    /// The first of a ratio in this process computes its filter (up to some milliseconds); all
-    /// others share it.
+    /// The first stream of a ratio in this process computes the filter, in up to some milliseconds.
+    /// All others share it.
     ///
     /// # Errors
     ///
-    /// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+    /// [`UnsupportedRate`] for a rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
     pub fn new(from: u32, to: u32) -> Result<Self, UnsupportedRate> {
         for rate in [from, to] {
             if !(MIN_RATE..=MAX_RATE).contains(&rate) {
@@ -97,13 +96,14 @@ impl Resampler {
         })
     }
 
-    /// A stream that is not late: its n-th output sample is the sound of the moment n / `to`, as in a
-    /// [resampled clip](resample_clip). So it comes when [`delay`](Self::delay) more of the input has come,
-    /// and [`flush`](Self::flush) brings the last ones. With those, n input samples give ⌈n · to / from⌉.
+    /// A stream without delay: output sample n is the sound at the time n / `to`, as in a
+    /// [resampled clip](resample_clip). So it comes [`delay`](Self::delay) later, and
+    /// [`flush`](Self::flush) gives the last ones. With those, n input samples give ⌈n · to /
+    /// from⌉.
     ///
     /// # Errors
     ///
-    /// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+    /// [`UnsupportedRate`] for a rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
     ///
     /// ```
     /// use sidetone_audio::resample::Resampler;
@@ -124,25 +124,25 @@ impl Resampler {
 
     fn align(&mut self) {
         self.lead = self.ratio.delay() as usize;
-        self.begin_behind(&[]);
+        self.restart_after(&[]);
     }
 
-    /// Begins anew in the middle of a sound, of which `past` came before: the next input is what follows
-    /// it, and so is the next output. More of the past than [`delay`](Self::delay) changes nothing.
-    pub fn begin_behind(&mut self, past: &[i16]) {
+    /// Restarts in the middle of a sound, after `past`: the next input continues it, and so does
+    /// the next output. Only as much of `past` as [`delay`](Self::delay) matters.
+    pub fn restart_after(&mut self, past: &[i16]) {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        // What is dealt out to rows begins with the first of them.
+        // Interleaving starts with the first row.
         let past = &past[past.len() % self.ratio.lanes()..];
         stream.restart(self.lead + past.len());
-        // All of it comes before the first output.
+        // The first output comes after all of it.
         stream.process(past, &mut Vec::new());
     }
 
-    /// Takes input of any length and appends the output that is complete.
+    /// Takes input of any length and appends the output it completes.
     ///
-    /// After n input samples ⌈n · to / from⌉ output samples have come.
+    /// After n input samples there are ⌈n · to / from⌉ output samples.
     pub fn process(&mut self, input: &[i16], out: &mut Vec<i16>) {
         match &mut self.stream {
             None => out.extend_from_slice(input),
@@ -150,8 +150,8 @@ impl Resampler {
         }
     }
 
-    /// Ends the stream: appends what is still on its way through the filter ([`delay`](Self::delay)
-    /// of it), and begins anew.
+    /// Ends the stream: appends what the filter still holds, [`delay`](Self::delay) of it, and
+    /// starts anew.
     pub fn flush(&mut self, out: &mut Vec<i16>) {
         let Some(stream) = &mut self.stream else {
             return;
@@ -165,13 +165,13 @@ impl Resampler {
         stream.restart(self.lead);
     }
 
-    /// How much later a sound comes out than it went in, besides its being cut into frames.
+    /// How much later a sound comes out than it went in, besides the length of a frame.
     pub fn delay(&self) -> Duration {
         let samples = self.delay_in_samples() / f64::from(self.ratio.up);
         Duration::from_secs_f64(samples * f64::from(self.ratio.down) / f64::from(self.from))
     }
 
-    /// [`delay`](Self::delay) in output samples; not a whole number for every pair of rates.
+    /// [`delay`](Self::delay) in output samples, which is not an integer for every pair of rates.
     pub fn delay_in_samples(&self) -> f64 {
         match self.stream {
             None => 0.0,
@@ -183,21 +183,23 @@ impl Resampler {
     }
 }
 
-/// What is needed to resample from one rate to some others, computed beforehand: where a stream's rate turns out in the
-/// middle of it, a [`Resampler`] is made of this without computing anything and without waiting for anybody.
+/// The filters from one rate to some others, computed in advance. If a stream's rate becomes known
+/// in the middle of it, a [`Resampler`] is made from this without computing anything or taking a
+/// lock.
 #[derive(Debug, Clone)]
 pub struct Filters {
     from: u32,
-    /// None where there is nothing to do.
+    /// `None` if the rates are equal.
     to: Box<[(u32, Option<Arc<Filter>>)]>,
 }
 
 impl Filters {
-    /// Computes what this process has not used yet, some milliseconds for each pair of rates.
+    /// Computes the filters that this process has not used yet, some milliseconds for each pair of
+    /// rates.
     ///
     /// # Errors
     ///
-    /// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+    /// [`UnsupportedRate`] for a rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
     pub fn new(from: u32, to: impl IntoIterator<Item = u32>) -> Result<Self, UnsupportedRate> {
         let filter = |to| {
             let stream = Resampler::new(from, to)?.stream;
@@ -212,7 +214,7 @@ impl Filters {
         self.from
     }
 
-    /// As [`Resampler::aligned`], to one of the rates that this was made for; `None` for another.
+    /// As [`Resampler::aligned`], to one of the rates that this was made for. `None` for any other.
     pub fn aligned(&self, to: u32) -> Option<Resampler> {
         let (_, filter) = self.to.iter().find(|(rate, _)| *rate == to)?;
         let ratio = Ratio::new(self.from, to);
@@ -229,11 +231,11 @@ impl Filters {
     }
 }
 
-/// Resamples a whole sound: not delayed, and exactly n · `to` / `from` samples long, rounded.
+/// Resamples a whole sound: without delay, and exactly n · `to` / `from` samples long, rounded.
 ///
 /// # Errors
 ///
-/// A rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
+/// [`UnsupportedRate`] for a rate outside [`MIN_RATE`]`..=`[`MAX_RATE`].
 ///
 /// ```
 /// let clip = sidetone_audio::resample::resample_clip(&[0; 441], 44_100, 8_000)?;

@@ -1,4 +1,4 @@
-//! One stream's state, and the two ways of running it through its filter.
+//! One stream's state, and the two loops that run it through its filter.
 
 use std::sync::Arc;
 
@@ -11,14 +11,15 @@ const TILE: usize = 16;
 pub(super) struct Stream {
     filter: Arc<Filter>,
     ratio: Ratio,
-    /// The latest input, dealt out to `lanes` rows.
+    /// The latest input, interleaved into `lanes` rows.
     held: Box<[f32]>,
     lanes: usize,
     /// The length of a row.
     columns: usize,
     /// Input samples in `held`.
     filled: usize,
-    /// The first input sample that the next output needs, counted as `filled` is, and its phase.
+    /// The first input sample that the next output needs, counted as `filled`, and the output's
+    /// phase.
     next: usize,
     phase: u32,
 }
@@ -30,7 +31,7 @@ impl Stream {
         } else {
             1
         };
-        // Enough that a frame of 20 ms at the lower rate is taken at once.
+        // Enough to take a frame of 20 ms at the lower rate at once.
         let chunk = (160 * lanes).min(960);
         let columns = (filter.taps - 1 + chunk).div_ceil(lanes);
         let mut stream = Self {
@@ -51,8 +52,8 @@ impl Stream {
         self.filter
     }
 
-    /// Silence as the past; the first output comes after `skipped` more input samples than usual,
-    /// a multiple of what an output costs.
+    /// Resets the past to silence. The first output skips `skipped` input samples, a multiple of
+    /// what one output consumes.
     pub(super) fn restart(&mut self, skipped: usize) {
         self.held.fill(0.0);
         self.filled = self.filter.taps - 1;
@@ -70,7 +71,7 @@ impl Stream {
             if self.ratio.up == 1 || self.ratio.down == 1 {
                 self.produce_by_phase(out);
             } else {
-                self.produce_in_turn(out);
+                self.produce_by_output(out);
             }
             input = later;
         }
@@ -98,7 +99,7 @@ impl Stream {
         self.next -= used * self.lanes;
     }
 
-    /// For a whole ratio: all outputs of one phase, then all of the next. Three times as fast.
+    /// For an integer ratio: all outputs of one phase, then all of the next. Three times as fast.
     fn produce_by_phase(&mut self, out: &mut Vec<i16>) {
         let Some(spare) = self.filled.checked_sub(self.next + self.filter.taps) else {
             return;
@@ -124,7 +125,7 @@ impl Stream {
         self.next += count * self.lanes;
     }
 
-    /// `N` consecutive outputs of one phase, each added up in the same order whatever `N` is.
+    /// `N` consecutive outputs of one phase. Each is summed in the same order for any `N`.
     #[inline]
     fn sums<const N: usize>(&self, weights: &[f32], column: usize) -> [f32; N] {
         let mut sums = [0.0; N];
@@ -141,12 +142,12 @@ impl Stream {
         sums
     }
 
-    /// For any other ratio: output by output, each of another phase.
-    fn produce_in_turn(&mut self, out: &mut Vec<i16>) {
+    /// For any other ratio: one output after the other, each with another phase.
+    fn produce_by_output(&mut self, out: &mut Vec<i16>) {
         let Ratio { up, down } = self.ratio;
         let (whole, rest) = ((down / up) as usize, down % up);
         let taps = self.filter.taps;
-        // Gathered so that rounding, too, is done side by side.
+        // Collected so that rounding is vectorized, too.
         let mut sums = [0.0; TILE];
         while self.next + taps <= self.filled {
             let mut count = 0;
@@ -169,10 +170,10 @@ impl Stream {
     }
 }
 
-/// To the nearest sample; louder than full scale is clipped.
+/// Rounds to the nearest sample, and clips beyond full scale.
 #[inline]
 fn round(value: f32) -> i16 {
-    /// Adding 1.5 · 2²³ leaves no room for a fraction: the hardware rounds.
+    /// Adding 1.5 · 2²³ leaves no bits for a fraction, so the hardware rounds.
     const SHIFT: f32 = 12_582_912.0;
     let clipped = value.clamp(f32::from(i16::MIN), f32::from(i16::MAX));
     (clipped + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i16

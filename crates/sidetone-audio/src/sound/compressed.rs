@@ -10,36 +10,36 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::default::{get_codecs, get_probe};
 
-use super::gather::{Gather, Trouble};
+use super::collector::{Collector, ReadError};
 use super::kind::Compressed;
 use super::part::Part;
-use super::{Flaw, mix, mpeg, ogg, tags};
+use super::{Flaw, downmix, mpeg, ogg, tags};
 
-/// Reads all of `part`, files that were joined to the first included.
+/// Reads all of `part`, including files appended to the first.
 pub(super) fn decompress(
     format: Compressed,
     part: &Part,
-    gather: &mut Gather,
-) -> Result<(), Trouble> {
+    collector: &mut Collector,
+) -> Result<(), ReadError> {
     match format {
-        Compressed::Mp3 => mp3(part, gather),
-        Compressed::Flac => flac(part, gather),
+        Compressed::Mp3 => mp3(part, collector),
+        Compressed::Flac => flac(part, collector),
         Compressed::Ogg => {
-            let (part, is_cut) = ogg::mend(part)?;
-            let end = decode(part, Seeking::Yes, "Ogg", gather)?;
+            let (part, is_cut) = ogg::repair(part)?;
+            let end = decode(part, Seeking::Yes, "Ogg", collector)?;
             note_end(
                 end.with(End {
                     is_cut,
                     ..End::default()
                 }),
-                gather,
+                collector,
             );
             Ok(())
         }
     }
 }
 
-fn mp3(part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+fn mp3(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
     let (mut at, mut left_out) = (0, 0);
     let mut end = End::default();
     let mut runs = 0;
@@ -55,49 +55,51 @@ fn mp3(part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
         end.is_cut = run.is_cut;
         at = if run.is_cut { part.len() } else { run.to };
         runs += 1;
-        // One frame more than the first one counts is how some count.
+        // Some encoders count one frame more than there is.
         if run.frames == 1 && runs > 1 {
             continue;
         }
-        // A source that can't be sought in keeps the decoder from estimating a length, and cutting to that.
-        match decode(part.slice(run.from, run.to), Seeking::No, "mp3", gather) {
+        // A source that can't seek keeps the decoder from estimating a length and cutting the sound
+        // to it.
+        match decode(part.slice(run.from, run.to), Seeking::No, "mp3", collector) {
             Ok(this) => end = this.with(end),
-            Err(Trouble::Unsupported(_)) if gather.len() > 0 => left_out += run.to - run.from,
-            Err(trouble) => return Err(trouble),
+            Err(ReadError::Unsupported(_)) if collector.len() > 0 => left_out += run.to - run.from,
+            Err(error) => return Err(error),
         }
     }
     if runs == 0 {
         return Err(undecodable("mp3", "no frame of it was found"));
     }
-    // By so much encoders count wrong.
+    // Encoders are off by this much.
     end.missing = end.missing.saturating_sub(2 * 1152);
-    note_end(end, gather);
+    note_end(end, collector);
     if left_out > 0 {
-        gather.flaws.push(Flaw::LeftOut { bytes: left_out });
+        collector.flaws.push(Flaw::Skipped { bytes: left_out });
     }
     Ok(())
 }
 
-fn flac(part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+fn flac(part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
     let mut from = 0;
     while from < part.len() {
         let to = next_flac(part, from + 4)?.unwrap_or(part.len());
         let one = part.slice(from, to);
-        // The last frame is whole only without the tags of a file that another was joined to.
-        let (_, end) = tags::without(&one)?;
-        match decode(one.slice(0, end), Seeking::Yes, "FLAC", gather) {
-            Ok(end) => note_end(end, gather),
-            Err(Trouble::Unsupported(_)) if gather.len() > 0 => {
-                gather.flaws.push(Flaw::LeftOut { bytes: to - from });
+        // The last frame is complete only without the tags of an appended file.
+        let (_, end) = tags::strip(&one)?;
+        match decode(one.slice(0, end), Seeking::Yes, "FLAC", collector) {
+            Ok(end) => note_end(end, collector),
+            Err(ReadError::Unsupported(_)) if collector.len() > 0 => {
+                collector.flaws.push(Flaw::Skipped { bytes: to - from });
             }
-            Err(trouble) => return Err(trouble),
+            Err(error) => return Err(error),
         }
         from = to;
     }
     Ok(())
 }
 
-/// Where another file begins: its mark, and the header of the block that always comes first, 34 bytes long.
+/// Where the next file begins: its magic, and the header of the block that always comes first, 34
+/// bytes long.
 fn next_flac(part: &Part, from: u64) -> std::io::Result<Option<u64>> {
     const BLOCK: usize = 1 << 16;
     const MARK: usize = 8;
@@ -117,18 +119,18 @@ fn next_flac(part: &Part, from: u64) -> std::io::Result<Option<u64>> {
     }
 }
 
-fn note_end(end: End, gather: &mut Gather) {
+fn note_end(end: End, collector: &mut Collector) {
     if end.damaged > 0 {
-        gather.flaws.push(Flaw::Damaged {
+        collector.flaws.push(Flaw::Damaged {
             pieces: end.damaged,
         });
     }
     let missing = end.missing as f64 / f64::from(end.rate.max(1));
-    // Less than this is how encoders count.
+    // Encoders are off by less than this.
     let missing = Some(missing).filter(|seconds| *seconds > 0.01);
     if end.is_cut || missing.is_some() {
         let missing = missing.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        gather.flaws.push(Flaw::Cut { missing });
+        collector.flaws.push(Flaw::Truncated { missing });
     }
 }
 
@@ -137,14 +139,14 @@ fn note_end(end: End, gather: &mut Gather) {
 struct End {
     /// Packets that could not be decoded.
     damaged: u32,
-    /// Samples of a channel that should have come.
+    /// Samples per channel that were announced and did not come.
     missing: u64,
     rate: u32,
     is_cut: bool,
 }
 
 impl End {
-    /// Of this part and others before it.
+    /// Combines it with that of earlier parts.
     fn with(self, others: Self) -> Self {
         Self {
             damaged: self.damaged + others.damaged,
@@ -155,33 +157,38 @@ impl End {
     }
 }
 
-fn undecodable(format: &str, why: impl std::fmt::Display) -> Trouble {
-    Trouble::Unsupported(format!("{format} that can't be decoded ({why})"))
+fn undecodable(format: &str, why: impl std::fmt::Display) -> ReadError {
+    ReadError::Unsupported(format!("{format} that can't be decoded ({why})"))
 }
 
-fn decode(part: Part, seeking: Seeking, name: &str, gather: &mut Gather) -> Result<End, Trouble> {
+fn decode(
+    part: Part,
+    seeking: Seeking,
+    name: &str,
+    collector: &mut Collector,
+) -> Result<End, ReadError> {
     let failed = |error: Error| match error {
         Error::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Trouble::Io(error)
+            ReadError::Io(error)
         }
         error => undecodable(name, error),
     };
     let mut format = open(part, seeking).map_err(failed)?;
     let mut end = End::default();
-    let before = gather.len();
+    let before = collector.len();
     loop {
         let (track, mut decoder, expected) = track_of(&*format).map_err(failed)?;
         end.rate = decoder.codec_params().sample_rate.unwrap_or(0);
-        let began = gather.len();
-        let over = decode_track(&mut *format, track, &mut *decoder, &mut end, gather)?;
-        let came = (gather.len() - began) as u64;
+        let began = collector.len();
+        let over = decode_track(&mut *format, track, &mut *decoder, &mut end, collector)?;
+        let came = (collector.len() - began) as u64;
         end.missing += expected.map_or(0, |expected| expected.saturating_sub(came));
         match over {
-            Over::End => return Ok(end),
-            // Another sound was joined to this one.
-            Over::Next => {}
-            Over::Error(error) if gather.len() == before => return Err(failed(error)),
-            Over::Error(_) => {
+            TrackEnd::End => return Ok(end),
+            // Another sound is appended to this one.
+            TrackEnd::Next => {}
+            TrackEnd::Error(error) if collector.len() == before => return Err(failed(error)),
+            TrackEnd::Error(_) => {
                 end.is_cut = true;
                 return Ok(end);
             }
@@ -189,7 +196,7 @@ fn decode(part: Part, seeking: Seeking, name: &str, gather: &mut Gather) -> Resu
     }
 }
 
-enum Over {
+enum TrackEnd {
     End,
     Next,
     Error(Error),
@@ -200,15 +207,15 @@ fn decode_track(
     track: u32,
     decoder: &mut dyn AudioDecoder,
     end: &mut End,
-    gather: &mut Gather,
-) -> Result<Over, Trouble> {
+    collector: &mut Collector,
+) -> Result<TrackEnd, ReadError> {
     let mut interleaved: Vec<i32> = Vec::new();
     loop {
         let packet = match format.next_packet() {
             Ok(Some(packet)) => packet,
-            Ok(None) => return Ok(Over::End),
-            Err(Error::ResetRequired) => return Ok(Over::Next),
-            Err(error) => return Ok(Over::Error(error)),
+            Ok(None) => return Ok(TrackEnd::End),
+            Err(Error::ResetRequired) => return Ok(TrackEnd::Next),
+            Err(error) => return Ok(TrackEnd::Error(error)),
         };
         if packet.track_id != track {
             continue;
@@ -220,15 +227,15 @@ fn decode_track(
                 end.damaged += 1;
                 continue;
             }
-            Err(error) => return Ok(Over::Error(error)),
+            Err(error) => return Ok(TrackEnd::Error(error)),
         };
         end.rate = decoded.spec().rate();
-        gather.begin(end.rate, 0)?;
+        collector.begin(end.rate, 0)?;
         interleaved.resize(decoded.samples_interleaved(), 0);
         decoded.copy_to_slice_interleaved(&mut interleaved);
         let channels = decoded.spec().channels().count().max(1);
-        let moments = interleaved.chunks_exact(channels);
-        gather.add(moments.map(|moment| mix(moment.iter().copied())))?;
+        let frames = interleaved.chunks_exact(channels);
+        collector.add(frames.map(|frame| downmix(frame.iter().copied())))?;
     }
 }
 
@@ -242,7 +249,7 @@ fn open(part: Part, seeking: Seeking) -> Result<Box<dyn FormatReader>, Error> {
     )
 }
 
-/// The number of the track of sound, what decodes it, and how many samples of a channel it should have.
+/// The number of the audio track, its decoder, and how many samples per channel it should have.
 type Track = (u32, Box<dyn AudioDecoder>, Option<u64>);
 
 fn track_of(format: &dyn FormatReader) -> Result<Track, Error> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use os_display::Quotable;
 
-/// The name of a sound's file as messages show it: plain where it is harmless, else quoted as a shell takes
-/// it, whatever is in it. Without a file it is "this sound".
+/// The name of a sound file as messages show it: plain if that is safe, else quoted for a shell,
+/// whatever it contains. Without a file it is "this sound".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName(Option<PathBuf>);
 
@@ -18,7 +18,7 @@ impl FileName {
         Self(Some(path.to_owned()))
     }
 
-    pub(super) fn none() -> Self {
+    pub(super) fn unnamed() -> Self {
         Self(None)
     }
 
@@ -27,7 +27,7 @@ impl FileName {
         self.0.as_deref()
     }
 
-    /// A line for the shell that makes a WAV file of it.
+    /// A shell command that converts it to WAV.
     fn conversion(&self) -> String {
         let Some(path) = &self.0 else {
             return "ffmpeg -i FILE -ar 8000 -ac 1 out.wav".into();
@@ -56,44 +56,44 @@ impl Display for FileName {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SoundError {
-    /// No such file.
+    /// The file does not exist.
     #[error("{name}: no such file; check the path")]
     Missing {
         /// The file.
         name: FileName,
     },
-    /// A directory where a file should be.
+    /// The path is a directory.
     #[error("{name} is a directory; name a sound file in it")]
     Directory {
         /// The directory.
         name: FileName,
     },
-    /// A pipe, a device or a socket, which may never end.
+    /// The path is a pipe, a device or a socket, which may never end.
     #[error("{name} is a {kind}, not a file; name a sound file")]
     NotAFile {
-        /// What is no file.
+        /// The path.
         name: FileName,
         /// `pipe`, `device` or `socket`.
         kind: &'static str,
     },
-    /// The file is there but can't be read.
+    /// The file exists but can't be read.
     #[error("{name} can't be read ({source}); check its permissions and the disk")]
     Unreadable {
         /// The file.
         name: FileName,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// No sound file of any kind that is known here.
+    /// The file is of no known format.
     #[error(
-        "{name} is no sound file that is known here; give a WAV file, or convert it with: {}",
+        "{name} is not in a known sound format; give a WAV file, or convert it with: {}",
         name.conversion()
     )]
     NotSound {
         /// The file.
         name: FileName,
     },
-    /// A sound file whose inside can't be decoded.
+    /// The file's encoding can't be decoded.
     #[error(
         "{name} holds {encoding}, which is not supported; convert it with: {}",
         name.conversion()
@@ -104,18 +104,18 @@ pub enum SoundError {
         /// What it holds.
         encoding: String,
     },
-    /// A file whose header says the same thing twice, and differently.
+    /// The file's header contradicts itself.
     #[error(
-        "{name} contradicts itself: {fields}; export it again, or try whether this makes it sound right: {}",
+        "{name} contradicts itself: {fields}; export it again, or try if this makes it sound right: {}",
         name.conversion()
     )]
     Contradictory {
         /// The file.
         name: FileName,
-        /// What does not agree.
+        /// The fields that disagree.
         fields: String,
     },
-    /// A headerless file whose bytes are not what its extension says.
+    /// The bytes of a headerless file are not what its extension says.
     #[error(
         "{name} holds {holds}, which is not what its extension says; rename it to {extensions}"
     )]
@@ -124,10 +124,10 @@ pub enum SoundError {
         name: FileName,
         /// What it holds.
         holds: &'static str,
-        /// The extensions for that.
+        /// The right extensions.
         extensions: &'static str,
     },
-    /// A format that this build leaves out.
+    /// This build leaves the format out.
     #[error(
         "{name} is {format}, which this build leaves out; build it with the feature `compressed`, \
          or convert the file with: {}",
@@ -139,7 +139,7 @@ pub enum SoundError {
         /// `mp3`, `FLAC` or `Ogg`.
         format: &'static str,
     },
-    /// More than is taken into memory.
+    /// The sound exceeds the limit.
     #[error(
         "{name} is too long: a sound is at most 9 hours at 8 kHz or 90 minutes at 48 kHz, and 256 MiB \
          where it comes from a pipe; cut it, or convert it with: {}",
@@ -149,7 +149,7 @@ pub enum SoundError {
         /// The file.
         name: FileName,
     },
-    /// A sound file without a single sample.
+    /// The file has no samples.
     #[error("{name} holds no sound; give a file that does")]
     Empty {
         /// The file.
@@ -157,23 +157,23 @@ pub enum SoundError {
     },
 }
 
-/// What is odd about a sound that could be read all the same.
+/// A flaw of a file that could be read all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
     /// The file ends before its sound does.
-    Cut {
-        /// What is missing, where the file says how long it should be.
+    Truncated {
+        /// How much is missing, if the file says how long it should be.
         missing: Option<Duration>,
     },
     /// Some of the sound can't be decoded, and is left out.
     Damaged {
-        /// Pieces of it, of some 10 to 100 ms each.
+        /// Pieces that were left out, of some 10 to 100 ms each.
         pieces: u32,
     },
-    /// The file goes on with what is no sound, or none that can be read.
-    LeftOut {
-        /// How long that is.
+    /// The file contains bytes that are not sound, or can't be read.
+    Skipped {
+        /// How many.
         bytes: u64,
     },
 }
@@ -181,21 +181,21 @@ pub enum Flaw {
 impl Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cut {
+            Self::Truncated {
                 missing: Some(missing),
             } => write!(
                 f,
-                "it was cut, {:.2} s are missing; what is there plays",
+                "it was cut off, {:.2} s are missing; the rest plays",
                 missing.as_secs_f64()
             ),
-            Self::Cut { missing: None } => f.write_str("it was cut; what is there plays"),
+            Self::Truncated { missing: None } => f.write_str("it was cut off; the rest plays"),
             Self::Damaged { pieces } => {
                 write!(f, "{pieces} pieces of it are damaged and left out")
             }
-            Self::LeftOut { bytes } => {
+            Self::Skipped { bytes } => {
                 write!(
                     f,
-                    "{bytes} bytes in it are no sound that can be read; the rest plays"
+                    "{bytes} bytes in it are not sound that can be read; the rest plays"
                 )
             }
         }

@@ -1,12 +1,12 @@
-//! What a file is, by how it begins.
+//! The format of a file, by its first bytes.
 
 use super::wave::{self, Container};
 
-/// A kind of file that is read here.
+/// A format that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Wave(Container),
-    /// Sun's, with a header of 24 bytes.
+    /// Sun's AU, with a header of 24 bytes.
     Au,
     Compressed(Compressed),
 }
@@ -29,11 +29,11 @@ impl Compressed {
     }
 }
 
-/// So many bytes tell a kind.
+/// How many bytes are needed to identify a format.
 pub(super) const START: usize = 64;
 
-/// The kind of a file that begins like this; `Err` names one that is not read here.
-pub(super) fn of(start: &[u8]) -> Option<Result<Kind, String>> {
+/// Identifies a format by a file's first bytes. `Err` names one that can't be read.
+pub(super) fn identify(start: &[u8]) -> Option<Result<Kind, String>> {
     if let Some(container) = wave::container(start) {
         return Some(Ok(Kind::Wave(container)));
     }
@@ -48,13 +48,13 @@ pub(super) fn of(start: &[u8]) -> Option<Result<Kind, String>> {
     })
 }
 
-/// Whether it begins like a frame of MPEG audio, layer III; which is so little that headerless sound may, too.
+/// Whether the bytes begin like a frame of MPEG audio, layer III. Headerless sound may do so, too.
 pub(super) fn is_mp3(start: &[u8]) -> bool {
     matches!(start, [0xFF, 0xFA | 0xFB | 0xF2 | 0xF3 | 0xE2 | 0xE3, ..])
 }
 
-/// What is not read here but begins with as little.
-pub(super) fn like_mp3(start: &[u8]) -> Option<&'static str> {
+/// Formats that can't be read, with a beginning as short.
+pub(super) fn mp3_lookalike(start: &[u8]) -> Option<&'static str> {
     match start {
         [0xFF, 0xFC | 0xFD | 0xF4 | 0xF5, ..] => Some("MPEG audio of layer II"),
         [0xFF, 0xF0 | 0xF1 | 0xF8 | 0xF9, ..] => Some("AAC"),
@@ -62,7 +62,7 @@ pub(super) fn like_mp3(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What an Ogg file holds besides Vorbis, by its first packet.
+/// What an Ogg file holds other than Vorbis, by its first packet.
 fn in_ogg(start: &[u8]) -> Option<&'static str> {
     let packet = start.get(28..)?;
     let codecs: [(&[u8], &str); 5] = [

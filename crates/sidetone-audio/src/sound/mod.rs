@@ -1,15 +1,15 @@
-//! Sound files, read whole.
+//! Sound files, read into memory.
 //!
-//! WAV is read by this module itself, because its own writer's files must load after a kill: see
+//! This module reads WAV itself, because files of a writer that was killed must load: see
 //! [`wav`](crate::wav). mp3, FLAC and Ogg Vorbis come with the feature `compressed`.
 //!
-//! What a file's header says twice must agree, and what lies behind the sound is not played. A file is read as it is
-//! decoded, so that a sound takes no more memory than its samples.
+//! If a file's header says something twice, both must agree, and what follows the sound is not
+//! played. A file is read while it is decoded, so a sound takes no more memory than its samples.
 mod au;
+mod collector;
 #[cfg(feature = "compressed")]
 mod compressed;
 mod error;
-mod gather;
 mod kind;
 #[cfg(feature = "compressed")]
 mod mpeg;
@@ -26,14 +26,14 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use self::gather::{Gather, Trouble};
+use self::collector::{Collector, ReadError};
 use self::kind::{Compressed, Kind};
 use self::part::Part;
 use crate::resample::{UnsupportedRate, resample_clip};
 
 pub use self::error::{FileName, Flaw, SoundError};
 
-/// A whole sound: mono, 16 bits, never empty when it was read from somewhere.
+/// A whole sound: mono, 16 bits. It is never empty if it was read from somewhere.
 ///
 /// ```
 /// use sidetone_audio::sound::Sound;
@@ -50,13 +50,13 @@ pub struct Sound {
     pub rate: u32,
 }
 
-/// A sound, and what is odd about the file that it was read from.
+/// A sound, and the flaws of the file it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loaded {
     /// The sound.
     pub sound: Sound,
-    /// Each thing that is missing in the sound, or that the file holds besides; mostly none.
+    /// What is missing from the sound, or in the file besides it. Mostly empty.
     pub flaws: Vec<Flaw>,
 }
 
@@ -77,7 +77,7 @@ impl Loaded {
                 source,
             },
         };
-        // Only opening a pipe may wait for ever.
+        // Opening a pipe could wait for ever.
         if let Some(kind) = not_a_file(&fs::metadata(path).map_err(failed)?) {
             return Err(SoundError::NotAFile { name: name(), kind });
         }
@@ -86,14 +86,14 @@ impl Loaded {
         read(&part, extension_of(path), FileName::new(path))
     }
 
-    /// Reads from anything, to its end, with a name for messages, whose extension also tells headerless formats. All
-    /// of it is taken into memory, 256 MiB at most.
+    /// Reads from any reader to its end. `name` is for messages, and its extension tells headerless
+    /// formats. Up to 256 MiB are read into memory.
     ///
     /// # Errors
     ///
     /// As for [`Sound::open`].
     pub fn from_reader(reader: impl Read, name: Option<&Path>) -> Result<Loaded, SoundError> {
-        let file_name = || name.map_or_else(FileName::none, FileName::new);
+        let file_name = || name.map_or_else(FileName::unnamed, FileName::new);
         let mut bytes = Vec::new();
         let read_to_end = reader.take(MAX_READ + 1).read_to_end(&mut bytes);
         read_to_end.map_err(|source| SoundError::Unreadable {
@@ -112,26 +112,28 @@ impl Sound {
     /// Reads a file.
     ///
     /// - WAV: 8, 16, 24 or 32 bits, float of 32 or 64 bits, µ-law, A-law; any number of channels,
-    ///   which are averaged; as RIFF, RIFX, RF64 or BW64; also when its header was never finished.
+    ///   which are averaged; as RIFF, RIFX, RF64 or BW64; also with a header that was never
+    ///   finished.
     /// - AU with the same samples.
-    /// - Asterisk's headerless formats, told by the file's extension: `sln` and `sln8` to `sln192`
-    ///   (also `slin…`), `ulaw`, `ul`, `mu`, `ulw`, `pcm` (µ-law to Asterisk), `alaw`, `al`, `alw`; unless
-    ///   the bytes are certainly another of these.
+    /// - Asterisk's headerless formats, by the file's extension: `sln` and `sln8` to `sln192` (also
+    ///   `slin…`), `ulaw`, `ul`, `mu`, `ulw`, `pcm` (µ-law in Asterisk), `alaw`, `al`, `alw`;
+    ///   unless the bytes are certainly in another of these.
     /// - With the feature `compressed`: mp3, FLAC, Ogg Vorbis.
     ///
-    /// Files that were joined are read one after the other. What is odd about a file is left out here:
-    /// [`Loaded::open`] tells it.
+    /// Files appended to the first are read, too. Flaws are not reported here: see
+    /// [`Loaded::open`].
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, and what to do about it, in one line. A pipe or a device is an error, too, since
-    /// it may never end; and a sound of more than 2²⁸ samples, which are 512 MiB.
+    /// A [`SoundError`] says what is wrong with the file and what to do about it, in one line. A
+    /// pipe or a device is an error, too, since it may never end, and so is a sound of more than
+    /// 2²⁸ samples, which are 512 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Sound, SoundError> {
         Ok(Loaded::open(path)?.sound)
     }
 
-    /// Reads from anything, to its end, what [`open`](Self::open) reads, but for headerless formats. All of it is
-    /// taken into memory, 256 MiB at most.
+    /// Reads from any reader to its end, as [`open`](Self::open), except for headerless formats. Up
+    /// to 256 MiB are read into memory.
     ///
     /// # Errors
     ///
@@ -140,7 +142,7 @@ impl Sound {
         Ok(Loaded::from_reader(reader, None)?.sound)
     }
 
-    /// The same from memory.
+    /// Reads from memory, as [`from_reader`](Self::from_reader).
     ///
     /// # Errors
     ///
@@ -149,11 +151,11 @@ impl Sound {
         Self::from_reader(bytes)
     }
 
-    /// The same, without a copy where the rate is the same.
+    /// As [`to_rate`](Self::to_rate), without a copy if the rate is the same.
     ///
     /// # Errors
     ///
-    /// A rate that can't be resampled.
+    /// [`UnsupportedRate`] for a rate that can't be resampled.
     pub fn into_rate(self, rate: u32) -> Result<Sound, UnsupportedRate> {
         match self.rate == rate {
             true => Ok(self),
@@ -161,11 +163,11 @@ impl Sound {
         }
     }
 
-    /// This sound at another rate, as long as before.
+    /// This sound at another rate in Hz, with the same duration.
     ///
     /// # Errors
     ///
-    /// A rate that can't be resampled.
+    /// [`UnsupportedRate`] for a rate that can't be resampled.
     pub fn to_rate(&self, rate: u32) -> Result<Sound, UnsupportedRate> {
         Ok(Sound {
             samples: resample_clip(&self.samples, self.rate, rate)?,
@@ -174,7 +176,7 @@ impl Sound {
     }
 }
 
-/// What is taken into memory before it is decoded, at most, in bytes.
+/// The most bytes read into memory before decoding.
 const MAX_READ: u64 = 256 << 20;
 
 fn extension_of(path: &Path) -> &str {
@@ -197,34 +199,38 @@ fn not_a_file(metadata: &fs::Metadata) -> Option<&'static str> {
 }
 
 fn read(part: &Part, extension: &str, name: FileName) -> Result<Loaded, SoundError> {
-    let mut gather = Gather::new();
-    match read_parts(part, extension, &mut gather) {
-        Ok(()) if gather.len() == 0 && !gather.flaws.is_empty() => Err(SoundError::Unsupported {
-            name,
-            encoding: "a sound that was cut or damaged so that nothing of it can be decoded".into(),
-        }),
-        Ok(()) if gather.len() == 0 => Err(SoundError::Empty { name }),
-        Ok(()) => Ok(gather.finish()),
-        Err(Trouble::Io(source)) if source.kind() == ErrorKind::IsADirectory => {
+    let mut collector = Collector::new();
+    match read_parts(part, extension, &mut collector) {
+        Ok(()) if collector.len() == 0 && !collector.flaws.is_empty() => {
+            Err(SoundError::Unsupported {
+                name,
+                encoding:
+                    "a sound that was cut off or damaged so that nothing of it can be decoded"
+                        .into(),
+            })
+        }
+        Ok(()) if collector.len() == 0 => Err(SoundError::Empty { name }),
+        Ok(()) => Ok(collector.finish()),
+        Err(ReadError::Io(source)) if source.kind() == ErrorKind::IsADirectory => {
             Err(SoundError::Directory { name })
         }
-        Err(trouble) => Err(trouble.with_name(name)),
+        Err(error) => Err(error.with_name(name)),
     }
 }
 
-/// Reads a file, and those that were joined to it.
-fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), Trouble> {
+/// Reads a file, and those appended to it.
+fn read_parts(part: &Part, extension: &str, collector: &mut Collector) -> Result<(), ReadError> {
     let mut from = 0;
     for _ in 0..MAX_JOINED {
         let rest = part.from(from);
-        let another = match read_one(&rest, extension, gather) {
+        let another = match read_one(&rest, extension, collector) {
             Ok(another) => another,
-            // What comes first plays all the same.
-            Err(Trouble::Unsupported(_) | Trouble::Contradictory(_)) if gather.len() > 0 => {
-                gather.flaws.push(Flaw::LeftOut { bytes: rest.len() });
+            // The first part plays all the same.
+            Err(ReadError::Unsupported(_) | ReadError::Contradictory(_)) if collector.len() > 0 => {
+                collector.flaws.push(Flaw::Skipped { bytes: rest.len() });
                 return Ok(());
             }
-            Err(trouble) => return Err(trouble),
+            Err(error) => return Err(error),
         };
         match another {
             Some(another) => from += another,
@@ -232,34 +238,40 @@ fn read_parts(part: &Part, extension: &str, gather: &mut Gather) -> Result<(), T
         }
     }
     let bytes = part.len() - from;
-    gather.flaws.push(Flaw::LeftOut { bytes });
+    collector.flaws.push(Flaw::Skipped { bytes });
     Ok(())
 }
 
-/// Nobody joins more.
+/// The most files read from one.
 const MAX_JOINED: usize = 1000;
 
-/// Reads the file that begins here, and says where another begins behind it.
-fn read_one(part: &Part, extension: &str, gather: &mut Gather) -> Result<Option<u64>, Trouble> {
+/// Reads the file at the start of `part`. Returns where the next one begins, if any.
+fn read_one(
+    part: &Part,
+    extension: &str,
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     if part.len() == 0 {
         return Ok(None);
     }
-    let (begin, end) = tags::without(part)?;
+    let (begin, end) = tags::strip(part)?;
     let start = part.peek(begin, kind::START)?;
     let raw = raw::layout_of(extension);
-    match kind::of(&start) {
-        // The end is reckoned from the beginning of the file, behind what came before that.
+    match kind::identify(&start) {
+        // `end` counts from the start of `part`, before the tags.
         Some(Ok(Kind::Wave(container))) => {
-            let another = wave::read(container, &part.from(begin), end - begin, gather)?;
+            let another = wave::read(container, &part.from(begin), end - begin, collector)?;
             return Ok(another.map(|another| begin + another));
         }
-        Some(Ok(Kind::Au)) => au::read(&part.from(begin), end - begin, gather)?,
-        Some(Ok(Kind::Compressed(format))) => decompress(format, &part.slice(begin, end), gather)?,
-        Some(Err(name)) => return Err(Trouble::Unsupported(name)),
+        Some(Ok(Kind::Au)) => au::read(&part.from(begin), end - begin, collector)?,
+        Some(Ok(Kind::Compressed(format))) => {
+            decompress(format, &part.slice(begin, end), collector)?
+        }
+        Some(Err(name)) => return Err(ReadError::Unsupported(name)),
         None => match raw {
-            Some(layout) => raw::read(&layout, &part.slice(begin, end), gather)?,
+            Some(layout) => raw::read(&layout, &part.slice(begin, end), collector)?,
             None if begin > 0 || kind::is_mp3(&start) || extension.eq_ignore_ascii_case("mp3") => {
-                decompress(Compressed::Mp3, &part.slice(begin, end), gather)?;
+                decompress(Compressed::Mp3, &part.slice(begin, end), collector)?;
             }
             None => return Err(unknown(&start, extension)),
         },
@@ -267,16 +279,16 @@ fn read_one(part: &Part, extension: &str, gather: &mut Gather) -> Result<Option<
     Ok(None)
 }
 
-/// What to call a file that is not read here.
-fn unknown(start: &[u8], extension: &str) -> Trouble {
-    match raw::foreign(extension).or_else(|| kind::like_mp3(start)) {
-        Some(name) => Trouble::Unsupported(name.into()),
-        None => Trouble::NotSound,
+/// The error for an unknown format.
+fn unknown(start: &[u8], extension: &str) -> ReadError {
+    match raw::foreign(extension).or_else(|| kind::mp3_lookalike(start)) {
+        Some(name) => ReadError::Unsupported(name.into()),
+        None => ReadError::NotSound,
     }
 }
 
-/// The mean of one moment's channels, each of 32 bits, which can't exceed full scale.
-fn mix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
+/// The mean of one frame's channels, each of 32 bits, which can't exceed full scale.
+fn downmix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
     let count = channels.len() as i64;
     let sum: i64 = channels.map(i64::from).sum();
     let rounded = ((sum / count) + (1 << 15)) >> 16;
@@ -287,6 +299,6 @@ fn mix(channels: impl ExactSizeIterator<Item = i32>) -> i16 {
 use self::compressed::decompress;
 
 #[cfg(not(feature = "compressed"))]
-fn decompress(format: Compressed, _: &Part, _: &mut Gather) -> Result<(), Trouble> {
-    Err(Trouble::NotBuiltIn(format.name()))
+fn decompress(format: Compressed, _: &Part, _: &mut Collector) -> Result<(), ReadError> {
+    Err(ReadError::NotBuiltIn(format.name()))
 }

@@ -1,31 +1,31 @@
 //! The frames of an mp3, which has no header that says where it ends.
 //!
-//! A decoder that is given a whole file believes its first frame's word for its length, finds frames in pictures,
-//! and passes over what comes at another rate. So the file is cut here into runs of frames that hang together.
+//! A decoder given the whole file trusts its first frame's length, finds frames in pictures, and
+//! skips frames at another rate. So this splits the file into runs of consecutive frames.
 
 use std::io::{self, Read};
 
 use super::part::Part;
 use super::tags;
 
-/// Frames behind each other that belong together.
+/// Consecutive frames of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) frames: u64,
-    /// The last frame is cut by the end of the file.
+    /// Whether the end of the file cuts the last frame.
     pub(super) is_cut: bool,
     /// Bytes before it that are neither frames nor tags.
     pub(super) left_out: u64,
 }
 
-/// Beyond so much of what is neither frames nor tags none are looked for.
-const MAX_BETWEEN: u64 = 4 << 20;
-/// Chance makes no chain of so many frames.
-const SURE: u64 = 3;
+/// How many bytes that are neither frames nor tags are skipped at most.
+const MAX_SKIPPED: u64 = 4 << 20;
+/// So many consecutive frames do not occur by chance.
+const MIN_CHAIN: u64 = 3;
 
-/// The next run from this place on, and, without one, how many bytes were no frames.
+/// The next run from `from` on. `Err` says how many bytes were not frames if there is none.
 pub(super) fn next_run(part: &Part, from: u64) -> io::Result<Result<Run, u64>> {
     let (mut at, mut tagged) = (from, 0);
     loop {
@@ -35,13 +35,13 @@ pub(super) fn next_run(part: &Part, from: u64) -> io::Result<Result<Run, u64>> {
         }
         if let Some(run) = run_at(part, at)? {
             let is_alone = run.to == part.len() || (at == 0 && run.is_cut);
-            if run.frames >= SURE || is_alone {
+            if run.frames >= MIN_CHAIN || is_alone {
                 let left_out = at - from - tagged;
                 return Ok(Ok(Run { left_out, ..run }));
             }
         }
         match next_candidate(part, at + 1)? {
-            Some(place) if place - from - tagged < MAX_BETWEEN => at = place,
+            Some(place) if place - from - tagged < MAX_SKIPPED => at = place,
             _ => return Ok(Err((part.len() - from).saturating_sub(tagged))),
         }
     }
@@ -53,13 +53,13 @@ fn tags_at(part: &Part, at: u64) -> io::Result<Option<u64>> {
         tag => tag,
     };
     Ok(match len {
-        // Of a file that another was joined to.
+        // Of a file that another is appended to.
         None if part.peek(at, 3)? == b"TAG" && follows(part, at + 128)? => Some(128),
         len => len,
     })
 }
 
-/// Whether a frame, a tag or the end comes here.
+/// Whether a frame, a tag or the end follows.
 fn follows(part: &Part, at: u64) -> io::Result<bool> {
     let start = part.peek(at, 4)?;
     Ok(start.is_empty()
@@ -68,7 +68,7 @@ fn follows(part: &Part, at: u64) -> io::Result<bool> {
         || Frame::parse(&start).is_some())
 }
 
-/// The place of the next byte that may begin a frame or a tag.
+/// The position of the next byte that may begin a frame or a tag.
 fn next_candidate(part: &Part, mut at: u64) -> io::Result<Option<u64>> {
     let mut block = [0; 1 << 14];
     let mut rest = part.from(at);
@@ -85,12 +85,12 @@ fn next_candidate(part: &Part, mut at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// The run that begins here, whatever its length.
+/// The run that begins here, of any length.
 fn run_at(part: &Part, from: u64) -> io::Result<Option<Run>> {
     let Some(first) = Frame::at(part, from)? else {
         return Ok(None);
     };
-    // Behind so many the first frame's count ends, and a file joined to it begins.
+    // After this many frames the first frame's count ends, and an appended file begins.
     let counted = match first.count(part, from)? {
         Some(count) if count > 0 => 1 + u64::from(count),
         _ => u64::MAX,
@@ -104,7 +104,8 @@ fn run_at(part: &Part, from: u64) -> io::Result<Option<Run>> {
     };
     let mut frame = Some(first);
     while let Some(this) = frame.filter(|frame| frame.is_like(&first)) {
-        if run.frames >= SURE && (this.count(part, run.to)?.is_some() || run.frames == counted) {
+        if run.frames >= MIN_CHAIN && (this.count(part, run.to)?.is_some() || run.frames == counted)
+        {
             break;
         }
         if run.to + this.len > part.len() {
@@ -118,13 +119,13 @@ fn run_at(part: &Part, from: u64) -> io::Result<Option<Run>> {
     Ok((run.frames > 0).then_some(run))
 }
 
-/// What the first four bytes of a frame say.
+/// The fields of a frame's first four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Frame {
     /// Version, layer and rate, which all frames of a file share.
     kind: u32,
     is_mono: bool,
-    /// Of MPEG 1, not of 2 or 2.5.
+    /// MPEG 1, not 2 or 2.5.
     is_first_version: bool,
     len: u64,
 }
@@ -134,7 +135,7 @@ impl Frame {
         Ok(Self::parse(&part.peek(at, 4)?))
     }
 
-    /// `None` for what is no frame of layer III. (ISO/IEC 11172-3, 2.4.1.3)
+    /// `None` if this is not a frame of layer III (ISO/IEC 11172-3, 2.4.1.3).
     fn parse(bytes: &[u8]) -> Option<Self> {
         const FIRST: [u64; 16] = [
             0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0,
@@ -170,7 +171,7 @@ impl Frame {
         self.kind == other.kind && self.is_mono == other.is_mono
     }
 
-    /// How many frames follow, in a frame that says only that; 0 where it doesn't say it.
+    /// How many frames follow, if this frame holds only that count, or 0 if it leaves it out.
     fn count(&self, part: &Part, at: u64) -> io::Result<Option<u32>> {
         let side_information = match (self.is_first_version, self.is_mono) {
             (true, false) => 32,

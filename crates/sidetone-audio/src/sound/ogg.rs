@@ -1,19 +1,20 @@
-//! The last page of an Ogg file that was cut, or whose writer never came to its end.
+//! Repairs the last page of an Ogg file that was cut off or never finished.
 //!
-//! Its decoder takes whole pages, and a short sound has only one. So what is left of the last page is made one.
+//! The decoder takes whole pages, and a short sound has only one. So the rest of the last page is
+//! made a page.
 
 use std::io;
 
 use super::part::Part;
 
 const HEADER: usize = 27;
-/// Header, table and contents.
+/// Before the segment table.
 const MAX_PAGE: u64 = 65_307;
 const LAST: u8 = 4;
 
-/// The same file with a whole last page, and whether something was missing.
-pub(super) fn mend(part: &Part) -> io::Result<(Part, bool)> {
-    // So much holds the last page that is whole and the one that is not.
+/// The file with a whole last page, and whether something was missing.
+pub(super) fn repair(part: &Part) -> io::Result<(Part, bool)> {
+    // Enough for the last whole page and the incomplete one.
     let from = part.len().saturating_sub(2 * MAX_PAGE);
     let tail = part.peek(from, 2 * MAX_PAGE as usize)?;
     let mut whole = None;
@@ -26,7 +27,7 @@ pub(super) fn mend(part: &Part) -> io::Result<(Part, bool)> {
             }
             None => {
                 let rest = shortened(&tail[place..]);
-                // Without a packet of its own, the page before it is the last.
+                // If no packet of it is whole, the page before it is the last.
                 let mut mended = tail[..place].to_vec();
                 match (rest, whole) {
                     (Some(page), _) => mended.extend(page),
@@ -53,7 +54,7 @@ fn find_page(bytes: &[u8], from: usize) -> Option<usize> {
     Some(from + rest.windows(5).position(is_page)?)
 }
 
-/// The length of a page, if all of it is there and right.
+/// The length of a page, if it is complete.
 fn page_len(bytes: &[u8]) -> Option<usize> {
     let segments = usize::from(*bytes.get(HEADER - 1)?);
     let table = bytes.get(HEADER..HEADER + segments)?;
@@ -61,7 +62,7 @@ fn page_len(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= len).then_some(len)
 }
 
-/// The page that the packets make which are whole in what is left of one.
+/// A page of the packets that are whole in an incomplete one.
 fn shortened(bytes: &[u8]) -> Option<Vec<u8>> {
     let segments = usize::from(*bytes.get(HEADER - 1)?);
     let table = bytes.get(HEADER..HEADER + segments)?;
@@ -88,7 +89,7 @@ fn shortened(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// Says in its header that no page follows.
+/// Marks a page as the last.
 fn mark_last(page: &mut [u8]) {
     let Some(len) = page_len(page) else {
         return;
@@ -99,7 +100,7 @@ fn mark_last(page: &mut [u8]) {
     page[22..26].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// That of RFC 3533.
+/// The checksum of RFC 3533.
 fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| match sum >> 31 {

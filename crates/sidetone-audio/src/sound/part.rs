@@ -1,4 +1,4 @@
-//! The bytes of a sound, or a part of them, wherever they are.
+//! A range of the bytes of a sound, in a file or in memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// A range of a file or of memory, which is read without being held in memory. Clones read on their own.
+/// A range of a file or of memory. It is read on demand. Clones read independently.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     store: Store,
     range: Range<u64>,
-    /// Where the next read begins, from the beginning of the range.
+    /// The position of the next read in the range.
     at: u64,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct Part {
 enum Store {
     File(Arc<File>),
     Memory(Arc<Vec<u8>>),
-    /// The one, then the other.
+    /// The bytes of both, in this order.
     #[cfg(feature = "compressed")]
     Both(Box<Part>, Arc<Vec<u8>>),
 }
@@ -46,7 +46,7 @@ impl Part {
         self.range.end - self.range.start
     }
 
-    /// What lies between two places of this part, as far as it goes.
+    /// The bytes between two positions of this part, as far as they exist.
     pub(super) fn slice(&self, from: u64, to: u64) -> Self {
         let place = |at: u64| self.range.start + at.min(self.len());
         Self {
@@ -56,13 +56,13 @@ impl Part {
         }
     }
 
-    /// What lies behind this place.
+    /// The bytes from this position on.
     pub(super) fn from(&self, at: u64) -> Self {
         self.slice(at, self.len())
     }
 
     #[cfg(feature = "compressed")]
-    /// The same up to a place, and then these bytes.
+    /// The bytes before a position, then `tail`.
     pub(super) fn with_tail(&self, from: u64, tail: Vec<u8>) -> Self {
         let head = self.slice(0, from);
         Self {
@@ -72,7 +72,7 @@ impl Part {
         }
     }
 
-    /// Up to so many bytes from this place on: fewer at the end.
+    /// Up to `len` bytes from this position on: fewer at the end.
     pub(super) fn peek(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
         let slice = self.slice(at, at.saturating_add(len as u64));
         let mut bytes = Vec::with_capacity(slice.len() as usize);
@@ -80,7 +80,7 @@ impl Part {
         Ok(bytes)
     }
 
-    /// Exactly so many, or `None` where there are fewer.
+    /// Exactly `N` bytes, or `None` if there are fewer.
     pub(super) fn array<const N: usize>(&self, at: u64) -> io::Result<Option<[u8; N]>> {
         Ok(self.peek(at, N)?.try_into().ok())
     }
@@ -113,7 +113,7 @@ impl Seek for Part {
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
             SeekFrom::End(by) => self.len().checked_add_signed(by),
         };
-        // Nothing lies behind the end, so that reading from there gives nothing.
+        // A position beyond the end reads nothing, as the end does.
         self.at = place.ok_or(io::ErrorKind::InvalidInput)?.min(self.len());
         Ok(self.at)
     }

@@ -1,29 +1,29 @@
-//! Samples that lie side by side, each as it is.
+//! Uncompressed samples.
 
 use std::io::{BufReader, Read};
 
-use super::gather::{Gather, Trouble};
-use super::mix;
+use super::collector::{Collector, ReadError};
+use super::downmix;
 use super::part::Part;
 use crate::g711::Law;
 
-/// How one sample of one channel is written.
+/// The encoding of one sample of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// 8 bits around 128.
+    /// 8 bits, offset by 128.
     Unsigned,
-    /// So many bytes, one to four, the most significant 16 bits of which count.
+    /// One to four bytes, of which the 16 most significant bits count.
     Signed(usize),
-    /// Of 32 bits.
+    /// 32 bits.
     Float,
-    /// Of 64 bits.
+    /// 64 bits.
     Double,
     /// 8 bits.
     Companded(Law),
 }
 
 impl Encoding {
-    /// Bytes that a sample takes.
+    /// Bytes per sample.
     pub(super) fn len(self) -> usize {
         match self {
             Self::Unsigned | Self::Companded(_) => 1,
@@ -33,7 +33,7 @@ impl Encoding {
         }
     }
 
-    /// Turns the bytes of one sample, the least significant first, into 32 bits of full scale.
+    /// Decodes one little-endian sample to full-scale 32 bits.
     fn decode(self, bytes: &[u8]) -> i32 {
         const FULL_SCALE: f64 = 2_147_483_648.0;
         match self {
@@ -41,7 +41,7 @@ impl Encoding {
             Self::Signed(_) => bytes.iter().fold(0, |sample, &byte| {
                 (sample as u32 >> 8 | u32::from(byte) << 24) as i32
             }),
-            // The cast clips, and takes what is not a number for silence.
+            // The cast clips, and turns NaN into silence.
             Self::Float => {
                 let bytes = bytes.first_chunk().copied().unwrap_or_default();
                 (f64::from(f32::from_le_bytes(bytes)) * FULL_SCALE) as i32
@@ -55,7 +55,7 @@ impl Encoding {
     }
 }
 
-/// How the samples of a file lie.
+/// The layout of a file's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) encoding: Encoding,
@@ -67,33 +67,33 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Bytes that all channels of one moment take.
+    /// Bytes per frame: one sample of each channel.
     pub(super) fn frame_len(&self) -> u64 {
         (self.encoding.len() * self.channels) as u64
     }
 
-    /// Reads all of `part`; what is left over at its end, less than a frame, is none.
-    pub(super) fn read(&self, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+    /// Reads all of `part`, except an incomplete frame at its end.
+    pub(super) fn read(&self, part: &Part, collector: &mut Collector) -> Result<(), ReadError> {
         const FRAMES: usize = 4096;
         let (frame_len, sample_len) = (self.frame_len() as usize, self.encoding.len());
         let frames = part.len() / frame_len as u64;
-        gather.begin(self.rate, frames)?;
+        collector.begin(self.rate, frames)?;
         let mut reader = BufReader::new(part.clone()).take(frames * frame_len as u64);
         let mut block = Vec::new();
         loop {
             block.clear();
             let wanted = (FRAMES * frame_len) as u64;
-            // A file that became shorter meanwhile ends early.
+            // A file that was shortened meanwhile ends early.
             if reader.by_ref().take(wanted).read_to_end(&mut block)? < frame_len {
                 return Ok(());
             }
             if self.big_endian {
                 block.chunks_exact_mut(sample_len).for_each(<[u8]>::reverse);
             }
-            let moments = block.chunks_exact(frame_len);
-            gather.add(moments.map(|moment| {
-                let channels = moment.chunks_exact(sample_len);
-                mix(channels.map(|bytes| self.encoding.decode(bytes)))
+            let frames = block.chunks_exact(frame_len);
+            collector.add(frames.map(|frame| {
+                let channels = frame.chunks_exact(sample_len);
+                downmix(channels.map(|bytes| self.encoding.decode(bytes)))
             }))?;
         }
     }

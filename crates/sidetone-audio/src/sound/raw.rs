@@ -1,12 +1,12 @@
-//! Headerless files, whose extension says all there is to know.
+//! Headerless files, whose format is given by their extension.
 
-use super::gather::{Gather, Trouble};
+use super::collector::{Collector, ReadError};
 use super::part::Part;
 use super::pcm::{Encoding, Layout};
 use crate::detect::{Guess, guess};
 use crate::g711::Law;
 
-/// As Asterisk names its files.
+/// The layout for one of Asterisk's extensions.
 pub(super) fn layout_of(extension: &str) -> Option<Layout> {
     let extension = extension.to_ascii_lowercase();
     let layout = |encoding, rate| Layout {
@@ -37,7 +37,7 @@ pub(super) fn layout_of(extension: &str) -> Option<Layout> {
     Some(layout(Encoding::Companded(law), 8_000))
 }
 
-/// What a headerless file with this extension holds that is not read here.
+/// The encoding of a headerless file that can't be read, by its extension.
 pub(super) fn foreign(extension: &str) -> Option<&'static str> {
     Some(match &extension.to_ascii_lowercase()[..] {
         "gsm" => "GSM 6.10",
@@ -54,15 +54,19 @@ pub(super) fn foreign(extension: &str) -> Option<&'static str> {
 }
 
 /// Reads what the extension says, unless the bytes are certainly something else.
-pub(super) fn read(layout: &Layout, part: &Part, gather: &mut Gather) -> Result<(), Trouble> {
+pub(super) fn read(
+    layout: &Layout,
+    part: &Part,
+    collector: &mut Collector,
+) -> Result<(), ReadError> {
     check(layout, part)?;
-    layout.read(part, gather)
+    layout.read(part, collector)
 }
 
-fn check(layout: &Layout, part: &Part) -> Result<(), Trouble> {
+fn check(layout: &Layout, part: &Part) -> Result<(), ReadError> {
     /// Ten seconds at 8 kHz.
-    const HEARD: usize = 160_000;
-    let guess = guess(&part.peek(0, HEARD)?);
+    const MAX_GUESSED: usize = 160_000;
+    let guess = guess(&part.peek(0, MAX_GUESSED)?);
     let (holds, extensions) = match (guess, layout.encoding) {
         (Guess::Unknown, _)
         | (Guess::Slin, Encoding::Signed(_))
@@ -75,5 +79,5 @@ fn check(layout: &Layout, part: &Part) -> Result<(), Trouble> {
         (Guess::Ulaw, _) => ("µ-law", ".ulaw"),
         (Guess::Alaw, _) => ("A-law", ".alaw"),
     };
-    Err(Trouble::Misnamed { holds, extensions })
+    Err(ReadError::Misnamed { holds, extensions })
 }

@@ -1,17 +1,17 @@
-//! What other programs put before and behind a sound: names of songs, pictures, and the like.
+//! Tags of other programs before and after a sound: titles, pictures, and the like.
 
 use std::io;
 
 use super::part::Part;
 
-/// Where the sound begins and ends, without the tags around it.
-pub(super) fn without(part: &Part) -> io::Result<(u64, u64)> {
+/// Where the sound begins and ends without tags.
+pub(super) fn strip(part: &Part) -> io::Result<(u64, u64)> {
     let mut start = 0;
     while let Some(len) = id3v2(part, start)? {
         start += len;
     }
     let mut end = part.len();
-    while let Some(len) = behind(part, end)?.filter(|len| end - start >= *len) {
+    while let Some(len) = trailing_tag(part, end)?.filter(|len| end - start >= *len) {
         end -= len;
     }
     Ok((start, end))
@@ -22,7 +22,7 @@ pub(super) fn id3v2(part: &Part, at: u64) -> io::Result<Option<u64>> {
     let Some([b'I', b'D', b'3', major, _, flags, size @ ..]) = part.array::<10>(at)? else {
         return Ok(None);
     };
-    // Four times seven bits, so that no byte looks like the beginning of a frame.
+    // Four times seven bits, so that no byte looks like the start of a frame.
     if major == 0xFF || size.iter().any(|byte| *byte >= 0x80) {
         return Ok(None);
     }
@@ -31,16 +31,16 @@ pub(super) fn id3v2(part: &Part, at: u64) -> io::Result<Option<u64>> {
     Ok(Some(10 + size + footer))
 }
 
-/// The length of an APE tag that begins with its header here.
+/// The length of an APE tag whose header begins here.
 pub(super) fn ape(part: &Part, at: u64) -> io::Result<Option<u64>> {
     let header = part.array::<32>(at)?;
     let header = header.filter(|header| header.starts_with(b"APETAGEX"));
-    // The header itself is not counted.
+    // The size does not include the header.
     Ok(header.map(|header| 32 + u64::from(word(&header[12..]))))
 }
 
 /// The length of the tag that ends here.
-fn behind(part: &Part, end: u64) -> io::Result<Option<u64>> {
+fn trailing_tag(part: &Part, end: u64) -> io::Result<Option<u64>> {
     let ending = |len: u64| {
         part.slice(end.saturating_sub(len), end)
             .peek(0, len as usize)

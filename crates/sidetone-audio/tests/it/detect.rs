@@ -1,14 +1,15 @@
 //! Decisions about unnamed streams: none may be wrong, and most must come soon.
 //!
-//! The same over human prompts is the lab's to do: it can take in `line.rs` as it is.
+//! The lab tests the same with human speech, and includes `line.rs` for that.
 #![allow(clippy::unwrap_used)]
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use crate::line::{Codec, Line};
 use sidetone_audio::detect::{Detector, Verdict};
 use sidetone_audio::tone::{caller_voice, greeting};
+
+use crate::line::{Codec, Line};
 
 static SILENCE: [i16; 40_000] = [0; 40_000];
 
@@ -35,7 +36,7 @@ fn noise(amplitude: f64, len: usize, seed: u64) -> Vec<i16> {
     (0..len).map(|_| (amplitude * next()) as i16).collect()
 }
 
-/// The verdict, and the milliseconds of stream until it came.
+/// The verdict, and the milliseconds of the stream until it came.
 fn decide(messages: &[(Duration, Vec<u8>)], bytes_per_ms: usize) -> (Verdict, usize) {
     let mut detector = Detector::new();
     let mut bytes = 0;
@@ -60,7 +61,7 @@ fn right(codec: Codec) -> Verdict {
 }
 
 #[test]
-fn of_many_streams_none_is_taken_for_another_and_few_stay_undecided() {
+fn no_stream_is_taken_for_another_codec_and_few_stay_undecided() {
     let (mut decisions, mut undecided) = (0, 0);
     for seed in 0..8 {
         let voice = voice(seed);
@@ -124,7 +125,7 @@ fn two_hundred_milliseconds_of_speech_suffice_at_any_frame_length() {
 
 #[test]
 fn frames_that_come_in_pairs_are_not_taken_for_half_the_rate() {
-    // Two frames of 10 ms in one turn, every 20 ms.
+    // Two frames of 10 ms at once, every 20 ms.
     for (codec, len) in [(Codec::Slin, 160), (Codec::Ulaw, 80)] {
         let bytes = codec.encode(&voice(3));
         let pairs = bytes.chunks(len).enumerate();
@@ -137,7 +138,7 @@ fn frames_that_come_in_pairs_are_not_taken_for_half_the_rate() {
 }
 
 #[test]
-fn companded_silence_says_nothing_about_the_law() {
+fn companded_silence_leaves_the_law_undecided() {
     for idle in [0xFF, 0x7F, 0xD5, 0x55] {
         let messages = Line::new(20, 1).deliver(&[idle; 80_000], 8);
         assert_eq!(decide(&messages, 8).0, Verdict::Undecided);
@@ -186,7 +187,7 @@ fn a_melody_is_as_good_as_speech() {
 }
 
 #[test]
-fn sixteen_kilobytes_a_second_are_slin_whatever_they_sound_like() {
+fn sixteen_kilobytes_per_second_are_slin_with_any_sound() {
     for ptime in [10, 20, 60] {
         let hiss = noise(32_767.0, 20_000, 4);
         let messages = Line::new(ptime, 5).deliver(&Codec::Slin.encode(&hiss), 16);
@@ -195,7 +196,7 @@ fn sixteen_kilobytes_a_second_are_slin_whatever_they_sound_like() {
 }
 
 #[test]
-fn wideband_is_known_by_its_rate_whatever_it_sounds_like() {
+fn the_byte_rate_alone_decides_wideband() {
     for (hz, bytes) in [(12_000, 480), (16_000, 640), (48_000, 1920)] {
         for amplitude in [0.0, 300.0, 30_000.0] {
             let sound = Codec::Slin.encode(&noise(amplitude, bytes * 50, 8));
@@ -210,7 +211,7 @@ fn wideband_is_known_by_its_rate_whatever_it_sounds_like() {
 }
 
 #[test]
-fn sound_without_a_verdict_lasts_from_its_beginning_and_silence_does_not() {
+fn sound_without_a_verdict_is_timed_and_silence_is_not() {
     let lasts = |sound: &[i16]| {
         let mut detector = Detector::new();
         let messages = Line::new(20, 1).deliver(&Codec::Ulaw.encode(sound), 8);
@@ -232,8 +233,8 @@ fn sound_without_a_verdict_lasts_from_its_beginning_and_silence_does_not() {
 }
 
 #[test]
-fn other_rates_are_unsupported_with_their_number() {
-    // G.729, GSM and a 32 kbit/s ADPCM all look like chance.
+fn other_rates_are_unsupported_and_reported() {
+    // G.729, GSM and a 32 kbit/s ADPCM all look random.
     for (len, rate) in [(20, 1000), (33, 1650), (80, 4000)] {
         let chance = noise(32_767.0, 4000 * len / 20, 9);
         let bytes: Vec<u8> = chance.iter().map(|s| (s >> 4) as u8).collect();
@@ -250,7 +251,7 @@ fn other_rates_are_unsupported_with_their_number() {
 }
 
 #[test]
-fn the_first_verdict_is_the_last() {
+fn the_first_verdict_is_final() {
     let mut detector = Detector::new();
     let mut at = Duration::ZERO;
     for (codec, expected) in [(Codec::Ulaw, Verdict::Ulaw), (Codec::Alaw, Verdict::Ulaw)] {

@@ -39,7 +39,7 @@ fn every_sample_encodes_as_the_reference_does() {
 }
 
 #[test]
-fn what_was_decoded_survives_another_round() {
+fn decoding_and_encoding_again_changes_nothing() {
     for law in [Law::Ulaw, Law::Alaw] {
         for code in 0..=255 {
             let sample = law.decode_byte(code);

@@ -1,4 +1,4 @@
-//! A telephone line on paper: what arrives on a call's socket under kind 0x10, and when.
+//! A simulated telephone line: what arrives on a call's socket under kind 0x10, and when.
 
 #![allow(unreachable_pub)]
 
@@ -9,7 +9,7 @@ use audio_codec::g722::G722Encoder;
 use sidetone_audio::g711::Law;
 use sidetone_audio::resample::resample_clip;
 
-/// What the caller's channel speaks.
+/// The codec of the caller's channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     Slin,
@@ -43,14 +43,14 @@ impl Codec {
     }
 }
 
-/// How messages come.
+/// How messages arrive.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// The length of a frame.
+    /// The length of a frame in ms.
     pub ptime_ms: usize,
-    /// So many frames, from the given one on, come at once when the last of them is due.
+    /// A first frame and a count: these frames arrive together, when the last of them is due.
     pub burst: Option<(usize, usize)>,
-    /// So many frames, from the given one on, never come.
+    /// A first frame and a count: these frames never arrive.
     pub gap: Option<(usize, usize)>,
     pub seed: u64,
 }
@@ -65,8 +65,8 @@ impl Line {
         }
     }
 
-    /// The messages of a stream, with their times. They are up to 5.5 ms closer to each other or
-    /// farther apart than their length, as measured on Asterisk.
+    /// The messages of a stream, with their arrival times. Their intervals are up to 5.5 ms off the
+    /// frame length, as measured on Asterisk.
     pub fn deliver(&self, bytes: &[u8], bytes_per_ms: usize) -> Vec<(Duration, Vec<u8>)> {
         let mut random = self.seed;
         let mut latest = Duration::ZERO;

@@ -1,4 +1,5 @@
-//! The crate's tests, all in one binary but for those of how much memory is taken, which count what a process takes.
+//! The crate's tests in one binary, except those that measure memory, since they count what the
+//! whole process takes.
 
 mod detect;
 mod g711;

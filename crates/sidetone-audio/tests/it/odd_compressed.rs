@@ -1,5 +1,5 @@
-//! mp3, FLAC and Ogg files that were cut, joined, damaged, or hold more than sound: what can be decoded plays, and
-//! what can't is said.
+//! mp3, FLAC and Ogg files that were cut, joined or damaged, or hold more than sound: what can be
+//! decoded plays, and the rest is reported.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn file(format: &str) -> Vec<u8> {
     std::fs::read(format!("tests/sounds/tone.{format}")).unwrap()
 }
 
-/// The tone in several frames, none of which is compressed.
+/// The tone in several uncompressed frames.
 fn flac() -> Vec<u8> {
     const BLOCK: usize = 256;
     let samples = Sound::open("tests/sounds/tone.flac").unwrap().samples;
@@ -37,11 +37,11 @@ fn flac() -> Vec<u8> {
         })
     };
     for (number, block) in samples.chunks(BLOCK).enumerate() {
-        // Its length less one follows; 16 kHz, mono, 16 bits; its number; the sum of these.
+        // The block size less one follows; 16 kHz, mono, 16 bits; the frame number; the checksum.
         let mut frame = vec![0xFF, 0xF8, 0x75, 0x08, number as u8];
         frame.extend((block.len() as u16 - 1).to_be_bytes());
         frame.push(crc(&frame, 8, 0x07) as u8);
-        // A constant kind of subframe: samples as they are.
+        // A verbatim subframe: the samples as they are.
         frame.push(0x02);
         frame.extend(block.iter().flat_map(|sample| sample.to_be_bytes()));
         let sum = crc(&frame, 16, 0x8005) as u16;
@@ -68,7 +68,7 @@ fn tags() -> [(&'static str, Vec<u8>); 3] {
 }
 
 #[test]
-fn tags_behind_the_sound_change_nothing() {
+fn tags_after_the_sound_change_nothing() {
     for format in FORMATS {
         let whole = load(&file(format));
         assert_eq!(whole.flaws, [], "{format}");
@@ -85,7 +85,7 @@ fn tags_behind_the_sound_change_nothing() {
 }
 
 #[test]
-fn garbage_behind_the_sound_is_not_played() {
+fn garbage_after_the_sound_is_not_played() {
     let garbage: Vec<u8> = (0..20_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
@@ -108,7 +108,7 @@ fn garbage_behind_the_sound_is_not_played() {
     }
 }
 
-/// The share of its tone that a sound has where it is heard.
+/// The share of a sound's power that is its tone, where it is audible.
 fn is_tone(samples: &[i16]) -> bool {
     let crossings = samples
         .windows(2)
@@ -119,7 +119,7 @@ fn is_tone(samples: &[i16]) -> bool {
 }
 
 #[test]
-fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
+fn a_file_that_was_cut_off_plays_as_far_as_it_goes_and_reports_it() {
     for format in FORMATS {
         let whole = load(&file(format)).sound;
         for cut in [1, 5, 20, 200] {
@@ -136,7 +136,7 @@ fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
                 "{format} without {cut}"
             );
             assert!(
-                matches!(loaded.flaws[..], [Flaw::Cut { .. }]),
+                matches!(loaded.flaws[..], [Flaw::Truncated { .. }]),
                 "{format} without {cut}: {:?}",
                 loaded.flaws
             );
@@ -145,19 +145,19 @@ fn a_file_that_was_cut_plays_as_far_as_it_goes_and_says_so() {
 }
 
 #[test]
-fn an_ogg_whose_writer_never_ended_it_plays() {
+fn an_unfinished_ogg_plays() {
     let mut bytes = file("ogg");
     let whole = load(&bytes).sound;
     let last = bytes.windows(4).rposition(|four| four == b"OggS").unwrap();
     assert_eq!(bytes[last + 5] & 4, 4);
-    // Its sum says now that the page is damaged: two faults at once.
+    // The checksum now says that the page is damaged: two faults at once.
     bytes[last + 5] = 0;
     let loaded = load(&bytes);
     assert_eq!(loaded.sound.samples.len(), whole.samples.len());
 }
 
 #[test]
-fn files_that_were_joined_play_one_after_the_other() {
+fn appended_files_play_one_after_the_other() {
     for format in FORMATS {
         let one = load(&file(format)).sound.samples;
         for (what, tag) in [("nothing", Vec::new()), ("a tag", tags()[0].1.clone())] {
@@ -175,7 +175,7 @@ fn files_that_were_joined_play_one_after_the_other() {
     }
 }
 
-/// Frames of an mp3 that are silent.
+/// Silent frames of an mp3.
 fn silent_mp3(frames: usize) -> Vec<u8> {
     // MPEG 1, layer III, 128 kbit/s, 44.1 kHz, mono.
     let mut frame = vec![0xFF, 0xFB, 0x90, 0xC4];
@@ -184,7 +184,7 @@ fn silent_mp3(frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_mp3_joined_to_one_of_another_rate_plays_at_the_right_speed() {
+fn an_mp3_appended_to_one_of_another_rate_plays_at_the_right_speed() {
     let tone = load(&file("mp3")).sound.samples;
     let joined = load(&[file("mp3"), silent_mp3(38)].concat());
     assert_eq!(joined.sound.rate, 16_000);
@@ -199,18 +199,18 @@ fn an_mp3_joined_to_one_of_another_rate_plays_at_the_right_speed() {
 
     let joined = load(&[silent_mp3(38), file("mp3")].concat());
     assert_eq!(joined.sound.rate, 44_100);
-    let heard = &joined.sound.samples[38 * 1152..];
+    let second = &joined.sound.samples[38 * 1152..];
     assert!(
-        heard.len().abs_diff(tone.len() * 44_100 / 16_000) < 2,
+        second.len().abs_diff(tone.len() * 44_100 / 16_000) < 2,
         "{}",
-        heard.len()
+        second.len()
     );
-    assert!(rms_dbfs(&heard[2000..6000]) > -16.0);
+    assert!(rms_dbfs(&second[2000..6000]) > -16.0);
 }
 
 #[test]
 fn an_mp3_of_many_rates_is_not_cut_to_an_estimate() {
-    // The first frames are large and the others small, as speech behind music.
+    // The first frames are large and the others small, as with speech after music.
     let mut small = vec![0xFF, 0xFB, 0x10, 0xC4];
     small.resize(32 * 144_000 / 44_100, 0);
     let file = [silent_mp3(40), small.repeat(400)].concat();
@@ -220,7 +220,7 @@ fn an_mp3_of_many_rates_is_not_cut_to_an_estimate() {
 }
 
 #[test]
-fn damage_in_the_middle_is_a_gap_that_is_said() {
+fn damage_in_the_middle_is_a_reported_gap() {
     let frame = |bytes: &[u8]| {
         bytes
             .windows(2)
@@ -244,17 +244,17 @@ fn damage_in_the_middle_is_a_gap_that_is_said() {
 }
 
 #[test]
-fn a_file_of_which_nothing_is_left_is_refused_as_that() {
+fn a_file_with_nothing_left_to_decode_is_refused() {
     let whole = std::fs::read("tests/sounds/tone.flac").unwrap();
     let error = Sound::from_bytes(&whole[..whole.len() - 5]).unwrap_err();
     assert!(matches!(error, SoundError::Unsupported { .. }), "{error}");
-    assert!(error.to_string().contains("cut or damaged"), "{error}");
+    assert!(error.to_string().contains("cut off or damaged"), "{error}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn no_damage_brings_the_reader_down(
+    fn no_damage_makes_the_decoder_panic(
         format in 0..3usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),

@@ -1,4 +1,5 @@
-//! WAV and AU files whose headers lie, and which hold more than sound: none plays as noise or at another speed.
+//! WAV and AU files whose headers are wrong, or which hold more than sound: none plays as noise or
+//! at another speed.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
@@ -8,7 +9,7 @@ use sidetone_audio::sound::{Flaw, Loaded, Sound, SoundError};
 
 const RATE: u32 = 8000;
 
-/// One second of a tone, which no mistake leaves as it is.
+/// One second of a tone, which any mistake would change.
 fn tone() -> Vec<i16> {
     let step = 440.0 * std::f64::consts::TAU / f64::from(RATE);
     (0..RATE)
@@ -16,7 +17,7 @@ fn tone() -> Vec<i16> {
         .collect()
 }
 
-/// A WAV file of which each field can be told wrong.
+/// A WAV file of which each field can be set wrong.
 #[derive(Clone)]
 struct Wav {
     container: &'static [u8; 4],
@@ -30,7 +31,7 @@ struct Wav {
     before: Vec<u8>,
     said: Option<u32>,
     data: Vec<u8>,
-    /// Behind the sound.
+    /// After the sound.
     behind: Vec<u8>,
 }
 
@@ -177,7 +178,7 @@ fn id3v2() -> Vec<u8> {
 }
 
 #[test]
-fn a_block_that_contradicts_bits_and_channels_is_computed_where_two_of_three_agree() {
+fn a_wrong_block_length_is_computed_where_two_of_three_fields_agree() {
     for block in [0, 1, 3, 4, 8, 65_535] {
         Wav {
             block,
@@ -210,7 +211,7 @@ fn a_block_that_contradicts_bits_and_channels_is_computed_where_two_of_three_agr
 }
 
 #[test]
-fn a_block_that_nothing_confirms_is_refused_by_name() {
+fn a_block_length_without_an_agreeing_field_is_refused() {
     let both = Wav {
         block: 4,
         bytes_per_second: 4 * RATE,
@@ -259,7 +260,7 @@ fn a_block_that_nothing_confirms_is_refused_by_name() {
 }
 
 #[test]
-fn a_rate_that_the_bytes_a_second_contradict_is_refused_by_name() {
+fn a_rate_that_contradicts_the_byte_rate_is_refused() {
     Wav {
         rate: 16_000,
         ..Wav::linear()
@@ -279,7 +280,7 @@ fn a_rate_that_the_bytes_a_second_contradict_is_refused_by_name() {
 }
 
 #[test]
-fn three_bytes_may_lie_in_four() {
+fn three_bytes_may_be_stored_in_four() {
     let data: Vec<u8> = tone()
         .iter()
         .flat_map(|s| (i32::from(*s) << 16).to_le_bytes())
@@ -295,7 +296,7 @@ fn three_bytes_may_lie_in_four() {
 }
 
 #[test]
-fn a_format_that_is_told_twice_must_be_the_same() {
+fn two_format_chunks_must_agree() {
     let format = |rate: u32| {
         let mut fields = 1u16.to_le_bytes().to_vec();
         fields.extend(1u16.to_le_bytes());
@@ -313,11 +314,11 @@ fn a_format_that_is_told_twice_must_be_the_same() {
         before: format(RATE / 2),
         ..Wav::linear()
     }
-    .contradicts_itself("twice");
+    .contradicts_itself("two format chunks that disagree");
 }
 
 #[test]
-fn nothing_behind_the_sound_is_played() {
+fn nothing_after_the_sound_is_played() {
     let lyrics = {
         let text = b"LYRICSBEGININD0000200";
         let mut tag = text.to_vec();
@@ -367,11 +368,11 @@ fn nothing_behind_the_sound_is_played() {
         behind: garbage,
         ..Wav::linear()
     }
-    .plays(&tone(), &[Flaw::LeftOut { bytes }]);
+    .plays(&tone(), &[Flaw::Skipped { bytes }]);
 }
 
 #[test]
-fn an_odd_sound_ends_where_it_says_whether_it_is_padded_or_not() {
+fn a_sound_of_odd_length_ends_where_its_header_says_padded_or_not() {
     let data = Wav::companded().data[..7999].to_vec();
     for behind in [
         list(),
@@ -387,7 +388,7 @@ fn an_odd_sound_ends_where_it_says_whether_it_is_padded_or_not() {
         }
         .plays(&companded_tone()[..7999], &[]);
     }
-    // Nor does a chunk before it need its pad.
+    // A chunk before the sound may lack its padding, too.
     for padding in [&[][..], &[0]] {
         let before = [b"LIST\x05\0\0\0INFOx", padding].concat();
         Wav {
@@ -409,7 +410,7 @@ fn a_sound_of_unknown_length_ends_before_chunks_and_tags() {
         ape(true),
         ape(false),
         chunk(b"id3 ", &id3v2()),
-        // Its last chunk is longer than the file.
+        // The last chunk is longer than the file.
         list()[..20].to_vec(),
     ];
     for (number, behind) in behind.into_iter().enumerate() {
@@ -439,7 +440,7 @@ fn a_sound_of_unknown_length_ends_before_chunks_and_tags() {
 }
 
 #[test]
-fn a_sound_that_was_cut_says_how_much_is_missing() {
+fn a_sound_that_was_cut_off_reports_how_much_is_missing() {
     let data = Wav::linear().data[..12_000].to_vec();
     let missing = Some(std::time::Duration::from_millis(250));
     let cut = Wav {
@@ -447,7 +448,7 @@ fn a_sound_that_was_cut_says_how_much_is_missing() {
         data,
         ..Wav::linear()
     };
-    cut.plays(&tone()[..6000], &[Flaw::Cut { missing }]);
+    cut.plays(&tone()[..6000], &[Flaw::Truncated { missing }]);
 }
 
 #[test]
@@ -484,7 +485,7 @@ fn all_kinds_of_riff_are_read() {
 }
 
 #[test]
-fn a_file_joined_to_another_plays_behind_it() {
+fn a_file_appended_to_another_plays_after_it() {
     let doubled: Vec<i16> = tone()
         .iter()
         .flat_map(|sample| [*sample, *sample])
@@ -521,11 +522,11 @@ fn a_file_joined_to_another_plays_behind_it() {
         behind: other,
         ..Wav::linear()
     }
-    .plays(&tone(), &[Flaw::LeftOut { bytes }]);
+    .plays(&tone(), &[Flaw::Skipped { bytes }]);
 }
 
 #[test]
-fn au_is_read_and_its_size_believed_where_it_can_be() {
+fn au_is_read_and_its_size_trusted_if_it_fits() {
     let au = |said: u32, encoding: u32, data: &[u8]| {
         let mut file = b".snd".to_vec();
         for field in [24, said, encoding, RATE, 1] {
@@ -559,7 +560,7 @@ fn au_is_read_and_its_size_believed_where_it_can_be() {
 }
 
 #[test]
-fn what_is_not_read_is_named_as_what_it_is() {
+fn an_unsupported_format_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let kinds: [(&str, &[u8], &str); 13] = [
         ("a.aiff", b"FORM\0\0\0\x20AIFFCOMM", "AIFF"),
@@ -590,7 +591,7 @@ fn what_is_not_read_is_named_as_what_it_is() {
 }
 
 #[test]
-fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
+fn headerless_bytes_of_another_encoding_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -622,7 +623,7 @@ fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
     ] {
         let samples = open(name, bytes).unwrap().samples;
         assert_eq!(samples.len(), 8000, "{name}");
-        // Nor are tags behind these played.
+        // Tags after these are not played either.
         assert!(
             open(name, &[&bytes[..], &id3v1()].concat())
                 .unwrap()
@@ -634,7 +635,7 @@ fn headerless_bytes_that_are_not_what_the_name_says_are_refused() {
 }
 
 #[test]
-fn a_name_is_quoted_so_that_a_terminal_and_a_shell_take_it_as_it_is() {
+fn a_name_is_quoted_for_terminals_and_shells() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let names: [(&[u8], &str); 5] = [
@@ -650,7 +651,7 @@ fn a_name_is_quoted_so_that_a_terminal_and_a_shell_take_it_as_it_is() {
         let text = Sound::open(&path).unwrap_err().to_string();
         assert!(text.chars().all(|letter| !letter.is_control()), "{text:?}");
         assert!(text.contains(quoted), "{text:?} lacks {quoted:?}");
-        // A shell gives the name back.
+        // A shell prints the name unchanged.
         let word = text
             .split("ffmpeg -i ")
             .nth(1)

@@ -1,4 +1,4 @@
-//! What the resampler keeps, whatever the rates and however the stream is cut.
+//! The resampler's invariants, for any rates and any split of the stream.
 #![allow(clippy::unwrap_used)]
 
 use std::f64::consts::TAU;
@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn the_output_does_not_depend_on_how_the_input_is_cut(
+    fn the_output_does_not_depend_on_how_the_input_is_split(
         from in any_rate(),
         to in any_rate(),
         input in prop::collection::vec(any::<i16>(), 0..3000),
@@ -104,13 +104,13 @@ fn equal_rates_copy_bit_by_bit() {
 }
 
 #[test]
-fn a_clip_stays_where_it_was() {
+fn resampling_does_not_shift_a_clip() {
     for from in RATES {
         for to in RATES {
             let clip = resample_clip(&sine(from, 440.0, 8000.0, from as usize / 4), from, to);
             let expected = sine(to, 440.0, 8000.0, to as usize / 4);
             let clip = clip.unwrap();
-            // The ends, where the sound begins out of nothing, aside.
+            // Except at the ends, where the sound begins and ends abruptly.
             let edge = to as usize / 100;
             for (got, want) in clip
                 .iter()
@@ -126,7 +126,7 @@ fn a_clip_stays_where_it_was() {
 
 #[test]
 fn full_scale_clips_and_never_wraps() {
-    // A square wave overshoots behind any filter.
+    // A square wave overshoots after any filter.
     let square: Vec<i16> = (0..1600)
         .map(|n| if n / 40 % 2 == 0 { i16::MAX } else { i16::MIN })
         .collect();
@@ -151,7 +151,7 @@ fn silence_stays_silence() {
 }
 
 #[test]
-fn a_rate_that_is_no_sounds_is_refused() {
+fn a_rate_out_of_range_is_refused() {
     for rate in [0, MIN_RATE - 1, MAX_RATE + 1, u32::MAX] {
         let refused = Some(UnsupportedRate { rate });
         assert_eq!(Resampler::new(rate, 8_000).err(), refused);
@@ -164,7 +164,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn an_aligned_stream_is_the_clip_of_the_same_sound(
+    fn an_aligned_stream_equals_the_resampled_clip(
         from in any_rate(),
         to in any_rate(),
         input in prop::collection::vec(any::<i16>(), 1..3000),
@@ -186,20 +186,20 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_that_begins_in_the_middle_goes_on_there(
+    fn a_stream_that_restarts_in_the_middle_continues_there(
         from in prop::sample::select(&RATES[..]),
         to in prop::sample::select(&RATES[..]),
         input in prop::collection::vec(any::<i16>(), 8_000..9_000),
         frames in 1usize..3,
         more in 0usize..4,
     ) {
-        // Where both rates have a sample: any other place is up to half a sample off.
+        // Where both rates have a sample: other positions are up to half a sample off.
         let begin = frames * from as usize / 100;
         let past = begin.min(from as usize / 200 + more);
         let whole = resample_clip(&input, from, to).unwrap();
         let mut resampler = Resampler::aligned(from, to).unwrap();
         resampler.process(&input[..100], &mut Vec::new());
-        resampler.begin_behind(&input[begin - past..begin]);
+        resampler.restart_after(&input[begin - past..begin]);
         let mut out = Vec::new();
         resampler.process(&input[begin..], &mut out);
         let rest = &whole[frames * to as usize / 100..];
@@ -208,7 +208,7 @@ proptest! {
 }
 
 #[test]
-fn filters_are_for_the_rates_they_were_made_for() {
+fn filters_serve_the_rates_they_were_made_for() {
     let filters = Filters::new(24_000, [8_000, 24_000]).unwrap();
     assert_eq!(filters.from(), 24_000);
     assert!(filters.aligned(16_000).is_none());

@@ -1,6 +1,6 @@
-//! Pass band, stop band and delay of all 72 pairs of AudioSocket rates, measured from outside with
-//! full-scale sines. `cargo test -p sidetone-audio --test it -- resample_quality --nocapture` prints
-//! the table.
+//! Pass band, stop band and delay of all 72 pairs of AudioSocket rates, measured with full-scale
+//! sines. `cargo test -p sidetone-audio --test it -- resample_quality --nocapture` prints the
+//! table.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::f64::consts::TAU;
@@ -10,7 +10,7 @@ use sidetone_audio::resample::Resampler;
 const RATES: [u32; 9] = [
     8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
 ];
-/// Output samples looked at, once the filter has filled.
+/// Output samples measured, once the filter is full.
 const LOOK: usize = 800;
 const AMPLITUDE: f64 = 32_000.0;
 
@@ -44,7 +44,7 @@ fn measure(from: u32, to: u32) -> Quality {
         quality.ripple_db = quality.ripple_db.max(gain.abs());
         quality.stop_db = quality.stop_db.max(decibels(rest / AMPLITUDE));
         if hertz < 0.02 * lower {
-            // Only the lowest one's period is so long that its phase has one reading as a delay.
+            // Only the lowest one's period is long enough for its phase to give one delay.
             let start = out.0 as f64 / f64::from(to);
             let cycles = (TAU * hertz * start - cosine.atan2(sine)) / TAU;
             quality.delay_ms = cycles.rem_euclid(1.0) / hertz * 1000.0;
@@ -59,7 +59,7 @@ fn measure(from: u32, to: u32) -> Quality {
     quality
 }
 
-/// What comes out for a sine, from a given sample on.
+/// The output for a sine, from a given sample on.
 fn answer(from: u32, to: u32, hertz: f64) -> (usize, Vec<f64>) {
     let skip = 100 + 40 * (to / from).max(1) as usize;
     let len = (skip + LOOK) as u64 * u64::from(from) / u64::from(to) + 1;
@@ -75,7 +75,7 @@ fn answer(from: u32, to: u32, hertz: f64) -> (usize, Vec<f64>) {
     (skip, out.collect())
 }
 
-/// The sine and cosine of this frequency that come closest, and the amplitude of all the rest.
+/// The sine and cosine of this frequency that fit best, and the amplitude of the rest.
 fn fit((_, out): &(usize, Vec<f64>), frequency: f64) -> (f64, f64, f64) {
     let basis = |n: usize| (TAU * frequency * n as f64).sin_cos();
     let [mut ss, mut sc, mut cc, mut sy, mut cy] = [0.0; 5];
@@ -125,7 +125,7 @@ fn assert_quality(from: u32, to: u32) -> Quality {
         (delay_ms - said).abs() < 0.005,
         "{from} to {to}: {delay_ms} ms, {said} said"
     );
-    // 18 samples of the lower rate, rounded up to a whole one of the input.
+    // 18 samples of the lower rate, rounded up to a whole input sample.
     let limit = 18_000.0 / f64::from(from.min(to)) + 1000.0 / f64::from(from);
     assert!(said <= limit, "{from} to {to}: delay of {said} ms");
     quality

@@ -1,4 +1,4 @@
-//! What sound files load as, and what is said of those that don't.
+//! Which sounds load from files, and the errors of those that don't.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Cursor;
@@ -32,7 +32,7 @@ fn samples(bytes: &[u8]) -> Vec<i16> {
     Sound::from_bytes(bytes).unwrap().samples
 }
 
-/// A WAV file by hand, for what hound doesn't write.
+/// A WAV file built by hand, for what hound does not write.
 fn riff(format: u16, channels: u16, frame_len: u16, data_size: u32, data: &[u8]) -> Vec<u8> {
     let mut file = Vec::from(b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0");
     file.extend(format.to_le_bytes());
@@ -91,7 +91,7 @@ fn stereo_is_averaged_and_never_clipped_or_wrapped() {
 }
 
 #[test]
-fn what_rounds_beyond_full_scale_is_clipped() {
+fn rounding_beyond_full_scale_clips() {
     let wide = wav(
         spec(1, 8000, 24, SampleFormat::Int),
         &[0x7F_FFFF, -0x80_0000],
@@ -116,7 +116,7 @@ fn g711_in_a_wav_file_loads() {
 }
 
 #[test]
-fn other_chunks_around_the_sound_are_passed_over() {
+fn other_chunks_around_the_sound_are_skipped() {
     let plain = riff(1, 1, 2, 4, &[1, 0, 2, 0]);
     let mut file = plain[..12].to_vec();
     // A chunk of odd length is padded.
@@ -127,7 +127,7 @@ fn other_chunks_around_the_sound_are_passed_over() {
 }
 
 #[test]
-fn a_wav_file_loads_whatever_its_killed_writer_said_of_its_size() {
+fn a_wav_file_of_a_killed_writer_loads_with_any_size_in_its_header() {
     let sound: Vec<i16> = (0..4000).map(|n| (n * 31) as i16).collect();
     let data: Vec<u8> = sound.iter().flat_map(|s| s.to_le_bytes()).collect();
     for said in [0, 8000, 8001, 100_000, u32::MAX - 1, u32::MAX] {
@@ -136,7 +136,7 @@ fn a_wav_file_loads_whatever_its_killed_writer_said_of_its_size() {
             "{said} bytes said"
         );
     }
-    // What can be true is: behind it may lie anything.
+    // A size that fits is trusted: anything may follow it.
     for said in [2, 1600] {
         let loaded = Loaded::from_reader(&riff(1, 1, 2, said, &data)[..], None).unwrap();
         assert!(
@@ -144,7 +144,7 @@ fn a_wav_file_loads_whatever_its_killed_writer_said_of_its_size() {
             "{said} bytes said"
         );
         let bytes = 8000 - u64::from(said);
-        assert_eq!(loaded.flaws, [Flaw::LeftOut { bytes }]);
+        assert_eq!(loaded.flaws, [Flaw::Skipped { bytes }]);
     }
 }
 
@@ -163,7 +163,7 @@ fn a_wav_file_cut_anywhere_loads_as_far_as_it_goes() {
 }
 
 #[test]
-fn headerless_files_go_by_their_extension() {
+fn the_extension_gives_the_format_of_a_headerless_file() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -180,7 +180,7 @@ fn headerless_files_go_by_their_extension() {
         let sound = open(&format!("a.{extension}"), &[1, 0, 0, 1, 9]);
         assert_eq!((sound.samples, sound.rate), (vec![1, 256], rate));
     }
-    // What is silence here looks like the start of an mp3 there.
+    // Silence in one format looks like the start of an mp3 in another.
     let silence = [0xFF, 0xFB, 0xFF];
     assert_eq!(open("a.ulaw", &silence).samples, [0, 32, 0]);
     assert_eq!(open("a.al", &[0xD5]).samples, [8]);
@@ -218,7 +218,7 @@ fn an_error_names_the_file_and_says_what_to_do() {
     say(
         text,
         &[
-            "notes.wav is no sound file",
+            "notes.wav is not in a known sound format",
             "ffmpeg -i ",
             "notes.wav -ar 8000 -ac 1 out.wav",
         ],
@@ -292,7 +292,7 @@ fn a_broken_mp3_is_an_error() {
 
 proptest! {
     #[test]
-    fn no_bytes_bring_the_reader_down(
+    fn no_bytes_make_the_reader_panic(
         start in prop_oneof![Just(&b""[..]), Just(&b"RIFF....WAVE"[..]), Just(&b"RIFF....WAVEfmt \x10\0\0\0\x01\0"[..])],
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {

@@ -1,4 +1,4 @@
-//! The demonstration's sounds: as long, as loud and as unmistakable as they should be.
+//! The demonstration's sounds have the right length and level, and can't be mistaken.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn the_greeting_correlates_with_itself_in_one_place() {
     let sound = greeting(8000);
     assert_eq!(sound.len(), 14_400);
     assert!((correlation(&sound, &sound, 0) - 1.0).abs() < 1e-9);
-    // Beyond half a period of its lowest note no peak comes near.
+    // No peak comes near beyond half a period of the lowest note.
     for lag in 10..4000 {
         let side = correlation(&sound, &sound, lag).abs();
         assert!(side < 0.6, "{side} at a lag of {lag}");
@@ -46,7 +46,7 @@ fn the_greeting_is_loud_and_not_clipped() {
 }
 
 #[test]
-fn the_same_is_heard_at_every_rate() {
+fn every_rate_sounds_the_same() {
     for rate in [16_000, 44_100, 48_000] {
         for (sound, narrow) in [
             (greeting(rate), greeting(8000)),
@@ -63,7 +63,7 @@ fn the_same_is_heard_at_every_rate() {
 }
 
 #[test]
-fn a_seed_is_a_speaker() {
+fn a_seed_gives_one_speaker() {
     let voice = caller_voice(8000, FIVE_SECONDS, 1);
     assert_eq!(voice.len(), 40_000);
     assert_eq!(voice, caller_voice(8000, FIVE_SECONDS, 1));

@@ -1,4 +1,4 @@
-//! What a recording is worth when its writer dies, at every possible moment.
+//! What is left of a recording whose writer is killed, at every possible moment.
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
@@ -8,15 +8,15 @@ use std::rc::Rc;
 use proptest::prelude::*;
 use sidetone_audio::wav::{Channels, Writer};
 
-/// Where it went, and what it was.
+/// The position and the content of each write.
 type Writes = Vec<(u64, Vec<u8>)>;
 
-/// Keeps every write with its place, so that a test can replay them up to any point.
+/// Keeps every write with its position, so that a test can replay them up to any point.
 #[derive(Default, Clone)]
 struct Log {
     at: u64,
     writes: Rc<RefCell<Writes>>,
-    /// Refuse everything, like a full disk.
+    /// Whether to refuse everything, like a full disk.
     full: Rc<RefCell<bool>>,
 }
 
@@ -70,7 +70,7 @@ fn ramp(len: usize) -> Vec<i16> {
 }
 
 #[test]
-fn a_kill_at_any_byte_costs_at_most_what_came_after_the_last_checkpoint() {
+fn a_kill_at_any_byte_loses_at_most_what_followed_the_last_checkpoint() {
     let log = Log::default();
     let sound = ramp(30_000);
     let mut wav = Writer::new(log.clone(), 8000, Channels::Stereo).unwrap();
@@ -94,7 +94,7 @@ fn a_kill_at_any_byte_costs_at_most_what_came_after_the_last_checkpoint() {
     let mut kills = 0;
     for (whole, &at_least) in covered.iter().enumerate().skip(1) {
         let next = writes.get(whole).map_or(0, |(_, bytes)| bytes.len());
-        // The kernel takes a header as one piece; it need not take 16 KiB as one.
+        // The kernel takes a header in one piece, but not necessarily 16 KiB.
         let header_next = next == 44;
         for cut in (0..=next).step_by(if header_next { 44 } else { 97 }) {
             let (spec, got) = read(file_after(&writes, whole, cut));
@@ -131,7 +131,7 @@ fn a_header_cut_in_the_middle_still_opens() {
 }
 
 #[test]
-fn a_disk_that_was_full_for_a_while_costs_only_what_was_refused() {
+fn a_disk_that_was_full_for_a_while_loses_only_what_was_refused() {
     let log = Log::default();
     let sound = ramp(40_000);
     let mut wav = Writer::new(log.clone(), 8000, Channels::Mono).unwrap();

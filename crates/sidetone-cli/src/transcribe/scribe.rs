@@ -54,7 +54,7 @@ impl Scribe {
                     self.say_lost(side, from, to, &mut files).await;
                 }
                 // That the next try fails, too, is no news.
-                SpeechEvent::Trouble { error, .. } if away.insert(side) => {
+                SpeechEvent::Retrying { error, .. } if away.insert(side) => {
                     let (id, text) = (self.id(), one_line(&error.to_string()));
                     self.teller.tell(Event::RecognizerAway { id, side, text });
                 }

@@ -11,10 +11,10 @@ use std::{
 use serde_json::Value;
 use sidetone_caller::{CallRecord, Caller, Voice};
 use sidetone_services::{
-    Trouble,
+    Fault,
     deepgram::DeepgramServer,
     openai::{Form, Rules, Service},
-    speak,
+    synthesize,
     vosk::VoskServer,
 };
 use tokio::runtime::Runtime;
@@ -59,7 +59,7 @@ impl House {
 fn voice(silence: Duration, utterances: &[&[&str]]) -> Vec<i16> {
     let mut samples = vec![0; silence.as_millis() as usize * 8];
     for words in utterances {
-        samples.extend(speak(words, HZ));
+        samples.extend(synthesize(words, HZ));
     }
     samples
 }
@@ -484,7 +484,7 @@ fn after_a_refusal_of_openai_everything_is_missing() {
 fn after_a_refusal_of_vosk_everything_is_missing() {
     let vosk = House::of(VoskServer::start());
     for status in [200, 308, 403] {
-        vosk.service.set(Trouble::Refuse(status));
+        vosk.service.set(Fault::Refuse(status));
         misses_everything("vosk", &vosk.service.endpoint(), "");
     }
 }
@@ -495,7 +495,7 @@ fn after_a_refusal_of_deepgram_everything_is_missing() {
     let deepgram = House::of(DeepgramServer::start("topsecret", patience));
     let endpoint = deepgram.service.endpoint();
     misses_everything("deepgram", &endpoint, "");
-    deepgram.service.set(Trouble::Refuse(402));
+    deepgram.service.set(Fault::Refuse(402));
     misses_everything("deepgram", &endpoint, "");
 }
 
@@ -506,7 +506,7 @@ fn what_a_service_says_is_neither_a_cue_nor_a_command_to_the_terminal() {
         r#""result":[{"word":"\u009b2Jend\u007f\n\u202e","start":0.1,"end":0.2,"conf":1}]}"#
     );
     let house = House::of(VoskServer::start());
-    house.service.set(Trouble::Say(evil));
+    house.service.set(Fault::Reply(evil));
     // A name that is no text, and one that would clear the screen.
     let base = tempfile::tempdir().unwrap();
     let name = std::ffi::OsStr::from_bytes(b"\xc2\x9b2J\x1b[2J\xff");
@@ -560,7 +560,7 @@ fn both_sides_have_their_names() {
     let house = House::open(Rules::default());
     let directory = tempfile::tempdir().unwrap();
     let greeting = directory.path().join("greeting.wav");
-    write_mono(&greeting, HZ, &speak(&["welcome"], HZ));
+    write_mono(&greeting, HZ, &synthesize(&["welcome"], HZ));
     let transcripts = directory.path().join("transcripts");
     let (mut server, address) = house.transcribe(&format!(
         "--both --greeting {} --output {} --format text",
@@ -585,7 +585,7 @@ fn nothing_is_transcribed_before_the_announcement_is_over() {
         house.transcribe(&format!("--json --announce={}", notice.display()));
     let mut said = voice(Duration::from_millis(200), &[&["before"]]);
     said.resize(6 * HZ as usize, 0);
-    said.extend(speak(&["after"], HZ));
+    said.extend(synthesize(&["after"], HZ));
     call(address, said, 9);
     assert_eq!(server.wait_for("transcript")["text"], "after");
     assert_eq!(server.wait_for("transcribed")["transcripts"], 1);

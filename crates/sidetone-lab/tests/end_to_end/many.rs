@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use sidetone::{Call, Server};
 use sidetone_caller::{Caller, Event, Voice, call_all};
 use sidetone_services::vosk::VoskServer;
-use sidetone_services::{Trouble, speak};
+use sidetone_services::{Fault, synthesize};
 use sidetone_speech::SpeechEvent;
 use sidetone_speech::vosk::Vosk;
 use tokio::sync::mpsc;
@@ -104,12 +104,12 @@ async fn a_recognizer_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
     let began = Instant::now();
     let callers = Callers::start(scribes.server.address, TALK);
     sleep(DIES).await;
-    vosk.set(Trouble::Down);
+    vosk.set(Fault::Down);
     sleep((DIES + AWAY).saturating_sub(began.elapsed())).await;
     let grown = resident()?.saturating_sub(before);
     let running = scribes.server.handle.stats().running;
     ensure!(running as u64 == CALLS, "{running} calls are still there");
-    vosk.set(Trouble::None);
+    vosk.set(Fault::None);
     let lateness = callers.over().await?;
     let reports = scribes.reports().await?;
 
@@ -201,7 +201,7 @@ fn voice(call: u64) -> Voice {
         let at = after.rem_euclid(UTTERANCE as i64) as usize;
         if after >= 0 && at == 0 {
             let text = word(call, after as u64 / UTTERANCE);
-            saying = speak(&[&text], 8_000);
+            saying = synthesize(&[&text], 8_000);
             saying.resize(UTTERANCE as usize * FRAME, 0);
         }
         let said = saying.get(at * FRAME..(at + 1) * FRAME);
@@ -451,7 +451,7 @@ impl Report {
         let mut told = Told::default();
         for (_, event) in &self.written.events {
             match event {
-                SpeechEvent::Trouble { .. } => told.away = true,
+                SpeechEvent::Retrying { .. } => told.away = true,
                 SpeechEvent::Recovered => told.back = told.away,
                 SpeechEvent::Lost { from, to } => told.lost.push((*from, *to)),
                 _ => {}

@@ -10,7 +10,7 @@ use sidetone_audio::tone::caller_voice;
 use sidetone_audio::vad::{VoiceDetector, VoiceEvent};
 use sidetone_caller::exact_runs;
 use sidetone_lab::phone::{Phone, PhoneOptions};
-use sidetone_services::speak;
+use sidetone_services::synthesize;
 use sidetone_services::vosk::VoskServer;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
@@ -208,7 +208,7 @@ async fn words_before_a_mute_are_written_down(lab: Arc<Lab>) -> anyhow::Result<(
         let mut phone = Phone::call(&lab.asterisk, &called, PhoneOptions::default()).await?;
         command.event("call_started").await?;
         phone.say(&vec![0; HZ as usize]);
-        let mut said = speak(&["say", "goodbye"], HZ);
+        let mut said = synthesize(&["say", "goodbye"], HZ);
         // Without the pause that is said with them.
         said.truncate(said.len() - HZ as usize * 7 / 10);
         phone.say(&said);

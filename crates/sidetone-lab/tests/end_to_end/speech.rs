@@ -231,7 +231,7 @@ impl Report {
                     }));
                 }
                 SpeechEvent::Transcript(_) => {}
-                SpeechEvent::Trouble { error, .. } => {
+                SpeechEvent::Retrying { error, .. } => {
                     eprintln!("    {error}");
                     return Ok(None);
                 }

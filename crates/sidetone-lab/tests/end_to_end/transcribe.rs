@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use serde_json::Value;
 use sidetone_caller::Codec;
-use sidetone_services::speak;
+use sidetone_services::synthesize;
 use sidetone_services::vosk::VoskServer;
 
 use crate::binary::{Running, is_callers_end};
@@ -34,7 +34,7 @@ async fn a_stop_word_ends_the_call(lab: Arc<Lab>) -> anyhow::Result<()> {
             ["goodbyes", "good"],
             ["well", "goodbye"],
         ] {
-            call.person.say(&speak(&words, 8_000));
+            call.person.say(&synthesize(&words, 8_000));
             let said = command.event("transcript").await?;
             ensure!(said["text"] == words.join(" "), "{way:?}: {said}");
             ensure!(said["final"] == true && said["id"] == call.id.to_string());
@@ -51,7 +51,7 @@ async fn a_time_limit_ends_the_call(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut command = start(lab.asterisk.folder(), &vosk, &["--time-limit", "2s"]).await?;
     for way in WAYS {
         let mut call = place(&lab, command.address, way).await?;
-        call.person.say(&speak(&["hello"], 8_000));
+        call.person.say(&synthesize(&["hello"], 8_000));
         let said = command.event("transcript").await?;
         ensure!(said["text"] == "hello", "{way:?}: {said}");
         let ended = hung_up(&mut command, "time_limit").await?;
@@ -77,7 +77,7 @@ async fn one_call_at_a_time(lab: Arc<Lab>) -> anyhow::Result<()> {
         further.reaches(way.after()).await?;
         further.person.ended(SOON).await?;
         // The one that is there notices nothing.
-        call.person.say(&speak(&[word], 8_000));
+        call.person.say(&synthesize(&[word], 8_000));
         let said = command.event("transcript").await?;
         ensure!(said["text"] == word, "{way:?}: {said}");
     }
@@ -86,7 +86,7 @@ async fn one_call_at_a_time(lab: Arc<Lab>) -> anyhow::Result<()> {
     ensure!(is_callers_end(&ended), "{ended}");
     // And now there is room for another one.
     let next = place(&lab, command.address, Way::Application).await?;
-    next.person.say(&speak(&["next"], 8_000));
+    next.person.say(&synthesize(&["next"], 8_000));
     let said = command.event("transcript").await?;
     ensure!(said["id"] == next.id.to_string(), "{said}");
     next.person.hang_up().await?;

@@ -30,7 +30,7 @@ impl Converter {
     /// `None` if the filters are not made for the rate `to`.
     pub(super) fn new(filters: &Arc<Filters>, to: Rate, past: &[i16]) -> Option<Self> {
         let mut resampler = filters.aligned(to.hz())?;
-        resampler.begin_behind(past);
+        resampler.restart_after(past);
         let history_length = Self::history_length(filters);
         let mut history = Vec::with_capacity(3 * history_length);
         history.extend_from_slice(&past[past.len().saturating_sub(history_length)..]);
@@ -77,7 +77,7 @@ impl Converter {
         (self.to, self.resampler) = (rate, resampler);
         self.output.clear();
         self.start = 0;
-        self.resampler.begin_behind(past);
+        self.resampler.restart_after(past);
         self.resampler.process(again, &mut self.output);
         (self.fed, self.taken) = (ahead as u64, 0);
         if std::mem::take(&mut self.is_flushed) {

@@ -31,8 +31,8 @@ use tonic_prost::ProstCodec;
 
 use super::{
     BUFFER, State,
-    cable::Cable,
-    dialog::{Dialog, Reply},
+    client_io::ClientIo,
+    session::{Reply, Session},
 };
 
 const METHOD: &str = "/google.cloud.speech.v2.Speech/StreamingRecognize";
@@ -43,18 +43,18 @@ pub(super) async fn serve(state: Arc<State>, connections: UnboundedReceiver<Dupl
         Some((Ok::<_, io::Error>(next), connections))
     });
     let served = Server::builder().serve_with_incoming(Methods(state), connections);
-    // It only ends with the service itself.
+    // It ends only with the server itself.
     let _ = served.await;
 }
 
-/// Makes connections in memory.
+/// Makes in-memory connections.
 pub(super) struct Connector {
     pub(super) state: Arc<State>,
     pub(super) incoming: UnboundedSender<DuplexStream>,
 }
 
 impl Service<http::Uri> for Connector {
-    type Response = TokioIo<Cable>;
+    type Response = TokioIo<ClientIo>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
 
@@ -65,8 +65,8 @@ impl Service<http::Uri> for Connector {
     fn call(&mut self, _: http::Uri) -> Self::Future {
         let (client, near) = duplex(BUFFER);
         let (far, server) = duplex(BUFFER);
-        self.state.join(near, far);
-        let client = Cable::new(client, &self.state.frozen);
+        self.state.connect(near, far);
+        let client = ClientIo::new(client, &self.state.frozen);
         let sent = self.incoming.send(server);
         ready(match sent {
             Ok(()) => Ok(TokioIo::new(client)),
@@ -88,7 +88,7 @@ impl Service<http::Request<Body>> for Methods {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if let Some((status, location, text)) = self.0.rules.lock().plain {
+        if let Some((status, location, text)) = self.0.rules.lock().http_reply {
             let mut response = http::Response::new(Body::new(text.to_owned()));
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
             let location = http::HeaderValue::from_static(location);
@@ -116,13 +116,15 @@ impl StreamingService<StreamingRecognizeRequest> for Recognize {
     fn call(&mut self, request: Request<Streaming<StreamingRecognizeRequest>>) -> Self::Future {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
-            let (replies, told) = mpsc::unbounded_channel();
-            let dialog = Dialog::new(state, replies);
-            tokio::spawn(dialog.run(request));
-            let mut told = when_due(told).boxed();
-            // Not even headers come before there is something to say.
-            match told.next().await {
-                Some(Ok(first)) => Ok(Response::new(stream::iter([Ok(first)]).chain(told).boxed())),
+            let (replies, replies_rx) = mpsc::unbounded_channel();
+            let session = Session::new(state, replies);
+            tokio::spawn(session.run(request));
+            let mut replies_rx = when_due(replies_rx).boxed();
+            // The real service sends no headers before its first result.
+            match replies_rx.next().await {
+                Some(Ok(first)) => Ok(Response::new(
+                    stream::iter([Ok(first)]).chain(replies_rx).boxed(),
+                )),
                 Some(Err(status)) => Err(status),
                 None => Ok(Response::new(stream::empty().boxed())),
             }
@@ -131,11 +133,11 @@ impl StreamingService<StreamingRecognizeRequest> for Recognize {
 }
 
 fn when_due(
-    told: UnboundedReceiver<Reply>,
+    replies_rx: UnboundedReceiver<Reply>,
 ) -> impl stream::Stream<Item = Result<StreamingRecognizeResponse, Status>> {
-    stream::unfold(told, |mut told| async {
-        let (due, reply) = told.recv().await?;
+    stream::unfold(replies_rx, |mut replies_rx| async {
+        let (due, reply) = replies_rx.recv().await?;
         sleep_until(due).await;
-        Some((reply, told))
+        Some((reply, replies_rx))
     })
 }

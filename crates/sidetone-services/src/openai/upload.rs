@@ -6,33 +6,33 @@ use multer::{Multipart, parse_boundary};
 
 use super::{Refusal, bad};
 
-/// What was in a request.
+/// The content of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Upload {
     /// The name of the model.
     pub model: String,
-    /// The language, if there was one.
+    /// The language, if any.
     pub language: Option<String>,
-    /// What may be said, if that was given.
+    /// The prompt, if any.
     pub prompt: Option<String>,
-    /// The form of the answer.
+    /// The form of the reply.
     pub response_format: String,
-    /// The detail of the times asked for.
+    /// The granularities of times requested.
     pub granularities: Vec<String>,
-    /// The sound.
+    /// The samples.
     pub samples: Vec<i16>,
-    /// Its rate.
+    /// Samples per second.
     pub hz: u32,
 }
 
 impl Upload {
-    /// How long the sound is.
+    /// How long the audio is.
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.samples.len() as f64 / f64::from(self.hz.max(1)))
     }
 }
 
-/// Reads a form as strictly as the real service.
+/// Parses a form as strictly as the real service.
 pub(super) async fn read(
     content_type: Option<&HeaderValue>,
     body: Bytes,
@@ -47,14 +47,14 @@ pub(super) async fn read(
         ..Upload::default()
     };
     let (mut model, mut file) = (None, None);
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = form.next_field().await.map_err(invalid_form)? {
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
             let file_name = field.file_name().unwrap_or_default().to_owned();
-            file = Some((file_name, field.bytes().await.map_err(broken)?));
+            file = Some((file_name, field.bytes().await.map_err(invalid_form)?));
             continue;
         }
-        let value = field.text().await.map_err(broken)?;
+        let value = field.text().await.map_err(invalid_form)?;
         match name.as_str() {
             "model" => model = Some(value),
             "language" => upload.language = Some(value),
@@ -77,15 +77,15 @@ pub(super) async fn read(
         ));
     }
     let (file_name, content) = file.ok_or_else(|| bad("Missing required parameter: 'file'"))?;
-    // The real one goes by the name, too.
+    // The real service checks the file name, too.
     if !file_name.ends_with(".wav") {
         return Err(bad("Invalid file format"));
     }
-    (upload.samples, upload.hz) = sound(&content).ok_or_else(|| bad("Invalid file format"))?;
+    (upload.samples, upload.hz) = decode_wav(&content).ok_or_else(|| bad("Invalid file format"))?;
     Ok(upload)
 }
 
-fn sound(content: &[u8]) -> Option<(Vec<i16>, u32)> {
+fn decode_wav(content: &[u8]) -> Option<(Vec<i16>, u32)> {
     let mut wav = hound::WavReader::new(Cursor::new(content)).ok()?;
     let spec = wav.spec();
     let is_usual = spec.channels == 1 && spec.bits_per_sample == 16;
@@ -93,6 +93,6 @@ fn sound(content: &[u8]) -> Option<(Vec<i16>, u32)> {
     is_usual.then_some((samples.ok()?, spec.sample_rate))
 }
 
-fn broken(error: multer::Error) -> Refusal {
+fn invalid_form(error: multer::Error) -> Refusal {
     bad(&format!("Could not parse multipart form: {error}"))
 }

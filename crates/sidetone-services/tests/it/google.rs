@@ -1,4 +1,4 @@
-//! What the stand-in refuses, asked by a client that knows no better.
+//! The stand-in's refusals, tested with a client that sends anything.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use googleapis_tonic_google_cloud_speech_v2::google::cloud::speech::v2::{
 };
 use sidetone_services::{
     google::{Rules, Service},
-    speak,
+    synthesize,
 };
 use tokio::time::sleep;
 use tonic::{Code, Status};
@@ -60,8 +60,8 @@ fn audio(samples: &[i16]) -> StreamingRecognizeRequest {
 
 type Requests = Vec<(Duration, StreamingRecognizeRequest)>;
 
-/// Sends these, each after a pause, and answers the finals, or how it was refused.
-async fn say(rules: Rules, requests: Requests) -> Result<Vec<String>, Status> {
+/// Sends these requests, each after a pause, and returns the final transcripts or the refusal.
+async fn recognize(rules: Rules, requests: Requests) -> Result<Vec<String>, Status> {
     let service = Service::new(rules);
     let requests = stream::unfold(requests.into_iter(), |mut requests| async {
         let (pause, request) = requests.next()?;
@@ -79,7 +79,7 @@ async fn say(rules: Rules, requests: Requests) -> Result<Vec<String>, Status> {
 }
 
 async fn refusal(requests: Requests) -> (Code, String) {
-    let status = say(Rules::default(), requests).await.unwrap_err();
+    let status = recognize(Rules::default(), requests).await.unwrap_err();
     (status.code(), status.message().into())
 }
 
@@ -87,22 +87,22 @@ fn at_once(request: StreamingRecognizeRequest) -> (Duration, StreamingRecognizeR
     (Duration::ZERO, request)
 }
 
-/// The configuration, and these samples in pieces of this length at this many times their speed.
-fn paced(samples: &[i16], piece: usize, speed: f64) -> Requests {
-    let pause = Duration::from_secs_f64(piece as f64 / 8000.0 / speed);
-    let pieces = samples.chunks(piece).map(|it| (pause, audio(it)));
-    [at_once(config())].into_iter().chain(pieces).collect()
+/// The configuration, and the samples in chunks of this length at this multiple of their speed.
+fn paced(samples: &[i16], chunk: usize, speed: f64) -> Requests {
+    let pause = Duration::from_secs_f64(chunk as f64 / 8000.0 / speed);
+    let chunks = samples.chunks(chunk).map(|it| (pause, audio(it)));
+    [at_once(config())].into_iter().chain(chunks).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_at_their_own_pace_are_understood() {
-    let samples = speak(&["hello", "world"], 8000);
-    let finals = say(Rules::default(), paced(&samples, 800, 1.0)).await;
+async fn words_in_real_time_are_recognized() {
+    let samples = synthesize(&["hello", "world"], 8000);
+    let finals = recognize(Rules::default(), paced(&samples, 800, 1.0)).await;
     assert_eq!(finals.unwrap(), ["hello world"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_configuration_comes_first_and_once() {
+async fn the_configuration_has_to_come_first_and_once() {
     for requests in [
         vec![at_once(audio(&[0; 800]))],
         vec![at_once(config()), at_once(config())],
@@ -113,7 +113,7 @@ async fn the_configuration_comes_first_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_does_not_have_is_refused() {
+async fn unknown_resources_are_refused() {
     let named = |name: &str| {
         let mut request = config();
         request.recognizer = name.into();
@@ -158,52 +158,56 @@ async fn too_much_audio_in_a_request_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn audio_much_faster_than_speech_is_refused() {
     let samples = vec![0; 8000 * 20];
-    for (speed, fine) in [(1.0, true), (2.0, true), (2.5, false), (100.0, false)] {
-        let said = say(Rules::default(), paced(&samples, 800, speed)).await;
-        let code = said.map_or_else(|it| it.code(), |_| Code::Ok);
-        let expected = if fine { Code::Ok } else { Code::OutOfRange };
+    for (speed, is_accepted) in [(1.0, true), (2.0, true), (2.5, false), (100.0, false)] {
+        let result = recognize(Rules::default(), paced(&samples, 800, speed)).await;
+        let code = result.map_or_else(|it| it.code(), |_| Code::Ok);
+        let expected = if is_accepted {
+            Code::Ok
+        } else {
+            Code::OutOfRange
+        };
         assert_eq!(code, expected, "{speed} times");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_seconds_without_a_request_end_it() {
+async fn a_stream_ends_after_ten_seconds_without_a_request() {
     let late = |seconds| {
         let audio = audio(&[0; 800]);
         vec![at_once(config()), (Duration::from_secs(seconds), audio)]
     };
-    say(Rules::default(), late(9)).await.unwrap();
+    recognize(Rules::default(), late(9)).await.unwrap();
     let (code, message) = refusal(late(11)).await;
     assert_eq!(code, Code::Aborted);
     assert!(message.contains("no more client requests"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_minutes_are_the_end() {
+async fn a_stream_ends_after_five_minutes() {
     for (seconds, expected) in [(299, Code::Ok), (302, Code::Aborted)] {
         let samples = vec![0; 8000 * seconds];
-        let said = say(Rules::default(), paced(&samples, 2400, 1.0)).await;
-        let code = said.map_or_else(|it| it.code(), |_| Code::Ok);
+        let result = recognize(Rules::default(), paced(&samples, 2400, 1.0)).await;
+        let code = result.map_or_else(|it| it.code(), |_| Code::Ok);
         assert_eq!(code, expected, "{seconds} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_without_the_token_gets_in() {
+async fn a_request_without_the_token_is_refused() {
     let rules = Rules {
         token: Some("secret".into()),
         ..Rules::default()
     };
-    let status = say(rules, vec![at_once(config())]).await.unwrap_err();
+    let status = recognize(rules, vec![at_once(config())]).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_is_a_quota() {
+async fn an_exhausted_quota_is_refused() {
     let rules = Rules {
         streams: 0,
         ..Rules::default()
     };
-    let status = say(rules, vec![at_once(config())]).await.unwrap_err();
+    let status = recognize(rules, vec![at_once(config())]).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
 }

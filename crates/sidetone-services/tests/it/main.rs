@@ -1,4 +1,4 @@
-//! The stand-ins keep the rules of the real services.
+//! The stand-ins refuse what the real services refuse.
 
 #[cfg(feature = "google")]
 mod google;

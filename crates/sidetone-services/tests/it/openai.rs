@@ -1,11 +1,11 @@
-//! The stand-in says no where the real service does.
+//! The stand-in refuses what the real service refuses.
 #![allow(clippy::unwrap_used)]
 
 use std::{io::Cursor, time::Duration};
 
 use sidetone_services::{
     openai::{Rules, Service},
-    speak,
+    synthesize,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +14,7 @@ use tokio::{
 
 const BOUNDARY: &str = "a-boundary";
 
-/// A form, written by hand: what is judged here must not be the engine's own.
+/// A form built by hand, independent of the recognizer's code.
 struct Form(Vec<u8>);
 
 impl Form {
@@ -58,13 +58,13 @@ async fn post(service: &Service, key: &str, form: Form) -> (u16, String) {
     );
     let mut socket = TcpStream::connect(host).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
-    // It may say no before it has read everything.
+    // The server may refuse before it has read everything.
     let _ = socket.write_all(&body).await;
-    let mut answer = Vec::new();
-    let _ = socket.read_to_end(&mut answer).await;
-    let answer = String::from_utf8(answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer)
+    let mut reply = Vec::new();
+    let _ = socket.read_to_end(&mut reply).await;
+    let reply = String::from_utf8(reply).unwrap();
+    let status = reply.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, reply)
 }
 
 fn wav(samples: &[i16]) -> Vec<u8> {
@@ -84,9 +84,9 @@ fn wav(samples: &[i16]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn it_refuses_what_the_real_one_refuses() {
+async fn it_refuses_what_the_real_service_refuses() {
     let service = Service::start(Rules::default()).await.unwrap();
-    let good = wav(&speak(&["word"], 8000));
+    let good = wav(&synthesize(&["word"], 8000));
     let model = || form().field("model", "whisper-1");
     let file = |name: &str| model().file(name, &good);
     let short = wav(&vec![0; 700]);
@@ -110,8 +110,8 @@ async fn it_refuses_what_the_real_one_refuses() {
         (400, file("a.wav").field("volume", "11"), "volume"),
         (413, model().file("a.wav", &vec![0; 26 << 20]), "limit"),
     ] {
-        let (answered, body) = post(&service, "", form).await;
-        assert_eq!(answered, status, "{body}");
+        let (actual, body) = post(&service, "", form).await;
+        assert_eq!(actual, status, "{body}");
         assert!(body.contains(complaint), "{complaint}: {body}");
     }
     assert!(service.uploads().is_empty());
@@ -121,13 +121,13 @@ async fn it_refuses_what_the_real_one_refuses() {
 }
 
 #[tokio::test]
-async fn it_wants_its_key() {
+async fn it_requires_its_key() {
     let rules = Rules {
         key: Some("right".into()),
         ..Rules::default()
     };
     let service = Service::start(rules).await.unwrap();
-    let sound = wav(&speak(&["word"], 8000));
+    let sound = wav(&synthesize(&["word"], 8000));
     let file = || form().field("model", "whisper-1").file("a.wav", &sound);
     for (key, status) in [
         ("", 401),

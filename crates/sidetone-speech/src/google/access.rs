@@ -13,43 +13,46 @@ use super::SERVICE;
 use crate::SpeechError;
 
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
-const CONNECT: Duration = Duration::from_secs(10);
-/// After so long without a sign of the other end a connection is dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without an acknowledgement from the other end for this long is dead.
 #[cfg(target_os = "linux")]
-const DEAD: Duration = Duration::from_secs(10);
-/// The same where only a question and no answer shows it. Google takes it amiss if asked too often.
-const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// The service takes 100 streams on a connection; further ones would wait for one to end.
-const STREAMS: usize = 50;
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Finds a dead connection that has nothing to send. Google closes connections that ping more
+/// often.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The service accepts 100 streams on a connection; more would wait for one to end.
+const MAX_STREAMS: usize = 50;
 
-/// How the service is reached, and as whom.
+/// How the service is reached, and with which credentials.
 #[derive(Default)]
 pub(super) struct Access {
     pub(super) endpoint: Option<String>,
-    given: Option<Channel>,
-    lanes: Mutex<Vec<Arc<Lane>>>,
-    identity: OnceCell<Identity>,
+    channel: Option<Channel>,
+    channels: Mutex<Vec<Arc<SharedChannel>>>,
+    credentials: OnceCell<Credentials>,
 }
 
-/// One connection. Whoever has a stream on it holds it.
-pub(super) struct Lane(pub(super) Channel);
+/// A connection. Each of its streams holds a reference.
+pub(super) struct SharedChannel(pub(super) Channel);
 
-/// The credentials of a file that was named, or else Application Default Credentials.
-struct Identity {
+/// The credentials: from a file if one was named, else the Application Default Credentials.
+struct Credentials {
     tokens: Arc<dyn TokenProvider>,
-    /// Credentials of a person belong to no project: the bill needs one.
+    /// A user's credentials belong to no project, so requests have to name one for billing.
     personal: bool,
 }
 
-/// What a request says of its sender.
-pub(super) struct Sender {
+/// Who a request is from.
+pub(super) struct Caller {
     pub(super) project: String,
     authorization: Option<MetadataValue<Ascii>>,
     quota_project: Option<String>,
 }
 
-impl Sender {
-    /// Signs a request for a recognizer, by whose name it also finds its way to the right region.
+impl Caller {
+    /// Adds the headers of a request to a recognizer. Its name also routes the request to the right
+    /// region.
     pub(super) fn sign(&self, name: &str, to: &mut MetadataMap) -> Result<(), SpeechError> {
         to.insert(
             "x-goog-request-params",
@@ -68,7 +71,7 @@ impl Sender {
 fn header(value: &str) -> Result<MetadataValue<Ascii>, SpeechError> {
     value.parse().map_err(|_| {
         SpeechError::Settings(format!(
-            "{SERVICE}: {value} has letters that no project, region or recognizer has"
+            "{SERVICE}: {value} has characters that no project, region or recognizer can have"
         ))
     })
 }
@@ -76,12 +79,12 @@ fn header(value: &str) -> Result<MetadataValue<Ascii>, SpeechError> {
 impl Access {
     pub(super) fn over(channel: Channel) -> Self {
         Self {
-            given: Some(channel),
+            channel: Some(channel),
             ..Self::default()
         }
     }
 
-    /// Is the service account whose key is in this file.
+    /// Uses the service account whose key is in this file.
     pub(super) fn set_credentials(&mut self, file: &Path) -> Result<(), SpeechError> {
         let account = CustomServiceAccount::from_file(file).map_err(|error| {
             SpeechError::Settings(format!(
@@ -90,7 +93,7 @@ impl Access {
                 reason(&error)
             ))
         })?;
-        self.identity = OnceCell::new_with(Some(Identity {
+        self.credentials = OnceCell::new_with(Some(Credentials {
             tokens: Arc::new(account),
             personal: false,
         }));
@@ -98,7 +101,7 @@ impl Access {
     }
 
     pub(super) fn address(&self, region: &str) -> String {
-        match (&self.endpoint, &self.given) {
+        match (&self.endpoint, &self.channel) {
             (_, Some(_)) => "an address of your own".into(),
             (Some(address), None) => address.clone(),
             (None, None) if region == "global" => "https://speech.googleapis.com".into(),
@@ -106,20 +109,25 @@ impl Access {
         }
     }
 
-    /// A connection with room for a stream. It is made when it is first used.
-    pub(super) fn lane(&self, region: &str) -> Result<Arc<Lane>, SpeechError> {
-        if let Some(channel) = &self.given {
-            return Ok(Arc::new(Lane(channel.clone())));
+    /// A connection with capacity for a stream. It connects when it is first used.
+    pub(super) fn channel(&self, region: &str) -> Result<Arc<SharedChannel>, SpeechError> {
+        if let Some(channel) = &self.channel {
+            return Ok(Arc::new(SharedChannel(channel.clone())));
         }
-        let mut lanes = self.lanes.lock();
-        let mut kept = false;
-        lanes.retain(|lane| Arc::strong_count(lane) > 1 || !std::mem::replace(&mut kept, true));
-        if let Some(lane) = lanes.iter().find(|it| Arc::strong_count(it) <= STREAMS) {
-            return Ok(Arc::clone(lane));
+        let mut channels = self.channels.lock();
+        let mut has_idle = false;
+        channels.retain(|channel| {
+            Arc::strong_count(channel) > 1 || !std::mem::replace(&mut has_idle, true)
+        });
+        if let Some(channel) = channels
+            .iter()
+            .find(|it| Arc::strong_count(it) <= MAX_STREAMS)
+        {
+            return Ok(Arc::clone(channel));
         }
-        let lane = Arc::new(Lane(self.connect(region)?));
-        lanes.push(Arc::clone(&lane));
-        Ok(lane)
+        let channel = Arc::new(SharedChannel(self.connect(region)?));
+        channels.push(Arc::clone(&channel));
+        Ok(channel)
     }
 
     fn connect(&self, region: &str) -> Result<Channel, SpeechError> {
@@ -134,9 +142,9 @@ impl Access {
             .map_err(settings)?
             .user_agent(concat!("sidetone/", env!("CARGO_PKG_VERSION")))
             .map_err(settings)?
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1);
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
         if address.starts_with("https:") {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(settings)?;
@@ -145,37 +153,39 @@ impl Access {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(DEAD));
+        tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
         Ok(endpoint.connect_with_connector_lazy(tcp))
     }
 
-    pub(super) async fn sender(&self, project: Option<&String>) -> Result<Sender, SpeechError> {
+    pub(super) async fn caller(&self, project: Option<&String>) -> Result<Caller, SpeechError> {
         let variable = |name| env::var(name).ok().filter(|it: &String| !it.is_empty());
         let project = project
             .cloned()
             .or_else(|| variable("GOOGLE_CLOUD_PROJECT"));
         if !self.needs_credentials() {
-            return Ok(Sender {
+            return Ok(Caller {
                 project: project.ok_or_else(unknown_project)?,
                 authorization: None,
                 quota_project: None,
             });
         }
-        let identity = self.identity.get_or_try_init(Identity::find).await?;
-        let token = identity.tokens.token(SCOPES).await.map_err(no_token)?;
+        let credentials = self.credentials.get_or_try_init(Credentials::find).await?;
+        let token = credentials.tokens.token(SCOPES).await.map_err(no_token)?;
         let mut authorization = MetadataValue::try_from(format!("Bearer {}", token.as_str()))
-            .map_err(|_| SpeechError::Settings(format!("{SERVICE}: the token is none")))?;
+            .map_err(|_| {
+                SpeechError::Settings(format!("{SERVICE}: the token is not a valid header"))
+            })?;
         authorization.set_sensitive(true);
         let project = match project {
             Some(project) => project,
             None => {
-                let known = identity.tokens.project_id().await;
+                let known = credentials.tokens.project_id().await;
                 known.map_err(|_| unknown_project())?.as_ref().into()
             }
         };
         let quota_project = variable("GOOGLE_CLOUD_QUOTA_PROJECT")
-            .or_else(|| identity.personal.then(|| project.clone()));
-        Ok(Sender {
+            .or_else(|| credentials.personal.then(|| project.clone()));
+        Ok(Caller {
             project,
             authorization: Some(authorization),
             quota_project,
@@ -183,12 +193,12 @@ impl Access {
     }
 
     fn needs_credentials(&self) -> bool {
-        let plain = |it: &String| it.starts_with("http:");
-        self.given.is_none() && !self.endpoint.as_ref().is_some_and(plain)
+        let is_plain_http = |it: &String| it.starts_with("http:");
+        self.channel.is_none() && !self.endpoint.as_ref().is_some_and(is_plain_http)
     }
 }
 
-impl Identity {
+impl Credentials {
     async fn find() -> Result<Self, SpeechError> {
         let personal = match env::var_os("GOOGLE_APPLICATION_CREDENTIALS") {
             Some(_) => None,
@@ -209,13 +219,13 @@ impl Identity {
 
 fn unknown_project() -> SpeechError {
     SpeechError::Settings(format!(
-        "{SERVICE}: which project? Name it in GOOGLE_CLOUD_PROJECT or in the settings"
+        "{SERVICE}: no project: name one in GOOGLE_CLOUD_PROJECT or in the settings"
     ))
 }
 
 fn no_credentials(error: gcp_auth::Error) -> SpeechError {
     match error {
-        // They are there, but could not be exchanged for a token.
+        // They were found, but not accepted for a token.
         gcp_auth::Error::NoAuthMethod(_, _, personal)
             if !matches!(*personal, gcp_auth::Error::Io(..)) =>
         {
@@ -247,10 +257,10 @@ fn no_token(error: gcp_auth::Error) -> SpeechError {
     }
 }
 
-/// What went wrong, without a word of what was read: a complaint about JSON repeats it, and it may be a secret.
+/// The error's text without what was read: a JSON error quotes its input, which may be a secret.
 fn reason(error: &gcp_auth::Error) -> String {
     match error {
-        gcp_auth::Error::Json(..) => "it is not written as Google writes it".into(),
+        gcp_auth::Error::Json(..) => "it is not a file as Google issues it".into(),
         error => error.to_string(),
     }
 }
@@ -270,17 +280,17 @@ mod tests {
     const KEY: &str = include_str!("../../tests/it/google/key.pem");
     const TOKEN: &str = "ya29.topsecret";
 
-    /// Gives whoever asks properly, once, a token.
+    /// Serves one token to one valid request.
     fn token_service() -> (String, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let served = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = Vec::new();
-            let mut piece = [0; 4096];
+            let mut chunk = [0; 4096];
             while !request.windows(10).any(|it| it == b"assertion=") {
-                let read = socket.read(&mut piece).unwrap();
-                request.extend(&piece[..read]);
+                let read = socket.read(&mut chunk).unwrap();
+                request.extend(&chunk[..read]);
             }
             let body =
                 format!(r#"{{"access_token":"{TOKEN}","expires_in":3599,"token_type":"Bearer"}}"#);
@@ -311,7 +321,7 @@ mod tests {
         let file = written(&account.to_string());
         let mut access = Access::default();
         access.set_credentials(file.path()).unwrap();
-        let sender = access.sender(None).await.unwrap();
+        let sender = access.caller(None).await.unwrap();
         let named = env::var("GOOGLE_CLOUD_PROJECT");
         assert_eq!(sender.project, named.as_deref().unwrap_or("from-the-file"));
         let mut metadata = MetadataMap::new();

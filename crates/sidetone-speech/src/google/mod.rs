@@ -1,17 +1,18 @@
 //! Google Cloud Speech-to-Text v2, streaming over gRPC.
 //!
-//! What the service limits is dealt with here, so that a call may be as long and as silent as it likes:
+//! This module handles the service's limits, so that a call can be of any length and have any
+//! pauses:
 //!
-//! - A stream lasts five minutes at most. The next one begins before that, in a pause if there is one, and hears
-//!   again what has no final transcript yet; no word is lost and none comes twice.
-//! - A stream without audio is ended after 10 s. Where none comes for 3 s it is closed, which also brings the
-//!   final transcript of what was said last, and the next one begins with the next audio.
-//! - Audio must come in pieces of at most 15 kB, about as fast as it is spoken: pieces are 100 ms long, and
-//!   what has to be heard again goes out at no more than twice its speed.
+//! - A stream lasts five minutes at most. The next one opens before that, in a pause if there is
+//!   one, and replays what has no final transcript yet. No word is lost and none comes twice.
+//! - The service ends a stream after 10 s without audio. After 3 s without audio this module closes
+//!   it, which also brings the last final transcript. The next audio opens a new stream.
+//! - Audio must come in requests of at most 15 kB, about as fast as it is spoken. Requests hold 100
+//!   ms, and what is replayed is sent at twice its speed at most.
 
 mod access;
-mod ending;
-mod plain;
+mod handover;
+mod http_status;
 mod reply;
 mod request;
 mod stream;
@@ -28,14 +29,17 @@ const SERVICE: &str = "Google Speech-to-Text";
 /// The service ends a stream after 300 s.
 const STREAM_LIMIT: Duration = Duration::from_secs(290);
 
-/// The engine for Google Cloud Speech-to-Text.
+/// The recognizer for Google Cloud Speech-to-Text.
 ///
-/// One of these serves any number of calls: share it in an [`Arc`](std::sync::Arc), and they share its
-/// connections and credentials. Unless [`credentials`](Self::credentials) names a file, these are the Application
-/// Default Credentials: the service account in the file that `GOOGLE_APPLICATION_CREDENTIALS` names, else those of `gcloud auth application-default login`, else the
-/// machine's own on Google Cloud. They are looked for with the first call, and never logged.
+/// One of these serves any number of calls: share it in an [`Arc`](std::sync::Arc), and they share
+/// its connections and credentials. The credentials are those of the file named with
+/// [`credentials`](Self::credentials), else the Application Default Credentials: the service
+/// account in the file that `GOOGLE_APPLICATION_CREDENTIALS` names, else those of `gcloud auth
+/// application-default login`, else the machine's own on Google Cloud. They are read with the first
+/// call, and never logged.
 ///
-/// The project is the one that is set, else that of `GOOGLE_CLOUD_PROJECT`, else that of the credentials.
+/// The project is the one set with [`project`](Self::project), else that of `GOOGLE_CLOUD_PROJECT`,
+/// else that of the credentials.
 ///
 /// ```
 /// use sidetone_speech::{Format, Recognizer, google::Google, transcribe};
@@ -55,8 +59,8 @@ pub struct Google {
 }
 
 impl Google {
-    /// For speech in the first of these languages, or in any of them where the model can tell them apart:
-    /// BCP-47 tags such as `en-US`, three at most. There need not be any for a recognizer that was
+    /// Recognizes speech in the first of these languages, or in any of them if the model can tell
+    /// them apart. Give one to three BCP-47 tags such as `en-US`, or none for a recognizer that was
     /// created with its own.
     pub fn new<L: Into<String>>(languages: impl IntoIterator<Item = L>) -> Self {
         Self {
@@ -72,64 +76,66 @@ impl Google {
         }
     }
 
-    /// The project that pays.
+    /// Sets the project, which is billed.
     #[must_use]
     pub fn project(mut self, id: impl Into<String>) -> Self {
         self.request.project = Some(id.into());
         self
     }
 
-    /// Where the recognizer is, and so where the voice goes: `global` unless set, else a region such as
-    /// `europe-west4`, or `eu` or `us`. Not every model is everywhere.
+    /// Sets the recognizer's region, where the caller's voice is sent: `europe-west4`, `eu`, `us`,
+    /// …. The default is `global`. Not every region has every model.
     #[must_use]
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.request.region = region.into();
         self
     }
 
-    /// A recognizer that was created beforehand, by its id; its own settings hold wherever none are made here.
+    /// Uses a recognizer that was created beforehand, by its ID. Its settings apply wherever none
+    /// are made here.
     #[must_use]
     pub fn recognizer(mut self, id: impl Into<String>) -> Self {
         self.request.recognizer = id.into();
         self
     }
 
-    /// The model. Unless set it is the recognizer's own if one is named, else `telephony` for calls of 8 kHz
-    /// and `long` for better ones.
+    /// Sets the model. The default is the recognizer's own if one is named, else `telephony` for
+    /// calls at 8 kHz and `long` for higher rates.
     #[must_use]
     pub fn model(mut self, name: impl Into<String>) -> Self {
         self.request.model = Some(name.into());
         self
     }
 
-    /// Words and phrases that are likelier here than elsewhere, at most 500 of them for most models.
+    /// Sets words and phrases to expect, at most 500 for most models.
     #[must_use]
     pub fn phrases<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.request.phrases = phrases.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The JSON file with the key of a service account, in place of the Application Default Credentials. What is in
-    /// it is never logged.
+    /// Uses a service account's key in place of the Application Default Credentials. `file` is the
+    /// JSON file that Google issued. Its content is never logged.
     ///
     /// # Errors
     ///
-    /// [`SpeechError::Settings`] if it can't be read or holds no such key.
+    /// [`SpeechError::Settings`] if the file can't be read or holds no such key.
     pub fn credentials(mut self, file: impl AsRef<Path>) -> Result<Self, SpeechError> {
         self.access.set_credentials(file.as_ref())?;
         Ok(self)
     }
 
-    /// Another address, such as that of a proxy or of a test server. With `http://` the connection is in the
-    /// clear and no credentials are sent: the project has to be named then.
+    /// Uses another address, such as that of a proxy or of a test server. With `http://…` the
+    /// connection is not encrypted and no credentials are sent; set the [`project`](Self::project)
+    /// then.
     #[must_use]
     pub fn endpoint(mut self, address: impl Into<String>) -> Self {
         self.access.endpoint = Some(address.into());
         self
     }
 
-    /// Speaks over this channel, made elsewhere, for what an address can't express: a Unix socket, a pipe in
-    /// memory, a tunnel. No credentials are sent over it.
+    /// Uses a channel made elsewhere, for what an address can't express: a Unix socket, an
+    /// in-memory pipe, a tunnel. No credentials are sent over it.
     ///
     /// ```
     /// use sidetone_speech::google::Google;
@@ -147,8 +153,8 @@ impl Google {
         self
     }
 
-    /// How long a stream lasts at most; 290 s unless set, as the service ends it after 300. From 14/15 of it on
-    /// a pause is looked for.
+    /// Sets how long a stream lasts at most. The default is 290 s, as the service ends it after 300
+    /// s. From 14/15 of the limit on, a pause ends it.
     #[must_use]
     pub fn stream_limit(mut self, limit: Duration) -> Self {
         self.stream_limit = limit;
@@ -169,13 +175,13 @@ impl Recognizer for Google {
         Box::pin(async move {
             let mut stream = Stream::open(self, audio).await?;
             loop {
-                let ended = stream.speak(&mut transcripts).await?;
+                let ended = stream.run(&mut transcripts).await?;
                 let audio = match ended {
                     stream::Ended::NoAudio => return stream.finish(&mut transcripts).await,
                     stream::Ended::TooLong => stream.hand_over(&mut transcripts).await,
                     stream::Ended::ByService => stream.into_audio(),
                 };
-                stream = Stream::open(self, audio.again()).await?;
+                stream = Stream::open(self, audio.replay()).await?;
             }
         })
     }

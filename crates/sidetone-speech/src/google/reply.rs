@@ -6,58 +6,62 @@ use googleapis_tonic_google_cloud_speech_v2::google::cloud::speech::v2::{
 
 use crate::{Audio, Transcript, Word};
 
-/// What one reply says: at most one final transcript, and one that is not.
+/// The results of one reply: at most one final transcript and one interim transcript.
 #[derive(Default)]
-pub(super) struct Heard {
-    pub(super) settled: Option<Settled>,
+pub(super) struct Results {
+    pub(super) final_result: Option<FinalResult>,
     pub(super) interim: Option<Transcript>,
 }
 
-/// A final transcript, and up to where there is nothing else.
-pub(super) struct Settled {
+/// A final transcript, and the time up to which the service found nothing else.
+pub(super) struct FinalResult {
     pub(super) transcript: Transcript,
     pub(super) until: Duration,
 }
 
-/// Puts a reply on the call's clock. `begin` is where the last final result ended.
-pub(super) fn read(reply: StreamingRecognizeResponse, audio: &Audio, mut begin: Duration) -> Heard {
-    let mut heard = Heard::default();
+/// Puts a reply's results on the call's clock. `begin` is where the last final result ended.
+pub(super) fn read(
+    reply: StreamingRecognizeResponse,
+    audio: &Audio,
+    mut begin: Duration,
+) -> Results {
+    let mut results = Results::default();
     for result in reply.results {
         let is_final = result.is_final;
-        let (transcript, until) = on_call(result, audio, begin);
+        let (transcript, until) = call_time(result, audio, begin);
         begin = until;
         if is_final {
-            heard.settled = Some(Settled { transcript, until });
-        } else if let Some(before) = &mut heard.interim {
-            // The surer and the less sure half of the same speech.
+            results.final_result = Some(FinalResult { transcript, until });
+        } else if let Some(before) = &mut results.interim {
+            // The service splits interim speech into a stable and an unstable part.
             before.text.push_str(&transcript.text);
             before.words.extend(transcript.words);
             before.end = transcript.end;
             before.stability = min(before.stability, transcript.stability);
         } else {
-            heard.interim = Some(transcript);
+            results.interim = Some(transcript);
         }
     }
-    for transcript in heard
+    for transcript in results
         .interim
         .iter_mut()
-        .chain(heard.settled.as_mut().map(|it| &mut it.transcript))
+        .chain(results.final_result.as_mut().map(|it| &mut it.transcript))
     {
         transcript.text = transcript.text.trim().into();
     }
-    heard.interim = heard.interim.filter(|it| !it.text.is_empty());
-    heard
+    results.interim = results.interim.filter(|it| !it.text.is_empty());
+    results
 }
 
-fn on_call(
+fn call_time(
     result: StreamingRecognitionResult,
     audio: &Audio,
     begin: Duration,
 ) -> (Transcript, Duration) {
-    let place = |offset| audio.on_call(Duration::try_from(offset).unwrap_or_default());
+    let place = |offset| audio.call_time(Duration::try_from(offset).unwrap_or_default());
     let until = result.result_end_offset.map_or(begin, place).max(begin);
     let best = result.alternatives.into_iter().next().unwrap_or_default();
-    // A word without times says nothing that the text does not.
+    // A word without a time adds nothing to the text.
     let timed = best.words.iter().all(|it| it.end_offset.is_some());
     let word = |word: WordInfo| Word {
         start: place(word.start_offset.unwrap_or_default()),
@@ -82,7 +86,7 @@ fn on_call(
     (transcript, until)
 }
 
-/// The service says 0 where it says nothing.
+/// The service sends 0 for a value it does not know.
 fn known(value: f32) -> Option<f32> {
     (value > 0.0).then_some(value)
 }

@@ -12,7 +12,7 @@ use googleapis_tonic_google_cloud_speech_v2::google::cloud::speech::v2::{
 
 use crate::{Format, Law};
 
-/// What is asked of the service.
+/// The settings of requests.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub(super) project: Option<String>,
@@ -24,13 +24,13 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The name of the recognizer as a resource.
+    /// The recognizer's resource name.
     pub(super) fn name(&self, project: &str) -> String {
         let (region, id) = (&self.region, &self.recognizer);
         format!("projects/{project}/locations/{region}/recognizers/{id}")
     }
 
-    /// The first request of a stream, which sets everything.
+    /// The first request of a stream, with the whole configuration.
     pub(super) fn first(
         &self,
         name: String,
@@ -53,7 +53,8 @@ impl Settings {
                 ..Default::default()
             }),
             streaming_features: Some(StreamingRecognitionFeatures {
-                // They also tell that there is speech, which must not be cut in two.
+                // Interim results also show that somebody speaks, so that no word is split between
+                // streams.
                 interim_results: true,
                 ..Default::default()
             }),
@@ -92,11 +93,11 @@ impl Settings {
     }
 }
 
-/// What is asked for beyond the text. Not every model has all of it, and one that lacks something refuses the
-/// whole request; which these are is known only to the service.
+/// The optional features to request. Not every model has all of them, and one that lacks a feature
+/// refuses the whole request. Only the service knows which.
 #[derive(Debug, Default)]
 pub(super) struct Features {
-    /// How often there was too much.
+    /// How often the service refused them.
     reduced: AtomicU8,
 }
 
@@ -111,7 +112,7 @@ impl Features {
         }
     }
 
-    /// Asks for less from now on; false if there is nothing left to go without.
+    /// Requests fewer features from now on. Returns false if none are left to drop.
     pub(super) fn reduce(&self) -> bool {
         self.reduced.fetch_add(1, Ordering::Relaxed) < 2
     }
@@ -125,8 +126,8 @@ fn encoding(format: Format) -> AudioEncoding {
     }
 }
 
-/// A request with audio, as it came where that was G.711.
-pub(super) fn piece(samples: &[i16], format: Format) -> StreamingRecognizeRequest {
+/// A request with audio. G.711 audio is sent unchanged.
+pub(super) fn audio(samples: &[i16], format: Format) -> StreamingRecognizeRequest {
     let audio = match format.law {
         None => samples.iter().flat_map(|it| it.to_le_bytes()).collect(),
         Some(law) => {

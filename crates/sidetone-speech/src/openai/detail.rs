@@ -4,71 +4,73 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So long a service that has failed with detail is asked for none, as it may have been a passing trouble.
-const FOR_NOW: Duration = Duration::from_secs(60);
+/// How long a service that failed with detail gets requests without it. The error may have had
+/// another cause.
+const RETRY_DETAIL_AFTER: Duration = Duration::from_secs(60);
 
-/// Whether a service is asked for more than the text.
+/// Whether the service gets requests for more than the text: `verbose_json` with words and
+/// segments.
 #[derive(Debug, Default)]
-pub(super) struct Detail(Mutex<State>);
+pub(super) struct DetailSupport(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    without: Option<Without>,
-    /// It has failed without detail, too, so that was not the cause.
-    in_vain: bool,
+    disabled: Option<Disabled>,
+    /// It failed without detail, too, so detail was not the cause.
+    fails_without_detail: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Without {
-    Ever,
+enum Disabled {
+    Permanently,
     Until(Instant),
 }
 
-/// How a service has refused detail.
+/// How a service rejected a request for detail.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Refusal {
-    /// It said so.
-    Plain,
-    /// It failed, for whatever reason.
+pub(super) enum Rejection {
+    /// With a status that says so.
+    Explicit,
+    /// With any other failure.
     Failure,
 }
 
-impl Detail {
-    /// Whether detail is to be asked for.
-    pub(super) fn is_had(&self) -> bool {
-        match self.0.lock().without {
+impl DetailSupport {
+    /// Whether to request detail.
+    pub(super) fn is_enabled(&self) -> bool {
+        match self.0.lock().disabled {
             None => true,
-            Some(Without::Ever) => false,
-            Some(Without::Until(end)) => Instant::now() >= end,
+            Some(Disabled::Permanently) => false,
+            Some(Disabled::Until(end)) => Instant::now() >= end,
         }
     }
 
-    /// Whether an answer to a request for detail is a reason to ask for less.
-    pub(super) fn refused(&self, status: StatusCode, understood: bool) -> Option<Refusal> {
+    /// Whether the reply to a request for detail is a reason to send it again without.
+    pub(super) fn rejection(&self, status: StatusCode, parsed: bool) -> Option<Rejection> {
         let mut state = self.0.lock();
         match status {
-            _ if understood => {
-                state.in_vain = false;
+            _ if parsed => {
+                state.fails_without_detail = false;
                 None
             }
             StatusCode::BAD_REQUEST
             | StatusCode::NOT_ACCEPTABLE
-            | StatusCode::UNPROCESSABLE_ENTITY => Some(Refusal::Plain),
-            // Once, or a service in trouble would get twice the requests.
-            _ if state.in_vain => None,
-            _ if status.is_success() || status.is_server_error() => Some(Refusal::Failure),
+            | StatusCode::UNPROCESSABLE_ENTITY => Some(Rejection::Explicit),
+            // Only once, or a failing service would get twice the requests.
+            _ if state.fails_without_detail => None,
+            _ if status.is_success() || status.is_server_error() => Some(Rejection::Failure),
             _ => None,
         }
     }
 
-    /// It was asked for less.
-    pub(super) fn asked_for_less(&self, after: Refusal, understood: bool) {
+    /// Records the outcome of a request without detail, sent after `after`.
+    pub(super) fn record_fallback(&self, after: Rejection, parsed: bool) {
         let mut state = self.0.lock();
-        state.in_vain = !understood;
-        state.without = match after {
-            _ if !understood => state.without,
-            Refusal::Plain => Some(Without::Ever),
-            Refusal::Failure => Some(Without::Until(Instant::now() + FOR_NOW)),
+        state.fails_without_detail = !parsed;
+        state.disabled = match after {
+            _ if !parsed => state.disabled,
+            Rejection::Explicit => Some(Disabled::Permanently),
+            Rejection::Failure => Some(Disabled::Until(Instant::now() + RETRY_DETAIL_AFTER)),
         };
     }
 }

@@ -1,24 +1,24 @@
-//! What an answer says. Only the text is sure to be there, and not every server writes it in the same form.
+//! Parses replies. Only the text is sure to be in them, and servers write it in different forms.
 
 use serde_json::Value;
 
 use super::{
     NAME,
-    request::{Answer, unavailable},
+    request::{Response, unavailable},
 };
-use crate::{SpeechError, words};
+use crate::{SpeechError, service_message};
 
-/// Above this and below that, Whisper's own programs take a segment for no speech at all.
-const NO_SPEECH: f32 = 0.6;
-const UNLIKELY: f32 = -1.0;
+/// Above this and below that, Whisper's own programs take a segment for silence.
+const MIN_NO_SPEECH: f32 = 0.6;
+const MAX_UNLIKELY_LOGPROB: f32 = -1.0;
 
-/// What was said in one utterance.
+/// The transcript of one utterance.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     text: String,
     language: Option<String>,
     segments: Vec<Segment>,
-    /// All of them, with their times, or none.
+    /// Every word with its time, or none.
     pub(super) words: Vec<TimedWord>,
 }
 
@@ -28,7 +28,7 @@ struct Segment {
     no_speech_prob: Option<f32>,
 }
 
-/// A word with its time in seconds from the beginning of the utterance.
+/// A word. Times are seconds from the start of the utterance.
 #[derive(Debug)]
 pub(super) struct TimedWord {
     pub(super) word: String,
@@ -37,85 +37,85 @@ pub(super) struct TimedWord {
     pub(super) confidence: Option<f32>,
 }
 
-/// Why an answer that claims to be one says nothing.
+/// Why a successful reply has no transcript.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fault {
-    /// The service says what is wrong.
-    Said(String),
-    /// It is no transcript.
-    Other(String),
+pub(super) enum ReplyError {
+    /// The service reports an error.
+    Service(String),
+    /// The reply is something else.
+    NotATranscript(String),
 }
 
-impl Fault {
-    pub(super) fn told(self, secrets: &[&str]) -> SpeechError {
+impl ReplyError {
+    pub(super) fn into_error(self, secrets: &[&str]) -> SpeechError {
         match self {
-            Self::Said(text) => unavailable(words::line(&text, secrets)),
-            Self::Other(text) => SpeechError::Broken {
+            Self::Service(text) => unavailable(service_message::one_line(&text, secrets)),
+            ReplyError::NotATranscript(text) => SpeechError::Broken {
                 service: NAME,
-                reason: match words::of(text.as_bytes(), secrets) {
-                    said if said.is_empty() => "its answer is empty".into(),
-                    said => format!("its answer is no transcript: {said}"),
+                reason: match service_message::from_body(text.as_bytes(), secrets) {
+                    text if text.is_empty() => "its reply is empty".into(),
+                    text => format!("its reply is not a transcript: {text}"),
                 },
             },
         }
     }
 }
 
-/// Reads the answer to a request that went well.
-pub(super) fn read(answer: &Answer) -> Result<Reply, Fault> {
-    let text = String::from_utf8_lossy(&answer.body);
+/// Parses a reply with the status of a success.
+pub(super) fn parse(response: &Response) -> Result<Reply, ReplyError> {
+    let text = String::from_utf8_lossy(&response.body);
     let text = text.trim_start_matches('\u{feff}').trim();
-    let other = || Fault::Other(text.into());
+    let not_a_transcript = || ReplyError::NotATranscript(text.into());
     match serde_json::from_str(text) {
-        Ok(Value::Object(answer)) => of_object(&Value::Object(answer)),
-        Ok(Value::String(text)) => Ok(plain(&text)),
-        _ if !is_plain(text, &answer.content_type) => Err(other()),
-        _ => Ok(plain(text)),
+        Ok(Value::Object(object)) => parse_object(&Value::Object(object)),
+        Ok(Value::String(text)) => Ok(plain_text(&text)),
+        _ if !is_plain_text(text, &response.content_type) => Err(not_a_transcript()),
+        _ => Ok(plain_text(text)),
     }
 }
 
-/// Some servers have no other form than the text itself.
-fn is_plain(text: &str, content_type: &str) -> bool {
+/// Some servers send nothing but the text.
+fn is_plain_text(text: &str, content_type: &str) -> bool {
     let plain_type = content_type.starts_with("text/plain");
     let other_type = content_type.contains("json") || content_type.contains("html");
     let other_form = text.starts_with(['{', '<']) || text.contains("-->");
     !other_type && !other_form && (plain_type || !text.is_empty())
 }
 
-fn plain(text: &str) -> Reply {
+fn plain_text(text: &str) -> Reply {
     Reply {
         text: text.split_whitespace().collect::<Vec<_>>().join(" "),
         ..Reply::default()
     }
 }
 
-fn of_object(answer: &Value) -> Result<Reply, Fault> {
-    let segments = list(answer, "segments");
-    let text = match answer["text"].as_str() {
+fn parse_object(object: &Value) -> Result<Reply, ReplyError> {
+    let segments = list(object, "segments");
+    let text = match object["text"].as_str() {
         Some(text) => Some(text.to_owned()),
-        // Each begins with the space before it.
+        // Each begins with a space.
         None => segments.iter().map(|it| it["text"].as_str()).collect(),
     };
-    let says_trouble = !answer["error"].is_null() && answer["error"] != false;
-    let text = match text.filter(|it| answer["text"].is_string() || !it.is_empty()) {
-        Some(text) if !(says_trouble && text.trim().is_empty()) => text,
+    let has_error = !object["error"].is_null() && object["error"] != false;
+    let text = match text.filter(|it| object["text"].is_string() || !it.is_empty()) {
+        Some(text) if !(has_error && text.trim().is_empty()) => text,
         _ => {
-            return Err(match words::message(answer) {
-                Some(message) => Fault::Said(message.into()),
-                None => Fault::Other(answer.to_string()),
+            return Err(match service_message::find(object) {
+                Some(message) => ReplyError::Service(message.into()),
+                None => ReplyError::NotATranscript(object.to_string()),
             });
         }
     };
-    // The words of the whole, or of its parts.
-    let words = match list(answer, "words") {
+    // The words of the whole, else those of the segments.
+    let words = match list(object, "words") {
         [] => segments.iter().flat_map(|it| list(it, "words")).collect(),
         words => words.iter().collect::<Vec<_>>(),
     };
-    // Where one lacks its times, those of the others would look like all.
+    // If one word has no time, the others alone would look complete.
     let words: Option<Vec<TimedWord>> = words.into_iter().map(timed_word).collect();
     Ok(Reply {
         text,
-        language: answer["language"].as_str().map(Into::into),
+        language: object["language"].as_str().map(Into::into),
         segments: segments.iter().map(segment).collect(),
         words: words.unwrap_or_default(),
     })
@@ -148,11 +148,13 @@ fn number(value: &Value) -> Option<f32> {
 }
 
 impl Reply {
-    /// What was said, which is nothing if the service itself does not believe it.
-    pub(super) fn said(&self) -> &str {
+    /// The text, or an empty one if the service itself takes the utterance for silence.
+    pub(super) fn transcript(&self) -> &str {
         let no_speech = |segment: &Segment| {
-            segment.no_speech_prob.is_some_and(|it| it > NO_SPEECH)
-                && segment.avg_logprob.is_some_and(|it| it < UNLIKELY)
+            segment.no_speech_prob.is_some_and(|it| it > MIN_NO_SPEECH)
+                && segment
+                    .avg_logprob
+                    .is_some_and(|it| it < MAX_UNLIKELY_LOGPROB)
         };
         match !self.segments.is_empty() && self.segments.iter().all(no_speech) {
             true => "",
@@ -167,7 +169,7 @@ impl Reply {
         Some(mean.exp().clamp(0.0, 1.0))
     }
 
-    /// The language, from services that tell it as a tag and not as an English word.
+    /// The language, if the service sends a tag and not an English word.
     pub(super) fn language_tag(&self) -> Option<String> {
         let language = self.language.as_ref()?;
         let primary = language.split('-').next()?;
@@ -182,26 +184,26 @@ mod tests {
 
     use super::*;
 
-    fn answer(content_type: &str, body: &str) -> Result<Reply, Fault> {
-        read(&Answer::new(StatusCode::OK, content_type, body))
+    fn parsed(content_type: &str, body: &str) -> Result<Reply, ReplyError> {
+        parse(&Response::new(StatusCode::OK, content_type, body))
     }
 
     #[test]
-    fn what_the_service_does_not_believe_was_not_said() {
+    fn what_the_service_takes_for_silence_has_no_transcript() {
         let reply = |no_speech: f32| {
             let body = serde_json::json!({
                 "text": " Thank you. ",
                 "segments": [{ "avg_logprob": -1.2, "no_speech_prob": no_speech }],
             });
-            answer("application/json", &body.to_string()).unwrap()
+            parsed("application/json", &body.to_string()).unwrap()
         };
-        assert_eq!(reply(0.9).said(), "");
-        assert_eq!(reply(0.1).said(), "Thank you.");
+        assert_eq!(reply(0.9).transcript(), "");
+        assert_eq!(reply(0.1).transcript(), "Thank you.");
     }
 
     #[test]
-    fn every_form_of_a_transcript_is_read() {
-        for (content_type, body, said) in [
+    fn every_form_of_a_reply_is_parsed() {
+        for (content_type, body, text) in [
             (
                 "application/json",
                 r#"{"text":"good morning"}"#,
@@ -230,65 +232,65 @@ mod tests {
             ("text/plain", "[BLANK_AUDIO]", "[BLANK_AUDIO]"),
             ("text/plain", "42", "42"),
         ] {
-            let reply = answer(content_type, body).unwrap();
-            assert_eq!(reply.said(), said, "{content_type}: {body}");
+            let reply = parsed(content_type, body).unwrap();
+            assert_eq!(reply.transcript(), text, "{content_type}: {body}");
         }
     }
 
     #[test]
-    fn what_is_no_transcript_is_told_in_the_words_of_the_service() {
-        for (content_type, body, told) in [
+    fn an_error_quotes_the_service() {
+        for (content_type, body, message) in [
             (
                 "application/json",
                 r#"{"error":{"message":"out of memory"}}"#,
-                "had: out of memory",
+                "unavailable: out of memory",
             ),
             (
                 "application/json",
                 r#"{"error":"out of memory","text":""}"#,
-                "had: out of memory",
+                "unavailable: out of memory",
             ),
             (
                 "text/plain",
                 r#"{"detail":"out of memory"}"#,
-                "had: out of memory",
+                "unavailable: out of memory",
             ),
             (
                 "application/json",
                 r#"{"task":"x"}"#,
-                r#"no transcript: {"task":"x"}"#,
+                r#"not a transcript: {"task":"x"}"#,
             ),
             (
                 "application/json",
                 r#"{"text":"cut"#,
-                r#"no transcript: {"text":"cut"#,
+                r#"not a transcript: {"text":"cut"#,
             ),
-            ("application/json", "null", "no transcript: null"),
+            ("application/json", "null", "not a transcript: null"),
             ("application/json", "", "empty"),
             ("", "", "empty"),
-            ("text/html", "Welcome", "no transcript: Welcome"),
+            ("text/html", "Welcome", "not a transcript: Welcome"),
             (
                 "",
                 "<!DOCTYPE html><title>Sign in</title>",
-                "no transcript: a web page, \"Sign in\"",
+                "not a transcript: a web page, \"Sign in\"",
             ),
             (
                 "text/vtt",
                 "WEBVTT\n\n0:01 --> 0:02\nhello",
-                "no transcript: WEBVTT",
+                "not a transcript: WEBVTT",
             ),
         ] {
-            let error = answer(content_type, body).unwrap_err().told(&[]);
-            assert!(error.to_string().contains(told), "{body}: {error}");
+            let error = parsed(content_type, body).unwrap_err().into_error(&[]);
+            assert!(error.to_string().contains(message), "{body}: {error}");
             assert!(!error.is_final(), "{body}");
         }
     }
 
     #[test]
-    fn words_are_found_in_the_segments_and_are_all_or_none() {
+    fn words_come_from_the_segments_all_or_none() {
         let words = |words: &str| {
             let body = format!(r#"{{"text":"a b","words":[],"segments":[{words}]}}"#);
-            let words = answer("application/json", &body).unwrap().words;
+            let words = parsed("application/json", &body).unwrap().words;
             let words = words.into_iter();
             words
                 .map(|it| (it.word, it.start, it.end, it.confidence))

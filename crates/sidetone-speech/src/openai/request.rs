@@ -14,20 +14,20 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
     NAME,
-    detail::Detail,
+    detail::DetailSupport,
     reply::{self, Reply},
 };
-use crate::{SpeechError, tls, words};
+use crate::{SpeechError, service_message, tls};
 
-/// The usual path, of which an address may leave out the end.
-const PATH: &str = "/v1/audio/transcriptions";
-const CONNECT: Duration = Duration::from_secs(10);
-/// A transcript that takes longer than the audio that is kept is no use.
-const ANSWER: Duration = Duration::from_secs(30);
-/// No answer about 15 s of speech is longer, in bytes.
-const LONGEST_ANSWER: usize = 1 << 20;
+/// The usual path, which an address may leave out.
+const DEFAULT_PATH: &str = "/v1/audio/transcriptions";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A transcript that takes longer than the audio is kept is of no use.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest reply accepted, in bytes. It would hold far more than 15 s of speech.
+const MAX_RESPONSE_LEN: usize = 1 << 20;
 
-/// A service and how it is asked.
+/// A service and the settings of requests to it.
 #[derive(Debug)]
 pub(super) struct Service {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -36,21 +36,21 @@ pub(super) struct Service {
     pub(super) model: String,
     pub(super) language: Option<String>,
     pub(super) prompt: Option<String>,
-    detail: Detail,
+    detail: DetailSupport,
 }
 
-/// What came back for one request.
-pub(super) struct Answer {
+/// The reply to one request.
+pub(super) struct Response {
     pub(super) status: StatusCode,
-    /// As it was sent, in small letters.
+    /// In lower case.
     pub(super) content_type: String,
-    /// Where it says that it has moved to.
+    /// The target of a redirect.
     location: Option<String>,
     pub(super) body: Bytes,
 }
 
 #[cfg(test)]
-impl Answer {
+impl Response {
     pub(super) fn new(status: StatusCode, content_type: &str, body: &str) -> Self {
         Self {
             status,
@@ -63,15 +63,15 @@ impl Answer {
 
 impl Service {
     pub(super) fn new(address: &str) -> Result<Self, SpeechError> {
-        let uri = completed(address)?;
+        let uri = with_default_path(address)?;
         let tls = match uri.scheme_str() {
             Some("https") => tls::client_config()?,
-            _ => trusting_nobody()?,
+            _ => no_trusted_roots()?,
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(Arc::unwrap_or_clone(tls))
             .https_or_http()
@@ -84,17 +84,17 @@ impl Service {
             model: "whisper-1".into(),
             language: None,
             prompt: None,
-            detail: Detail::default(),
+            detail: DetailSupport::default(),
         })
     }
 
     pub(super) fn set_key(&mut self, key: &str) -> Result<(), SpeechError> {
         let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
             SpeechError::Settings(
-                "the key has characters that no key has: is it another file?".into(),
+                "the key has characters that no key has: was another file given?".into(),
             )
         })?;
-        // So that nothing that prints a request prints it.
+        // Keeps the key out of `Debug` output.
         value.set_sensitive(true);
         self.authorization = Some(value);
         Ok(())
@@ -102,23 +102,23 @@ impl Service {
 
     pub(super) async fn transcribe(&self, samples: &[i16], hz: u32) -> Result<Reply, SpeechError> {
         let wav = wav(samples, hz);
-        if !self.detail.is_had() {
-            let answer = self.ask(&wav, false).await?;
-            return self.understand(&answer);
+        if !self.detail.is_enabled() {
+            let response = self.request(&wav, false).await?;
+            return self.parse_response(&response);
         }
-        let answer = self.ask(&wav, true).await?;
-        let understood = self.understand(&answer);
-        let Some(refusal) = self.detail.refused(answer.status, understood.is_ok()) else {
-            return understood;
+        let response = self.request(&wav, true).await?;
+        let parsed = self.parse_response(&response);
+        let Some(refusal) = self.detail.rejection(response.status, parsed.is_ok()) else {
+            return parsed;
         };
-        // Some models know no more than the text, and some servers fail when they are asked for more.
-        let answer = self.ask(&wav, false).await;
-        let understood = answer.and_then(|it| self.understand(&it));
-        self.detail.asked_for_less(refusal, understood.is_ok());
-        understood
+        // Some models know only the text, and some servers fail on requests for more.
+        let response = self.request(&wav, false).await;
+        let parsed = response.and_then(|it| self.parse_response(&it));
+        self.detail.record_fallback(refusal, parsed.is_ok());
+        parsed
     }
 
-    async fn ask(&self, wav: &[u8], verbose: bool) -> Result<Answer, SpeechError> {
+    async fn request(&self, wav: &[u8], verbose: bool) -> Result<Response, SpeechError> {
         let form = self.form(wav, verbose);
         let mut request = Request::builder()
             .method(Method::POST)
@@ -130,31 +130,31 @@ impl Service {
         let request = request
             .body(Full::new(form.finish()))
             .map_err(|error| SpeechError::Settings(error.to_string()))?;
-        let answering = async {
+        let exchange = async {
             let response = self.client.request(request).await;
-            let response = response.map_err(|error| chain(&error))?;
+            let response = response.map_err(|error| error_chain(&error))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+            let body = Limited::new(body, MAX_RESPONSE_LEN).collect().await;
             let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-                true => "it answers with more than a transcript can be".into(),
-                false => chain(&*error),
+                true => "its reply is longer than a transcript can be".into(),
+                false => error_chain(&*error),
             })?;
             let value = |name| {
                 let value = head.headers.get(name)?;
                 Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
             };
             let content_type = value(header::CONTENT_TYPE).unwrap_or_default();
-            Ok(Answer {
+            Ok(Response {
                 status: head.status,
                 content_type: content_type.to_ascii_lowercase(),
                 location: value(header::LOCATION),
                 body: body.to_bytes(),
             })
         };
-        match timeout(ANSWER, answering).await {
-            Ok(Ok(answer)) => Ok(answer),
+        match timeout(RESPONSE_TIMEOUT, exchange).await {
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(reason)) => Err(unavailable(reason)),
-            Err(_) => Err(unavailable("no answer within 30 s".into())),
+            Err(_) => Err(unavailable("no reply within 30 s".into())),
         }
     }
 
@@ -179,40 +179,40 @@ impl Service {
         form
     }
 
-    fn understand(&self, answer: &Answer) -> Result<Reply, SpeechError> {
-        if answer.status.is_success() {
-            return reply::read(answer).map_err(|fault| fault.told(&self.secrets()));
+    fn parse_response(&self, response: &Response) -> Result<Reply, SpeechError> {
+        if response.status.is_success() {
+            return reply::parse(response).map_err(|error| error.into_error(&self.secrets()));
         }
-        let status = answer.status.as_u16();
-        let said = match words::of(&answer.body, &self.secrets()) {
-            said if said.is_empty() => said,
-            said => format!(": {said}"),
+        let status = response.status.as_u16();
+        let message = match service_message::from_body(&response.body, &self.secrets()) {
+            message if message.is_empty() => message,
+            message => format!(": {message}"),
         };
         match status {
-            300..=399 => Err(refused(self.moved(answer))),
-            // Some services repeat a part of the key in what they say.
+            300..=399 => Err(refused(self.redirect(response))),
+            // Some services quote a part of the key here.
             401 => Err(refused(
                 "status 401: is the key right, and does it know this model?".into(),
             )),
             403 => Err(refused(format!(
-                "status 403: is the key right, and does it know this model?{said}"
+                "status 403: is the key right, and does it know this model?{message}"
             ))),
             404 => Err(refused(format!(
-                "status 404: are the address and the model right?{said}"
+                "status 404: are the address and the model right?{message}"
             ))),
-            408 | 409 | 425 | 429 | 500.. => Err(unavailable(format!("status {status}{said}"))),
-            _ => Err(refused(format!("status {status}{said}"))),
+            408 | 409 | 425 | 429 | 500.. => Err(unavailable(format!("status {status}{message}"))),
+            _ => Err(refused(format!("status {status}{message}"))),
         }
     }
 
-    /// Audio goes to the address that was configured, and nowhere else.
-    fn moved(&self, answer: &Answer) -> String {
-        let status = answer.status.as_u16();
-        let target = answer.location.as_deref();
-        words::moved(status, target, &self.uri, &self.secrets())
+    /// Audio goes to the configured address and nowhere else.
+    fn redirect(&self, response: &Response) -> String {
+        let status = response.status.as_u16();
+        let target = response.location.as_deref();
+        service_message::redirect(status, target, &self.uri, &self.secrets())
     }
 
-    /// What is never told.
+    /// What error texts must not contain.
     fn secrets(&self) -> [&str; 1] {
         let key = self.authorization.as_ref().and_then(|it| it.to_str().ok());
         [key.map_or("", |it| it.trim_start_matches("Bearer "))]
@@ -227,7 +227,7 @@ struct Form {
 
 impl Form {
     fn new() -> Self {
-        // Long enough never to stand in a sound by chance.
+        // Long enough never to occur in a sound by chance.
         let boundary = format!("sidetone-{:032x}", fastrand::u128(..));
         Self {
             boundary,
@@ -265,33 +265,33 @@ impl Form {
     }
 }
 
-/// The whole address of an address that may lack the usual path.
-fn completed(address: &str) -> Result<Uri, SpeechError> {
-    let wrong = || {
+/// The address with the usual path if it has none.
+fn with_default_path(address: &str) -> Result<Uri, SpeechError> {
+    let invalid = || {
         SpeechError::Settings(
-            "the address of a transcription service is to be written as http://HOST:PORT or https://HOST, \
-             with the path if it has another than the usual one, and without a user name"
+            "write the address of a transcription service as http://HOST:PORT or https://HOST, with \
+             its path if that is not the usual one, and without a user name"
                 .into(),
         )
     };
-    let uri: Uri = address.trim().parse().map_err(|_| wrong())?;
+    let uri: Uri = address.trim().parse().map_err(|_| invalid())?;
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     // A user name would not be sent, and must not be shown.
     let host = uri.authority().filter(|it| !it.as_str().contains('@'));
     if !scheme || host.is_none() {
-        return Err(wrong());
+        return Err(invalid());
     }
     let path = match uri.path().trim_end_matches('/') {
-        "" | "/v1" => PATH,
+        "" | "/v1" => DEFAULT_PATH,
         _ => return Ok(uri),
     };
     let mut parts = uri.into_parts();
     parts.path_and_query = Some(PathAndQuery::from_static(path));
-    Uri::from_parts(parts).map_err(|_| wrong())
+    Uri::from_parts(parts).map_err(|_| invalid())
 }
 
 /// For an address without TLS, which needs no certificates.
-fn trusting_nobody() -> Result<Arc<ClientConfig>, SpeechError> {
+fn no_trusted_roots() -> Result<Arc<ClientConfig>, SpeechError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| SpeechError::Settings(error.to_string()))?;
@@ -308,7 +308,7 @@ fn wav(samples: &[i16], hz: u32) -> Vec<u8> {
         wav.write(samples)?;
         wav.finish().map(Cursor::into_inner)
     };
-    // Memory can be written to, and no utterance comes near to 4 GiB.
+    // Writing to memory does not fail, and no utterance comes near 4 GiB.
     write().unwrap_or_default()
 }
 
@@ -326,8 +326,8 @@ fn refused(reason: String) -> SpeechError {
     }
 }
 
-/// What happened, down to what the system said.
-fn chain(error: &dyn std::error::Error) -> String {
+/// The error with its sources.
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_usual_path_may_be_left_out() {
-        let path = |address: &str| completed(address).unwrap().to_string();
+        let path = |address: &str| with_default_path(address).unwrap().to_string();
         let whole = "http://127.0.0.1:8000/v1/audio/transcriptions";
         for address in [
             "http://127.0.0.1:8000",
@@ -359,25 +359,25 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_is_not_repeated_with_what_may_be_secret_in_it() {
+    fn an_invalid_address_is_not_quoted_since_it_may_hold_a_secret() {
         for address in ["ws://x", "x", "http://", "https://me:secret@host/v1", ""] {
-            let error = completed(address).unwrap_err().to_string();
+            let error = with_default_path(address).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }
 
     #[test]
-    fn a_service_that_repeats_the_key_does_not_make_us_say_it() {
+    fn an_error_never_quotes_the_key() {
         let mut service = Service::new("http://127.0.0.1:1").unwrap();
         service.set_key("sk-topsecret").unwrap();
         let body = r#"{"error": {"message": "sk-topsecret can't have\n this"}}"#;
         for status in [200, 301, 400, 401, 403, 404, 429, 500] {
-            let mut answer = Answer::new(StatusCode::from_u16(status).unwrap(), "", body);
-            answer.location = Some("http://x/?key=sk-topsecret".into());
-            let error = service.understand(&answer).unwrap_err().to_string();
+            let mut response = Response::new(StatusCode::from_u16(status).unwrap(), "", body);
+            response.location = Some("http://x/?key=sk-topsecret".into());
+            let error = service.parse_response(&response).unwrap_err().to_string();
             assert!(!error.contains("topsecret"), "{error}");
-            let is_told = !matches!(status, 301 | 401);
-            assert_eq!(error.contains("… can't have this"), is_told, "{error}");
+            let is_quoted = !matches!(status, 301 | 401);
+            assert_eq!(error.contains("… can't have this"), is_quoted, "{error}");
         }
         assert!(!format!("{service:?}").contains("topsecret"));
     }

@@ -1,4 +1,5 @@
-//! What comes before a WebSocket. Whoever refuses one says why in an answer that the WebSocket knows nothing of.
+//! The HTTP reply before a WebSocket. A service that refuses the upgrade says why in a body that
+//! the WebSocket client does not read, so this keeps what was received.
 
 use std::{
     io,
@@ -14,78 +15,78 @@ use tokio::{
     time::timeout,
 };
 
-/// No service needs more to begin a WebSocket or to refuse one, in bytes.
-const LONGEST: usize = 16 * 1024;
-/// The rest of a refusal is not waited for any longer.
-const REST: Duration = Duration::from_secs(1);
-/// So many headers are looked through for where a service has moved to.
-const HEADERS: usize = 64;
+/// The longest reply accepted during the handshake, in bytes.
+const MAX_HANDSHAKE_LEN: usize = 16 * 1024;
+/// How long to wait for the rest of a refusal.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many headers are searched for the location of a redirect.
+const MAX_HEADERS: usize = 64;
 
-/// A stream over which a WebSocket begins. It keeps what comes until then.
-pub(super) struct Beginning<S> {
-    /// There until it is dropped.
+/// A stream during its WebSocket handshake. It keeps what it receives until the handshake is done.
+pub(super) struct HandshakeStream<S> {
+    /// `Some` until it is dropped.
     stream: Option<S>,
-    came: Option<Vec<u8>>,
+    received: Option<Vec<u8>>,
     refused: Arc<Mutex<Option<Refused<S>>>>,
 }
 
-/// Where a stream is left over which no WebSocket has begun.
-pub(super) struct Left<S>(Arc<Mutex<Option<Refused<S>>>>);
+/// Where a [`HandshakeStream`] leaves itself if the handshake fails.
+pub(super) struct RefusedSlot<S>(Arc<Mutex<Option<Refused<S>>>>);
 
-/// A stream over which a WebSocket was refused, and what has come.
+/// The stream of a refused handshake, and what it has received.
 pub(super) struct Refused<S> {
     stream: S,
-    came: Vec<u8>,
+    received: Vec<u8>,
 }
 
-/// Why it was, as far as it was said.
+/// The reason for a refusal, as far as it was sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) location: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
-impl<S> Beginning<S> {
-    pub(super) fn new(stream: S) -> (Self, Left<S>) {
+impl<S> HandshakeStream<S> {
+    pub(super) fn new(stream: S) -> (Self, RefusedSlot<S>) {
         let refused = Arc::default();
-        let beginning = Self {
+        let handshake = Self {
             stream: Some(stream),
-            came: Some(Vec::new()),
+            received: Some(Vec::new()),
             refused: Arc::clone(&refused),
         };
-        (beginning, Left(refused))
+        (handshake, RefusedSlot(refused))
     }
 
-    /// It has begun: nothing is kept any more.
-    pub(super) fn begun(&mut self) {
-        self.came = None;
+    /// Ends the handshake: from here on nothing is kept.
+    pub(super) fn established(&mut self) {
+        self.received = None;
     }
 }
 
-impl<S> Drop for Beginning<S> {
+impl<S> Drop for HandshakeStream<S> {
     fn drop(&mut self) {
-        if let (Some(stream), Some(came)) = (self.stream.take(), self.came.take()) {
-            *self.refused.lock() = Some(Refused { stream, came });
+        if let (Some(stream), Some(received)) = (self.stream.take(), self.received.take()) {
+            *self.refused.lock() = Some(Refused { stream, received });
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> Left<S> {
-    /// What was said in place of beginning a WebSocket.
+impl<S: AsyncRead + Unpin> RefusedSlot<S> {
+    /// What the service sent in place of the upgrade.
     pub(super) async fn refusal(self) -> Refusal {
         let Some(mut refused) = self.0.lock().take() else {
             return Refusal::default();
         };
-        // Whatever has come by then has to do.
-        let _ = timeout(REST, refused.complete()).await;
-        read(&refused.came).0
+        // On a timeout, what was received so far has to do.
+        let _ = timeout(REST_TIMEOUT, refused.read_rest()).await;
+        parse(&refused.received).0
     }
 }
 
 impl<S: AsyncRead + Unpin> Refused<S> {
-    async fn complete(&mut self) -> io::Result<()> {
-        while !read(&self.came).1 && self.came.len() < LONGEST {
-            if self.stream.read_buf(&mut self.came).await? == 0 {
+    async fn read_rest(&mut self) -> io::Result<()> {
+        while !parse(&self.received).1 && self.received.len() < MAX_HANDSHAKE_LEN {
+            if self.stream.read_buf(&mut self.received).await? == 0 {
                 break;
             }
         }
@@ -93,15 +94,15 @@ impl<S: AsyncRead + Unpin> Refused<S> {
     }
 }
 
-/// Reads an answer, and says whether it is whole.
-fn read(came: &[u8]) -> (Refusal, bool) {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+/// Parses a reply, and returns whether it is complete.
+fn parse(received: &[u8]) -> (Refusal, bool) {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let Ok(httparse::Status::Complete(length)) = response.parse(came) else {
-        // Something else than HTTP.
+    let Ok(httparse::Status::Complete(length)) = response.parse(received) else {
+        // Not HTTP.
         let refusal = Refusal {
             location: None,
-            body: came.to_vec(),
+            body: received.to_vec(),
         };
         return (refusal, true);
     };
@@ -110,11 +111,11 @@ fn read(came: &[u8]) -> (Refusal, bool) {
         let header = headers.find(|it| it.name.eq_ignore_ascii_case(name))?;
         Some(String::from_utf8_lossy(header.value).into_owned())
     };
-    let rest = &came[length..];
+    let rest = &received[length..];
     let chunked = value("transfer-encoding").is_some_and(|it| it.ends_with("chunked"));
-    let announced = value("content-length").and_then(|it| it.trim().parse::<usize>().ok());
-    let (body, whole) = match (chunked, announced) {
-        (true, _) => chunks(rest),
+    let content_length = value("content-length").and_then(|it| it.trim().parse::<usize>().ok());
+    let (body, is_complete) = match (chunked, content_length) {
+        (true, _) => dechunk(rest),
         (false, Some(length)) => (
             rest[..length.min(rest.len())].to_vec(),
             rest.len() >= length,
@@ -122,11 +123,11 @@ fn read(came: &[u8]) -> (Refusal, bool) {
         (false, None) => (rest.to_vec(), false),
     };
     let location = value("location");
-    (Refusal { location, body }, whole)
+    (Refusal { location, body }, is_complete)
 }
 
-/// The content of the chunks that came, and whether the last one is among them.
-fn chunks(mut rest: &[u8]) -> (Vec<u8>, bool) {
+/// The content of the chunks received, and whether the last one is among them.
+fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Ok(httparse::Status::Complete((begin, length))) = httparse::parse_chunk_size(rest) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -135,13 +136,13 @@ fn chunks(mut rest: &[u8]) -> (Vec<u8>, bool) {
         }
         let end = begin.saturating_add(length);
         body.extend_from_slice(&rest[begin..end.min(rest.len())]);
-        // A line's end follows each.
+        // Each chunk ends with CR LF.
         rest = rest.get(end.saturating_add(2)..).unwrap_or_default();
     }
     (body, false)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HandshakeStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -153,10 +154,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
         };
         let before = into.filled().len();
         ready!(Pin::new(stream).poll_read(context, into))?;
-        if let Some(came) = &mut this.came {
-            came.extend_from_slice(&into.filled()[before..]);
-            if came.len() > LONGEST {
-                let text = "its answer is longer than the beginning of a WebSocket can be";
+        if let Some(received) = &mut this.received {
+            received.extend_from_slice(&into.filled()[before..]);
+            if received.len() > MAX_HANDSHAKE_LEN {
+                let text = "its reply is longer than the handshake of a WebSocket can be";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
             }
         }
@@ -164,8 +165,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Beginning<S> {
-    fn with<T>(
+impl<S: AsyncWrite + Unpin> HandshakeStream<S> {
+    fn with_stream<T>(
         self: Pin<&mut Self>,
         write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
@@ -176,13 +177,13 @@ impl<S: AsyncWrite + Unpin> Beginning<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Beginning<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.with(|it| it.poll_write(context, bytes))
+        self.with_stream(|it| it.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -190,7 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Beginning<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|it| it.poll_write_vectored(context, slices))
+        self.with_stream(|it| it.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -198,11 +199,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Beginning<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|it| it.poll_flush(context))
+        self.with_stream(|it| it.poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|it| it.poll_shutdown(context))
+        self.with_stream(|it| it.poll_shutdown(context))
     }
 }
 
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_however_it_is_cut() {
+    fn a_refusal_parses_wherever_it_is_split() {
         let lengthy = "HTTP/1.1 308 No\r\nlocation: wss://other\r\nContent-Length: 5\r\n\r\nwhy so";
         let chunked =
             "HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nwhy\r\n2\r\n ?\r\n0\r\n\r\n";
@@ -221,20 +222,20 @@ mod tests {
             (chunked, None, "why ?", true),
             (open, None, "why ?", false),
         ] {
-            let (refusal, whole) = read(answer.as_bytes());
+            let (refusal, is_complete) = parse(answer.as_bytes());
             assert_eq!(refusal.location.as_deref(), location);
             assert_eq!(String::from_utf8_lossy(&refusal.body), body);
-            assert_eq!(whole, ends, "{answer}");
-            // A piece of it is no more than that.
+            assert_eq!(is_complete, ends, "{answer}");
+            // A prefix of the reply is a prefix of the refusal.
             let head = answer.find("\r\n\r\n").unwrap_or_default() + 4;
             for cut in head..answer.len() - 6 {
-                let (refusal, whole) = read(&answer.as_bytes()[..cut]);
+                let (refusal, is_complete) = parse(&answer.as_bytes()[..cut]);
                 assert!(body.as_bytes().starts_with(&refusal.body), "{refusal:?}");
-                assert!(!whole, "{}", &answer[..cut]);
+                assert!(!is_complete, "{}", &answer[..cut]);
             }
         }
-        let (refusal, whole) = read(b"SSH-2.0-OpenSSH_9.2\r\n");
+        let (refusal, is_complete) = parse(b"SSH-2.0-OpenSSH_9.2\r\n");
         assert_eq!(refusal.body, b"SSH-2.0-OpenSSH_9.2\r\n");
-        assert!(whole);
+        assert!(is_complete);
     }
 }

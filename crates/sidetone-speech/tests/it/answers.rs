@@ -1,52 +1,55 @@
-//! What services with WebSocket answer besides transcripts, and what comes of services that never end.
+//! The WebSocket recognizers and replies other than transcripts, including those that never end.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
-use crate::support::Call;
-use sidetone_services::{Trouble, deepgram::DeepgramServer, vosk::VoskServer};
+use sidetone_services::{Fault, deepgram::DeepgramServer, vosk::VoskServer};
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, deepgram::Deepgram, transcribe, vosk::Vosk,
 };
 use tokio::time::timeout;
 
+use crate::support::Call;
+
 const KEY: &str = "0123456789abcdef";
 /// More than all the buffers of a connection hold together.
 const FLOOD: usize = 256 << 20;
 
-/// Both services, with the same trouble, and their engines.
-struct House {
+/// Both servers with the same fault, and their recognizers.
+struct Servers {
     vosk: VoskServer,
     deepgram: DeepgramServer,
 }
 
-impl House {
-    async fn with(trouble: Trouble) -> Self {
+impl Servers {
+    async fn with(fault: Fault) -> Self {
         let vosk = VoskServer::start().await.unwrap();
         let deepgram = DeepgramServer::start(KEY, Duration::from_secs(3600)).await;
         let deepgram = deepgram.unwrap();
-        vosk.set(trouble);
-        deepgram.set(trouble);
+        vosk.set(fault);
+        deepgram.set(fault);
         Self { vosk, deepgram }
     }
 
-    fn engines(&self) -> [Box<dyn FnOnce() -> std::sync::Arc<dyn Recognizer> + '_>; 2] {
+    fn recognizers(&self) -> [Box<dyn FnOnce() -> std::sync::Arc<dyn Recognizer> + '_>; 2] {
         [
             Box::new(|| std::sync::Arc::new(Vosk::new(&self.vosk.endpoint()).unwrap())),
             Box::new(|| std::sync::Arc::new(Deepgram::at(&self.deepgram.endpoint(), KEY).unwrap())),
         ]
     }
 
-    /// What each engine says first of a call of a few words that goes on.
-    async fn first_words(&self) -> Vec<SpeechError> {
+    /// Each recognizer's first error in a call with a few words that goes on.
+    async fn first_errors(&self) -> Vec<SpeechError> {
         let mut all = Vec::new();
-        for engine in self.engines() {
+        for recognizer in self.recognizers() {
             let call = Call::of(3, Format::linear(8000));
-            let (mut input, mut events) = transcribe(engine(), call.format);
+            let (mut input, mut events) = transcribe(recognizer(), call.format);
             input.push(Duration::ZERO, &call.samples);
             all.push(loop {
                 match events.next().await.unwrap() {
-                    SpeechEvent::Failed(error) | SpeechEvent::Trouble { error, .. } => break error,
+                    SpeechEvent::Failed(error) | SpeechEvent::Retrying { error, .. } => {
+                        break error;
+                    }
                     _ => {}
                 }
             });
@@ -56,65 +59,65 @@ impl House {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_words_of_the_service_and_without_the_key() {
-    let said = r#"{"err_code":"NO","err_msg":"Key 0123456789abcdef has no access to it."}"#;
+async fn a_refusal_quotes_the_service_without_the_key() {
+    let reply = r#"{"err_code":"NO","err_msg":"Key 0123456789abcdef has no access to it."}"#;
     for (status, is_final) in [(400, true), (401, true), (403, true), (503, false)] {
-        let house = House::with(Trouble::RefuseSaying(status, said)).await;
-        for error in house.first_words().await {
+        let servers = Servers::with(Fault::RefuseWith(status, reply)).await;
+        for error in servers.first_errors().await {
             assert_eq!(error.is_final(), is_final, "{error}");
             let text = error.to_string();
             assert!(text.contains(&status.to_string()), "{text}");
             assert!(text.contains("has no access to it."), "{text}");
         }
-        let [_, deepgram] = &house.first_words().await[..] else {
-            panic!("two engines")
+        let [_, deepgram] = &servers.first_errors().await[..] else {
+            panic!("two recognizers")
         };
         assert!(!deepgram.to_string().contains(KEY), "{deepgram}");
     }
     let page = "<html><title>502 Bad Gateway</title></html>";
-    for error in House::with(Trouble::RefuseSaying(502, page))
+    for error in Servers::with(Fault::RefuseWith(502, page))
         .await
-        .first_words()
+        .first_errors()
         .await
     {
         assert!(error.to_string().contains("\"502 Bad Gateway\""), "{error}");
     }
-    for error in House::with(Trouble::RefuseSaying(200, "hello"))
+    for error in Servers::with(Fault::RefuseWith(200, "hello"))
         .await
-        .first_words()
+        .first_errors()
         .await
     {
         let text = error.to_string();
         assert!(
-            text.contains("no WebSocket") && text.contains("hello"),
+            text.contains("not as a WebSocket") && text.contains("hello"),
             "{text}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_service_that_has_moved_names_its_new_address() {
-    for (location, told) in [
+async fn a_redirect_is_reported_with_its_target() {
+    for (location, expected) in [
         (
             "wss://elsewhere.example/v2",
             "moved to wss://elsewhere.example/v2",
         ),
         ("/v2", "moved to ws://127.0.0.1:"),
     ] {
-        for error in House::with(Trouble::Moved(location))
+        for error in Servers::with(Fault::Moved(location))
             .await
-            .first_words()
+            .first_errors()
             .await
         {
             assert!(error.is_final(), "{error}");
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_message_of_the_service_is_told_as_it_said_it() {
-    for (said, told) in [
+async fn a_foreign_message_is_quoted() {
+    for (reply, expected) in [
         (
             r#"{"type":"Error","description":"out of workers"}"#,
             "says: out of workers",
@@ -126,20 +129,24 @@ async fn what_is_no_message_of_the_service_is_told_as_it_said_it() {
         ("out of workers", "says: out of workers"),
         ("", "an empty message"),
     ] {
-        for error in House::with(Trouble::Say(said)).await.first_words().await {
+        for error in Servers::with(Fault::Reply(reply))
+            .await
+            .first_errors()
+            .await
+        {
             let text = error.to_string();
-            assert!(text.ends_with(told), "{said}: {text}");
+            assert!(text.ends_with(expected), "{reply}: {text}");
             assert!(matches!(error, SpeechError::Broken { .. }), "{error}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_vosk_server_that_gives_several_alternatives_is_understood() {
-    let said =
+async fn the_best_of_several_alternatives_is_the_transcript() {
+    let reply =
         r#"{"alternatives":[{"confidence":220.5,"text":"good","result":[]},{"text":"god"}]}"#;
-    let house = House::with(Trouble::Say(said)).await;
-    let [vosk, _] = house.engines();
+    let servers = Servers::with(Fault::Reply(reply)).await;
+    let [vosk, _] = servers.recognizers();
     let call = Call::of(1, Format::linear(8000));
     let (_input, mut events) = call.start(vosk());
     let Some(SpeechEvent::Transcript(transcript)) = events.next().await else {
@@ -151,21 +158,24 @@ async fn a_vosk_server_that_gives_several_alternatives_is_understood() {
     );
 }
 
-/// Time stands still while anybody has something to do.
+/// Virtual time advances only while no task has work.
 #[tokio::test(start_paused = true)]
-async fn who_floods_pings_and_takes_no_answer_is_read_no_further() {
-    let house = House::with(Trouble::Pings(FLOOD)).await;
-    for engine in house.engines() {
+async fn a_service_that_floods_pings_and_takes_no_pongs_is_not_read() {
+    let servers = Servers::with(Fault::Pings(FLOOD)).await;
+    for recognizer in servers.recognizers() {
         // Without audio nothing else is sent that might fail.
-        let (mut input, mut events) = transcribe(engine(), Format::linear(8000));
+        let (mut input, mut events) = transcribe(recognizer(), Format::linear(8000));
         input.push(Duration::ZERO, &[0; 160]);
-        let told = timeout(Duration::from_secs(30), events.next()).await;
-        let Ok(Some(SpeechEvent::Trouble { error, .. })) = told else {
-            panic!("{told:?}, {} MB", house.vosk.flooded() >> 20);
+        let event = timeout(Duration::from_secs(30), events.next()).await;
+        let Ok(Some(SpeechEvent::Retrying { error, .. })) = event else {
+            panic!("{event:?}, {} MB", servers.vosk.flooded_bytes() >> 20);
         };
         assert!(matches!(error, SpeechError::Broken { .. }), "{error}");
     }
-    let flooded = [house.vosk.flooded(), house.deepgram.flooded()];
+    let flooded = [
+        servers.vosk.flooded_bytes(),
+        servers.deepgram.flooded_bytes(),
+    ];
     assert!(
         flooded.iter().all(|it| (1..FLOOD).contains(it)),
         "{flooded:?}"
@@ -173,20 +183,23 @@ async fn who_floods_pings_and_takes_no_answer_is_read_no_further() {
 }
 
 #[tokio::test]
-async fn a_handshake_without_end_is_given_up_after_16_kb() {
-    let house = House::with(Trouble::EndlessHandshake(FLOOD)).await;
-    for error in house.first_words().await {
+async fn an_endless_handshake_fails_after_16_kb() {
+    let servers = Servers::with(Fault::EndlessHandshake(FLOOD)).await;
+    for error in servers.first_errors().await {
         let text = error.to_string();
-        assert!(text.contains("longer than the beginning"), "{text}");
+        assert!(text.contains("longer than the handshake"), "{text}");
     }
-    let flooded = [house.vosk.flooded(), house.deepgram.flooded()];
+    let flooded = [
+        servers.vosk.flooded_bytes(),
+        servers.deepgram.flooded_bytes(),
+    ];
     assert!(flooded.iter().all(|it| *it < FLOOD), "{flooded:?}");
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_long_is_given_up() {
+async fn a_message_that_is_too_long_is_an_error() {
     let long = Box::leak(format!("[{}]", "0,".repeat(200_000)).into_boxed_str());
-    for error in House::with(Trouble::Say(long)).await.first_words().await {
+    for error in Servers::with(Fault::Reply(long)).await.first_errors().await {
         let text = error.to_string();
         assert!(text.contains("exceeds the limit of 262144"), "{text}");
     }

@@ -1,4 +1,5 @@
-//! The crate's tests: each engine against a stand-in for its service, and what all engines have in common.
+//! The crate's tests: each recognizer against a stand-in for its service, and the session they
+//! share.
 
 #[cfg(all(feature = "deepgram", feature = "vosk"))]
 mod answers;

@@ -1,4 +1,4 @@
-//! The session around a recognizer, in virtual time, with one that breaks as it is told to.
+//! The session, in virtual time, with a recognizer that fails as planned.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use sidetone_services::{Ear, Heard, speak, spoken, text};
+use sidetone_services::{Recognized, ToneDecoder, synthesize, text, word_times};
 use sidetone_speech::{
     Audio, Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript,
     Transcripts, Word, transcribe,
@@ -19,7 +19,7 @@ const HZ: u32 = 8000;
 const FRAME: Duration = Duration::from_millis(20);
 
 #[tokio::test(start_paused = true)]
-async fn wherever_a_connection_is_cut_no_word_is_lost_or_comes_twice() {
+async fn no_word_is_lost_or_repeated_wherever_a_connection_is_cut() {
     let call = Call::of(8);
     for cut in (100..6000).step_by(90) {
         let cuts = [
@@ -27,38 +27,43 @@ async fn wherever_a_connection_is_cut_no_word_is_lost_or_comes_twice() {
             Plan::CutAfter(ms(cut / 2)),
             Plan::CutAfter(ms(700)),
         ];
-        let told = call.run(Fake::new(cuts)).await;
-        assert_same(&told.words(), &call.words, &format!("cut after {cut} ms"));
-        assert_eq!(told.lost(), [], "cut after {cut} ms");
-        assert_eq!(
-            told.recovered(),
-            told.trouble().min(1).max(told.recovered())
+        let received = call.run(Fake::new(cuts)).await;
+        assert_same(
+            &received.words(),
+            &call.words,
+            &format!("cut after {cut} ms"),
         );
-        assert!(told.trouble() > 0);
+        assert_eq!(received.lost(), [], "cut after {cut} ms");
+        assert_eq!(
+            received.recovered(),
+            received.errors().min(1).max(received.recovered())
+        );
+        assert!(received.errors() > 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_seconds_without_the_recognizer_cost_nothing() {
+async fn twenty_seconds_without_the_recognizer_lose_nothing() {
     let call = Call::of(20);
     let back = Instant::now() + ms(21_000);
     let cut = Plan::CutAfter(ms(1000));
-    let told = call.run(Fake::new([cut]).away_until(back)).await;
-    assert_same(&told.words(), &call.words, "after 20 s");
-    assert_eq!(told.lost(), []);
-    assert_eq!(told.recovered(), 1);
+    let received = call.run(Fake::new([cut]).down_until(back)).await;
+    assert_same(&received.words(), &call.words, "after 20 s");
+    assert_eq!(received.lost(), []);
+    assert_eq!(received.recovered(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_minute_without_the_recognizer_costs_is_said() {
+async fn the_loss_of_a_minute_without_the_recognizer_is_reported() {
     let call = Call::of(60);
     let (from, back) = (ms(5000), ms(65_000));
-    // Chance makes each pause longer or shorter, so what is lost ends between words, in one, or between two letters.
+    // Jitter makes each backoff longer or shorter, so the loss ends between words, in one, or
+    // between two letters.
     for seed in 0..30 {
         fastrand::seed(seed);
-        let fake = Fake::new([Plan::CutAfter(from)]).away_until(Instant::now() + back);
-        let told = call.run(fake).await;
-        let lost = told.lost();
+        let fake = Fake::new([Plan::CutAfter(from)]).down_until(Instant::now() + back);
+        let received = call.run(fake).await;
+        let lost = received.lost();
         let [(lost_from, lost_to)] = lost[..] else {
             panic!("{seed}: {lost:?}")
         };
@@ -66,7 +71,7 @@ async fn what_a_minute_without_the_recognizer_costs_is_said() {
             lost_from <= from && lost_from > ms(2000),
             "{seed}: {lost_from:?}"
         );
-        // The last 30 s were kept, and the longest pause between two tries is 10 s.
+        // The last 30 s are kept, and the longest backoff is 10 s.
         assert!(
             lost_to >= back - ms(30_000) && lost_to <= back - ms(19_000),
             "{seed}: {lost_to:?}"
@@ -77,9 +82,11 @@ async fn what_a_minute_without_the_recognizer_costs_is_said() {
             .iter()
             .cloned()
             .partition(|it| touches(it, (lost_from, lost_to)));
-        // Of a word that what is lost begins or ends in, a piece is left, which is another word.
-        let is_piece = |told: &Word| gone.iter().any(|it| touches(told, (it.start, it.end)));
-        let (pieces, whole): (Vec<Word>, Vec<Word>) = told.words().into_iter().partition(is_piece);
+        // Of a word at either end of the loss a part is left, which decodes as another word.
+        let is_piece =
+            |received: &Word| gone.iter().any(|it| touches(received, (it.start, it.end)));
+        let (pieces, whole): (Vec<Word>, Vec<Word>) =
+            received.words().into_iter().partition(is_piece);
         assert_same(
             &whole,
             &kept,
@@ -90,28 +97,28 @@ async fn what_a_minute_without_the_recognizer_costs_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_final_and_what_was_not_heard_is_lost() {
+async fn a_refusal_is_final_and_loses_what_has_no_transcript() {
     let call = Call::of(5);
     let fake = Fake::new([Plan::CutAfter(ms(3000)), Plan::Refuse]);
     let connections = Arc::clone(&fake.connections);
-    let told = call.run(fake).await;
+    let received = call.run(fake).await;
     assert_eq!(*connections.lock().unwrap(), 2, "it is not asked again");
-    let failed = told
+    let failed = received
         .0
         .iter()
         .position(|it| matches!(it, SpeechEvent::Failed(_)));
     assert!(
-        told.0[failed.unwrap()..]
+        received.0[failed.unwrap()..]
             .iter()
             .skip(1)
             .all(|it| matches!(it, SpeechEvent::Lost { .. }))
     );
-    let heard = told.words().last().unwrap().end;
-    let lost = told.lost();
+    let last_end = received.words().last().unwrap().end;
+    let lost = received.lost();
     assert_eq!(lost.len(), 1);
     assert!(
-        lost[0].0 >= heard && lost[0].0 <= ms(3000),
-        "{lost:?} after {heard:?}"
+        lost[0].0 >= last_end && lost[0].0 <= ms(3000),
+        "{lost:?} after {last_end:?}"
     );
     assert_eq!(lost[0].1, call.length(), "to the end of the call");
 }
@@ -119,14 +126,14 @@ async fn a_refusal_is_final_and_what_was_not_heard_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
     let call = Call::of(30);
-    // At once; in the middle; and when it has forgotten a part of it already.
+    // At once, in the middle, and after a part of it was dropped.
     let minute = Instant::now() + ms(60_000);
     let fakes = [
         (Fake::new([Plan::Refuse]), 0),
         (Fake::new([Plan::CutAfter(ms(3000)), Plan::Refuse]), 3000),
         (Fake::new([Plan::RefuseAt(minute)]), 0),
     ];
-    for (number, (fake, heard)) in fakes.into_iter().enumerate() {
+    for (number, (fake, first_lost)) in fakes.into_iter().enumerate() {
         let (mut input, events) = transcribe(fake, Format::linear(HZ));
         // A part of it is missing, too.
         let gap = call.length() + ms(120_000);
@@ -138,29 +145,29 @@ async fn after_a_refusal_the_whole_rest_of_the_call_is_lost() {
             input.finish();
         };
         let over = Instant::now();
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), received) = tokio::join!(feed, Events::all(events));
         assert!(over.elapsed() < ms(3000) + gap + call.length(), "{number}");
-        let lost = told.lost();
+        let lost = received.lost();
         let [(from, to)] = lost[..] else {
             panic!("{number}: {lost:?}")
         };
-        assert!(from <= ms(heard), "{number}: {lost:?}");
+        assert!(from <= ms(first_lost), "{number}: {lost:?}");
         assert_eq!(to, gap + call.length(), "{number}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_is_away() {
+async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_is_down() {
     let call = Call::of(3);
-    let fake = Fake::new([]).away_until(Instant::now() + ms(3_600_000));
+    let fake = Fake::new([]).down_until(Instant::now() + ms(3_600_000));
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
     input.push(ms(0), &call.samples);
     input.finish();
     let over = Instant::now();
-    let told = Told::all(events).await;
+    let received = Events::all(events).await;
     assert_eq!(over.elapsed().as_secs(), 10);
-    assert_eq!(told.words(), []);
-    assert_eq!(told.lost(), [(ms(0), call.length())]);
+    assert_eq!(received.words(), []);
+    assert_eq!(received.lost(), [(ms(0), call.length())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,69 +178,73 @@ async fn the_end_of_a_call_waits_ten_seconds_for_a_recognizer_that_hangs() {
     input.push(ms(0), &call.samples);
     input.finish();
     let over = Instant::now();
-    let told = Told::all(events).await;
+    let received = Events::all(events).await;
     assert_eq!(over.elapsed().as_secs(), 10);
-    let heard = told.words().last().unwrap().end;
+    let last_end = received.words().last().unwrap().end;
     assert_eq!(
-        told.lost(),
-        [(heard, call.length())],
+        received.lost(),
+        [(last_end, call.length())],
         "what it has not finished is lost"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_after_a_break_at_the_very_end_still_come() {
+async fn words_still_come_if_the_connection_breaks_at_the_end() {
     let call = Call::of(3);
     let almost = call.length() - ms(10);
-    let told = call.run(Fake::new([Plan::CutAfter(almost)])).await;
-    assert_same(&told.words(), &call.words, "cut at the end");
-    assert_eq!(told.lost(), []);
+    let received = call.run(Fake::new([Plan::CutAfter(almost)])).await;
+    assert_same(&received.words(), &call.words, "cut at the end");
+    assert_eq!(received.lost(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_never_reads_gets_what_fits_and_is_told_of_the_rest() {
+async fn an_application_that_never_reads_gets_what_fits_and_the_rest_as_lost() {
     let call = Call::of(600);
     let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
     call.push(&mut input, ms(0)).await;
     input.finish();
     sleep(ms(60_000)).await;
-    let told = Told::all(events).await;
-    // Those that wait, and what the last 30 s of audio then give, of three for each utterance.
-    assert!(told.0.len() < 64 + 100, "{} events were kept", told.0.len());
-    let (words, lost) = (told.words(), told.lost());
-    let heard = words.iter().filter(|it| !it.text.contains('?')).count();
+    let received = Events::all(events).await;
+    // The queued events, and what the last 30 s of audio then give, three for each utterance.
+    assert!(
+        received.0.len() < 64 + 100,
+        "{} events were kept",
+        received.0.len()
+    );
+    let (words, lost) = (received.words(), received.lost());
+    let recognized = words.iter().filter(|it| !it.text.contains('?')).count();
     let missed = |it: &&Word| {
         lost.iter()
             .any(|(from, to)| it.end > *from && it.start < *to)
     };
     let missed = call.words.iter().filter(missed).count();
     assert_eq!(
-        heard + missed,
+        recognized + missed,
         call.words.len(),
-        "each is heard or told to be lost"
+        "each is recognized or reported as lost"
     );
     assert!(missed > 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recognizer_that_floods_is_read_no_faster_than_anybody_speaks() {
+async fn a_recognizer_that_floods_is_rate_limited() {
     let (mut input, events) = transcribe(Flood, Format::linear(HZ));
     input.push(ms(0), &[0; 160]);
     let began = Instant::now();
     input.finish();
-    let told = Told::all(events).await;
-    // Ten seconds after the call nobody waits any longer: 16 s at once, and these.
+    let received = Events::all(events).await;
+    // Ten seconds after the call the session ends: 16 s at once, and these.
     assert_eq!(began.elapsed().as_secs(), 10);
     let size = |it: &SpeechEvent| match it {
         SpeechEvent::Transcript(it) => it.text.len(),
         _ => 0,
     };
-    let size: usize = told.0.iter().map(size).sum();
+    let size: usize = received.0.iter().map(size).sum();
     assert!((1 << 20..27 * 64 * 1024).contains(&size), "{size}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_after_a_gap_in_the_audio_are_where_they_were_said() {
+async fn words_after_a_gap_in_the_audio_are_in_place() {
     for gap in [ms(50), ms(100), ms(599), ms(601), ms(5000), ms(600_000)] {
         let call = Call::of(4);
         let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
@@ -241,18 +252,18 @@ async fn words_after_a_gap_in_the_audio_are_where_they_were_said() {
         let second = call.length() + gap;
         input.push(second, &call.samples);
         input.finish();
-        let told = Told::all(events).await;
-        // What is missing is too little to be noticed.
+        let received = Events::all(events).await;
+        // The gap is too short to be noticed.
         let shift = if gap < ms(60) { call.length() } else { second };
-        let again = call.words.iter().map(|it| moved(it, shift));
+        let again = call.words.iter().map(|it| shifted(it, shift));
         let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
-        assert_same(&told.words(), &expected, &format!("a gap of {gap:?}"));
+        assert_same(&received.words(), &expected, &format!("a gap of {gap:?}"));
     }
 }
 
 /// A muted phone sends nothing, not even silence.
 #[tokio::test(start_paused = true)]
-async fn what_was_said_before_a_mute_is_finished_while_it_lasts() {
+async fn words_before_a_mute_become_final_while_it_lasts() {
     let call = Call::of(1);
     // Not a sample after the last word.
     let said = &call.samples[..call.samples.len() - HZ as usize * 7 / 10];
@@ -282,20 +293,20 @@ async fn what_was_said_before_a_mute_is_finished_while_it_lasts() {
                 input.push_silence(at + end + ms(100) * stretch, ms(100));
             }
         };
-        let heard = async { (final_words.await, began.elapsed()) };
-        let ((words, when), ()) = tokio::join!(heard, muted);
-        let expected: Vec<Word> = call.words.iter().map(|it| moved(it, at)).collect();
+        let finals = async { (final_words.await, began.elapsed()) };
+        let ((words, when), ()) = tokio::join!(finals, muted);
+        let expected: Vec<Word> = call.words.iter().map(|it| shifted(it, at)).collect();
         assert_same(&words, &expected, &format!("muted for {mute:?}"));
         assert!(when <= end + ms(900), "it comes after {when:?} of {end:?}");
         at += end + mute;
     }
     input.finish();
-    let last: Vec<Word> = call.words.iter().map(|it| moved(it, at)).collect();
-    assert_same(&Told::all(events).await.words(), &last, "after two mutes");
+    let last: Vec<Word> = call.words.iter().map(|it| shifted(it, at)).collect();
+    assert_same(&Events::all(events).await.words(), &last, "after two mutes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_audio_is_where_it_was_said_though_silence_was_heard_in_its_place() {
+async fn late_audio_is_in_place_after_silence_took_its_place() {
     for late in [ms(100), ms(500), ms(700), ms(1500), ms(5000)] {
         let call = Call::of(4);
         let (mut input, events) = transcribe(Fake::new([]), Format::linear(HZ));
@@ -306,17 +317,17 @@ async fn late_audio_is_where_it_was_said_though_silence_was_heard_in_its_place()
                 sleep(ms(100)).await;
                 input.push_silence(second + ms(100) * stretch, ms(100));
             }
-            // All that was held up, and what follows it.
+            // Everything that was held back, and what follows it.
             input.push(second, &call.samples);
             input.push(second * 2, &call.samples);
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
+        let ((), received) = tokio::join!(feed, Events::all(events));
         let parts = [ms(0), second, second * 2].into_iter();
-        let parts = parts.flat_map(|shift| call.words.iter().map(move |it| moved(it, shift)));
+        let parts = parts.flat_map(|shift| call.words.iter().map(move |it| shifted(it, shift)));
         let expected: Vec<Word> = parts.collect();
-        assert_same(&told.words(), &expected, &format!("late by {late:?}"));
-        assert_eq!(told.lost(), []);
+        assert_same(&received.words(), &expected, &format!("late by {late:?}"));
+        assert_eq!(received.lost(), []);
     }
 }
 
@@ -334,7 +345,7 @@ async fn a_word_in_which_audio_is_late_is_whole() {
     }
     input.push(middle, after);
     input.finish();
-    assert_same(&Told::all(events).await.words(), &call.words, "late");
+    assert_same(&Events::all(events).await.words(), &call.words, "late");
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,39 +361,40 @@ async fn a_cut_next_to_a_gap_loses_nothing() {
             call.push(&mut input, second).await;
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
-        let again = call.words.iter().map(|it| moved(it, second));
+        let ((), received) = tokio::join!(feed, Events::all(events));
+        let again = call.words.iter().map(|it| shifted(it, second));
         let expected: Vec<Word> = call.words.iter().cloned().chain(again).collect();
-        assert_same(&told.words(), &expected, &format!("cut after {cut} ms"));
-        assert_eq!(told.lost(), [], "cut after {cut} ms");
+        assert_same(&received.words(), &expected, &format!("cut after {cut} ms"));
+        assert_eq!(received.lost(), [], "cut after {cut} ms");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_at_once_and_not_heard_comes_again() {
+async fn audio_sent_at_once_and_not_processed_is_replayed() {
     let call = Call::of(20);
-    let fake = Fake::new([Plan::Gulp, Plan::Gulp]).away_until(Instant::now() + ms(3000));
+    let fake =
+        Fake::new([Plan::TakeAllAndCut, Plan::TakeAllAndCut]).down_until(Instant::now() + ms(3000));
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
     input.push(ms(0), &call.samples);
     input.finish();
-    let told = Told::all(events).await;
-    assert_same(&told.words(), &call.words, "after two gulps");
-    assert_eq!(told.lost(), []);
+    let received = Events::all(events).await;
+    assert_same(&received.words(), &call.words, "after two gulps");
+    assert_eq!(received.lost(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_may_end_its_connections_in_an_orderly_way() {
+async fn a_service_may_close_its_connections_in_order() {
     let call = Call::of(9);
-    let told = call
+    let received = call
         .run(Fake::new([Plan::EndAfterFinal, Plan::EndAfterFinal]))
         .await;
-    assert_same(&told.words(), &call.words, "three connections");
-    assert_eq!((told.trouble(), told.recovered()), (0, 0));
-    assert_eq!(told.lost(), []);
+    assert_same(&received.words(), &call.words, "three connections");
+    assert_eq!((received.errors(), received.recovered()), (0, 0));
+    assert_eq!(received.lost(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_takes_nothing_is_not_asked_without_end() {
+async fn a_service_that_takes_no_audio_is_not_polled_in_a_loop() {
     let call = Call::of(5);
     let fake = Fake::new(std::iter::repeat_n(Plan::EndAtOnce, 10_000));
     let connections = Arc::clone(&fake.connections);
@@ -393,44 +405,48 @@ async fn a_service_that_takes_nothing_is_not_asked_without_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_final_transcript_trouble_is_tried_again_as_soon_as_the_first() {
+async fn a_final_transcript_resets_the_backoff() {
     let call = Call::of(12);
-    let told = call
+    let received = call
         .run(Fake::new(std::iter::repeat_n(Plan::CutAfterFinal, 10)))
         .await;
-    assert_same(&told.words(), &call.words, "ten cuts");
-    let pauses = told.pauses();
+    assert_same(&received.words(), &call.words, "ten cuts");
+    let pauses = received.backoffs();
     assert_eq!(pauses.len(), 10);
     assert!(pauses.iter().all(|it| *it <= ms(250)), "{pauses:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recognizer_that_only_ever_begins_is_tried_again_after_longer_and_longer_pauses() {
+async fn a_recognizer_without_final_transcripts_backs_off() {
     let call = Call::of(20);
-    // In the middle of the second word, whose utterance is heard again.
+    // In the middle of the second word, whose utterance is replayed.
     let cuts = std::iter::repeat_n(Plan::CutAfter(ms(300)), 6);
-    let told = call.run(Fake::new(cuts)).await;
-    assert_same(&told.words(), &call.words, "after six");
-    for (pause, longest) in told.pauses().iter().zip([250, 500, 1000, 2000, 4000, 8000]) {
+    let received = call.run(Fake::new(cuts)).await;
+    assert_same(&received.words(), &call.words, "after six");
+    for (pause, longest) in received
+        .backoffs()
+        .iter()
+        .zip([250, 500, 1000, 2000, 4000, 8000])
+    {
         let range = ms(longest / 2)..=ms(longest);
-        assert!(range.contains(pause), "{:?}", told.pauses());
+        assert!(range.contains(pause), "{:?}", received.backoffs());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_may_be_in_trouble_with_a_part_and_give_it_up() {
+async fn a_recognizer_may_report_an_error_and_mark_a_part_lost() {
     let (mut input, events) = transcribe(Hesitant, Format::linear(HZ));
     input.push(ms(0), &[0; 3 * HZ as usize]);
     input.finish();
-    let told = Told::all(events).await;
+    let received = Events::all(events).await;
     let [
-        SpeechEvent::Trouble { retry_in, .. },
+        SpeechEvent::Retrying { retry_in, .. },
         SpeechEvent::Lost { from, to },
         SpeechEvent::Recovered,
         SpeechEvent::Transcript(transcript),
-    ] = &told.0[..]
+    ] = &received.0[..]
     else {
-        panic!("{:?}", told.0)
+        panic!("{:?}", received.0)
     };
     assert!(*retry_in <= ms(250));
     assert_eq!((*from, *to), (ms(500), ms(1500)));
@@ -438,7 +454,7 @@ async fn an_engine_may_be_in_trouble_with_a_part_and_give_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recognizer_that_hears_silence_is_known_to_be_back() {
+async fn a_reply_without_a_transcript_reports_recovery() {
     let fake = Fake::new([Plan::CutAfter(ms(1000))]);
     let (mut input, events) = transcribe(fake, Format::linear(HZ));
     for frame in 0..200 {
@@ -446,12 +462,12 @@ async fn a_recognizer_that_hears_silence_is_known_to_be_back() {
         sleep(FRAME).await;
     }
     input.finish();
-    let told = Told::all(events).await;
-    assert_eq!((told.trouble(), told.recovered()), (1, 1));
+    let received = Events::all(events).await;
+    assert_eq!((received.errors(), received.recovered()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nobody_listens_any_more_the_recognizer_is_let_go() {
+async fn dropping_the_events_drops_the_recognizer() {
     let fake = Fake::new([]);
     let connections = Arc::downgrade(&fake.connections);
     let call = Call::of(1);
@@ -469,7 +485,7 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-fn moved(word: &Word, by: Duration) -> Word {
+fn shifted(word: &Word, by: Duration) -> Word {
     Word {
         start: word.start + by,
         end: word.end + by,
@@ -478,19 +494,19 @@ fn moved(word: &Word, by: Duration) -> Word {
 }
 
 /// The same words, each within 5 ms of its place.
-fn assert_same(told: &[Word], said: &[Word], context: &str) {
+fn assert_same(received: &[Word], said: &[Word], context: &str) {
     let texts = |words: &[Word]| words.iter().map(|it| it.text.clone()).collect::<Vec<_>>();
-    assert_eq!(texts(told), texts(said), "{context}");
-    for (told, said) in told.iter().zip(said) {
-        let off = told
+    assert_eq!(texts(received), texts(said), "{context}");
+    for (received, said) in received.iter().zip(said) {
+        let off = received
             .start
             .abs_diff(said.start)
-            .max(told.end.abs_diff(said.end));
-        assert!(off < ms(5), "{context}: {told:?} was said as {said:?}");
+            .max(received.end.abs_diff(said.end));
+        assert!(off < ms(5), "{context}: {received:?} was said as {said:?}");
     }
 }
 
-/// A call in which utterances of two words are said, each word once.
+/// A call with utterances of two words, each word once.
 struct Call {
     samples: Vec<i16>,
     words: Vec<Word>,
@@ -503,13 +519,13 @@ impl Call {
             let pair = [format!("a{number}"), format!("word{number}")];
             let pair = pair.each_ref().map(String::as_str);
             let start = Duration::from_micros(samples.len() as u64 * 125);
-            words.extend(spoken(&pair, start).into_iter().map(|it| Word {
+            words.extend(word_times(&pair, start).into_iter().map(|it| Word {
                 text: it.text,
                 start: it.start,
                 end: it.end,
                 confidence: None,
             }));
-            samples.extend(speak(&pair, HZ));
+            samples.extend(synthesize(&pair, HZ));
         }
         Self { samples, words }
     }
@@ -518,7 +534,7 @@ impl Call {
         Duration::from_micros(self.samples.len() as u64 * 125)
     }
 
-    /// As a call brings it: a frame every 20 ms.
+    /// As in a call: a frame every 20 ms.
     async fn push(&self, input: &mut SpeechInput, at: Duration) {
         let began = Instant::now();
         for (frame, samples) in self.samples.chunks(160).enumerate() {
@@ -528,26 +544,26 @@ impl Call {
         }
     }
 
-    async fn run(&self, fake: Fake) -> Told {
+    async fn run(&self, fake: Fake) -> Events {
         let (mut input, events) = transcribe(fake, Format::linear(HZ));
         let feed = async {
             self.push(&mut input, ms(0)).await;
             input.finish();
         };
-        let ((), told) = tokio::join!(feed, Told::all(events));
-        told
+        let ((), received) = tokio::join!(feed, Events::all(events));
+        received
     }
 }
 
-struct Told(Vec<SpeechEvent>);
+struct Events(Vec<SpeechEvent>);
 
-impl Told {
+impl Events {
     async fn all(mut events: SpeechEvents) -> Self {
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         while let Some(event) = events.next().await {
-            told.push(event);
+            received.push(event);
         }
-        Self(told)
+        Self(received)
     }
 
     fn words(&self) -> Vec<Word> {
@@ -566,17 +582,17 @@ impl Told {
         lost.collect()
     }
 
-    fn trouble(&self) -> usize {
-        let trouble = |it: &&SpeechEvent| matches!(it, SpeechEvent::Trouble { .. });
-        self.0.iter().filter(trouble).count()
+    fn errors(&self) -> usize {
+        let retrying = |it: &&SpeechEvent| matches!(it, SpeechEvent::Retrying { .. });
+        self.0.iter().filter(retrying).count()
     }
 
-    fn pauses(&self) -> Vec<Duration> {
-        let pauses = self.0.iter().filter_map(|it| match it {
-            SpeechEvent::Trouble { retry_in, .. } => Some(*retry_in),
+    fn backoffs(&self) -> Vec<Duration> {
+        let backoffs = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Retrying { retry_in, .. } => Some(*retry_in),
             _ => None,
         });
-        pauses.collect()
+        backoffs.collect()
     }
 
     fn recovered(&self) -> usize {
@@ -585,26 +601,26 @@ impl Told {
     }
 }
 
-/// What a connection does.
+/// The behaviour of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Work,
-    /// After so much audio.
+    /// After this much audio.
     CutAfter(Duration),
     CutAfterFinal,
     HangAfter(Duration),
-    /// Takes all there is, and is cut.
-    Gulp,
+    /// Takes all available audio, and is cut off.
+    TakeAllAndCut,
     EndAfterFinal,
     EndAtOnce,
     Refuse,
-    /// Not before this, and takes nothing until then.
+    /// Refuses until then, and takes no audio.
     RefuseAt(Instant),
 }
 
 struct Fake {
     plans: Mutex<VecDeque<Plan>>,
-    away_until: Instant,
+    down_until: Instant,
     connections: Arc<Mutex<usize>>,
 }
 
@@ -612,14 +628,14 @@ impl Fake {
     fn new(plans: impl IntoIterator<Item = Plan>) -> Self {
         Self {
             plans: Mutex::new(plans.into_iter().collect()),
-            away_until: Instant::now(),
+            down_until: Instant::now(),
             connections: Arc::default(),
         }
     }
 
-    /// After its first connection, if it has a plan for one.
-    fn away_until(mut self, back: Instant) -> Self {
-        self.away_until = back;
+    /// The behaviour after its first connection.
+    fn down_until(mut self, back: Instant) -> Self {
+        self.down_until = back;
         self
     }
 
@@ -630,7 +646,7 @@ impl Fake {
     ) -> Result<(), SpeechError> {
         *self.connections.lock().unwrap() += 1;
         let planned = self.plans.lock().unwrap().pop_front();
-        if planned.is_none() && Instant::now() < self.away_until {
+        if planned.is_none() && Instant::now() < self.down_until {
             return Err(unavailable());
         }
         let plan = planned.unwrap_or(Plan::Work);
@@ -641,24 +657,26 @@ impl Fake {
                 sleep_until(when).await;
                 return Err(refused());
             }
-            Plan::Gulp => {
+            Plan::TakeAllAndCut => {
                 audio.read(ms(0), Duration::MAX, &mut Vec::new()).await;
                 return Err(unavailable());
             }
             _ => {}
         }
-        let mut ear = Ear::new(audio.format().hz);
+        let mut decoder = ToneDecoder::new(audio.format().hz);
         let mut samples = Vec::new();
         while audio.read(ms(100), ms(200), &mut samples).await {
             match plan {
-                Plan::CutAfter(limit) if audio.taken() >= limit => return Err(unavailable()),
-                Plan::HangAfter(limit) if audio.taken() >= limit => std::future::pending().await,
+                Plan::CutAfter(limit) if audio.delivered() >= limit => return Err(unavailable()),
+                Plan::HangAfter(limit) if audio.delivered() >= limit => {
+                    std::future::pending().await
+                }
                 _ => {}
             }
-            transcripts.alive();
-            for heard in ear.hear(&samples) {
-                let is_final = matches!(heard, Heard::Final(_));
-                transcripts.tell(transcript(&audio, heard)).await;
+            transcripts.mark_alive();
+            for result in decoder.push(&samples) {
+                let is_final = matches!(result, Recognized::Final(_));
+                transcripts.send(transcript(&audio, result)).await;
                 match plan {
                     Plan::EndAfterFinal if is_final => return Ok(()),
                     Plan::CutAfterFinal if is_final => return Err(unavailable()),
@@ -667,29 +685,29 @@ impl Fake {
             }
             samples.clear();
         }
-        if let Some(words) = ear.end() {
+        if let Some(words) = decoder.finish() {
             transcripts
-                .tell(transcript(&audio, Heard::Final(words)))
+                .send(transcript(&audio, Recognized::Final(words)))
                 .await;
         }
         Ok(())
     }
 }
 
-fn transcript(audio: &Audio, heard: Heard) -> Transcript {
-    let (is_final, heard) = match heard {
-        Heard::Interim(words) => (false, words),
-        Heard::Final(words) => (true, words),
+fn transcript(audio: &Audio, result: Recognized) -> Transcript {
+    let (is_final, result) = match result {
+        Recognized::Interim(words) => (false, words),
+        Recognized::Final(words) => (true, words),
     };
-    let words = heard.iter().map(|it| Word {
+    let words = result.iter().map(|it| Word {
         text: it.text.clone(),
-        start: audio.on_call(it.start),
-        end: audio.on_call(it.end),
+        start: audio.call_time(it.start),
+        end: audio.call_time(it.end),
         confidence: None,
     });
     let words: Vec<Word> = words.collect();
     let (start, end) = (words[0].start, words[words.len() - 1].end);
-    let mut transcript = Transcript::new(text(&heard), is_final, start, end);
+    let mut transcript = Transcript::new(text(&result), is_final, start, end);
     transcript.words = words;
     transcript
 }
@@ -708,7 +726,7 @@ impl Recognizer for Fake {
     }
 }
 
-/// Can't have the second half second and the one after it understood, but what comes then.
+/// Never recognizes the audio from 0.5 to 1.5 s, only what follows.
 struct Hesitant;
 
 impl Recognizer for Hesitant {
@@ -723,18 +741,18 @@ impl Recognizer for Hesitant {
     ) -> BoxFuture<'a, Result<(), SpeechError>> {
         Box::pin(async move {
             while audio.read(ms(0), ms(200), &mut Vec::new()).await {}
-            transcripts.alive();
-            sleep(transcripts.trouble(unavailable()).await).await;
-            transcripts.give_up(ms(500), ms(1500));
+            transcripts.mark_alive();
+            sleep(transcripts.report_error(unavailable()).await).await;
+            transcripts.mark_lost(ms(500), ms(1500));
             sleep(ms(1)).await;
             let after = Transcript::new("after it", true, ms(1500), ms(3000));
-            transcripts.tell(after).await;
+            transcripts.send(after).await;
             Ok(())
         })
     }
 }
 
-/// Says without end what nobody has said; no more than 100 MB of it.
+/// Sends transcripts of what nobody said without end, up to 100 MB.
 struct Flood;
 
 impl Recognizer for Flood {
@@ -751,7 +769,7 @@ impl Recognizer for Flood {
             for _ in 0..100_000 {
                 let text = "never ".repeat(170);
                 let transcript = Transcript::new(text, true, ms(0), ms(0));
-                transcripts.tell(transcript).await;
+                transcripts.send(transcript).await;
             }
             Ok(())
         })
@@ -761,13 +779,13 @@ impl Recognizer for Flood {
 fn unavailable() -> SpeechError {
     SpeechError::Unavailable {
         service: "the fake",
-        reason: "it was told so".into(),
+        reason: "as planned".into(),
     }
 }
 
 fn refused() -> SpeechError {
     SpeechError::Refused {
         service: "the fake",
-        reason: "it was told so".into(),
+        reason: "as planned".into(),
     }
 }

@@ -1,60 +1,61 @@
-//! The Vosk engine against a stand-in with the rules of the real server.
+//! The Vosk recognizer against a stand-in with the rules of the real server.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
-use crate::support::{Call, Told};
-use sidetone_services::{Trouble, vosk::VoskServer};
+use sidetone_services::{Fault, vosk::VoskServer};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, vosk::Vosk};
+
+use crate::support::{Call, Events};
 
 #[tokio::test]
 async fn words_come_with_their_times_at_every_rate() {
     let server = VoskServer::start().await.unwrap();
     for hz in [8000, 16_000, 48_000] {
         let call = Call::of(12, Format::linear(hz));
-        let told = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
-        told.assert_words(&call.words);
-        told.assert_text_and_interims(1.0);
+        let received = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
+        received.assert_words(&call.words);
+        received.assert_text_and_interims(1.0);
     }
     assert_eq!(server.connections(), 3);
 }
 
 #[tokio::test]
-async fn connections_that_are_cut_cost_no_word() {
+async fn a_cut_connection_loses_no_word() {
     let server = VoskServer::start().await.unwrap();
-    server.set(Trouble::CutAfter(Duration::from_millis(8300)));
+    server.set(Fault::CutAfter(Duration::from_millis(8300)));
     let call = Call::of(20, Format::linear(8000));
-    let told = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
-    told.assert_words(&call.words);
+    let received = call.run(Vosk::new(&server.endpoint()).unwrap()).await;
+    received.assert_words(&call.words);
     assert!(matches!(
-        told.trouble()[..],
+        received.errors()[..],
         [SpeechError::Broken { .. }, ..]
     ));
-    assert_eq!(server.connections(), told.trouble().len() + 1);
+    assert_eq!(server.connections(), received.errors().len() + 1);
 }
 
 #[tokio::test]
-async fn a_server_that_goes_and_comes_back_goes_on_where_it_was() {
+async fn a_server_that_restarts_resumes_where_it_was() {
     let server = VoskServer::start().await.unwrap();
-    server.set(Trouble::Slow(Duration::from_millis(5)));
+    server.set(Fault::Slow(Duration::from_millis(5)));
     let call = Call::of(20, Format::linear(8000));
     let (input, mut events) = call.start(Vosk::new(&server.endpoint()).unwrap());
     input.finish();
-    let mut told = Told(Vec::new());
+    let mut received = Events(Vec::new());
     while let Some(event) = events.next().await {
-        let first = told.transcripts().next().is_none();
+        let first = received.transcripts().next().is_none();
         match &event {
-            SpeechEvent::Transcript(it) if it.is_final && first => server.set(Trouble::Down),
-            SpeechEvent::Trouble { .. } => server.set(Trouble::None),
+            SpeechEvent::Transcript(it) if it.is_final && first => server.set(Fault::Down),
+            SpeechEvent::Retrying { .. } => server.set(Fault::None),
             _ => {}
         }
         if !matches!(&event, SpeechEvent::Transcript(it) if !it.is_final) {
-            told.0.push(event);
+            received.0.push(event);
         }
     }
-    told.assert_words(&call.words);
-    assert_eq!(told.trouble().len(), 1);
-    assert!(told.0.contains(&SpeechEvent::Recovered));
+    received.assert_words(&call.words);
+    assert_eq!(received.errors().len(), 1);
+    assert!(received.0.contains(&SpeechEvent::Recovered));
 }
 
 #[tokio::test]
@@ -62,23 +63,26 @@ async fn a_refusal_is_final_and_a_full_server_is_not() {
     let server = VoskServer::start().await.unwrap();
     let call = Call::of(1, Format::linear(8000));
     let vosk = || Vosk::new(&server.endpoint()).unwrap();
-    server.set(Trouble::Refuse(403));
-    let told = call.run(vosk()).await;
-    assert!(matches!(told.failure(), Some(SpeechError::Refused { .. })));
+    server.set(Fault::Refuse(403));
+    let received = call.run(vosk()).await;
+    assert!(matches!(
+        received.failure(),
+        Some(SpeechError::Refused { .. })
+    ));
 
-    server.set(Trouble::Refuse(503));
+    server.set(Fault::Refuse(503));
     let (input, mut events) = call.start(vosk());
     input.finish();
-    let Some(SpeechEvent::Trouble { error, .. }) = events.next().await else {
-        panic!("no trouble");
+    let Some(SpeechEvent::Retrying { error, .. }) = events.next().await else {
+        panic!("no error");
     };
     assert!(matches!(error, SpeechError::Unavailable { .. }), "{error}");
-    server.set(Trouble::None);
-    Told::all(&mut events).await.assert_words(&call.words);
+    server.set(Fault::None);
+    Events::all(&mut events).await.assert_words(&call.words);
 }
 
 #[tokio::test]
-async fn phrases_limit_what_is_heard() {
+async fn phrases_limit_what_is_recognized() {
     let server = VoskServer::start().await.unwrap();
     let call = Call::of(2, Format::linear(8000));
     let vosk = Vosk::new(&server.endpoint())
@@ -94,7 +98,7 @@ async fn phrases_limit_what_is_heard() {
 }
 
 #[test]
-fn what_is_no_address_is_said_at_once() {
+fn an_invalid_address_is_an_error_at_once() {
     for address in [
         "",
         "127.0.0.1:2700",

@@ -4,43 +4,34 @@ use sidetone_audio::vad::{VoiceDetector, VoiceEvent};
 
 use crate::Frame;
 
-/// Voice activity of a caller whose rate is unknown until the first frame, and may change.
+/// Voice activity of a caller, whatever the rate of their audio.
 #[derive(Default)]
 pub(super) struct Speech {
-    detector: Option<(u32, VoiceDetector)>,
-    is_speaking: bool,
+    detector: VoiceDetector,
 }
 
 impl Speech {
     /// Listens to a frame.
     pub(super) fn push(&mut self, frame: &Frame<'_>) {
-        let hz = frame.rate().hz();
-        if self
+        // A call's own rate is one that can be resampled.
+        let _ = self
             .detector
-            .as_ref()
-            .is_none_or(|(made_for, _)| *made_for != hz)
-        {
-            // A call's own rate is one that can be resampled.
-            self.detector = VoiceDetector::new(hz).ok().map(|made| (hz, made));
-        }
-        if let Some((_, detector)) = &mut self.detector {
-            for event in detector.push(frame.samples()) {
-                self.is_speaking = matches!(event, VoiceEvent::SpeechStarted { .. });
-            }
-        }
+            .push_at(frame.rate().hz(), frame.samples())
+            .map(consume);
     }
 
     /// Takes note that nothing came for so long.
     pub(super) fn push_silence(&mut self, duration: Duration) {
-        if let Some((_, detector)) = &mut self.detector {
-            for event in detector.push_silence(duration) {
-                self.is_speaking = matches!(event, VoiceEvent::SpeechStarted { .. });
-            }
-        }
+        consume(self.detector.push_silence(duration));
     }
 
     /// Whether the caller speaks, as far as it has been decided.
     pub(super) fn is_speaking(&self) -> bool {
-        self.is_speaking
+        self.detector.is_speaking()
     }
+}
+
+/// The detector decides while its events are read.
+fn consume(events: impl Iterator<Item = VoiceEvent>) {
+    events.for_each(drop);
 }

@@ -97,7 +97,7 @@ impl Output {
         // What a file already finished holds can't be replaced any more.
         let skipped = back.saturating_sub(written).min(frames.len() as u64 / 2);
         if back > 0 {
-            self.part.wav.take_back(back.min(written) as u32 * FRAME)?;
+            self.part.wav.rewind(back.min(written) as u32 * FRAME)?;
         }
         let mut rest = &frames[skipped as usize * 2..];
         while !rest.is_empty() {

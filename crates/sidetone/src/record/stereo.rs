@@ -98,8 +98,7 @@ impl<W: Write + Seek> StereoFile<W> {
         let written = u64::from(self.wav.bytes_written()) / FRAME;
         let back = written.saturating_sub(first) * FRAME;
         if back > 0 {
-            self.wav
-                .take_back(u32::try_from(back).unwrap_or(u32::MAX))?;
+            self.wav.rewind(u32::try_from(back).unwrap_or(u32::MAX))?;
         }
         self.wav.write(&self.frames)?;
         self.wav.checkpoint()

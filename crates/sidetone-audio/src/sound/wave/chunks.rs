@@ -1,4 +1,4 @@
-//! The pieces that a WAV file is made of: a name of four letters, a size, and so many bytes.
+//! The chunks of a WAV file: a name of four letters, a size, and as many bytes.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,12 +9,12 @@ use crate::sound::part::Part;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk {
     pub(super) id: [u8; 4],
-    /// What its header says.
+    /// The size in its header.
     pub(super) size: u64,
     at: u64,
 }
 
-/// The names of chunks that lie around sounds.
+/// The names of chunks that are common in sound files.
 const USUAL: [&[u8; 4]; 24] = [
     b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"plst", b"smpl", b"inst", b"iXML",
     b"JUNK", b"junk", b"PAD ", b"FLLR", b"PEAK", b"DISP", b"_PMX", b"cart", b"axml", b"chna",
@@ -22,7 +22,7 @@ const USUAL: [&[u8; 4]; 24] = [
 ];
 
 impl Chunk {
-    /// What begins at this place, if there is room for a header.
+    /// The chunk at this position, if there is space for a header.
     pub(super) fn at(container: Container, part: &Part, at: u64) -> io::Result<Option<Self>> {
         let header = part.array::<8>(at)?;
         Ok(header.map(|header| Self::parse(container, header, at)))
@@ -41,12 +41,12 @@ impl Chunk {
         }
     }
 
-    /// Where its contents begin.
+    /// Where its content begins.
     pub(super) fn body(&self) -> u64 {
         self.at + 8
     }
 
-    /// Whether it looks like one, and ends within the file.
+    /// Whether it has a valid name and ends within the file.
     pub(super) fn is_plausible(&self, part: &Part) -> bool {
         self.has_name() && self.body() + self.size <= part.len()
     }
@@ -60,7 +60,7 @@ impl Chunk {
         self.id.iter().all(is_letter)
     }
 
-    /// Where the next one begins: at an even place, unless its writer forgot that.
+    /// Where the next chunk begins: at an even position, unless the writer left out the padding.
     pub(super) fn next(&self, container: Container, part: &Part) -> io::Result<u64> {
         let end = self.body().saturating_add(self.size);
         if self.size.is_multiple_of(2) {
@@ -77,12 +77,12 @@ impl Chunk {
     }
 }
 
-/// Chunks behind a sound of unknown length are looked for in so many bytes at the end.
+/// How many bytes at the end are searched for chunks after a sound of unknown length.
 const TRAILING: u64 = 16 << 20;
 
-/// Where a sound of unknown length ends, which began at `from`: where chunks follow that fill the rest up to
-/// `end`, or the text of a LIST chunk stands; else at `end`.
-pub(super) fn begin_of_trailing(
+/// Where a sound of unknown length ends that begins at `from`: at the first of the chunks that fill
+/// the rest up to `end`, or at a LIST chunk with text, else at `end`.
+pub(super) fn start_of_trailing(
     container: Container,
     part: &Part,
     from: u64,
@@ -90,7 +90,7 @@ pub(super) fn begin_of_trailing(
 ) -> io::Result<u64> {
     let from = from.max(end.saturating_sub(TRAILING));
     let bytes = part.slice(from, end).peek(0, (end - from) as usize)?;
-    // Places where a chunk may end so that nothing is left over behind it.
+    // Positions where a chunk may end so that nothing is left over after it.
     let mut ends = HashSet::from([bytes.len() as u64]);
     let mut first = bytes.len();
     for at in (0..bytes.len().saturating_sub(7)).rev() {
@@ -101,10 +101,10 @@ pub(super) fn begin_of_trailing(
         if !chunk.has_name() {
             continue;
         }
-        let behind = chunk.body() + chunk.size;
+        let after = chunk.body() + chunk.size;
         let is_text =
             &chunk.id == b"LIST" && matches!(bytes.get(at + 8..at + 12), Some(b"INFO" | b"adtl"));
-        if is_text || ends.contains(&behind) || ends.contains(&(behind + 1)) {
+        if is_text || ends.contains(&after) || ends.contains(&(after + 1)) {
             ends.insert(at as u64);
             first = at;
         }

@@ -1,8 +1,8 @@
-//! What a WAV file says of its samples, some of it twice.
+//! The format chunk of a WAV file, part of which is redundant.
 
 use super::Container;
 use crate::g711::Law;
-use crate::sound::gather::Trouble;
+use crate::sound::collector::ReadError;
 use crate::sound::pcm::{Encoding, Layout};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) struct Format {
     channels: u16,
     rate: u32,
     bytes_per_second: u32,
-    /// Bytes that all channels of one moment take.
+    /// Bytes per frame: one sample of each channel.
     block_len: u16,
     bits: u16,
     big_endian: bool,
@@ -23,7 +23,7 @@ const ALAW: u16 = 6;
 const ULAW: u16 = 7;
 const EXTENSIBLE: u16 = 0xFFFE;
 
-/// What sounds are usually sampled at.
+/// Common sample rates.
 const USUAL_RATES: [u32; 13] = [
     8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400,
     192_000,
@@ -50,7 +50,7 @@ impl Format {
         };
         Some(Self {
             tag: match word(0)? {
-                // The true one begins the identifier further down.
+                // The actual format is the start of a GUID further down.
                 EXTENSIBLE => word(24)?,
                 tag => tag,
             },
@@ -64,14 +64,14 @@ impl Format {
         })
     }
 
-    /// How its samples lie. No field that says what another says is believed alone: of three for the length of a
-    /// block two must agree.
-    pub(super) fn layout(&self) -> Result<Layout, Trouble> {
+    /// The layout of the samples. A redundant field is not trusted alone: of the three that give
+    /// the length of a frame, two must agree.
+    pub(super) fn layout(&self) -> Result<Layout, ReadError> {
         if !matches!(self.tag, PCM | FLOAT | ALAW | ULAW) {
-            return Err(Trouble::Unsupported(self.codec()));
+            return Err(ReadError::Unsupported(self.codec()));
         }
         if self.channels == 0 {
-            return Err(Trouble::Unsupported(
+            return Err(ReadError::Unsupported(
                 "a WAV format without a channel".into(),
             ));
         }
@@ -80,7 +80,7 @@ impl Format {
         let encoding = self.encoding(sample_len).ok_or_else(|| {
             let (bits, channels) = (sample_len * 8, self.channels);
             let tag = self.tag;
-            Trouble::Unsupported(format!(
+            ReadError::Unsupported(format!(
                 "WAV with {channels} channels of {bits} bits (format {tag})"
             ))
         })?;
@@ -94,8 +94,8 @@ impl Format {
         Ok(layout)
     }
 
-    /// Bytes of one sample, by what most of the fields agree on.
-    fn sample_len(&self) -> Result<usize, Trouble> {
+    /// Bytes per sample, as most of the fields have it.
+    fn sample_len(&self) -> Result<usize, ReadError> {
         let channels = usize::from(self.channels);
         let by_bits = match self.tag {
             ALAW | ULAW => 1,
@@ -107,12 +107,12 @@ impl Format {
             return Ok(by_bits);
         }
         let len = by_block / channels;
-        // Three bytes may lie in four; and where a field is empty there is nothing to disagree with.
+        // Three bytes may be stored in four, and an empty field contradicts nothing.
         let is_wider = (self.bits == 0 || by_bits == 3) && len * channels == by_block;
         if is_wider && len > 0 && (by_bits < len && len <= 4) && by_block == by_seconds {
             return Ok(len);
         }
-        Err(Trouble::Contradictory(format!(
+        Err(ReadError::Contradictory(format!(
             "its header says that {} of {} bits take {} bytes, and {} bytes a second at {} Hz",
             match self.channels {
                 1 => "one channel".into(),
@@ -137,17 +137,17 @@ impl Format {
         }
     }
 
-    /// The bytes a second are often nonsense; but where they are right for another usual rate, nothing says
-    /// which of the two is meant.
-    fn check_rate(&self, layout: &Layout) -> Result<(), Trouble> {
+    /// The byte rate is often wrong. But if it fits another common rate, nothing says which of the
+    /// two is right.
+    fn check_rate(&self, layout: &Layout) -> Result<(), ReadError> {
         let other = u64::from(self.bytes_per_second) / layout.frame_len();
         let is_whole = u64::from(self.bytes_per_second).is_multiple_of(layout.frame_len());
         let is_usual = USUAL_RATES.iter().any(|rate| u64::from(*rate) == other);
         if other == u64::from(self.rate) || !is_whole || !is_usual {
             return Ok(());
         }
-        Err(Trouble::Contradictory(format!(
-            "its header says {} Hz, and so many bytes a second that it were {other} Hz",
+        Err(ReadError::Contradictory(format!(
+            "its header says {} Hz, and a byte rate that means {other} Hz",
             self.rate
         )))
     }

@@ -1,4 +1,5 @@
-//! WAV files of all kinds (RIFF, RIFX, RF64, BW64), also those whose writer was killed before it filled in the sizes.
+//! WAV files of all kinds (RIFF, RIFX, RF64, BW64), including those whose writer was killed before
+//! it filled in the sizes.
 mod chunks;
 mod format;
 
@@ -6,18 +7,18 @@ use std::time::Duration;
 
 use self::chunks::Chunk;
 use self::format::Format;
+use super::collector::{Collector, ReadError};
 use super::error::Flaw;
-use super::gather::{Gather, Trouble};
 use super::part::Part;
 use super::tags;
 
-/// What says how long the numbers of a file are, and which of their bytes comes first.
+/// The container, which determines the width and byte order of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
     Riff,
-    /// As RIFF, with the most significant byte first.
+    /// RIFF with the most significant byte first.
     Rifx,
-    /// RF64 and BW64: RIFF beyond 4 GiB, with the true sizes in a chunk of their own.
+    /// RF64 and BW64: RIFF beyond 4 GiB, with the sizes in a chunk of their own.
     Long,
 }
 
@@ -33,45 +34,45 @@ pub(super) fn container(start: &[u8]) -> Option<Container> {
     }
 }
 
-/// From here on a size is what programs write that can't know it yet.
+/// A size from here on is a placeholder of a program that does not know it yet.
 const PLACEHOLDER: u64 = 0x7FFF_0000;
-/// Nobody writes so many; but a file may be made of nothing else.
+/// More than any program writes, to bound the work on a malicious file.
 const MAX_CHUNKS: usize = 10_000;
 
-/// Reads the first file in `part`, and says where another begins behind it. What lies from `end` on is tags of
-/// other programs.
+/// Reads the first file in `part`. Returns where the next one begins, if any. From `end` on there
+/// are only tags of other programs.
 pub(super) fn read(
     container: Container,
     part: &Part,
     end: u64,
-    gather: &mut Gather,
-) -> Result<Option<u64>, Trouble> {
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     let (format, data) = find_sound(container, part)?;
     let layout = format.layout()?;
-    let room = part.len() - data.body();
-    let is_believable = data.size != 0 && data.size <= room;
-    let sound_end = match is_believable {
+    let space = part.len() - data.body();
+    let is_plausible_size = data.size != 0 && data.size <= space;
+    let sound_end = match is_plausible_size {
         true => data.body() + data.size,
-        // Its writer died before it could tell, or the file was cut.
-        false => chunks::begin_of_trailing(container, part, data.body(), end.max(data.body()))?,
+        // Its writer was killed before it knew the size, or the file was cut off.
+        false => chunks::start_of_trailing(container, part, data.body(), end.max(data.body()))?,
     };
-    layout.read(&part.slice(data.body(), sound_end), gather)?;
+    layout.read(&part.slice(data.body(), sound_end), collector)?;
     let missing = data.size.saturating_sub(sound_end - data.body()) / layout.frame_len();
-    if !is_believable && missing > 0 && data.size < PLACEHOLDER {
+    if !is_plausible_size && missing > 0 && data.size < PLACEHOLDER {
         let seconds = missing as f64 / f64::from(layout.rate);
         let missing = Duration::try_from_secs_f64(seconds).ok();
-        gather.flaws.push(Flaw::Cut { missing });
+        collector.flaws.push(Flaw::Truncated { missing });
     }
-    let behind = match is_believable {
+    let after = match is_plausible_size {
         true => data.next(container, part)?,
         false => sound_end,
     };
-    look_behind(container, part, behind, end, gather)
+    check_trailer(container, part, after, end, collector)
 }
 
-/// The description of the sound, and the chunk that holds it.
-fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trouble> {
-    let cut = || Trouble::Unsupported("a WAV header that ends before its sound".into());
+/// The format of the sound, and the chunk that holds it.
+fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), ReadError> {
+    let cut = || ReadError::Unsupported("a WAV header that ends before its sound".into());
     let mut format = None;
     let mut long_size = None;
     let mut at = 12;
@@ -88,8 +89,8 @@ fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trou
                 let fields = part.peek(chunk.body(), len)?;
                 let this = Format::parse(container, &fields).ok_or_else(cut)?;
                 if format.replace(this).is_some_and(|other| other != this) {
-                    return Err(Trouble::Contradictory(
-                        "it describes its sound twice, and differently".into(),
+                    return Err(ReadError::Contradictory(
+                        "it has two format chunks that disagree".into(),
                     ));
                 }
             }
@@ -98,7 +99,7 @@ fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trou
                     chunk.size = size;
                 }
                 let format = format.ok_or_else(|| {
-                    Trouble::Unsupported("a WAV header without a format before its sound".into())
+                    ReadError::Unsupported("a WAV header without a format before its sound".into())
                 })?;
                 return Ok((format, chunk));
             }
@@ -109,14 +110,15 @@ fn find_sound(container: Container, part: &Part) -> Result<(Format, Chunk), Trou
     Err(cut())
 }
 
-/// Says what lies behind the sound and is no chunk and no tag, and where another file begins.
-fn look_behind(
+/// Reports what follows the sound and is neither a chunk nor a tag. Returns where the next file
+/// begins, if any.
+fn check_trailer(
     container: Container,
     part: &Part,
     mut at: u64,
     end: u64,
-    gather: &mut Gather,
-) -> Result<Option<u64>, Trouble> {
+    collector: &mut Collector,
+) -> Result<Option<u64>, ReadError> {
     for _ in 0..MAX_CHUNKS {
         let Some(chunk) = Chunk::at(container, part, at)? else {
             break;
@@ -129,7 +131,7 @@ fn look_behind(
         }
         at = chunk.next(container, part)?;
     }
-    // Tags of other programs, and a last chunk that is longer than the file, are no loss.
+    // Tags of other programs, and a last chunk that is cut off, are no loss.
     while let Some(len) = match tags::id3v2(part, at)? {
         None => tags::ape(part, at)?,
         tag => tag,
@@ -139,7 +141,7 @@ fn look_behind(
     let is_chunk = Chunk::at(container, part, at)?.is_some_and(|chunk| chunk.is_usual());
     let bytes = end.saturating_sub(at);
     if bytes > 1 && !is_chunk {
-        gather.flaws.push(Flaw::LeftOut { bytes });
+        collector.flaws.push(Flaw::Skipped { bytes });
     }
     Ok(None)
 }

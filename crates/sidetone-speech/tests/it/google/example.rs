@@ -7,13 +7,13 @@ mod transcribe;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all};
-use sidetone_services::speak;
+use sidetone_services::synthesize;
 use sidetone_speech::google::Google;
 use tokio::{net::TcpListener, task::spawn_blocking};
 
-use super::kit::service;
+use super::caller::service;
 
-/// What becomes of callers of the example.
+/// What the example does with its callers.
 async fn call(callers: impl FnOnce(SocketAddr) -> Vec<Caller>) -> Vec<CallRecord> {
     let mut service = service();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -24,8 +24,9 @@ async fn call(callers: impl FnOnce(SocketAddr) -> Vec<Caller>) -> Vec<CallRecord
     let google = Arc::new(google);
     let server = transcribe::settings().bind("127.0.0.1:0").await.unwrap();
     let (callers, handle) = (callers(server.local_addr()), server.handle());
-    let serving =
-        tokio::spawn(server.serve(move |call| transcribe::write_down(call, Arc::clone(&google))));
+    let serving = tokio::spawn(
+        server.serve(move |call| transcribe::transcribe_call(call, Arc::clone(&google))),
+    );
     let records = spawn_blocking(move || call_all(callers)).await.unwrap();
     handle.shutdown(Duration::ZERO);
     serving.await.unwrap().unwrap();
@@ -34,7 +35,7 @@ async fn call(callers: impl FnOnce(SocketAddr) -> Vec<Caller>) -> Vec<CallRecord
 
 fn saying(address: SocketAddr, words: &[&str], for_seconds: u64) -> Caller {
     Caller::new(address)
-        .say(Voice::Samples(speak(words, 8000).into()))
+        .say(Voice::Samples(synthesize(words, 8000).into()))
         .hang_up_after(Duration::from_secs(for_seconds))
 }
 
@@ -46,7 +47,7 @@ async fn the_stop_word_ends_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_word_that_contains_it_does_not_and_a_second_call_is_rejected() {
+async fn a_word_that_contains_the_stop_word_does_not_end_the_call_and_a_second_call_is_rejected() {
     let callers = |address| {
         let second = saying(address, &[], 25).start_after(Duration::from_millis(500));
         vec![saying(address, &["nonstop", "music"], 4), second]

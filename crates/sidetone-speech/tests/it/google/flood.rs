@@ -11,13 +11,14 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
 
 /// More than all the buffers of a connection hold together.
 const FLOOD: usize = 256 << 20;
-/// Frames of HTTP/2 without a stream: settings, and a ping.
+/// HTTP/2 frames without a stream: settings, and a ping.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
-/// Over a socket, as the buffers of the system are part of it; time stands still while anybody has something to do.
+/// Over a socket, since the system's buffers matter. Virtual time advances only while no task has
+/// work.
 #[tokio::test(start_paused = true)]
-async fn who_floods_pings_and_takes_no_answer_is_read_no_further() {
+async fn a_service_that_floods_pings_and_takes_no_pongs_is_not_read() {
     for frame in [&PING[..], &SETTINGS[..]] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -34,14 +35,15 @@ async fn who_floods_pings_and_takes_no_answer_is_read_no_further() {
                 }
             }
         });
-        let engine = Google::new(["en-US"]).project("test").endpoint(address);
-        let (mut input, mut events) = transcribe(engine, Format::linear(8000));
+        let recognizer = Google::new(["en-US"]).project("test").endpoint(address);
+        let (mut input, mut events) = transcribe(recognizer, Format::linear(8000));
         input.push(Duration::ZERO, &[0; 16_000]);
-        let told = timeout(Duration::from_secs(120), events.next()).await;
-        let told = told.unwrap_or_else(|_| panic!("{} MB", flooded.load(Ordering::Relaxed) >> 20));
+        let received = timeout(Duration::from_secs(120), events.next()).await;
+        let received =
+            received.unwrap_or_else(|_| panic!("{} MB", flooded.load(Ordering::Relaxed) >> 20));
         assert!(
-            matches!(told, Some(SpeechEvent::Trouble { .. })),
-            "{told:?}"
+            matches!(received, Some(SpeechEvent::Retrying { .. })),
+            "{received:?}"
         );
         let flooded = flooded.load(Ordering::Relaxed);
         assert!((1..FLOOD).contains(&flooded), "{flooded}");

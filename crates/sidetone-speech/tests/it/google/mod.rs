@@ -1,10 +1,10 @@
-//! The Google engine against a service that has the limits of the real one. Everything runs in virtual time over
-//! connections in memory, so twelve minutes are twelve minutes.
+//! The Google recognizer against a stand-in with the limits of the real service. Almost everything
+//! runs in virtual time over in-memory connections, so a test can last twelve minutes.
 #![allow(clippy::unwrap_used)]
 
+mod caller;
+mod errors;
 mod example;
 mod flood;
-mod kit;
 mod limits;
 mod settings;
-mod trouble;

@@ -1,9 +1,9 @@
-//! Calls with words whose times are known, for tests against stand-ins.
+//! Calls with words at known times, for tests against stand-ins.
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
 use std::time::Duration;
 
-use sidetone_services::{speak, spoken};
+use sidetone_services::{synthesize, word_times};
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, SpeechEvents, SpeechInput, Transcript, Word,
     transcribe,
@@ -17,7 +17,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// At most 24 utterances, which fit what a session keeps.
+    /// At most 24 utterances, which fit the replay buffer.
     pub(crate) fn of(utterances: usize, format: Format) -> Self {
         let mut call = Self {
             format,
@@ -29,13 +29,13 @@ impl Call {
             let pair = pair.each_ref().map(String::as_str);
             let start = call.length();
             call.words
-                .extend(spoken(&pair, start).into_iter().map(|it| Word {
+                .extend(word_times(&pair, start).into_iter().map(|it| Word {
                     text: it.text,
                     start: it.start,
                     end: it.end,
                     confidence: None,
                 }));
-            call.samples.extend(speak(&pair, format.hz));
+            call.samples.extend(synthesize(&pair, format.hz));
         }
         call
     }
@@ -50,22 +50,22 @@ impl Call {
         (input, events)
     }
 
-    pub(crate) async fn run(&self, recognizer: impl Recognizer) -> Told {
+    pub(crate) async fn run(&self, recognizer: impl Recognizer) -> Events {
         let (input, mut events) = self.start(recognizer);
         input.finish();
-        Told::all(&mut events).await
+        Events::all(&mut events).await
     }
 }
 
-pub(crate) struct Told(pub(crate) Vec<SpeechEvent>);
+pub(crate) struct Events(pub(crate) Vec<SpeechEvent>);
 
-impl Told {
+impl Events {
     pub(crate) async fn all(events: &mut SpeechEvents) -> Self {
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         while let Some(event) = events.next().await {
-            told.push(event);
+            received.push(event);
         }
-        Self(told)
+        Self(received)
     }
 
     pub(crate) fn finals(&self) -> impl Iterator<Item = &Transcript> {
@@ -79,12 +79,12 @@ impl Told {
         })
     }
 
-    pub(crate) fn trouble(&self) -> Vec<&SpeechError> {
-        let trouble = self.0.iter().filter_map(|it| match it {
-            SpeechEvent::Trouble { error, .. } => Some(error),
+    pub(crate) fn errors(&self) -> Vec<&SpeechError> {
+        let errors = self.0.iter().filter_map(|it| match it {
+            SpeechEvent::Retrying { error, .. } => Some(error),
             _ => None,
         });
-        trouble.collect()
+        errors.collect()
     }
 
     pub(crate) fn failure(&self) -> Option<&SpeechError> {
@@ -94,7 +94,8 @@ impl Told {
         })
     }
 
-    /// The first utterance is one text with this confidence, and of the fourth one its first word came alone.
+    /// Asserts that the first utterance has this text and confidence, and that the fourth had an
+    /// interim transcript after its first word.
     pub(crate) fn assert_text_and_interims(&self, confidence: f32) {
         let first = self
             .finals()
@@ -104,22 +105,22 @@ impl Told {
         assert!(self.transcripts().any(|it| !it.is_final && it.text == "a3"));
     }
 
-    /// Every word once, within 5 ms of its place, and nothing lost.
+    /// Asserts that every word came once, within 5 ms of its place, and nothing was lost.
     pub(crate) fn assert_words(&self, said: &[Word]) {
         let lost = |it: &&SpeechEvent| matches!(it, SpeechEvent::Lost { .. });
         assert_eq!(self.0.iter().find(lost), None);
-        let told: Vec<&Word> = self.finals().flat_map(|it| &it.words).collect();
-        let texts: Vec<&str> = told.iter().map(|it| it.text.as_str()).collect();
+        let received: Vec<&Word> = self.finals().flat_map(|it| &it.words).collect();
+        let texts: Vec<&str> = received.iter().map(|it| it.text.as_str()).collect();
         let expected: Vec<&str> = said.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(texts, expected);
-        for (told, said) in told.iter().zip(said) {
-            let off = told
+        for (received, said) in received.iter().zip(said) {
+            let off = received
                 .start
                 .abs_diff(said.start)
-                .max(told.end.abs_diff(said.end));
+                .max(received.end.abs_diff(said.end));
             assert!(
                 off < Duration::from_millis(5),
-                "{told:?} was said as {said:?}"
+                "{received:?} was said as {said:?}"
             );
         }
     }

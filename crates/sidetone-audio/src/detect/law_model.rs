@@ -1,43 +1,43 @@
-//! How well bytes go as sound under a law: the bits a good compressor would need for each.
+//! How well bytes fit a law: the bits per code that a good compressor would need.
 //!
-//! Speech is predictable, and its codes hence compress, but only under the law it was made with:
-//! under the other, or if the bytes are no G.711, each sample surprises.
+//! Speech is predictable, so its codes compress, but only under the law they were made with. Under
+//! the other law, or if the bytes are not G.711, no sample is predictable.
 
 use crate::g711::Law;
 
 /// The length of the adaptive predictor.
 const ORDER: usize = 8;
-/// Ways of guessing the next sample that share one vote: that it is nothing, the one before it, or what the
-/// adaptive predictor says. The last place is taken by nobody: four numbers are computed as fast as one.
-const GUESSES: usize = 4;
-/// One number for each guess.
-type Each = [f32; GUESSES];
-/// Shared by the guesses that there are.
+/// The predictions that are averaged: zero, the last sample, and that of the adaptive predictor.
+/// The fourth place is unused: four numbers are computed as fast as three.
+const PREDICTIONS: usize = 4;
+/// One number for each prediction.
+type Each = [f32; PREDICTIONS];
+/// The initial weights.
 const EQUAL: Each = [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0];
-/// The least that a guess is believed, which lets one that was bad for long come back.
+/// The lowest weights, so that a prediction that was bad for long can recover.
 const FLOOR: Each = [0.02, 0.02, 0.02, 0.0];
-/// The share of a vote kept for the unforeseen, so that one click can't outweigh a second of speech.
+/// The share reserved for any code at all, so that one click can't outweigh a second of speech.
 const SURPRISE: f32 = 0.03;
 
-/// Codes after which the past is worth half.
+/// Codes after which the past counts half.
 const MEMORY: usize = 3200;
 
-/// Codes that share a logarithm: the product of their likelihoods is a number of full precision, however small
-/// each is.
-const FEW: usize = 40;
+/// Codes that share one logarithm: the product of so many likelihoods is still a normal number,
+/// however small each one is.
+const BLOCK: usize = 40;
 
-/// What one law makes of the bytes so far.
+/// The model of one law, adapted to the bytes so far.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
-    meanings: &'static [Interval; 256],
+    intervals: &'static [Interval; 256],
     /// The latest samples, newest last, as fractions of full scale.
     past: [f32; ORDER],
     /// Of the adaptive predictor.
     weights: [f32; ORDER],
-    /// How far off each guess has been lately.
+    /// The recent error of each prediction.
     errors: Each,
-    /// How much each guess is believed, in parts of what all are together.
-    trust: Each,
+    /// The weight of each prediction.
+    mixture: Each,
     bits: f64,
     codes: usize,
 }
@@ -45,34 +45,34 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(law: Law) -> Self {
         Self {
-            meanings: match law {
+            intervals: match law {
                 Law::Ulaw => &ULAW,
                 Law::Alaw => &ALAW,
             },
             past: [0.0; ORDER],
             weights: [0.0; ORDER],
-            errors: [0.01; GUESSES],
-            trust: EQUAL,
+            errors: [0.01; PREDICTIONS],
+            mixture: EQUAL,
             bits: 0.0,
             codes: 0,
         }
     }
 
-    /// The mean over all codes; 8 means that it fits no better than chance.
+    /// The mean over all codes. 8 means no better than chance.
     pub(super) fn bits_per_code(&self) -> f64 {
         self.bits / self.codes.max(1) as f64
     }
 
-    /// The codes that count.
+    /// How many codes were scored.
     pub(super) fn codes(&self) -> usize {
         self.codes
     }
 
-    /// Takes more codes into account. What is long past counts less and less, so that half a minute
-    /// of hiss does not outvote the speech behind it.
+    /// Scores more codes. Older ones count less and less, so that half a minute of hiss does not
+    /// outvote the speech after it.
     pub(super) fn score(&mut self, codes: &[u8]) {
-        for few in codes.chunks(FEW) {
-            self.bits -= self.likelihood(few).log2();
+        for block in codes.chunks(BLOCK) {
+            self.bits -= self.likelihood(block).log2();
         }
         self.codes += codes.len();
         if self.codes > MEMORY {
@@ -81,45 +81,45 @@ impl Model {
         }
     }
 
-    /// How likely a few codes were in this order, after which they are known.
-    fn likelihood(&mut self, few: &[u8]) -> f64 {
-        let mut line = [0.0; ORDER + FEW];
+    /// The likelihood of these codes in this order. Adapts to them.
+    fn likelihood(&mut self, block: &[u8]) -> f64 {
+        let mut line = [0.0; ORDER + BLOCK];
         line[..ORDER].copy_from_slice(&self.past);
-        for (sample, code) in line[ORDER..].iter_mut().zip(few) {
-            *sample = self.meanings[usize::from(*code)].middle;
+        for (sample, code) in line[ORDER..].iter_mut().zip(block) {
+            *sample = self.intervals[usize::from(*code)].middle;
         }
         let mut all = 1.0;
-        for (code, past) in few.iter().zip(line.array_windows()) {
+        for (code, past) in block.iter().zip(line.array_windows()) {
             all *= f64::from(self.observe(*code, past));
         }
-        self.past.copy_from_slice(&line[few.len()..][..ORDER]);
+        self.past.copy_from_slice(&line[block.len()..][..ORDER]);
         all
     }
 
-    /// How likely this code was behind these samples, after which it is known.
+    /// The likelihood of a code after these samples. Adapts to it.
     #[inline]
     fn observe(&mut self, code: u8, past: &[f32; ORDER]) -> f32 {
-        let meaning = self.meanings[usize::from(code)];
+        let interval = self.intervals[usize::from(code)];
         let adaptive = dot(&self.weights, past);
-        let guesses = [0.0, past[ORDER - 1], adaptive, 0.0];
-        let votes = laplace(&guesses, &self.errors, meaning);
-        let weighed: Each = each(|k| votes[k] * self.trust[k]);
-        let (voted, trusted) = (sum(&weighed), sum(&self.trust));
+        let predictions = [0.0, past[ORDER - 1], adaptive, 0.0];
+        let votes = laplace(&predictions, &self.errors, interval);
+        let weighed: Each = each(|k| votes[k] * self.mixture[k]);
+        let (voted, trusted) = (sum(&weighed), sum(&self.mixture));
 
         let share = 1.0 / voted;
-        self.trust = each(|k| larger(weighed[k] * share, FLOOR[k]));
+        self.mixture = each(|k| larger(weighed[k] * share, FLOOR[k]));
         self.errors = each(|k| {
-            let error = (meaning.middle - guesses[k]).abs();
+            let error = (interval.middle - predictions[k]).abs();
             self.errors[k] + (error - self.errors[k]) * (1.0 / 24.0)
         });
-        self.adapt(meaning.middle - adaptive, past);
+        self.adapt(interval.middle - adaptive, past);
         (1.0 - SURPRISE) * voted / trusted + SURPRISE / 256.0
     }
 
     /// Normalised least mean squares.
     #[inline]
     fn adapt(&mut self, error: f32, past: &[f32; ORDER]) {
-        // In this order nothing that the next code waits for waits for the division.
+        // Ordered so that nothing the next code needs waits for the division.
         let step = error * (0.06 / (dot(past, past) + 1e-7));
         for (weight, x) in self.weights.iter_mut().zip(past) {
             *weight += step * x;
@@ -166,7 +166,7 @@ const fn interval(law: Law, code: u8) -> Interval {
         _ => (magnitude(law, (rank - 1) ^ flip) + middle) / 2.0,
     };
     let high = match rank {
-        // What was clipped is in here, too.
+        // Includes what was clipped.
         127 => f32::INFINITY,
         _ => (middle + magnitude(law, (rank + 1) ^ flip)) / 2.0,
     };
@@ -185,8 +185,8 @@ const fn magnitude(law: Law, code: u8) -> f32 {
     law.decode_byte(code | 0x80) as f32 / 32_768.0
 }
 
-/// The shares of Laplace distributions with these centres and mean deviations within an interval; none is
-/// quite nothing.
+/// The probability of the interval under Laplace distributions with these centres and mean
+/// deviations, at least 1e-9.
 #[inline]
 fn laplace(centres: &Each, deviations: &Each, interval: Interval) -> Each {
     let scales: Each = each(|k| 1.0 / larger(deviations[k], 1e-4));
@@ -202,25 +202,26 @@ fn laplace(centres: &Each, deviations: &Each, interval: Interval) -> Each {
     each(|k| larger(high[k] - low[k], 1e-9))
 }
 
-/// e to the power of `x`, which is not above 0, to within a few of the last bits: without a branch or a call,
-/// several are computed as fast as one.
+/// e to the power of `x` for `x` up to 0, accurate to the last few bits. Without branches or calls,
+/// the compiler computes several at once.
 #[inline]
 fn exp(x: f32) -> f32 {
-    /// Added, it leaves the nearest whole number in the lowest bits.
+    /// Adding it leaves the nearest integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // What is smaller is no number of full precision, and counts for nothing here.
+    // A smaller result would be subnormal, and does not matter here.
     let x = larger(x, -87.0) * std::f32::consts::LOG2_E;
     let rounded = x + ROUND;
     let part = (x - (rounded - ROUND)) * std::f32::consts::LN_2;
     let scale = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
-    // The exponential series, its terms in pairs: in one chain, each would wait for the one before it.
+    // The exponential series, with terms in pairs: in one chain, each would wait for the one before
+    // it.
     let square = part * part;
     let few = (1.0 + part) + square * (0.5 + part * (1.0 / 6.0));
     let more = (1.0 / 24.0 + part * (1.0 / 120.0)) + square * (1.0 / 720.0);
     scale * (few + square * square * more)
 }
 
-/// One instruction, where `f32::max` also looks for what is no number.
+/// One instruction, where `f32::max` also handles NaN.
 #[inline]
 fn larger(one: f32, other: f32) -> f32 {
     if one > other { one } else { other }

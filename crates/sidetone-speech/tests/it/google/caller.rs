@@ -3,7 +3,7 @@ use std::time::Duration;
 use sidetone_services::{
     Word,
     google::{Rules, Service},
-    speak, spoken,
+    synthesize, word_times,
 };
 use sidetone_speech::{
     Format, Recognizer, SpeechError, SpeechEvent, SpeechInput, Transcript, google::Google,
@@ -14,21 +14,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The engine for a service.
-pub(crate) fn engine(service: &Service) -> Google {
+/// A recognizer for a stand-in server.
+pub(crate) fn recognizer_for(service: &Service) -> Google {
     Google::new(["en-US"])
         .project("test")
         .channel(service.channel())
 }
 
-/// A caller, who speaks in frames of 20 ms, in time.
+/// A caller who speaks in frames of 20 ms, in time.
 pub(crate) struct Caller {
     input: SpeechInput,
     format: Format,
     began: Instant,
-    /// How far the call is.
+    /// The current time of the call.
     pub(crate) at: Duration,
-    /// Words with their times on the call's clock.
+    /// The words spoken, with their times on the call's clock.
     pub(crate) said: Vec<Word>,
     events: JoinHandle<Vec<(Duration, SpeechEvent)>>,
 }
@@ -38,11 +38,11 @@ impl Caller {
         let (input, mut events) = transcribe(recognizer, format);
         let began = Instant::now();
         let events = tokio::spawn(async move {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             while let Some(event) = events.next().await {
-                heard.push((began.elapsed(), event));
+                received.push((began.elapsed(), event));
             }
-            heard
+            received
         });
         Self {
             input,
@@ -54,16 +54,16 @@ impl Caller {
         }
     }
 
-    /// Says an utterance, and pauses for 700 ms.
+    /// Speaks an utterance, and pauses for 700 ms.
     pub(crate) async fn say(&mut self, words: &[&str]) {
-        self.said.extend(spoken(words, self.at));
-        self.send(&speak(words, self.format.hz)).await;
+        self.said.extend(word_times(words, self.at));
+        self.send(&synthesize(words, self.format.hz)).await;
     }
 
-    /// Says words with nothing but the 80 ms between words after them.
-    pub(crate) async fn say_on(&mut self, words: &[&str]) {
-        self.said.extend(spoken(words, self.at));
-        let mut samples = speak(words, self.format.hz);
+    /// Speaks words, with only the gap of 80 ms after them.
+    pub(crate) async fn say_without_pause(&mut self, words: &[&str]) {
+        self.said.extend(word_times(words, self.at));
+        let mut samples = synthesize(words, self.format.hz);
         let pause = self.format.hz as usize * 620 / 1000;
         samples.truncate(samples.len() - pause);
         self.send(&samples).await;
@@ -85,23 +85,23 @@ impl Caller {
         sleep_until(self.began + self.at).await;
     }
 
-    /// Hangs up, and answers what was heard.
-    pub(crate) async fn hang_up(self) -> Heard {
+    /// Hangs up, and returns what was recognized.
+    pub(crate) async fn hang_up(self) -> Outcome {
         self.input.finish();
-        Heard {
+        Outcome {
             said: self.said,
             events: self.events.await.unwrap(),
         }
     }
 }
 
-/// What came of a call.
-pub(crate) struct Heard {
+/// The events of a call.
+pub(crate) struct Outcome {
     said: Vec<Word>,
     pub(crate) events: Vec<(Duration, SpeechEvent)>,
 }
 
-impl Heard {
+impl Outcome {
     pub(crate) fn finals(&self) -> Vec<&Transcript> {
         let transcripts = self.events.iter().filter_map(|(_, event)| match event {
             SpeechEvent::Transcript(transcript) => Some(transcript),
@@ -118,15 +118,16 @@ impl Heard {
         errors.collect()
     }
 
-    /// What happened besides transcripts.
-    pub(crate) fn incidents(&self) -> Vec<&SpeechEvent> {
+    /// The events other than transcripts.
+    pub(crate) fn other_events(&self) -> Vec<&SpeechEvent> {
         let events = self.events.iter().map(|(_, event)| event);
         events
             .filter(|it| !matches!(it, SpeechEvent::Transcript(_)))
             .collect()
     }
 
-    /// Every word was heard once, in order, and where it was said: within the service's own precision.
+    /// Asserts that every word was recognized once, in order and at its place, to the service's
+    /// precision.
     #[track_caller]
     pub(crate) fn assert_complete(&self) {
         let finals = self.finals();
@@ -136,12 +137,12 @@ impl Heard {
             .collect();
         let said: Vec<&str> = self.said.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(texts, said);
-        let heard = finals.iter().flat_map(|it| &it.words);
+        let words = finals.iter().flat_map(|it| &it.words);
         let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_millis(60);
-        for (heard, said) in heard.zip(&self.said) {
-            assert_eq!(heard.text, said.text);
-            let in_place = near(heard.start, said.start) && near(heard.end, said.end);
-            assert!(in_place, "{heard:?} was {said:?}");
+        for (word, said) in words.zip(&self.said) {
+            assert_eq!(word.text, said.text);
+            let in_place = near(word.start, said.start) && near(word.end, said.end);
+            assert!(in_place, "{word:?} was said as {said:?}");
         }
         for pair in finals.windows(2) {
             assert!(pair[0].end <= pair[1].start, "{pair:?}");
@@ -149,9 +150,9 @@ impl Heard {
     }
 }
 
-/// A service without any refusal so far.
+/// A server that asserts it refused nothing.
 #[track_caller]
-pub(crate) fn assert_content(service: &Service) {
+pub(crate) fn assert_nothing_refused(service: &Service) {
     for call in service.calls() {
         assert_eq!(call.refusal, None);
     }

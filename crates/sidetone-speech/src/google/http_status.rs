@@ -1,4 +1,5 @@
-//! Answers that are no gRPC, from proxies and from servers that are something else: told as what they say.
+//! Replies that are not gRPC, from proxies and from other servers: turned into a status that quotes
+//! them.
 
 use std::task::{Context, Poll};
 
@@ -12,16 +13,16 @@ use tonic::{
     transport::{Channel, Error},
 };
 
-use crate::words;
+use crate::service_message;
 
-/// So much of an answer is read to find out what it says, in bytes.
-const READ: usize = 16 * 1024;
+/// How much of such a reply is read, in bytes.
+const MAX_BODY_LEN: usize = 16 * 1024;
 
-/// A channel that tells such an answer as a status of gRPC.
+/// A channel that turns replies other than gRPC into a gRPC status.
 #[derive(Clone, Debug)]
-pub(super) struct Plain(pub(super) Channel);
+pub(super) struct GrpcOnly(pub(super) Channel);
 
-impl Service<Request<Body>> for Plain {
+impl Service<Request<Body>> for GrpcOnly {
     type Response = Response<Body>;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Self::Response, Error>>;
@@ -31,41 +32,41 @@ impl Service<Request<Body>> for Plain {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let asked = request.uri().clone();
-        let answering = self.0.call(request);
+        let uri = request.uri().clone();
+        let response = self.0.call(request);
         Box::pin(async move {
-            let response = answering.await?;
+            let response = response.await?;
             let content_type = response.headers().get(header::CONTENT_TYPE);
             let is_grpc =
                 content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
-            // A status may come without a type.
+            // A status may come without a content type.
             match is_grpc || response.headers().contains_key("grpc-status") {
                 true => Ok(response),
-                false => Ok(status(response, &asked).await.into_http()),
+                false => Ok(status(response, &uri).await.into_http()),
             }
         })
     }
 }
 
-async fn status(response: Response<Body>, asked: &http::Uri) -> Status {
+async fn status(response: Response<Body>, uri: &http::Uri) -> Status {
     let (head, mut body) = response.into_parts();
     let mut read = Vec::new();
-    // What can't be read says nothing. A stream is bounded in time by whoever waits for it.
-    while read.len() < READ
+    // A body that can't be read is left out. The caller's timeout bounds a body that never ends.
+    while read.len() < MAX_BODY_LEN
         && let Some(Ok(frame)) = body.frame().await
     {
         read.extend(frame.into_data().unwrap_or_default());
     }
     let status = head.status.as_u16();
-    let said = match words::of(&read, &[]) {
-        said if said.is_empty() => said,
-        said => format!(": {said}"),
+    let message = match service_message::from_body(&read, &[]) {
+        message if message.is_empty() => message,
+        message => format!(": {message}"),
     };
     let location = head.headers.get(header::LOCATION);
     let location = location.map(|it| String::from_utf8_lossy(it.as_bytes()));
     let text = match head.status.is_redirection() {
-        true => words::moved(status, location.as_deref(), asked, &[]),
-        false => format!("status {status}, and no gRPC: is the address right?{said}"),
+        true => service_message::redirect(status, location.as_deref(), uri, &[]),
+        false => format!("status {status}, not gRPC: is the address right?{message}"),
     };
     let code = match head.status {
         it if it.is_redirection() => Code::FailedPrecondition,

@@ -15,20 +15,20 @@ use tokio::{
 use tonic::{Request, Status, Streaming, metadata::MetadataMap};
 
 use super::{Call, Rules, State};
-use crate::{Ear, Heard, Word, text};
+use crate::{Recognized, ToneDecoder, Word, text};
 
-/// What is said, and when.
+/// A reply, and when it is due.
 pub(super) type Reply = (Instant, Result<StreamingRecognizeResponse, Status>);
 
 /// One stream, from the service's side.
-pub(super) struct Dialog {
+pub(super) struct Session {
     state: Arc<State>,
     replies: UnboundedSender<Reply>,
-    /// Which of the calls it is.
+    /// The index of its call.
     index: usize,
 }
 
-/// What the first request settles.
+/// What the first request sets.
 struct Config {
     encoding: AudioEncoding,
     hz: u32,
@@ -38,7 +38,7 @@ struct Config {
     language: String,
 }
 
-impl Dialog {
+impl Session {
     pub(super) fn new(state: Arc<State>, replies: UnboundedSender<Reply>) -> Self {
         let mut calls = state.calls.lock();
         calls.push(Call::default());
@@ -53,11 +53,11 @@ impl Dialog {
 
     pub(super) async fn run(self, request: Request<Streaming<StreamingRecognizeRequest>>) {
         let refusal = select! {
-            done = self.listen(request) => done.err(),
+            done = self.handle_requests(request) => done.err(),
             () = self.replies.closed() => Some(Status::cancelled("the client went away")),
         };
         self.note(|call| {
-            call.over = true;
+            call.ended = true;
             call.refusal = refusal.as_ref().map(|it| it.message().into());
         });
         if let Some(status) = refusal {
@@ -65,7 +65,7 @@ impl Dialog {
         }
     }
 
-    async fn listen(
+    async fn handle_requests(
         &self,
         request: Request<Streaming<StreamingRecognizeRequest>>,
     ) -> Result<(), Status> {
@@ -73,47 +73,47 @@ impl Dialog {
         authenticate(request.metadata(), &self.rules())?;
         let mut requests = request.into_inner();
         let config = self.configure(self.next(&mut requests, opened).await?)?;
-        let mut ear = Ear::new(config.hz);
+        let mut decoder = ToneDecoder::new(config.hz);
         // How much audio may come now.
-        let mut room = self.rules().at_once;
+        let mut allowance = self.rules().max_burst;
         let mut last = opened;
         while let Some(request) = self.next(&mut requests, opened).await? {
             let audio = audio(request)?;
             let rules = self.rules();
-            if audio.len() > rules.longest_piece {
+            if audio.len() > rules.max_request_len {
                 return Err(Status::invalid_argument(format!(
                     "Audio chunk can be of a maximum of {} bytes. Received audio of {} bytes instead.",
-                    rules.longest_piece,
+                    rules.max_request_len,
                     audio.len()
                 )));
             }
             self.note(|call| call.audio.extend(&audio));
             let samples = decode(&audio, config.encoding)?;
             let length = Duration::from_secs_f64(samples.len() as f64 / f64::from(config.hz));
-            room += last.elapsed().mul_f64(rules.speed);
+            allowance += last.elapsed().mul_f64(rules.speed);
             last = Instant::now();
-            // Audio that comes later than it was spoken is no licence to hurry afterwards.
-            room = room.min(rules.at_once).checked_sub(length).ok_or_else(|| {
+            // Audio slower than speech earns no credit for faster audio later.
+            allowance = allowance.min(rules.max_burst).checked_sub(length).ok_or_else(|| {
                 Status::out_of_range(
                     "Audio data is being streamed too fast. Please stream audio data approximately at \
                      real time.",
                 )
             })?;
-            let said = ear.hear(&samples);
-            if ear.heard() > rules.longest_stream {
+            let results = decoder.push(&samples);
+            if decoder.position() > rules.max_stream {
                 return Err(too_long());
             }
-            for heard in said {
-                self.tell(heard, &config, ear.heard());
+            for result in results {
+                self.send_result(result, &config, decoder.position());
             }
         }
-        if let Some(words) = ear.end() {
-            self.tell(Heard::Final(words), &config, ear.heard());
+        if let Some(words) = decoder.finish() {
+            self.send_result(Recognized::Final(words), &config, decoder.position());
         }
         Ok(())
     }
 
-    /// The next request in time; none where the client is done.
+    /// Waits for the next request. Returns `None` when the client has ended the stream.
     async fn next(
         &self,
         requests: &mut Streaming<StreamingRecognizeRequest>,
@@ -123,8 +123,8 @@ impl Dialog {
         select! {
             biased;
             request = requests.message() => request,
-            () = sleep_until(opened + rules.longest_stream) => Err(too_long()),
-            () = sleep_until(Instant::now() + rules.longest_pause) => Err(Status::aborted(
+            () = sleep_until(opened + rules.max_stream) => Err(too_long()),
+            () = sleep_until(Instant::now() + rules.max_pause) => Err(Status::aborted(
                 "Stream timed out after receiving no more client requests.",
             )),
         }
@@ -173,7 +173,7 @@ impl Dialog {
         }
         let (encoding, hz) = decoding(&config)?;
         let mut calls = self.state.calls.lock();
-        if calls.iter().filter(|it| !it.over).count() > rules.streams {
+        if calls.iter().filter(|it| !it.ended).count() > rules.streams {
             return Err(Status::resource_exhausted(
                 "Quota exceeded for quota metric 'Concurrent streaming sessions' of service \
                  'speech.googleapis.com'.",
@@ -194,11 +194,11 @@ impl Dialog {
         })
     }
 
-    fn tell(&self, heard: Heard, config: &Config, until: Duration) {
+    fn send_result(&self, result: Recognized, config: &Config, until: Duration) {
         let rules = self.rules();
-        let (words, is_final) = match heard {
-            Heard::Interim(words) => (words, false),
-            Heard::Final(words) => (words, true),
+        let (words, is_final) = match result {
+            Recognized::Interim(words) => (words, false),
+            Recognized::Final(words) => (words, true),
         };
         if !is_final && !config.interim {
             return;
@@ -254,10 +254,10 @@ fn authenticate(metadata: &MetadataMap, rules: &Rules) -> Result<(), Status> {
     let Some(token) = &rules.token else {
         return Ok(());
     };
-    let said = metadata
+    let authorization = metadata
         .get("authorization")
         .and_then(|it| it.to_str().ok());
-    match said.is_some_and(|it| it == format!("Bearer {token}")) {
+    match authorization.is_some_and(|it| it == format!("Bearer {token}")) {
         true => Ok(()),
         false => Err(Status::unauthenticated(
             "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or \

@@ -12,23 +12,23 @@ use tokio::{
     time::sleep,
 };
 
-use super::PATIENCE;
+use super::USER_TIMEOUT;
 
 /// `ETIMEDOUT` on Linux.
 const TIMED_OUT: i32 = 110;
 
-/// A client's end of a connection, whose system notices after a while that the cable was pulled.
-pub(super) struct Cable {
+/// A client's end of a connection, which times out some time after the network was unplugged.
+pub(super) struct ClientIo {
     io: DuplexStream,
     death: Option<BoxFuture<'static, ()>>,
 }
 
-impl Cable {
+impl ClientIo {
     pub(super) fn new(io: DuplexStream, pulled: &Arc<Notify>) -> Self {
         let pulled = Arc::clone(pulled);
         let death = async move {
             pulled.notified().await;
-            sleep(PATIENCE).await;
+            sleep(USER_TIMEOUT).await;
         };
         Self {
             io,
@@ -37,7 +37,7 @@ impl Cable {
     }
 }
 
-impl AsyncRead for Cable {
+impl AsyncRead for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl AsyncRead for Cable {
     }
 }
 
-impl AsyncWrite for Cable {
+impl AsyncWrite for ClientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,21 +1,21 @@
-//! A sound while it is read: what there is of it so far, and what was odd.
+//! The result of reading a sound: its samples so far, and the flaws found.
 
 use std::io;
 
 use super::{Flaw, Loaded, Sound, SoundError, error::FileName};
 use crate::resample::{MAX_RATE, MIN_RATE, resample_clip};
 
-/// Samples of a sound, at most: 512 MiB, which are 9 hours at 8 kHz and an hour and a half at 48 kHz.
+/// The most samples of a sound: 512 MiB, which are 9 hours at 8 kHz or 90 minutes at 48 kHz.
 pub(super) const MAX_SAMPLES: usize = 1 << 28;
 
-/// Why a sound can't be read, before it has the file's name.
+/// Why a sound can't be read. The file's name is added later.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ReadError {
     Io(io::Error),
     Unsupported(String),
     Contradictory(String),
     TooLong,
-    /// Nothing in it that is known.
+    /// Of no known format.
     NotSound,
     #[cfg(not(feature = "compressed"))]
     NotBuiltIn(&'static str),
@@ -26,13 +26,13 @@ pub(super) enum Trouble {
     },
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl Trouble {
+impl ReadError {
     pub(super) fn with_name(self, name: FileName) -> SoundError {
         match self {
             Self::Io(source) => SoundError::Unreadable { name, source },
@@ -51,19 +51,19 @@ impl Trouble {
     }
 }
 
-/// Gathers the samples of all parts of a sound at the rate of the first.
+/// Collects the samples of all parts of a sound, at the rate of the first.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub(super) struct Collector {
     samples: Vec<i16>,
     rate: u32,
-    /// Where the part begins that is being read, and its rate.
+    /// Where the current part begins, and its rate.
     part_at: usize,
     part_rate: u32,
     max: usize,
     pub(super) flaws: Vec<Flaw>,
 }
 
-impl Gather {
+impl Collector {
     pub(super) fn new() -> Self {
         Self::up_to(MAX_SAMPLES)
     }
@@ -79,31 +79,31 @@ impl Gather {
         }
     }
 
-    /// Begins a part of about so many samples, which may be of another rate than the others.
-    pub(super) fn begin(&mut self, rate: u32, about: u64) -> Result<(), Trouble> {
+    /// Begins a part of about this many samples, which may have another rate.
+    pub(super) fn begin(&mut self, rate: u32, about: u64) -> Result<(), ReadError> {
         if !(MIN_RATE..=MAX_RATE).contains(&rate) {
-            return Err(Trouble::Unsupported(format!("sound at {rate} Hz")));
+            return Err(ReadError::Unsupported(format!("sound at {rate} Hz")));
         }
         if self.rate == 0 {
             self.rate = rate;
         }
         if rate != self.part_rate {
-            self.settle();
+            self.resample_part();
             self.part_rate = rate;
         }
         let about = usize::try_from(about).unwrap_or(usize::MAX);
         if about > self.max.saturating_sub(self.samples.len()) {
-            return Err(Trouble::TooLong);
+            return Err(ReadError::TooLong);
         }
-        // A header's word is taken for more than is read only up to here.
+        // A header may claim more than follows, but no more than the limit is reserved.
         self.samples.reserve_exact(about);
         Ok(())
     }
 
-    pub(super) fn add(&mut self, samples: impl Iterator<Item = i16>) -> Result<(), Trouble> {
+    pub(super) fn add(&mut self, samples: impl Iterator<Item = i16>) -> Result<(), ReadError> {
         self.samples.extend(samples);
         match self.samples.len() > self.max {
-            true => Err(Trouble::TooLong),
+            true => Err(ReadError::TooLong),
             false => Ok(()),
         }
     }
@@ -113,8 +113,8 @@ impl Gather {
         self.samples.len()
     }
 
-    /// Brings the part that ends here to the common rate.
-    fn settle(&mut self) {
+    /// Resamples the part that ends here to the common rate.
+    fn resample_part(&mut self) {
         if self.part_rate != self.rate && self.samples.len() > self.part_at {
             let part = self.samples.split_off(self.part_at);
             // Both rates were checked when their parts began.
@@ -125,7 +125,7 @@ impl Gather {
     }
 
     pub(super) fn finish(mut self) -> Loaded {
-        self.settle();
+        self.resample_part();
         self.samples.shrink_to_fit();
         Loaded {
             sound: Sound {
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_decoded_without_end_stops_at_the_limit() {
-        let mut gather = Gather::up_to(1000);
-        gather.begin(8000, 0).unwrap();
-        gather.add([0; 900].into_iter()).unwrap();
-        let error = gather.add([0; 101].into_iter()).unwrap_err();
-        assert!(matches!(error, Trouble::TooLong), "{error:?}");
-        let error = Gather::up_to(1000).begin(8000, 1001).unwrap_err();
-        assert!(matches!(error, Trouble::TooLong), "{error:?}");
+    fn decoding_stops_at_the_limit() {
+        let mut collector = Collector::up_to(1000);
+        collector.begin(8000, 0).unwrap();
+        collector.add([0; 900].into_iter()).unwrap();
+        let error = collector.add([0; 101].into_iter()).unwrap_err();
+        assert!(matches!(error, ReadError::TooLong), "{error:?}");
+        let error = Collector::up_to(1000).begin(8000, 1001).unwrap_err();
+        assert!(matches!(error, ReadError::TooLong), "{error:?}");
     }
 }

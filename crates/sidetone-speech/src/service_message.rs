@@ -1,12 +1,12 @@
-//! What a service says is wrong, in its own words.
+//! The error message in a service's reply: found, shortened, and cleared of secrets.
 
 use http::Uri;
 use serde_json::Value;
 
-/// Up to here, in characters.
-const LONGEST: usize = 200;
-/// Where services put it, the likelier place first.
-const PLACES: [&str; 10] = [
+/// The longest message, in characters.
+const MAX_CHARS: usize = 200;
+/// The JSON fields in which services put it, the likelier ones first.
+const FIELDS: [&str; 10] = [
     "error",
     "err_msg",
     "message",
@@ -19,54 +19,53 @@ const PLACES: [&str; 10] = [
     "title",
 ];
 
-/// What an answer says, in one short line: of JSON the message in it, of a web page its title. Nothing of it
-/// is one of the `secrets`, which some services repeat.
-pub(crate) fn of(body: &[u8], secrets: &[&str]) -> String {
+/// The message of a reply, as one short line: in JSON the field that holds it, of a web page the title.
+/// Each of the `secrets` is replaced, since some services repeat them.
+pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> String {
     let text = String::from_utf8_lossy(body);
     let json: Option<Value> = serde_json::from_slice(body).ok();
-    let said = match json.as_ref().and_then(message) {
+    let message = match json.as_ref().and_then(find) {
         Some(message) => message.to_owned(),
-        None if is_page(&text) => page(&text),
+        None if is_web_page(&text) => describe_web_page(&text),
         None => text.into_owned(),
     };
-    line(&said, secrets)
+    one_line(&message, secrets)
 }
 
-/// The message in what was read as JSON, if there is one.
-pub(crate) fn message(json: &Value) -> Option<&str> {
+/// The message in a JSON value, if there is one.
+pub(crate) fn find(json: &Value) -> Option<&str> {
     match json {
         Value::String(text) => Some(text.trim()).filter(|it| !it.is_empty()),
-        Value::Array(all) => all.iter().find_map(message),
-        Value::Object(fields) => PLACES
+        Value::Array(all) => all.iter().find_map(find),
+        Value::Object(fields) => FIELDS
             .iter()
-            .filter_map(|place| fields.get(*place))
-            .find_map(message),
+            .filter_map(|field| fields.get(*field))
+            .find_map(find),
         _ => None,
     }
 }
 
-/// Whether this is a page for people, which no service says anything in.
-fn is_page(text: &str) -> bool {
+fn is_web_page(text: &str) -> bool {
     let begin = text.trim_start().get(..5).unwrap_or_default();
     ["<!doc", "<html", "<?xml", "<head"]
         .iter()
         .any(|it| begin.eq_ignore_ascii_case(it))
 }
 
-/// A text from a service in one short line without secrets.
-pub(crate) fn line(text: &str, secrets: &[&str]) -> String {
+/// A service's text as one short line without secrets.
+pub(crate) fn one_line(text: &str, secrets: &[&str]) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for secret in secrets.iter().filter(|it| !it.is_empty()) {
         line = line.replace(secret, "…");
     }
-    match line.char_indices().nth(LONGEST) {
+    match line.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
 }
 
 /// Describes a redirect from `from`, with its target.
-pub(crate) fn moved(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str]) -> String {
+pub(crate) fn redirect(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str]) -> String {
     let Some(to) = to.map(str::trim).filter(|it| !it.is_empty()) else {
         return format!("status {status}: it has moved, and does not say where to");
     };
@@ -74,14 +73,14 @@ pub(crate) fn moved(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str])
     let to = match (scheme, authority) {
         // On the same server.
         (Some(scheme), Some(authority)) if to.starts_with('/') && !to.starts_with("//") => {
-            line(&format!("{scheme}://{authority}{to}"), secrets)
+            one_line(&format!("{scheme}://{authority}{to}"), secrets)
         }
-        _ => line(to, secrets),
+        _ => one_line(to, secrets),
     };
-    format!("status {status}: it has moved to {to}: if that can be trusted, give that address")
+    format!("status {status}: it has moved to {to}; if you trust that address, use it instead")
 }
 
-fn page(text: &str) -> String {
+fn describe_web_page(text: &str) -> String {
     let begin = text.find("<title>").map(|it| it + "<title>".len());
     let title = begin.and_then(|it| text[it..].split('<').next());
     match title.map(str::trim).filter(|it| !it.is_empty()) {
@@ -95,8 +94,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_is_found_wherever_services_put_it() {
-        for (body, said) in [
+    fn the_message_is_found_in_every_field() {
+        for (body, message) in [
             (
                 r#"{"error":{"message":"no such model","code":404}}"#,
                 "no such model",
@@ -127,23 +126,23 @@ mod tests {
             ("<!DOCTYPE html><p>", "a web page"),
             ("", ""),
         ] {
-            assert_eq!(of(body.as_bytes(), &[]), said, "{body}");
+            assert_eq!(from_body(body.as_bytes(), &[]), message, "{body}");
         }
     }
 
     #[test]
-    fn a_move_names_its_target() {
+    fn a_redirect_names_its_target() {
         let from = Uri::from_static("http://host:8000/v1");
-        let told = |to| moved(308, to, &from, &["key"]);
-        assert!(told(Some("/v2?a=key")).contains("to http://host:8000/v2?a=…: if"));
-        assert!(told(Some("https://other/v1")).contains("to https://other/v1: if"));
-        assert!(told(None).contains("does not say"));
+        let described = |to| redirect(308, to, &from, &["key"]);
+        assert!(described(Some("/v2?a=key")).contains("to http://host:8000/v2?a=…; if"));
+        assert!(described(Some("https://other/v1")).contains("to https://other/v1; if"));
+        assert!(described(None).contains("does not say"));
     }
 
     #[test]
-    fn it_is_short_and_without_secrets() {
-        let said = of(format!("key {}", "é".repeat(1000)).as_bytes(), &["key", ""]);
-        assert_eq!(said, format!("… {}…", "é".repeat(198)));
-        assert_eq!(of(b"\xff", &[]), "\u{fffd}");
+    fn a_message_is_short_and_without_secrets() {
+        let message = from_body(format!("key {}", "é".repeat(1000)).as_bytes(), &["key", ""]);
+        assert_eq!(message, format!("… {}…", "é".repeat(198)));
+        assert_eq!(from_body(b"\xff", &[]), "\u{fffd}");
     }
 }

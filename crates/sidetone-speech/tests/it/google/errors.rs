@@ -3,38 +3,38 @@ use std::time::Duration;
 use sidetone_services::google::{Rules, Service};
 use sidetone_speech::{Format, SpeechError, SpeechEvent, google::Google};
 
-use super::kit::{Caller, engine, service};
+use super::caller::{Caller, recognizer_for, service};
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_in_the_middle_of_a_word_costs_nothing() {
+async fn a_connection_cut_in_the_middle_of_a_word_loses_nothing() {
     let service = service();
-    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    let mut caller = Caller::new(recognizer_for(&service), Format::linear(8000));
     caller.say(&["before", "it"]).await;
-    caller.say_on(&["while", "somebody", "is"]).await;
-    service.cut();
+    caller.say_without_pause(&["while", "somebody", "is"]).await;
+    service.disconnect();
     caller.say(&["speaking"]).await;
     caller.say(&["after", "it"]).await;
-    let heard = caller.hang_up().await;
-    heard.assert_complete();
+    let outcome = caller.hang_up().await;
+    outcome.assert_complete();
     let [
-        SpeechEvent::Trouble {
+        SpeechEvent::Retrying {
             error: SpeechError::Broken { .. } | SpeechError::Unavailable { .. },
             ..
         },
         SpeechEvent::Recovered,
-    ] = heard.incidents()[..]
+    ] = outcome.other_events()[..]
     else {
-        panic!("{:?}", heard.incidents())
+        panic!("{:?}", outcome.other_events())
     };
     assert_eq!(service.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_died_unnoticed_costs_nothing() {
+async fn a_connection_that_died_silently_loses_nothing() {
     let service = service();
-    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    let mut caller = Caller::new(recognizer_for(&service), Format::linear(8000));
     caller.say(&["before", "it"]).await;
-    // So that nothing is known to be said when it dies.
+    // So that no interim result shows speech when the connection dies.
     caller.send(&[0; 8000]).await;
     service.freeze();
     for word in ["into", "the", "void", "of", "it"] {
@@ -42,40 +42,40 @@ async fn a_connection_that_died_unnoticed_costs_nothing() {
     }
     caller.send(&[0; 8 * 8000]).await;
     caller.say(&["after", "it"]).await;
-    let heard = caller.hang_up().await;
-    heard.assert_complete();
-    let [SpeechEvent::Trouble { .. }, SpeechEvent::Recovered] = heard.incidents()[..] else {
-        panic!("{:?}", heard.incidents())
+    let outcome = caller.hang_up().await;
+    outcome.assert_complete();
+    let [SpeechEvent::Retrying { .. }, SpeechEvent::Recovered] = outcome.other_events()[..] else {
+        panic!("{:?}", outcome.other_events())
     };
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_is_used_up_costs_nothing_if_it_is_soon_filled() {
+async fn an_exhausted_quota_loses_nothing_if_it_recovers_soon() {
     let service = Service::new(Rules {
         streams: 0,
         ..Rules::default()
     });
-    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    let mut caller = Caller::new(recognizer_for(&service), Format::linear(8000));
     caller.say(&["too", "many", "calls"]).await;
     caller.say(&["at", "a", "time"]).await;
     service.change(|rules| rules.streams = 1);
     for _ in 0..10 {
         caller.say(&["now", "it", "goes"]).await;
     }
-    let heard = caller.hang_up().await;
-    heard.assert_complete();
-    let incidents = heard.incidents();
-    let Some((SpeechEvent::Recovered, troubles)) = incidents.split_last() else {
-        panic!("{incidents:?}")
+    let outcome = caller.hang_up().await;
+    outcome.assert_complete();
+    let other_events = outcome.other_events();
+    let Some((SpeechEvent::Recovered, retries)) = other_events.split_last() else {
+        panic!("{other_events:?}")
     };
-    assert!(!troubles.is_empty());
-    for trouble in troubles {
-        let SpeechEvent::Trouble {
+    assert!(!retries.is_empty());
+    for retry in retries {
+        let SpeechEvent::Retrying {
             error: SpeechError::Unavailable { reason, .. },
             ..
-        } = trouble
+        } = retry
         else {
-            panic!("{trouble:?}")
+            panic!("{retry:?}")
         };
         assert!(reason.contains("Quota"), "{reason}");
     }
@@ -83,18 +83,18 @@ async fn a_quota_that_is_used_up_costs_nothing_if_it_is_soon_filled() {
 
 async fn failure(rules: Rules, change: impl FnOnce(Google) -> Google) -> String {
     let service = Service::new(rules);
-    let mut caller = Caller::new(change(engine(&service)), Format::linear(8000));
+    let mut caller = Caller::new(change(recognizer_for(&service)), Format::linear(8000));
     caller.say(&["nobody", "listens"]).await;
-    let heard = caller.hang_up().await;
-    let [SpeechError::Refused { reason, .. }] = heard.failures()[..] else {
-        panic!("{:?}", heard.events)
+    let outcome = caller.hang_up().await;
+    let [SpeechError::Refused { reason, .. }] = outcome.failures()[..] else {
+        panic!("{:?}", outcome.events)
     };
     assert_eq!(service.calls().len(), 1, "it is not tried again");
     reason.clone()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_for_good_is_not_tried_again() {
+async fn a_final_refusal_is_not_retried() {
     let guarded = Rules {
         token: Some("secret".into()),
         ..Rules::default()
@@ -111,43 +111,44 @@ async fn what_is_refused_for_good_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_at_the_address_is_trouble_and_not_the_end() {
+async fn an_unreachable_service_is_retried() {
     let service = service();
-    let engine = engine(&service);
+    let recognizer = recognizer_for(&service);
     drop(service);
-    let mut caller = Caller::new(engine, Format::linear(8000));
+    let mut caller = Caller::new(recognizer, Format::linear(8000));
     caller.send(&[0; 16_000]).await;
-    let heard = caller.hang_up().await;
+    let outcome = caller.hang_up().await;
     assert!(matches!(
-        heard.incidents()[0],
-        SpeechEvent::Trouble {
+        outcome.other_events()[0],
+        SpeechEvent::Retrying {
             error: SpeechError::Unavailable { .. },
             ..
         }
     ));
-    let SpeechEvent::Lost { to, .. } = heard.incidents()[heard.incidents().len() - 1] else {
-        panic!("{:?}", heard.events)
+    let SpeechEvent::Lost { to, .. } = outcome.other_events()[outcome.other_events().len() - 1]
+    else {
+        panic!("{:?}", outcome.events)
     };
     assert_eq!(*to, Duration::from_secs(2));
 }
 
-/// What is told first where the service answers so.
-async fn first_word(rules: Rules) -> SpeechError {
+/// The first error with these rules.
+async fn first_error(rules: Rules) -> SpeechError {
     let service = Service::new(rules);
-    let mut caller = Caller::new(engine(&service), Format::linear(8000));
+    let mut caller = Caller::new(recognizer_for(&service), Format::linear(8000));
     caller.say(&["anybody", "there"]).await;
-    let heard = caller.hang_up().await;
-    let error = heard.incidents().into_iter().find_map(|it| match it {
-        SpeechEvent::Failed(error) | SpeechEvent::Trouble { error, .. } => Some(error.clone()),
+    let outcome = caller.hang_up().await;
+    let error = outcome.other_events().into_iter().find_map(|it| match it {
+        SpeechEvent::Failed(error) | SpeechEvent::Retrying { error, .. } => Some(error.clone()),
         _ => None,
     });
-    error.unwrap_or_else(|| panic!("{:?}", heard.events))
+    error.unwrap_or_else(|| panic!("{:?}", outcome.events))
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_grpc_is_told_as_what_it_says() {
+async fn a_reply_other_than_grpc_is_quoted() {
     let page = "<html><title>502 Bad Gateway</title></html>";
-    for (status, location, text, told, is_final) in [
+    for (status, location, text, received, is_final) in [
         (
             308,
             "https://elsewhere.example",
@@ -168,24 +169,24 @@ async fn an_answer_that_is_no_grpc_is_told_as_what_it_says() {
             200,
             "",
             "Welcome!",
-            "no gRPC: is the address right?: Welcome!",
+            "not gRPC: is the address right?: Welcome!",
             false,
         ),
     ] {
-        let error = first_word(Rules {
-            plain: Some((status, location, text)),
+        let error = first_error(Rules {
+            http_reply: Some((status, location, text)),
             ..Rules::default()
         })
         .await;
-        assert!(error.to_string().contains(told), "{status}: {error}");
+        assert!(error.to_string().contains(received), "{status}: {error}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
         assert_eq!(error.is_final(), is_final, "{error}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_too_long_is_given_up() {
-    let error = first_word(Rules {
+async fn a_reply_that_is_too_long_is_an_error() {
+    let error = first_error(Rules {
         padding: 256 * 1024,
         ..Rules::default()
     })
