@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sidetone_audio::vad::{VoiceDetector, VoiceEvent};
+use sidetone_audio::vad::VoiceDetector;
 
 use crate::Frame;
 
@@ -17,21 +17,16 @@ impl Speech {
         let _ = self
             .detector
             .push_at(frame.rate().hz(), frame.samples())
-            .map(consume);
+            .map(drop);
     }
 
     /// Takes note that nothing came for so long.
     pub(super) fn push_silence(&mut self, duration: Duration) {
-        consume(self.detector.push_silence(duration));
+        drop(self.detector.push_silence(duration));
     }
 
     /// Whether the caller speaks, as far as it has been decided.
     pub(super) fn is_speaking(&self) -> bool {
         self.detector.is_speaking()
     }
-}
-
-/// The detector decides while its events are read.
-fn consume(events: impl Iterator<Item = VoiceEvent>) {
-    events.for_each(drop);
 }
