@@ -11,7 +11,6 @@
 //! | how Asterisk behaves, by version | [`Generation`], [`Rules`] |
 //! | one call without I/O, in virtual time | [`Leg`] |
 //! | what became of it | [`CallRecord`], [`Ended`], [`Why`] |
-//! | thousands of them, to measure a server | [`load`] |
 //! | judging it | [`CallRecord::echo_delays`], [`CallRecord::lateness`], [`exact_runs`] |
 //!
 //! The rules were measured on Asterisk 22.10.1, and read in its source where a sentence says so.
@@ -27,7 +26,6 @@ mod event;
 mod exact;
 mod generation;
 mod leg;
-pub mod load;
 mod noise;
 mod record;
 mod rhythm;
