@@ -197,3 +197,8 @@ impl Load {
         Ok(())
     }
 }
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::support::{call, millis, serve, sound};
 use sidetone::{Clip, EndReason, Rate, Server};
 use sidetone_audio::tone;
-use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
+use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all, ramp};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -37,7 +37,7 @@ async fn echo_says_what_the_caller_says_until_the_key() {
     let server = serve(Server::builder(), echo::echo).await;
     let caller = server.caller().say(Voice::Ramp(1)).dtmf("#", millis(1_000));
     let record = call(caller.hang_up_after(LONG)).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert!(!record.echo().is_empty());
 }
 
@@ -52,11 +52,11 @@ fn playback_gives_each_call_the_sound_from_its_beginning_and_hangs_up() {
     };
     for record in call_all((0..3).map(caller).collect()) {
         let record = record.unwrap();
-        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
         let runs = record.find(&said);
         let length: usize = runs.iter().map(|run| run.length).sum();
         // A live line drops what comes too late: where the machine stands still, not all of it is heard.
-        assert!(runs[0].said < said.len() / 4, "{runs:?}");
+        assert!(runs[0].source < said.len() / 4, "{runs:?}");
         assert!(length >= said.len() / 2, "{runs:?}");
     }
 }
@@ -71,7 +71,7 @@ async fn heard_of_prompt(behave: impl FnOnce(Caller) -> Caller) -> usize {
     .await;
     let record = call(behave(server.caller()).hang_up_after(millis(5_000))).await;
     let runs = record.find(&prompt);
-    assert_eq!(runs[0].said, 0);
+    assert_eq!(runs[0].source, 0);
     runs.iter().map(|run| run.length).sum()
 }
 
@@ -107,7 +107,10 @@ async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word()
     .await;
     let caller = server.caller().say(speech).mute_between(length, LONG);
     let record = call(caller.hang_up_after(length + millis(2_500))).await;
-    let mut begins = record.find(&prompt).into_iter().filter(|run| run.said == 0);
+    let mut begins = record
+        .find(&prompt)
+        .into_iter()
+        .filter(|run| run.source == 0);
     let last = begins.next_back().unwrap();
     assert!(
         last.heard > said,
@@ -120,7 +123,7 @@ async fn two_tasks_beep_as_often_as_the_digits_say() {
     let server = serve(Server::builder(), two_tasks::beeps).await;
     let caller = server.caller().dtmf("12#", millis(200)).hang_up_after(LONG);
     let record = call(caller).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let tone = two_tasks::beep()
         .iter()
         .filter(|sample| **sample != 0)
@@ -133,14 +136,14 @@ async fn two_tasks_beep_as_often_as_the_digits_say() {
 async fn streamed_speech_is_whole_and_ends_at_once_for_a_key() {
     let server = serve(Server::builder(), streamed_speech::tell).await;
     let all = call(server.caller().hang_up_after(LONG)).await;
-    assert_eq!(all.ended.why, Why::ServerHungUp);
+    assert_eq!(all.ended.cause, EndCause::ServerHungUp);
     let whole = heard(&all);
     let sentences = (0..3).flat_map(|number| tone::caller_voice(8_000, millis(2_000), number));
     let said = sentences.filter(|sample| *sample != 0).count();
     let said = Rate::Slin.duration(said as u64);
     assert!(whole.abs_diff(said) < said / 10, "{whole:?} of {said:?}");
     let cut = call(server.caller().dtmf("1", millis(1_200)).hang_up_after(LONG)).await;
-    assert_eq!(cut.ended.why, Why::ServerHungUp);
+    assert_eq!(cut.ended.cause, EndCause::ServerHungUp);
     let cut = heard(&cut);
     assert!(cut < whole && cut > whole / 2, "{cut:?} of {whole:?}");
     let ended = call(server.caller().dtmf("#", millis(1_200)).hang_up_after(LONG)).await;
