@@ -1,30 +1,31 @@
-use {
-    crate::error::CallerError,
-    crate::{Codec, Event, Generation, Mode, Rules, Voice, noise::noise},
-    std::{fmt, net::SocketAddr, ops::Range, time::Duration},
-    uuid::Uuid,
-};
+use std::{fmt, net::SocketAddr, ops::Range, time::Duration};
 
-/// From one digit of a row to the next.
+use uuid::Uuid;
+
+use crate::{CallerError, Codec, Event, Generation, Mode, Rules, Voice, noise::noise};
+
+/// From one digit to the next of the same [`Caller::dtmf`].
 pub(crate) const DIGIT_SPACING: Duration = Duration::from_millis(250);
 
-/// A frame leaves up to this much after its place on the 20 ms grid, so that the distance of two frames
-/// lies between 14.5 and 25.5 ms: the usual spread of Asterisk 22.10.
+/// A frame is due up to this much after its slot, so that two frames are 14.5 to 25.5 ms apart, as measured on
+/// Asterisk 22.10.
 const ASTERISK_JITTER: Duration = Duration::from_micros(5_500);
 
-/// A call to be placed: where it goes, what it says, how it behaves.
+/// A call to be placed: its server, what it sends and how it behaves.
 ///
-/// All times count from the moment the UUID is sent.
+/// All times count from the sending of the UUID.
 ///
 /// ```no_run
-/// use {sidetone_caller::{Caller, Voice}, std::time::Duration};
+/// use std::time::Duration;
+///
+/// use sidetone_caller::{Caller, Voice};
 ///
 /// let record = Caller::new("127.0.0.1:9092".parse()?)
 ///     .say(Voice::Ramp(1))
 ///     .dtmf("12#", Duration::from_secs(1))
 ///     .hang_up_after(Duration::from_secs(3))
 ///     .call()?;
-/// println!("{}: heard {} frames", record.ended.why, record.heard.len());
+/// println!("{}: heard {} frames", record.ended.cause, record.heard.len());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -38,20 +39,20 @@ pub struct Caller {
     pub(crate) voice: Voice,
     pub(crate) digits: Vec<(Duration, char)>,
     pub(crate) mutes: Vec<Range<Duration>>,
-    pub(crate) deaf: Vec<Range<Duration>>,
+    pub(crate) read_pauses: Vec<Range<Duration>>,
     pub(crate) jitter: Option<u64>,
     pub(crate) start_after: Duration,
     pub(crate) uuid_after: Duration,
     pub(crate) hang_up_after: Option<Duration>,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
-    pub(crate) records: bool,
+    pub(crate) keeps_frames: bool,
     pub(crate) observer: Observer,
 }
 
 impl Caller {
-    /// A call to `address`: a random UUID, the application of generation [`G`](Generation::G), silence in
-    /// 8 kHz frames of 20 ms, until the server hangs up.
+    /// A call to `address`, with a random UUID, from the application of generation [`G`](Generation::G). It sends silence in
+    /// 8 kHz frames of 20 ms until the server hangs up.
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -63,19 +64,19 @@ impl Caller {
             voice: Voice::default(),
             digits: Vec::new(),
             mutes: Vec::new(),
-            deaf: Vec::new(),
+            read_pauses: Vec::new(),
             jitter: None,
             start_after: Duration::ZERO,
             uuid_after: Duration::ZERO,
             hang_up_after: None,
             receive_buffer: None,
             send_buffer: None,
-            records: true,
+            keeps_frames: true,
             observer: Observer(None),
         }
     }
 
-    /// Says this UUID.
+    /// Sends this UUID.
     #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuid = uuid;
@@ -89,7 +90,7 @@ impl Caller {
         self
     }
 
-    /// Comes from the application or from the channel driver.
+    /// Calls from the application or from the channel driver.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -103,61 +104,60 @@ impl Caller {
         self
     }
 
-    /// Sends frames this long. Each is a whole number of samples; what is left over is not made up for.
+    /// Sends frames of this duration, rounded down to whole samples. The rounding is not made up for.
     #[must_use]
     pub fn ptime(mut self, ptime: Duration) -> Self {
         self.ptime = ptime;
         self
     }
 
-    /// Says this.
+    /// Sends the audio of this voice.
     #[must_use]
     pub fn say(mut self, voice: impl Into<Voice>) -> Self {
         self.voice = voice.into();
         self
     }
 
-    /// Presses these digits: the first message at `when`, the others 250 ms apart. Can be called again for
-    /// more.
+    /// Presses these digits: the first at `when`, the others 250 ms apart. Call it again for more digits.
     #[must_use]
     pub fn dtmf(mut self, digits: &str, when: Duration) -> Self {
-        let times = (0..).map(|place| when + DIGIT_SPACING * place);
+        let times = (0..).map(|index| when + DIGIT_SPACING * index);
         self.digits.extend(times.zip(digits.chars()));
         self.digits.sort_by_key(|(when, _)| *when);
         self
     }
 
-    /// Sends no frames in this time. What the voice says goes on afterwards where it stopped.
+    /// Sends no frames in this time. Afterwards the voice continues where it stopped.
     #[must_use]
     pub fn mute_between(mut self, from: Duration, to: Duration) -> Self {
         self.mutes.push(from..to);
         self
     }
 
-    /// Reads nothing in this time.
+    /// Reads nothing from the socket in this time.
     #[must_use]
     pub fn stop_reading_between(mut self, from: Duration, to: Duration) -> Self {
-        self.deaf.push(from..to);
+        self.read_pauses.push(from..to);
         self
     }
 
-    /// Spaces frames as unevenly as Asterisk does: 20 ms in the mean, 14.5 to 25.5 ms between two. The same
-    /// seed gives the same spacing.
+    /// Spaces frames as unevenly as Asterisk 22.10 does: 20 ms on average, 14.5 to 25.5 ms between two. The same seed gives
+    /// the same spacing.
     #[must_use]
     pub fn jitter(mut self, seed: u64) -> Self {
         self.jitter = Some(seed);
         self
     }
 
-    /// Connects only after this, counted from the start of the whole run: many callers that start at once
-    /// are spread by it.
+    /// Connects after this delay, counted from the start of [`call_all`](crate::call_all) or [`call`](Self::call). It spreads
+    /// the starts of many callers.
     #[must_use]
     pub fn start_after(mut self, delay: Duration) -> Self {
         self.start_after = delay;
         self
     }
 
-    /// Says the UUID only this long after connecting, as ARI's create and dial do.
+    /// Sends the UUID this long after connecting, as ARI's create and dial do.
     #[must_use]
     pub fn uuid_after(mut self, delay: Duration) -> Self {
         self.uuid_after = delay;
@@ -171,37 +171,36 @@ impl Caller {
         self
     }
 
-    /// Asks for a receive buffer of so many bytes (`SO_RCVBUF`).
+    /// Sets the size of the receive buffer in bytes (`SO_RCVBUF`).
     #[must_use]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);
         self
     }
 
-    /// Asks for a send buffer of so many bytes (`SO_SNDBUF`): a small one makes a server that does not read
-    /// show early. The default takes minutes to fill.
+    /// Sets the size of the send buffer in bytes (`SO_SNDBUF`). A small one soon shows that a server does not read; the
+    /// default takes minutes to fill.
     #[must_use]
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = Some(bytes);
         self
     }
 
-    /// Keeps no frames and no sound, only [`Counts`](crate::Counts): for calls by the thousand.
+    /// Keeps no frames and no samples, only [`Counts`](crate::Counts), to save memory with thousands of calls.
     #[must_use]
     pub fn counts_only(mut self) -> Self {
-        self.records = false;
+        self.keeps_frames = false;
         self
     }
 
-    /// Tells `observer` what happens while it happens. It runs on the thread of all calls of the run, so it
-    /// must not block.
+    /// Calls `observer` with each event while the call runs. It runs on the thread of all calls, so it must not block.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(Event<'_>) + Send + 'static) -> Self {
         self.observer = Observer(Some(Box::new(observer)));
         self
     }
 
-    /// Whether what was asked for can be sent.
+    /// Whether the digits and frames can be sent.
     pub(crate) fn check(&self) -> Result<(), CallerError> {
         let bytes = self.codec.frame_bytes(self.ptime);
         if bytes == 0 || bytes > usize::from(u16::MAX) {
@@ -213,7 +212,7 @@ impl Caller {
         }
     }
 
-    /// The first frame of the caller's clock from `slot` on that is not muted, and when it is due.
+    /// The first slot from `slot` on whose frame is not muted, and when the frame is due.
     pub(crate) fn next_frame(&self, mut slot: u64) -> Option<(u64, Duration)> {
         if self.voice.is_nothing() {
             return None;
@@ -225,7 +224,7 @@ impl Caller {
             let Some(mute) = self.mutes.iter().find(|mute| mute.contains(&due)) else {
                 return Some((slot, due));
             };
-            // Straight to the end of the mute, less one for the jitter.
+            // Skips to the end of the mute, less one slot for the jitter.
             let end = u64::try_from(mute.end.as_nanos() / u128::from(ptime)).ok()?;
             slot = (slot + 1).max(end.saturating_sub(1));
         }
@@ -242,12 +241,12 @@ fn is_digit(digit: char) -> bool {
     matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D')
 }
 
-type Watcher = Box<dyn FnMut(Event<'_>) + Send>;
+type Callback = Box<dyn FnMut(Event<'_>) + Send>;
 
-pub(crate) struct Observer(Option<Watcher>);
+pub(crate) struct Observer(Option<Callback>);
 
 impl Observer {
-    pub(crate) fn tell(&mut self, event: Event<'_>) {
+    pub(crate) fn notify(&mut self, event: Event<'_>) {
         if let Some(observer) = &mut self.0 {
             observer(event);
         }

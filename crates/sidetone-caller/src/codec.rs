@@ -1,13 +1,13 @@
-use {
-    sidetone_audio::g711::Law,
-    sidetone_proto::{Kind, Rate},
-    std::time::Duration,
-};
+use std::time::Duration;
 
-/// What the caller's audio is made of.
+use sidetone_audio::g711::Law;
+use sidetone_proto::{Kind, Rate};
+
+/// The codec of the caller's audio.
 ///
 /// ```
-/// use {sidetone_caller::Codec, sidetone_proto::Rate};
+/// use sidetone_caller::Codec;
+/// use sidetone_proto::Rate;
 ///
 /// let frame = std::time::Duration::from_millis(20);
 /// assert_eq!(Codec::Slin(Rate::Slin16).frame_bytes(frame), 640);
@@ -30,7 +30,7 @@ impl Default for Codec {
 }
 
 impl Codec {
-    /// The rate of the sound.
+    /// The sample rate.
     pub const fn rate(self) -> Rate {
         match self {
             Self::Slin(rate) => rate,
@@ -38,17 +38,17 @@ impl Codec {
         }
     }
 
-    /// The kind under which it travels.
+    /// The kind of its messages.
     pub const fn kind(self) -> Kind {
         Kind::Audio(self.rate())
     }
 
-    /// Whole samples in a frame that lasts `ptime`.
+    /// Whole samples in a frame of `ptime`.
     pub const fn frame_samples(self, ptime: Duration) -> usize {
         self.rate().samples_in(ptime) as usize
     }
 
-    /// Bytes of payload in a frame that lasts `ptime`.
+    /// Bytes of payload in a frame of `ptime`.
     pub const fn frame_bytes(self, ptime: Duration) -> usize {
         match self {
             Self::Slin(_) => self.frame_samples(ptime) * 2,
@@ -73,7 +73,7 @@ impl Codec {
     }
 }
 
-/// Little endian samples; an odd byte at the end is no sample.
+/// Decodes little-endian samples. An odd byte at the end is ignored.
 pub(crate) fn decode_linear(payload: &[u8], samples: &mut Vec<i16>) {
     let (pairs, _) = payload.as_chunks::<2>();
     samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));

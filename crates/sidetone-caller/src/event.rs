@@ -1,37 +1,37 @@
-use {
-    crate::Ended,
-    sidetone_proto::Rate,
-    std::{net::SocketAddr, time::Duration},
-    uuid::Uuid,
-};
+use std::{net::SocketAddr, time::Duration};
 
-/// What happens in a call, told while it happens. Times count from the moment the UUID was sent.
+use sidetone_proto::Rate;
+use uuid::Uuid;
+
+use crate::Ended;
+
+/// An event of a running call. Times count from the sending of the UUID.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The connection stands and the UUID is sent.
+    /// The connection is established and the UUID is sent.
     Connected {
-        /// The server.
+        /// The server's address.
         address: SocketAddr,
-        /// The call.
+        /// The call's UUID.
         uuid: Uuid,
     },
-    /// A message of audio came.
+    /// A message of audio was received.
     Heard {
         /// When.
         at: Duration,
         /// The rate that its kind names.
         rate: Rate,
-        /// What is in it, taken for linear samples as Asterisk takes it.
+        /// Its samples. Asterisk takes every payload for linear samples.
         samples: &'a [i16],
     },
     /// A frame was sent.
-    Said {
+    Sent {
         /// When.
         at: Duration,
         /// Bytes of payload.
         bytes: usize,
-        /// What is in it, as the far end of the codec has it.
+        /// Its samples, as the codec decodes them.
         samples: &'a [i16],
     },
     /// A digit was sent.

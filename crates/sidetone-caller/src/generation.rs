@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// A span of Asterisk releases whose AudioSocket code behaves alike.
+/// Asterisk releases whose AudioSocket code behaves alike.
 ///
 /// ```
 /// use sidetone_caller::{Generation, Rules};
@@ -16,18 +16,18 @@ pub enum Generation {
     G,
 }
 
-/// How one generation behaves, as data: one field for each thing in which generations differ.
+/// How a generation behaves: one field for each difference between generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rules {
     /// How the three bytes of a header are read.
     pub header_read: HeaderRead,
-    /// How long Asterisk waits for more of a payload; any progress starts the wait anew.
+    /// How long Asterisk waits for more of a payload. Each byte restarts the wait.
     pub payload_wait: Duration,
-    /// What a kind other than hang-up and audio does.
+    /// What a message of a kind other than hang-up and audio does.
     pub unknown_kind: OnForbidden,
-    /// Whether the kinds `0x11` to `0x18` exist. Without them audio of any rate leaves as `0x10`, and one
-    /// that comes in is an unknown kind.
+    /// Whether the kinds `0x11` to `0x18` exist. Without them, audio of any rate is sent as `0x10`, and their messages are of
+    /// an unknown kind.
     pub wideband: bool,
     /// What audio of length 0 does.
     pub zero_length: OnForbidden,
@@ -35,7 +35,7 @@ pub struct Rules {
     pub remote_fin: OnFin,
     /// What a hang-up message does.
     pub zero_hangup: OnHangup,
-    /// In the application: for how long both sides may be silent.
+    /// How long neither side may send a message, in [`Mode::Application`].
     pub app_silence: Option<Duration>,
     /// Whether digits are sent.
     pub dtmf: bool,
@@ -47,11 +47,11 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderRead {
-    /// Until all three are there, however long that takes: a part of a header freezes the call both ways.
+    /// Until all three have come, without a timeout: a part of a header freezes the call in both directions.
     Endless,
 }
 
-/// What Asterisk does about a message that it does not allow.
+/// What Asterisk does after a message that it does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnForbidden {
@@ -59,19 +59,19 @@ pub enum OnForbidden {
     Drop,
 }
 
-/// What Asterisk does about the end of the server's stream.
+/// What Asterisk does at the end of the server's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFin {
-    /// Takes it for a hang-up.
+    /// Treats it as a hang-up.
     HangUp,
 }
 
-/// What Asterisk does about a hang-up message.
+/// What Asterisk does after a hang-up message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnHangup {
-    /// Reads all of it and closes in order; the application succeeds.
+    /// Closes the connection without a reset; the application succeeds.
     Close,
 }
 
@@ -101,13 +101,12 @@ impl From<Generation> for Rules {
     }
 }
 
-/// The way from the dialplan to AudioSocket.
+/// How the dialplan calls AudioSocket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// The application, `AudioSocket(uuid,host:port)`: dropped after 2 s in which neither side sends
-    /// anything.
+    /// The application, `AudioSocket(uuid,host:port)`. It drops the call after 2 s without a message of either side.
     #[default]
     Application,
-    /// The channel driver, `Dial(AudioSocket/…)` or ARI externalMedia: silence may last for ever.
+    /// The channel driver, `Dial(AudioSocket/…)` or ARI externalMedia. It has no such limit.
     Channel,
 }

@@ -1,36 +1,39 @@
-use {
-    crate::{
-        CallRecord, Caller, CallerError, Ended, Event, Mode, OnFin, Why,
-        ear::{Awaits, Ear},
-        record::Recorder,
-    },
-    sidetone_proto::{Kind, Rate, Time},
-    std::{io, time::Duration},
+use std::{io, time::Duration};
+
+use sidetone_proto::{Kind, Rate, Time};
+
+use crate::{
+    CallRecord, Caller, CallerError, EndCause, Ended, Event, Mode, OnFin,
+    receiver::{ReadState, Receiver},
+    record::Recorder,
 };
 
 /// One call as Asterisk handles it, without I/O: bytes and the time go in, whole messages and the next
 /// deadline come out.
 ///
-/// Whoever drives it passes on what the socket says *before* polling, so that nothing that has already
-/// arrived counts as late; every message that [`poll`](Self::poll) hands out goes into one write, whose
-/// result comes back through [`written`](Self::written) or [`failed`](Self::failed).
+/// Its driver passes on everything that the socket has *before* it polls, so that nothing counts as late that has
+/// already arrived. Each message from [`poll`](Self::poll) goes into one write, and the driver reports the result with
+/// [`handle_written`](Self::handle_written) or [`handle_error`](Self::handle_error) before it polls again.
 ///
 /// ```
-/// use {sidetone_caller::{Caller, Leg, Step, Why}, sidetone_proto::Time, std::time::Duration};
+/// use std::time::Duration;
+///
+/// use sidetone_caller::{Caller, EndCause, Leg, Step};
+/// use sidetone_proto::Time;
 ///
 /// let start = Time::ZERO;
 /// let mut leg = Leg::new(Caller::new("127.0.0.1:9092".parse()?))?;
 /// let mut wire = Vec::new();
 /// assert_eq!(leg.poll(start, &mut wire), Step::Write);
 /// assert_eq!(wire[..3], [0x01, 0, 16]);
-/// leg.written(start, wire.len());
+/// leg.handle_written(start, wire.len());
 ///
 /// // A header whose payload does not follow:
-/// leg.received(start, &[0x10, 0x01, 0x40]);
+/// leg.handle_received(start, &[0x10, 0x01, 0x40]);
 /// let late = Duration::from_millis(5);
 /// assert_eq!(leg.poll(start, &mut wire), Step::Wait(Some(start + late)));
 /// assert_eq!(leg.poll(start + late, &mut wire), Step::Close);
-/// assert_eq!(leg.ended().map(|ended| ended.why), Some(Why::LatePayload { got: 0, of: 320 }));
+/// assert_eq!(leg.ended().map(|ended| ended.cause), Some(EndCause::LatePayload { got: 0, of: 320 }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -40,43 +43,46 @@ pub struct Leg {
     opened: Option<Time>,
     /// When the UUID was sent: the origin of all times.
     begun: Option<Time>,
-    ear: Ear,
+    receiver: Receiver,
     recorder: Recorder,
     writing: Writing,
-    /// The next frame of the caller's clock, and of the voice.
+    /// The slot of the next frame.
     slot: u64,
-    spoken: u64,
-    pressed: usize,
+    /// How many frames the voice has made.
+    frames_made: u64,
+    /// How many digits were due.
+    digits_due: usize,
     /// When a byte last came.
-    progress: Time,
-    /// When a message last went or came.
-    activity: Time,
-    /// The message that is coming was looked at before it was whole.
+    last_byte: Time,
+    /// When a message was last sent or received.
+    last_message: Time,
+    /// The message that is being received was not whole when it was looked at.
     in_pieces: bool,
     ended: Option<Ended>,
-    leaves_unread: bool,
+    has_unread: bool,
 }
 
 /// What the driver of a [`Leg`] does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// One write of everything in the buffer, then [`Leg::written`] or [`Leg::failed`], then poll again.
+    /// Write everything in the buffer with one call, report the result with [`Leg::handle_written`] or
+    /// [`Leg::handle_error`], and poll again.
     Write,
-    /// Nothing until this time, or until the socket has something; without a time only the latter.
+    /// Wait until this time or until the socket is readable; without a time, only for the latter.
     Wait(Option<Time>),
     /// Close the socket: the call is over.
     Close,
 }
 
-/// The message that was handed out and whose write has not been reported yet.
+/// The message that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Writing {
-    what: What,
+    message: Outgoing,
     length: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum Outgoing {
     Nothing,
     Uuid,
     Frame,
@@ -85,7 +91,7 @@ enum What {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    End(Why),
+    End(EndCause),
     Digit(char),
     Frame(u64),
 }
@@ -93,10 +99,10 @@ enum Due {
 const HEADER: usize = 3;
 
 impl Leg {
-    /// A call whose connection stands when it is first polled.
+    /// A call whose connection is established when it is first polled.
     ///
     /// # Errors
-    /// When the caller's digits or frames can't be sent.
+    /// [`CallerError::InvalidDigit`] or [`CallerError::InvalidFrame`] when the caller's digits or frames can't be sent.
     pub fn new(caller: Caller) -> Result<Self, CallerError> {
         caller.check()?;
         Ok(Self {
@@ -104,170 +110,175 @@ impl Leg {
             caller,
             opened: None,
             begun: None,
-            ear: Ear::default(),
+            receiver: Receiver::default(),
             writing: Writing {
-                what: What::Nothing,
+                message: Outgoing::Nothing,
                 length: 0,
             },
             slot: 0,
-            spoken: 0,
-            pressed: 0,
-            progress: Time::ZERO,
-            activity: Time::ZERO,
+            frames_made: 0,
+            digits_due: 0,
+            last_byte: Time::ZERO,
+            last_message: Time::ZERO,
             in_pieces: false,
             ended: None,
-            leaves_unread: false,
+            has_unread: false,
         })
     }
 
-    /// What to do at `now`. After [`Step::Write`] the message is all there is in `wire`.
+    /// Returns what to do at `now`. After [`Step::Write`], `wire` holds the message and nothing else.
     pub fn poll(&mut self, now: Time, wire: &mut Vec<u8>) -> Step {
-        if !self.in_pieces && self.ear.awaits() != Awaits::Message {
+        if !self.in_pieces && self.receiver.state() != ReadState::Message {
             self.in_pieces = true;
-            self.recorder.in_pieces();
+            self.recorder.message_in_pieces();
         }
         loop {
             if self.ended.is_some() {
                 return Step::Close;
             }
             let Some(begun) = self.begun else {
-                return self.introduce(now, wire);
+                return self.poll_uuid(now, wire);
             };
-            let Some((at, due)) = self.next(begun, now) else {
-                return Step::Wait(self.next_ear_change(begun, now));
+            let Some((at, due)) = self.next_due(begun, now) else {
+                return Step::Wait(self.next_read_change(begun, now));
             };
             if now < at {
-                let change = self.next_ear_change(begun, now);
+                let change = self.next_read_change(begun, now);
                 return Step::Wait(Some(change.map_or(at, |change| change.min(at))));
             }
             wire.clear();
-            let what = match due {
-                Due::End(why) => {
-                    self.end(now, why);
+            let message = match due {
+                Due::End(cause) => {
+                    self.end(now, cause);
                     continue;
                 }
                 Due::Digit(digit) => {
-                    self.pressed += 1;
+                    self.digits_due += 1;
                     if !self.caller.rules.dtmf {
                         continue;
                     }
                     wire.extend_from_slice(&[Kind::Dtmf.code(), 0, 1, digit as u8]);
-                    What::Digit(digit)
+                    Outgoing::Digit(digit)
                 }
                 Due::Frame(slot) => {
                     self.slot = slot + 1;
-                    self.speak(wire);
+                    self.encode_frame(wire);
                     if wire.len() == HEADER {
                         continue;
                     }
-                    What::Frame
+                    Outgoing::Frame
                 }
             };
-            return self.write(what, wire);
+            return self.write(message, wire);
         }
     }
 
-    /// The socket took `count` bytes of the message that was handed out; none when it would block.
-    pub fn written(&mut self, now: Time, count: usize) {
-        let Writing { what, length } = self.writing;
-        self.writing.what = What::Nothing;
-        self.activity = now;
-        if what == What::Uuid {
+    /// The socket took `count` bytes of the message to write; 0 when it would block. Fewer than all end the call, as
+    /// Asterisk does.
+    pub fn handle_written(&mut self, now: Time, count: usize) {
+        let Writing { message, length } = self.writing;
+        self.writing.message = Outgoing::Nothing;
+        self.last_message = now;
+        if message == Outgoing::Uuid {
             self.begun = Some(now);
         }
         if count < length {
             let (written, of) = (count, length);
-            return self.end(now, Why::ShortWrite { written, of });
+            return self.end(now, EndCause::ShortWrite { written, of });
         }
         let at = self.at(now);
-        match what {
-            What::Nothing => {}
-            What::Uuid => self.caller.observer.tell(Event::Connected {
+        match message {
+            Outgoing::Nothing => {}
+            Outgoing::Uuid => self.caller.observer.notify(Event::Connected {
                 address: self.caller.address,
                 uuid: self.caller.uuid,
             }),
-            What::Frame => {
+            Outgoing::Frame => {
                 let bytes = length - HEADER;
-                let samples = self.recorder.said(at);
+                let samples = self.recorder.frame_sent(at);
                 self.caller
                     .observer
-                    .tell(Event::Said { at, bytes, samples });
+                    .notify(Event::Sent { at, bytes, samples });
             }
-            What::Digit(digit) => {
-                self.recorder.pressed(at, digit);
-                self.caller.observer.tell(Event::Digit { at, digit });
+            Outgoing::Digit(digit) => {
+                self.recorder.digit_sent(at, digit);
+                self.caller.observer.notify(Event::Digit { at, digit });
             }
         }
     }
 
-    /// These bytes came.
-    pub fn received(&mut self, now: Time, mut bytes: &[u8]) {
+    /// The socket had these bytes.
+    pub fn handle_received(&mut self, now: Time, mut bytes: &[u8]) {
         if bytes.is_empty() || self.ended.is_some() {
             return;
         }
-        self.progress = now;
+        self.last_byte = now;
         let at = self.at(now);
-        let mut why = None;
-        while let Some(heard) = self.ear.hear(&self.caller.rules, &mut bytes) {
-            match heard {
+        let mut end = None;
+        while let Some(message) = self.receiver.next_message(&self.caller.rules, &mut bytes) {
+            match message {
                 Ok(audio) => {
-                    self.activity = now;
+                    self.last_message = now;
                     self.in_pieces = false;
-                    let samples = self.recorder.heard(at, audio);
+                    let samples = self.recorder.frame_received(at, audio);
                     let rate = audio.rate;
                     self.caller
                         .observer
-                        .tell(Event::Heard { at, rate, samples });
+                        .notify(Event::Heard { at, rate, samples });
                 }
-                Err(end) => {
-                    why = Some(end);
+                Err(cause) => {
+                    end = Some(cause);
                     break;
                 }
             }
         }
-        if let Some(why) = why {
-            self.leaves_unread = !bytes.is_empty();
-            self.end(now, why);
+        if let Some(cause) = end {
+            self.has_unread = !bytes.is_empty();
+            self.end(now, cause);
         }
     }
 
-    /// The server's stream ended.
-    pub fn closed(&mut self, now: Time) {
+    /// The server shut down its side of the connection.
+    pub fn handle_fin(&mut self, now: Time) {
         let OnFin::HangUp = self.caller.rules.remote_fin;
-        let why = match self.ear.awaits() {
-            Awaits::Payload { got, of } => Why::CutPayload { got, of },
-            Awaits::Message | Awaits::Header { .. } => Why::ServerClosed,
+        let cause = match self.receiver.state() {
+            ReadState::Payload { got, of } => EndCause::CutPayload { got, of },
+            ReadState::Message | ReadState::Header { .. } => EndCause::ServerClosed,
         };
-        self.end(now, why);
+        self.end(now, cause);
     }
 
     /// Reading or writing failed.
-    pub fn failed(&mut self, now: Time, error: io::ErrorKind) {
+    pub fn handle_error(&mut self, now: Time, error: io::ErrorKind) {
         self.end(
             now,
             match error {
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Why::ServerReset,
-                other => Why::ConnectionFailed(other),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => EndCause::ServerReset,
+                other => EndCause::ConnectionFailed(other),
             },
         );
     }
 
     /// The caller hangs up.
     pub fn hang_up(&mut self, now: Time) {
-        let why = self.hang_up_reason();
-        self.end(now, why);
+        let cause = self.hang_up_cause();
+        self.end(now, cause);
     }
 
     /// Whether Asterisk reads its socket at this time.
     pub fn wants_to_read(&self, now: Time) -> bool {
-        self.begun.is_some_and(|begun| !self.is_deaf(now - begun))
+        self.begun
+            .is_some_and(|begun| !self.is_read_paused(now - begun))
     }
 
-    /// Whether polling at `now` would end the call over something that did not come: a last look at the
-    /// socket shows whether it did.
-    pub fn is_dying(&self, now: Time) -> bool {
-        let next = self.begun.and_then(|begun| self.next(begun, now));
-        matches!(next, Some((at, Due::End(Why::LatePayload { .. } | Why::Silence))) if at <= now)
+    /// Whether polling at `now` would end the call because something did not come in time. The driver then reads the
+    /// socket once more before it polls.
+    pub fn is_timing_out(&self, now: Time) -> bool {
+        let next = self.begun.and_then(|begun| self.next_due(begun, now));
+        matches!(
+            next,
+            Some((at, Due::End(EndCause::LatePayload { .. } | EndCause::Silence))) if at <= now
+        )
     }
 
     /// How the call ended, if it did.
@@ -275,25 +286,25 @@ impl Leg {
         self.ended
     }
 
-    /// Whether bytes of the server were left unread: closing then resets the connection.
-    pub fn leaves_unread(&self) -> bool {
-        self.leaves_unread
+    /// Whether bytes of the server were left unread, so that closing resets the connection.
+    pub fn has_unread(&self) -> bool {
+        self.has_unread
     }
 
-    /// What was heard and said. A call that is still up is hung up by this at `now`.
+    /// Returns the record of the call. Hangs up at `now` if the call is not over.
     pub fn into_record(mut self, now: Time) -> CallRecord {
         self.hang_up(now);
         let at = self.at(now);
-        let why = Why::HungUp;
+        let cause = EndCause::HungUp;
         self.recorder
-            .finish(self.ended.unwrap_or(Ended { at, why }))
+            .finish(self.ended.unwrap_or(Ended { at, cause }))
     }
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    fn introduce(&mut self, now: Time, wire: &mut Vec<u8>) -> Step {
+    fn poll_uuid(&mut self, now: Time, wire: &mut Vec<u8>) -> Step {
         let due = *self.opened.get_or_insert(now) + self.caller.uuid_after;
         if now < due {
             return Step::Wait(Some(due));
@@ -301,17 +312,17 @@ impl Leg {
         wire.clear();
         wire.extend_from_slice(&[Kind::Uuid.code(), 0, 16]);
         wire.extend_from_slice(self.caller.uuid.as_bytes());
-        self.write(What::Uuid, wire)
+        self.write(Outgoing::Uuid, wire)
     }
 
-    fn write(&mut self, what: What, wire: &[u8]) -> Step {
+    fn write(&mut self, message: Outgoing, wire: &[u8]) -> Step {
         let length = wire.len();
-        self.writing = Writing { what, length };
+        self.writing = Writing { message, length };
         Step::Write
     }
 
-    /// The next frame of the voice, header and all; a bare header when the voice says nothing.
-    fn speak(&mut self, wire: &mut Vec<u8>) {
+    /// Appends the next frame of the voice with its header; only a header when the voice makes none.
+    fn encode_frame(&mut self, wire: &mut Vec<u8>) {
         let codec = self.caller.codec;
         let kind = if self.caller.rules.wideband {
             codec.kind()
@@ -320,79 +331,85 @@ impl Leg {
         };
         wire.extend_from_slice(&[kind.code(), 0, 0]);
         let samples = codec.frame_samples(self.caller.ptime);
-        self.caller.voice.speak(self.spoken, samples, codec, wire);
-        self.spoken += 1;
+        self.caller
+            .voice
+            .encode_frame(self.frames_made, samples, codec, wire);
+        self.frames_made += 1;
         wire.truncate(HEADER + usize::from(u16::MAX));
         let length = (wire.len() - HEADER) as u16;
         wire[1..HEADER].copy_from_slice(&length.to_be_bytes());
-        self.recorder.speaking(&wire[HEADER..]);
+        self.recorder.frame_encoded(&wire[HEADER..]);
     }
 
-    /// What is due next, and when. Asterisk has one thread for a call: while it waits inside a message,
+    /// What is due next, and when. Asterisk has one thread for a call: while it waits for the rest of a message,
     /// nothing else happens.
-    fn next(&self, begun: Time, now: Time) -> Option<(Time, Due)> {
+    fn next_due(&self, begun: Time, now: Time) -> Option<(Time, Due)> {
         let caller = &self.caller;
         let hang_up = caller
             .hang_up_after
-            .map(|after| (begun + after, Due::End(self.hang_up_reason())));
-        let listening = !self.is_deaf(now - begun);
-        let [mut death, mut digit, mut frame] = [None; 3];
-        match self.ear.awaits() {
-            Awaits::Header { .. } => {}
-            Awaits::Payload { got, of } => {
-                let why = Why::LatePayload { got, of };
-                death = Some((self.progress + caller.rules.payload_wait, Due::End(why)));
+            .map(|after| (begun + after, Due::End(self.hang_up_cause())));
+        let is_reading = !self.is_read_paused(now - begun);
+        let [mut timeout, mut digit, mut frame] = [None; 3];
+        match self.receiver.state() {
+            ReadState::Header { .. } => {}
+            ReadState::Payload { got, of } => {
+                let cause = EndCause::LatePayload { got, of };
+                timeout = Some((self.last_byte + caller.rules.payload_wait, Due::End(cause)));
             }
-            Awaits::Message => {
-                death = match (caller.mode, caller.rules.app_silence) {
+            ReadState::Message => {
+                timeout = match (caller.mode, caller.rules.app_silence) {
                     (Mode::Application, Some(limit)) => {
-                        Some((self.activity + limit, Due::End(Why::Silence)))
+                        Some((self.last_message + limit, Due::End(EndCause::Silence)))
                     }
                     _ => None,
                 };
-                let pressed = caller.digits.get(self.pressed);
-                digit = pressed.map(|(at, digit)| (begun + *at, Due::Digit(*digit)));
-                let spoken = caller.next_frame(self.slot);
-                frame = spoken.map(|(slot, due)| (begun + due, Due::Frame(slot)));
+                digit = caller
+                    .digits
+                    .get(self.digits_due)
+                    .map(|(at, digit)| (begun + *at, Due::Digit(*digit)));
+                frame = caller
+                    .next_frame(self.slot)
+                    .map(|(slot, due)| (begun + due, Due::Frame(slot)));
             }
         }
-        let death = death.filter(|_| listening);
-        // The first of equals is kept, so a hang-up stands before what it makes pointless.
-        let candidates = [hang_up, digit, frame, death].into_iter().flatten();
+        let timeout = timeout.filter(|_| is_reading);
+        // The first of equals is taken, so a hang-up comes before what it makes pointless.
+        let candidates = [hang_up, digit, frame, timeout].into_iter().flatten();
         candidates.min_by_key(|(at, _)| *at)
     }
 
-    fn hang_up_reason(&self) -> Why {
-        match self.ear.awaits() {
-            Awaits::Header { got } => Why::Frozen { got },
-            Awaits::Message | Awaits::Payload { .. } => Why::HungUp,
+    fn hang_up_cause(&self) -> EndCause {
+        match self.receiver.state() {
+            ReadState::Header { got } => EndCause::Frozen { got },
+            ReadState::Message | ReadState::Payload { .. } => EndCause::HungUp,
         }
     }
 
-    fn is_deaf(&self, at: Duration) -> bool {
-        self.caller.deaf.iter().any(|deaf| deaf.contains(&at))
+    fn is_read_paused(&self, at: Duration) -> bool {
+        let mut pauses = self.caller.read_pauses.iter();
+        pauses.any(|pause| pause.contains(&at))
     }
 
     /// When reading next stops or starts.
-    fn next_ear_change(&self, begun: Time, now: Time) -> Option<Time> {
-        let ends = self
-            .caller
-            .deaf
-            .iter()
-            .flat_map(|deaf| [deaf.start, deaf.end]);
-        ends.map(|end| begun + end).filter(|end| *end > now).min()
+    fn next_read_change(&self, begun: Time, now: Time) -> Option<Time> {
+        let pauses = self.caller.read_pauses.iter();
+        let changes = pauses.flat_map(|pause| [pause.start, pause.end]);
+        changes
+            .map(|change| begun + change)
+            .filter(|change| *change > now)
+            .min()
     }
 
     fn at(&self, now: Time) -> Duration {
         self.begun.map_or(Duration::ZERO, |begun| now - begun)
     }
 
-    fn end(&mut self, now: Time, why: Why) {
+    fn end(&mut self, now: Time, cause: EndCause) {
         if self.ended.is_none() {
             let at = self.at(now);
-            let ended = Ended { at, why };
+            let ended = Ended { at, cause };
             self.ended = Some(ended);
-            self.caller.observer.tell(Event::Ended(ended));
+            self.caller.observer.notify(Event::Ended(ended));
         }
     }
 }

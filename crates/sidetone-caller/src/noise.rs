@@ -1,4 +1,4 @@
-/// Well mixed bits for the `index`-th draw of a seed, without state to keep: the finaliser of SplitMix64.
+/// The `index`-th of a seed's pseudo-random numbers, without a state: the finalizer of SplitMix64.
 pub(crate) const fn noise(seed: u64, index: u64) -> u64 {
     let mut bits = seed
         .wrapping_mul(0xd134_2543_de82_ef95)

@@ -1,37 +1,37 @@
-use {
-    crate::{Caller, Codec, Ended, codec::decode_linear},
-    sidetone_proto::{AudioPayload, Rate},
-    std::time::Duration,
-    uuid::Uuid,
-};
+use std::time::Duration;
 
-/// A call as its caller lived through it. All times count from the moment the UUID was sent.
+use sidetone_proto::{AudioPayload, Rate};
+use uuid::Uuid;
+
+use crate::{Caller, Codec, Ended, codec::decode_linear};
+
+/// The record of a call, from the caller's side. All times count from the sending of the UUID.
 ///
-/// Of a call with [`counts_only`](Caller::counts_only) only `counts` and the head are there.
+/// With [`counts_only`](Caller::counts_only), `heard`, `sent`, `digits` and the samples are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallRecord {
-    /// Which call.
+    /// The call's UUID.
     pub uuid: Uuid,
-    /// What its audio was made of.
+    /// The codec of the caller's audio.
     pub codec: Codec,
-    /// How long its frames were.
+    /// The duration of the caller's frames.
     pub ptime: Duration,
     /// How it ended.
     pub ended: Ended,
-    /// Every message of audio that came, in order.
+    /// Every message of audio that was received, in order.
     pub heard: Vec<Heard>,
     /// Every frame that was sent, in order.
     pub sent: Vec<Sent>,
     /// Every digit that was sent.
     pub digits: Vec<SentDigit>,
-    /// What is counted whether or not the rest is kept.
+    /// The counts, which every record has.
     pub counts: Counts,
     heard_samples: Vec<i16>,
     sent_samples: Vec<i16>,
 }
 
-/// A message of audio that came.
+/// A message of audio that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// When it was read.
@@ -60,52 +60,51 @@ pub struct SentDigit {
     pub digit: char,
 }
 
-/// What is counted of every call.
+/// The counts of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Messages of audio that came.
+    /// Messages of audio that were received.
     pub frames_heard: u64,
     /// Bytes of payload in them.
     pub bytes_heard: u64,
-    /// Messages that were not there whole when they were looked at. Asterisk forgives the quick ones among
-    /// them, but a server that writes each message at once causes none on loopback.
+    /// Messages that had come in part only when the caller read the socket. Asterisk accepts those whose rest comes quickly,
+    /// but a server that writes each message at once causes none on loopback.
     pub in_pieces: u64,
     /// Frames that were sent.
     pub frames_sent: u64,
     /// Digits that were sent.
     pub digits_sent: u64,
-    /// When the first audio came.
+    /// When the first audio was received.
     pub first_audio_at: Option<Duration>,
     /// The longest time between two messages of audio.
     pub longest_gap: Duration,
 }
 
 impl Heard {
-    /// Samples in it, taken for linear ones as Asterisk takes them.
+    /// How many samples it has. Asterisk takes every payload for linear samples.
     pub const fn samples(&self) -> usize {
         self.bytes as usize / 2
     }
 
-    /// How long it sounds.
+    /// How long it plays.
     pub const fn duration(&self) -> Duration {
         self.rate.duration(self.samples() as u64)
     }
 }
 
 impl CallRecord {
-    /// All samples that were heard, end to end. Where messages of several rates came,
-    /// [`frames`](Self::frames) tells them apart.
+    /// All samples that were heard, one message after another. [`frames`](Self::frames) tells the rate of each message.
     pub fn heard_samples(&self) -> &[i16] {
         &self.heard_samples
     }
 
-    /// All samples that were sent, end to end, as the far end of the codec has them.
+    /// All samples that were sent, one frame after another, as the codec decodes them.
     pub fn sent_samples(&self) -> &[i16] {
         &self.sent_samples
     }
 
-    /// Every message of audio that came, with its samples.
+    /// Every message of audio that was received, with its samples.
     pub fn frames(&self) -> impl Iterator<Item = (Heard, &[i16])> {
         let mut rest = self.heard_samples();
         self.heard.iter().map(move |heard| {
@@ -115,19 +114,19 @@ impl CallRecord {
         })
     }
 
-    /// When the first audio came.
+    /// When the first audio was received.
     pub fn first_audio_at(&self) -> Option<Duration> {
         self.counts.first_audio_at
     }
 }
 
-/// Writes the record of a call while it runs.
+/// Makes the record of a call while it runs.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     record: CallRecord,
-    keeps: bool,
+    keeps_frames: bool,
     /// Samples of the frame that is being sent.
-    speaking: usize,
+    sending: usize,
     last_heard: Option<Duration>,
 }
 
@@ -140,7 +139,7 @@ impl Recorder {
                 ptime: caller.ptime,
                 ended: Ended {
                     at: Duration::ZERO,
-                    why: crate::Why::HungUp,
+                    cause: crate::EndCause::HungUp,
                 },
                 heard: Vec::new(),
                 sent: Vec::new(),
@@ -149,14 +148,14 @@ impl Recorder {
                 heard_samples: Vec::new(),
                 sent_samples: Vec::new(),
             },
-            keeps: caller.records,
-            speaking: 0,
+            keeps_frames: caller.keeps_frames,
+            sending: 0,
             last_heard: None,
         }
     }
 
-    /// Takes note of audio that came, and lends its samples.
-    pub(crate) fn heard(&mut self, at: Duration, audio: AudioPayload<'_>) -> &[i16] {
+    /// Records a message of audio and returns its samples.
+    pub(crate) fn frame_received(&mut self, at: Duration, audio: AudioPayload<'_>) -> &[i16] {
         let record = &mut self.record;
         let counts = &mut record.counts;
         counts.frames_heard += 1;
@@ -165,7 +164,7 @@ impl Recorder {
         if let Some(last) = self.last_heard.replace(at) {
             counts.longest_gap = counts.longest_gap.max(at - last);
         }
-        if self.keeps {
+        if self.keeps_frames {
             record.heard.push(Heard {
                 at,
                 rate: audio.rate,
@@ -179,49 +178,49 @@ impl Recorder {
         &record.heard_samples[from..]
     }
 
-    /// A message is not there whole.
-    pub(crate) fn in_pieces(&mut self) {
+    /// Counts a message that has come in part only.
+    pub(crate) fn message_in_pieces(&mut self) {
         self.record.counts.in_pieces += 1;
     }
 
-    /// This payload is about to be sent.
-    pub(crate) fn speaking(&mut self, payload: &[u8]) {
+    /// Records the payload that is sent next.
+    pub(crate) fn frame_encoded(&mut self, payload: &[u8]) {
         let samples = &mut self.record.sent_samples;
-        if !self.keeps {
+        if !self.keeps_frames {
             samples.clear();
         }
         let from = samples.len();
         self.record.codec.decode(payload, samples);
-        self.speaking = samples.len() - from;
+        self.sending = samples.len() - from;
     }
 
-    /// It was sent: lends its samples.
-    pub(crate) fn said(&mut self, at: Duration) -> &[i16] {
+    /// Records that the frame was sent, and returns its samples.
+    pub(crate) fn frame_sent(&mut self, at: Duration) -> &[i16] {
         self.record.counts.frames_sent += 1;
-        let samples = std::mem::take(&mut self.speaking);
-        if self.keeps {
+        let samples = std::mem::take(&mut self.sending);
+        if self.keeps_frames {
             self.record.sent.push(Sent { at, samples });
         }
         let all = &self.record.sent_samples;
         &all[all.len() - samples..]
     }
 
-    pub(crate) fn pressed(&mut self, at: Duration, digit: char) {
+    pub(crate) fn digit_sent(&mut self, at: Duration, digit: char) {
         self.record.counts.digits_sent += 1;
-        if self.keeps {
+        if self.keeps_frames {
             self.record.digits.push(SentDigit { at, digit });
         }
     }
 
     pub(crate) fn finish(mut self, ended: Ended) -> CallRecord {
-        if !self.keeps {
+        if !self.keeps_frames {
             self.record.heard_samples = Vec::new();
             self.record.sent_samples = Vec::new();
-            self.speaking = 0;
+            self.sending = 0;
         }
-        // A frame that the socket did not take whole was never said.
-        let said = self.record.sent_samples.len() - self.speaking;
-        self.record.sent_samples.truncate(said);
+        // A frame that the socket did not take whole was not sent.
+        let sent = self.record.sent_samples.len() - self.sending;
+        self.record.sent_samples.truncate(sent);
         self.record.ended = ended;
         self.record
     }

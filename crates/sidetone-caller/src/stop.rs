@@ -1,16 +1,16 @@
-use {
-    crate::CallerError,
-    rustix::event::{EventfdFlags, eventfd},
-    std::{
-        os::fd::{AsFd, BorrowedFd, OwnedFd},
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-/// Ends calls from another thread, as if their callers hung up. Clones act as one.
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::CallerError;
+
+/// Ends calls from another thread, as if their callers hung up. All clones of a stop are the same stop.
 #[derive(Clone, Debug)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -23,7 +23,7 @@ struct Shared {
 }
 
 impl Stop {
-    /// A stop for any number of runs.
+    /// A stop for any number of calls.
     ///
     /// # Errors
     /// [`CallerError::System`] when no descriptor is left.
@@ -35,10 +35,10 @@ impl Stop {
         Ok(Self { shared })
     }
 
-    /// Ends all calls that look at this stop, now and later.
+    /// Ends all calls that were given this stop, and those that will be.
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Release);
-        // Only a counter at its limit refuses this, and that one wakes as well.
+        // This fails only when the counter is at its limit, and then the waiting thread wakes up as well.
         let _ = rustix::io::write(&self.shared.waker, &1u64.to_ne_bytes());
     }
 
@@ -46,7 +46,7 @@ impl Stop {
         self.shared.stopped.load(Ordering::Acquire)
     }
 
-    /// Readable once stopped, for ever.
+    /// Readable from the stop on.
     pub(crate) fn waker(&self) -> BorrowedFd<'_> {
         self.shared.waker.as_fd()
     }

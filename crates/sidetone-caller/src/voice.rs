@@ -1,33 +1,31 @@
-use {
-    crate::{Codec, noise::noise},
-    std::{fmt, sync::Arc},
-};
+use std::{fmt, sync::Arc};
 
-/// What the caller says, one payload a frame.
+use crate::{Codec, noise::noise};
+
+/// The audio that a caller sends, one payload for each frame.
 #[derive(Default)]
 #[non_exhaustive]
 pub enum Voice {
-    /// Frames of silence, as from a quiet room.
+    /// Frames of silence.
     #[default]
     Silence,
-    /// Not a single frame, as from a phone that suppresses silence.
+    /// No frames, as from a phone that suppresses silence.
     Nothing,
     /// These samples, at the rate of the call's codec, then silence.
     Samples(Arc<Vec<i16>>),
     /// The endless [`ramp`] of a seed.
     Ramp(u64),
-    /// These payloads as they are, then silence. An empty one leaves its frame out, and what is beyond
-    /// 65535 bytes is cut off.
+    /// These payloads as they are, then silence. The frame of an empty payload is not sent. Payloads are cut off after
+    /// 65535 bytes.
     Payloads(Arc<[Vec<u8>]>),
-    /// Whatever a closure puts in the payload of each frame, counted from 0. What it leaves empty is not
-    /// sent.
+    /// The payloads that a closure makes, for frames counted from 0. The frame of an empty payload is not sent.
     Made(FrameMaker),
 }
 
 type FrameMaker = Box<dyn FnMut(u64, &mut Vec<u8>) + Send>;
 
-/// `count` pseudo-random samples from the `start`-th on. They never repeat in practice and never are
-/// silence, so that any few of them tell which ones they are; the same seed gives the same samples.
+/// Makes `count` pseudo-random samples, from the `start`-th on. They practically never repeat and none is zero, so that a
+/// few of them identify their position. The same seed gives the same samples.
 ///
 /// ```
 /// use sidetone_caller::ramp;
@@ -51,7 +49,7 @@ fn ramp_sample(seed: u64, index: u64) -> i16 {
 }
 
 impl Voice {
-    /// A voice that `make` makes: it gets the number of the frame and an empty payload to fill.
+    /// A voice whose payloads `make` makes. It gets the number of the frame and an empty payload to fill.
     pub fn made(make: impl FnMut(u64, &mut Vec<u8>) + Send + 'static) -> Self {
         Self::Made(Box::new(make))
     }
@@ -60,8 +58,14 @@ impl Voice {
         matches!(self, Self::Nothing)
     }
 
-    /// Appends the payload of frame `index`, which holds `length` samples.
-    pub(crate) fn speak(&mut self, index: u64, length: usize, codec: Codec, payload: &mut Vec<u8>) {
+    /// Appends the payload of frame `index`, which has `length` samples.
+    pub(crate) fn encode_frame(
+        &mut self,
+        index: u64,
+        length: usize,
+        codec: Codec,
+        payload: &mut Vec<u8>,
+    ) {
         let at = payload.len();
         match self {
             Self::Nothing => return,
@@ -72,8 +76,8 @@ impl Voice {
                 return payload.append(&mut made);
             }
             Self::Payloads(payloads) => {
-                if let Some(said) = payloads.get(index as usize) {
-                    return payload.extend_from_slice(said);
+                if let Some(made) = payloads.get(index as usize) {
+                    return payload.extend_from_slice(made);
                 }
             }
             Self::Samples(samples) => {

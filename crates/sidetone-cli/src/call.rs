@@ -273,12 +273,12 @@ impl Ear {
             longest_gap_ms: counts.longest_gap.as_micros() as f64 / 1000.0,
             digits: counts.digits_sent,
             ended_by: record.ended.by().to_string(),
-            reason: record.ended.why.to_string(),
+            reason: record.ended.cause.to_string(),
             asterisk_log: record
                 .ended
-                .why
+                .cause
                 .asterisk_log()
-                .filter(|_| record.ended.why.is_fault()),
+                .filter(|_| record.ended.cause.is_fault()),
         }
     }
 }
@@ -287,14 +287,14 @@ impl Ear {
 fn faults(record: &CallRecord, placed: &Placed, expect_audio: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let after = record.ended.at.as_secs_f64();
-    if record.ended.why.is_fault() {
+    if record.ended.cause.is_fault() {
         let log = match placed.asterisk_log {
             Some(line) => format!("Asterisk would log \"{line}\""),
             None => "Asterisk would log nothing".into(),
         };
         faults.push(format!(
             "the call died after {after:.1} s: {}; {log}",
-            record.ended.why
+            record.ended.cause
         ));
     }
     if expect_audio && placed.loudest_dbfs < f64::from(AUDIBLE) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use sidetone_caller::load::{Frames, Load, Mode, Percentiles, Phases, Progress, Report};
+use sidetone_load::{Frames, Load, Mode, Percentiles, Phases, Progress, Report};
 
 use crate::{
     call::resolve,
@@ -34,10 +34,10 @@ pub(crate) struct Options {
     /// The server's process: tells its CPU time for each frame, and its memory
     #[arg(long)]
     pid: Option<u32>,
-    /// How the calls' 20 ms grids lie to each other
+    /// How the calls' frames are offset against each other
     #[arg(long, value_enum, default_value_t = PhasesName::Spread)]
     phases: PhasesName,
-    /// Each frame leaves up to so many milliseconds before or after its place, at random; an Asterisk's: 2.75
+    /// Each frame leaves up to so many milliseconds before or after its slot, at random; an Asterisk's: 2.75
     #[arg(long, value_name = "MS", default_value_t = 0.0)]
     jitter: f64,
     /// Look for frames without a pause: exact round trips with any number of calls. Takes a whole processor

@@ -109,7 +109,7 @@ mod tests {
     use std::{sync::mpsc::channel, thread};
 
     use sidetone::{Call, Server};
-    use sidetone_caller::{Caller, Event, Voice, Why, call_all};
+    use sidetone_caller::{Caller, EndCause, Event, Voice, call_all};
 
     use super::*;
 
@@ -154,7 +154,7 @@ mod tests {
         });
         assert_eq!(verdict.unwrap(), Verdict::Panicked);
         for record in calling.recv().unwrap().join().unwrap() {
-            assert_eq!(record.unwrap().ended.why, Why::ServerHungUp);
+            assert_eq!(record.unwrap().ended.cause, EndCause::ServerHungUp);
         }
     }
 }

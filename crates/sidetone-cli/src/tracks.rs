@@ -199,7 +199,7 @@ impl Tracks {
                 let _ = self.sender.send(Order::Begin);
                 return;
             }
-            CallerEvent::Said { at, samples, .. } => (Side::Caller, self.rate, at, samples),
+            CallerEvent::Sent { at, samples, .. } => (Side::Caller, self.rate, at, samples),
             CallerEvent::Heard { at, rate, samples } => (Side::Server, rate, at, samples),
             _ => return,
         };

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sidetone::Server;
-use sidetone_caller::{Caller, Voice, Why, call_all};
+use sidetone_caller::{Caller, EndCause, Voice, call_all};
 use support::{echo, millis, runtime, serve};
 
 const CHILD: &str = "SIDETONE_TEST_CHILD";
@@ -138,10 +138,10 @@ fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served()
     for (n, record) in records.into_iter().enumerate() {
         let record = record.unwrap();
         if n < 5 {
-            assert_eq!(record.ended.why, Why::HungUp);
+            assert_eq!(record.ended.cause, EndCause::HungUp);
             assert!(!record.echo().is_empty());
         } else {
-            assert_eq!(record.ended.why, Why::ServerHungUp);
+            assert_eq!(record.ended.cause, EndCause::ServerHungUp);
             assert_eq!(record.counts.frames_heard, 0);
         }
     }
@@ -156,7 +156,7 @@ fn six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up() {
     // 600 at once: faster than any rate.
     let callers = (0..600).map(|_| Caller::new(address)).collect();
     for record in call_all(callers) {
-        assert_eq!(record.unwrap().ended.why, Why::ServerHungUp);
+        assert_eq!(record.unwrap().ended.cause, EndCause::ServerHungUp);
     }
     drop(held);
     assert_eq!(other.end(), 600);
@@ -177,7 +177,7 @@ fn silent_connections_keep_no_call_out_and_the_oldest_goes_first() {
     });
     for record in call_all(callers.collect()) {
         let record = record.unwrap();
-        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.ended.cause, EndCause::HungUp);
         assert!(!record.echo().is_empty());
     }
     // A quarter of them is left, the newest.

@@ -102,7 +102,7 @@ fn kill_after(frames: u64) {
             .start_after(Duration::from_millis(7) * number as u32)
             .hang_up_after(Duration::from_secs(50))
             .observe(move |event| {
-                if !is_last || !matches!(event, Event::Said { .. }) {
+                if !is_last || !matches!(event, Event::Sent { .. }) {
                     return;
                 }
                 standstill.look();
@@ -122,9 +122,9 @@ fn kill_after(frames: u64) {
         let left: Vec<i16> = reader.samples().map(Result::unwrap).step_by(2).collect();
         let runs = exact_runs(call.sent_samples(), &left);
         // A busy machine starts the handler late, and frames that come late may leave silence within.
-        let begun = runs.first().map_or(0, |first| first.said);
+        let begun = runs.first().map_or(0, |first| first.source);
         let there: usize = runs.iter().map(|run| run.length).sum();
-        let kept = runs.last().map_or(0, |last| last.said + last.length);
+        let kept = runs.last().map_or(0, |last| last.source + last.length);
         // A sample that is repeated against drift counts twice.
         let missed = (kept - begun).saturating_sub(there);
         assert!(missed < SECOND / 2, "{}: {runs:?}", call.uuid);

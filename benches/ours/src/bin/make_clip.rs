@@ -2,7 +2,7 @@
 //!
 //!     make_clip FILE SECONDS
 
-use sidetone_caller::load::clip;
+use sidetone_load::clip;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);

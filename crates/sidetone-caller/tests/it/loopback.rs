@@ -1,18 +1,17 @@
 //! Calls over loopback to a server made of std sockets.
 #![allow(clippy::unwrap_used)]
 
-use {
-    sidetone_caller::{
-        CallRecord, Caller, CallerError, Event, Run, Stop, Voice, Why, call_all, call_all_until,
-    },
-    std::{
-        io::{Read, Write},
-        net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-        thread,
-        time::Duration,
-    },
-    uuid::Uuid,
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
 };
+
+use sidetone_caller::{
+    CallRecord, Caller, CallerError, EndCause, Event, Run, Stop, Voice, call_all, call_all_until,
+};
+use uuid::Uuid;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -75,10 +74,10 @@ fn answer(bytes: &'static [u8]) -> SocketAddr {
 
 /// Twenty frames of 160 samples that came back whole, from the first to the last.
 fn assert_whole_echo(record: &CallRecord) {
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(record.heard.len(), 20);
     let whole = Run {
-        said: 0,
+        source: 0,
         heard: 0,
         length: 3200,
     };
@@ -117,17 +116,17 @@ fn hundreds_of_calls_share_one_thread() {
 }
 
 #[test]
-fn the_server_hears_uuid_audio_and_digits_in_whole_messages() {
-    let (tell, told) = std::sync::mpsc::channel();
+fn the_server_receives_uuid_audio_and_digits_in_whole_messages() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     let address = serve(move |mut stream| {
         while let Some(message) = message(&mut stream) {
-            tell.send(message).unwrap();
+            sender.send(message).unwrap();
         }
     });
     let uuid = Uuid::from_u128(42);
     let caller = Caller::new(address).uuid(uuid).dtmf("4*", ms(30));
     caller.hang_up_after(ms(400)).call().unwrap();
-    let messages: Vec<_> = std::iter::from_fn(|| told.recv_timeout(ms(10_000)).ok())
+    let messages: Vec<_> = std::iter::from_fn(|| receiver.recv_timeout(ms(10_000)).ok())
         .take(1 + 19 + 2)
         .collect();
     assert_eq!(messages[0][3..], *uuid.as_bytes());
@@ -146,26 +145,26 @@ fn the_server_hears_uuid_audio_and_digits_in_whole_messages() {
 }
 
 #[test]
-fn servers_that_asterisk_does_not_forgive() {
-    let cases: [(&'static [u8], Why); 4] = [
-        (&[0x10, 0, 0], Why::EmptyAudio),
-        (&[0x10, 0, 4, 1], Why::LatePayload { got: 1, of: 4 }),
+fn servers_for_which_asterisk_drops_a_call() {
+    let cases: [(&'static [u8], EndCause); 4] = [
+        (&[0x10, 0, 0], EndCause::EmptyAudio),
+        (&[0x10, 0, 4, 1], EndCause::LatePayload { got: 1, of: 4 }),
         (
             &[0x03, 0, 1, b'1'],
-            Why::ForbiddenKind(sidetone_proto::Kind::Dtmf),
+            EndCause::ForbiddenKind(sidetone_proto::Kind::Dtmf),
         ),
-        (&[0x10, 0], Why::Frozen { got: 2 }),
+        (&[0x10, 0], EndCause::Frozen { got: 2 }),
     ];
-    for (bytes, why) in cases {
+    for (bytes, cause) in cases {
         let caller = Caller::new(answer(bytes)).hang_up_after(ms(2000));
-        assert_eq!(caller.call().unwrap().ended.why, why);
+        assert_eq!(caller.call().unwrap().ended.cause, cause);
     }
 }
 
 #[test]
 fn servers_that_end_the_call() {
     let hang_up = Caller::new(answer(&[0, 0, 0])).call().unwrap();
-    assert_eq!(hang_up.ended.why, Why::ServerHungUp);
+    assert_eq!(hang_up.ended.cause, EndCause::ServerHungUp);
 
     let half_close = serve(|mut stream| {
         message(&mut stream).unwrap();
@@ -173,7 +172,7 @@ fn servers_that_end_the_call() {
         while message(&mut stream).is_some() {}
     });
     let half_close = Caller::new(half_close).call().unwrap();
-    assert_eq!(half_close.ended.why, Why::ServerClosed);
+    assert_eq!(half_close.ended.cause, EndCause::ServerClosed);
 }
 
 #[test]
@@ -184,21 +183,22 @@ fn a_close_with_audio_unread_is_a_reset() {
         stream.read_exact(&mut byte).unwrap();
     });
     let record = Caller::new(address).call().unwrap();
-    assert_eq!(record.ended.why, Why::ServerReset);
+    assert_eq!(record.ended.cause, EndCause::ServerReset);
 }
 
 #[test]
 fn a_fatal_message_resets_the_connection_as_asterisk_does() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let address = serve(move |mut stream| {
         message(&mut stream).unwrap();
         stream.write_all(&[0x02, 0, 1, 0]).unwrap();
         let mut rest = Vec::new();
-        tell.send(stream.read_to_end(&mut rest).map_err(|error| error.kind()))
+        sender
+            .send(stream.read_to_end(&mut rest).map_err(|error| error.kind()))
             .unwrap();
     });
     Caller::new(address).call().unwrap();
-    let seen = told.recv_timeout(ms(20_000)).unwrap();
+    let seen = receiver.recv_timeout(ms(20_000)).unwrap();
     assert_eq!(seen, Err(std::io::ErrorKind::ConnectionReset));
 }
 
@@ -215,21 +215,21 @@ fn a_server_that_does_not_read_ends_the_call_with_a_short_write() {
         .send_buffer(4096)
         .call()
         .unwrap();
-    let Why::ShortWrite { written, of } = record.ended.why else {
+    let EndCause::ShortWrite { written, of } = record.ended.cause else {
         panic!("{:?}", record.ended);
     };
     assert!(written < of);
 }
 
 #[test]
-fn a_caller_that_stops_reading_hears_what_it_missed_afterwards() {
+fn a_caller_that_stops_reading_hears_what_came_meanwhile_afterwards() {
     let record = Caller::new(echo_and_hang_up(20))
         .say(Voice::Ramp(4))
         .stop_reading_between(ms(100), ms(500))
         .call()
         .unwrap();
     let during = |at: Duration| at > ms(100) && at < ms(500);
-    // One read may be under way when the time begins.
+    // One read may be in progress when the pause begins.
     assert!(record.heard.iter().filter(|heard| during(heard.at)).count() <= 1);
     assert!(record.heard.last().unwrap().at >= ms(500));
     assert_whole_echo(&record);
@@ -247,7 +247,7 @@ fn a_stop_ends_all_calls_as_hangups() {
     });
     let never = Caller::new(address).start_after(Duration::from_secs(3600));
     let results = call_all_until(vec![first, never], &stop);
-    assert_eq!(results[0].as_ref().unwrap().ended.why, Why::HungUp);
+    assert_eq!(results[0].as_ref().unwrap().ended.cause, EndCause::HungUp);
     assert!(matches!(results[1], Err(CallerError::Stopped)));
     let later = Caller::new(address).call_until(&stop);
     assert!(
@@ -275,7 +275,7 @@ fn calls_that_cannot_be_placed() {
 }
 
 #[test]
-fn one_call_that_cannot_be_placed_does_not_touch_the_others() {
+fn one_call_that_cannot_be_placed_does_not_affect_the_others() {
     let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()
@@ -284,7 +284,7 @@ fn one_call_that_cannot_be_placed_does_not_touch_the_others() {
     let callers = [gone, good].map(|address| Caller::new(address).hang_up_after(ms(100)));
     let results = call_all(callers.into());
     assert!(results[0].is_err());
-    assert_eq!(results[1].as_ref().unwrap().ended.why, Why::HungUp);
+    assert_eq!(results[1].as_ref().unwrap().ended.cause, EndCause::HungUp);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The crate's tests, all in one binary but for those of loads, which want the machine to themselves.
+//! The crate's tests, in one binary.
 
 mod loopback;
 mod virtual_time;

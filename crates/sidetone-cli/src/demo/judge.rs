@@ -57,9 +57,9 @@ impl Judgement {
             length: record.ended.at,
             fault: record
                 .ended
-                .why
+                .cause
                 .is_fault()
-                .then(|| record.ended.why.to_string()),
+                .then(|| record.ended.cause.to_string()),
         }
     }
 

@@ -91,17 +91,17 @@ impl Story {
                     self.tell(at, "caller", "hears itself");
                 }
             }
-            Event::Said { at, .. } if at >= SPEAKS_AT && !told.speaks => {
+            Event::Sent { at, .. } if at >= SPEAKS_AT && !told.speaks => {
                 told.speaks = true;
                 self.tell(at, "caller", "begins to speak");
             }
-            Event::Said { at, .. } if at >= SPEAKS_AT + SPEAKS_FOR && !told.spoken => {
+            Event::Sent { at, .. } if at >= SPEAKS_AT + SPEAKS_FOR && !told.spoken => {
                 told.spoken = true;
                 self.tell(at, "caller", "has spoken");
             }
             Event::Digit { at, digit } => self.tell(at, "caller", &format!("presses {digit}")),
             Event::Ended(ended) => {
-                self.tell(ended.at, "caller", &format!("is done: {}", ended.why))
+                self.tell(ended.at, "caller", &format!("is done: {}", ended.cause))
             }
             _ => {}
         }

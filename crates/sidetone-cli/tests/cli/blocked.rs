@@ -146,7 +146,7 @@ fn a_second_signal_ends_it_at_once_whatever_is_blocked() {
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), 128 + 15);
     let record = calling.join().unwrap();
-    assert_eq!(record.ended.why, sidetone_caller::Why::ServerHungUp);
+    assert_eq!(record.ended.cause, sidetone_caller::EndCause::ServerHungUp);
 }
 
 fn is_rejected(address: &str) -> bool {

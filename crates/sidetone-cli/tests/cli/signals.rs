@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use sidetone_caller::{CallRecord, Caller, Event, Voice, Why, call_all};
+use sidetone_caller::{CallRecord, Caller, EndCause, Event, Voice, call_all};
 
 use crate::kit::{PATIENCE, Running, assert_callers_end, sidetone};
 
@@ -43,7 +43,7 @@ fn talking(server: &mut Running, address: &str) -> JoinHandle<Vec<CallRecord>> {
 
 fn assert_hung_up(calling: JoinHandle<Vec<CallRecord>>) {
     for record in calling.join().unwrap() {
-        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     }
 }
 

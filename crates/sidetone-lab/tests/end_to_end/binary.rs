@@ -46,7 +46,7 @@ async fn play_plays_a_file_and_hangs_up(lab: Arc<Lab>) -> anyhow::Result<()> {
         call.person.ended(SOON).await?;
         let runs = exact_runs(&sound, &samples(&call.person.heard()));
         ensure!(
-            matches!(runs[..], [run] if run.said == 0 && run.length >= sound.len()),
+            matches!(runs[..], [run] if run.source == 0 && run.length >= sound.len()),
             "{way:?}: {runs:?}"
         );
         let ended = command.event("call_ended").await?;

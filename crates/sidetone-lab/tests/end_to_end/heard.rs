@@ -99,7 +99,7 @@ async fn interrupted(lab: &Lab, way: Way, rate: Rate, speed: f64) -> anyhow::Res
             length == told,
             "{name}: {heard:?}, yet {length} samples: {runs:?}"
         );
-        let end = runs.last().map_or(0, |run| run.said + run.length);
+        let end = runs.last().map_or(0, |run| run.source + run.length);
         ensure!(end == length, "{name}: {runs:?}");
         ensure!(heard.uncertainty.is_zero(), "{heard:?}");
         begun += usize::from(length > 0);

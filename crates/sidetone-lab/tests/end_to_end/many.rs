@@ -238,8 +238,11 @@ impl Callers {
         let calling = spawn_blocking(move || {
             for record in call_all(callers) {
                 let record = record?;
-                let why = record.ended.why;
-                ensure!(why == sidetone_caller::Why::HungUp, "a call ended: {why}");
+                let why = record.ended.cause;
+                ensure!(
+                    why == sidetone_caller::EndCause::HungUp,
+                    "a call ended: {why}"
+                );
             }
             Ok(())
         });

@@ -60,7 +60,7 @@ fn wait(phone: &Phone, millis: usize) {
 /// How many samples of it were heard, and the first of them.
 fn found(whole: &[i16], heard: &[i16]) -> (usize, Option<usize>) {
     let runs = exact_runs(whole, heard);
-    let first = runs.first().map(|run| run.said);
+    let first = runs.first().map(|run| run.source);
     (runs.iter().map(|run| run.length).sum(), first)
 }
 

@@ -112,7 +112,7 @@ fn delays(said: &[Sound], heard: &[Sound], runs: &[Run]) -> Vec<Duration> {
             .iter()
             .find(|run| (run.heard..run.heard + run.length).contains(&at));
         if let Some(run) = run {
-            let said = &said[(run.said + at - run.heard) / frame];
+            let said = &said[(run.source + at - run.heard) / frame];
             delays.push(sound.at - said.at);
         }
         at += sound.samples.len();
@@ -192,7 +192,7 @@ fn is_whole<'a>(heard: &'a [Sound], whole: &[i16]) -> anyhow::Result<&'a [Sound]
         anyhow::bail!("{runs:?}");
     };
     ensure!(
-        run.said == 0 && run.length >= whole.len(),
+        run.source == 0 && run.length >= whole.len(),
         "{run:?} of {}",
         whole.len()
     );

@@ -125,7 +125,7 @@ async fn judge(said: &[i16], told: &mut UnboundedReceiver<Told>) -> anyhow::Resu
         let runs = exact_runs(said, samples);
         let run = runs
             .last()
-            .filter(|run| run.said + run.length == said.len());
+            .filter(|run| run.source + run.length == said.len());
         run.map(|run| run.heard + run.length)
     };
     // Until a second of nothing was told; nothing may be missing before what was said.

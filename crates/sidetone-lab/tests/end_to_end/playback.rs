@@ -58,7 +58,7 @@ async fn cleared(lab: &Lab, way: Way) -> anyhow::Result<()> {
     let played = (cleared.heard.as_secs_f64() * 8e3).round() as usize;
     eprintln!("    {way:?}: {cleared:?}, heard {first:?}");
     ensure!(
-        matches!(first[..], [run] if run.said == 0 && run.length == played),
+        matches!(first[..], [run] if run.source == 0 && run.length == played),
         "{way:?}: {cleared:?}, yet {first:?}"
     );
     ensure!(
@@ -66,7 +66,7 @@ async fn cleared(lab: &Lab, way: Way) -> anyhow::Result<()> {
         "{cleared:?}"
     );
     ensure!(
-        matches!(second[..], [run] if run.said == 0 && run.length >= 50 * FRAME),
+        matches!(second[..], [run] if run.source == 0 && run.length >= 50 * FRAME),
         "{way:?}: {second:?}"
     );
     ensure!(
@@ -125,7 +125,7 @@ async fn a_callback_plays_and_finishes(lab: Arc<Lab>) -> anyhow::Result<()> {
         call.person.ended(SOON).await?;
         let runs = exact_runs(&whole, &samples(&call.person.heard()));
         ensure!(
-            matches!(runs[..], [run] if run.said == 0 && run.length >= whole.len()),
+            matches!(runs[..], [run] if run.source == 0 && run.length >= whole.len()),
             "{way:?}: {runs:?}"
         );
         let ended = timeout(SOON, told.recv()).await?;

@@ -74,8 +74,8 @@ async fn recorded(lab: &Lab, way: Way) -> anyhow::Result<()> {
         );
     }
     let in_file = (in_left[0].heard as f64
-        - in_left[0].said as f64
-        - (in_right[0].heard as f64 - in_right[0].said as f64))
+        - in_left[0].source as f64
+        - (in_right[0].heard as f64 - in_right[0].source as f64))
         / 8e3;
     let on_the_line = match saying.checked_duration_since(hearing) {
         Some(after) => after.as_secs_f64(),

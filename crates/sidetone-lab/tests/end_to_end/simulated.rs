@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sidetone_caller::{Caller, Generation, Mode, Voice, Why};
+use sidetone_caller::{Caller, EndCause, Generation, Mode, Voice};
 use sidetone_lab::ami::{Events, Originate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -94,7 +94,7 @@ async fn agrees(lab: &Lab, mode: Mode, fault: Fault) -> anyhow::Result<()> {
     );
     // A call that survives is hung up in the end, in order.
     ensure!(
-        (real == Seen::Survival) == (why == Why::ServerHungUp && fault != Fault::HangUp),
+        (real == Seen::Survival) == (why == EndCause::ServerHungUp && fault != Fault::HangUp),
         "{why}"
     );
     // Behind Dial every end is the called party's hang-up.
@@ -170,7 +170,7 @@ async fn came_by(events: &mut Events, tag: &str, place: &str) -> anyhow::Result<
 }
 
 /// What the simulated caller makes of it: seen by the server, and in its own words.
-async fn simulated(mode: Mode, fault: Fault) -> anyhow::Result<(Seen, Why)> {
+async fn simulated(mode: Mode, fault: Fault) -> anyhow::Result<(Seen, EndCause)> {
     let server = Listener::bind().await?;
     let voice = if fault == Fault::Silence {
         Voice::Nothing
@@ -184,7 +184,7 @@ async fn simulated(mode: Mode, fault: Fault) -> anyhow::Result<(Seen, Why)> {
         .hang_up_after(SOON);
     let calling = tokio::task::spawn_blocking(move || caller.call());
     let seen = misbehave(server.connection().await?, fault).await?;
-    Ok((seen, calling.await??.ended.why))
+    Ok((seen, calling.await??.ended.cause))
 }
 
 async fn misbehave(stream: TcpStream, fault: Fault) -> anyhow::Result<Seen> {

@@ -246,7 +246,7 @@ impl Report {
         let runs = exact_runs(&prompt.samples, &self.samples);
         let longest = runs.iter().max_by_key(|run| run.length);
         let run = longest.with_context(|| format!("{:?} did not come through", prompt.path))?;
-        Ok(run.heard.saturating_sub(run.said))
+        Ok(run.heard.saturating_sub(run.source))
     }
 
     /// Whether the prompt that begins there came through as it is in its file, and without a gap.

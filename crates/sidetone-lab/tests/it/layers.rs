@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone",
             "sidetone-speech",
             "sidetone-caller",
+            "sidetone-load",
             "sidetone-audio",
             "sidetone-proto",
             "sidetone-driver",
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone-speech",
             "sidetone-services",
             "sidetone-caller",
+            "sidetone-load",
             "sidetone-audio",
             "sidetone-proto",
             "sidetone-driver",
@@ -30,10 +32,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("sidetone-speech", &["sidetone-audio"]),
     ("sidetone-services", &[]),
-    (
-        "sidetone-caller",
-        &["sidetone-audio", "sidetone-proto", "sidetone-driver"],
-    ),
+    ("sidetone-caller", &["sidetone-audio", "sidetone-proto"]),
+    ("sidetone-load", &["sidetone-proto", "sidetone-driver"]),
     (
         "sidetone",
         &["sidetone-audio", "sidetone-proto", "sidetone-driver"],

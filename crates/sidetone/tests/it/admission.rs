@@ -13,7 +13,7 @@ use std::{
 
 use crate::support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
 use sidetone::{Admission, Call, CallInfo, EndReason, Server};
-use sidetone_caller::{Caller, Voice, Why};
+use sidetone_caller::{Caller, EndCause, Voice};
 use tokio::sync::Semaphore;
 
 /// All that the other side sends to a call until it closes.
@@ -151,9 +151,9 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     let refused = server.caller().uuid(id(1)).hang_up_after(millis(30_000));
     let admitted = server.caller().uuid(id(2)).hang_up_after(millis(1_500));
     let records = calls(vec![refused, admitted]).await;
-    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert_eq!(records[0].ended.cause, EndCause::ServerHungUp);
     assert!(records[0].heard_samples().iter().all(|sample| *sample == 0));
-    assert_eq!(records[1].ended.why, Why::HungUp);
+    assert_eq!(records[1].ended.cause, EndCause::HungUp);
     assert_eq!(data.recv().await.unwrap().as_deref(), Some("welcome"));
     let stats = server.handle.stats();
     assert_eq!((stats.rejected, stats.calls), (1, 1));
@@ -232,7 +232,7 @@ async fn a_hook_that_panics_ends_its_call_and_no_other() {
         .say(Voice::Ramp(1))
         .hang_up_after(millis(2_000));
     let records = calls(vec![failed, other]).await;
-    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert_eq!(records[0].ended.cause, EndCause::ServerHungUp);
     assert!(!records[1].echo().is_empty());
     server.end().await;
 }
@@ -251,13 +251,13 @@ async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
     let records = calls(within.chain(beyond).collect()).await;
     let (within, beyond) = records.split_at(WITHIN);
     for record in within {
-        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.ended.cause, EndCause::HungUp);
         let echoes = record.echo();
         // It was served before the others came, which is after 500 ms.
-        assert!(echoes[0].said < 4_000, "{echoes:?}");
+        assert!(echoes[0].source < 4_000, "{echoes:?}");
     }
     for record in beyond {
-        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
         assert_eq!(record.counts.frames_heard, 0);
     }
     assert_eq!(server.handle.stats().rejected, 50);

@@ -10,7 +10,7 @@ use sidetone::{
     CallError, Clip, EndReason, Uuid,
     callback::{self, CallInfo, Input, Reply},
 };
-use sidetone_caller::{Caller, Voice, Why, call_all, ramp};
+use sidetone_caller::{Caller, EndCause, Voice, call_all, ramp};
 
 const SOON: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ fn a_caller_who_says_nothing_is_greeted() {
     let caller = Caller::new(server.local_addr()).say(Voice::Nothing);
     let record = caller.hang_up_after(SOON).call().unwrap();
     assert_eq!(record.find(&said)[0].length, said.len());
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn started_is_told_once_and_before_all_else() {
     .unwrap();
     let caller = Caller::new(server.local_addr()).say(Voice::Ramp(1));
     let caller = caller.dtmf("1", Duration::ZERO).hang_up_after(SOON);
-    assert_eq!(caller.call().unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(caller.call().unwrap().ended.cause, EndCause::ServerHungUp);
     drop(server);
     assert_eq!(all(tell), ["started", "digit", "ended"]);
 }
@@ -141,8 +141,8 @@ fn a_callback_that_panics_ends_its_call_and_no_other() {
     let records = call_all(vec![caller(1, SOON), caller(2, 8 * SHORT)]);
     let [failed, other] = [0, 1].map(|index: usize| records[index].clone().unwrap());
     assert_eq!(
-        (failed.ended.why, other.ended.why),
-        (Why::ServerHungUp, Why::HungUp)
+        (failed.ended.cause, other.ended.cause),
+        (EndCause::ServerHungUp, EndCause::HungUp)
     );
     assert!(other.heard.last().unwrap().at > failed.ended.at);
     assert!(!other.echo().is_empty());
@@ -173,7 +173,10 @@ fn a_factory_that_panics_ends_its_call_and_no_other() {
         caller.say(Voice::Ramp(1)).hang_up_after(8 * SHORT)
     };
     let records = call_all(vec![caller(1), caller(2)]);
-    assert_eq!(records[0].as_ref().unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(
+        records[0].as_ref().unwrap().ended.cause,
+        EndCause::ServerHungUp
+    );
     assert!(!records[1].as_ref().unwrap().echo().is_empty());
 }
 
@@ -202,7 +205,7 @@ fn a_clip_is_played_to_its_end_and_then_the_call_is_finished() {
         .hang_up_after(SOON);
     let record = caller.call().unwrap();
     assert_eq!(record.find(&said)[0].length, said.len());
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn a_server_that_is_dropped_hangs_up_and_tells_the_end() {
     let calling = std::thread::spawn(|| caller.call().unwrap());
     assert_eq!(tell.recv(), Ok(None));
     drop(server);
-    assert_eq!(calling.join().unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(calling.join().unwrap().ended.cause, EndCause::ServerHungUp);
     assert_eq!(tell.recv(), Ok(Some(EndReason::Shutdown)));
     assert!(tell.recv().is_err());
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::support::{call, calls, id, millis, serve, sound};
 use sidetone::{Clip, Rate, Server};
 use sidetone_audio::tone;
-use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, exact_runs, ramp};
+use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all, exact_runs, ramp};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ async fn echo_says_what_the_caller_says_until_the_key() {
     let server = serve(Server::builder(), echo::echo).await;
     let caller = server.caller().say(Voice::Ramp(1)).dtmf("#", millis(1_000));
     let record = call(caller.hang_up_after(LONG)).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert!(!record.echo().is_empty());
 }
 
@@ -54,11 +54,11 @@ fn playback_gives_each_call_the_sound_from_its_beginning_and_hangs_up() {
     };
     for record in call_all((0..3).map(caller).collect()) {
         let record = record.unwrap();
-        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
         let runs = record.find(&said);
         let length: usize = runs.iter().map(|run| run.length).sum();
         // A live line drops what comes too late: where the machine stands still, not all of it is heard.
-        assert!(runs[0].said < said.len() / 4, "{runs:?}");
+        assert!(runs[0].source < said.len() / 4, "{runs:?}");
         assert!(length >= said.len() / 2, "{runs:?}");
     }
 }
@@ -86,7 +86,7 @@ fn found(record: &CallRecord, seed: u64, length: usize) -> usize {
 async fn ivr_stops_the_menu_for_a_key_and_plays_what_was_chosen() {
     let keys = |caller: Caller| caller.dtmf("1", millis(1_000)).dtmf("#", millis(6_000));
     let record = heard_in_menu(keys).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(record.find(&ramp(6, 0, 80_000))[0].said, 0);
     assert!(found(&record, 7, 16_000) > 15_000);
 }
@@ -96,7 +96,7 @@ async fn ivr_stops_the_menu_for_a_voice() {
     let voice = tone::caller_voice(8_000, Duration::from_secs(3), 1);
     let speech = [vec![0; 4_000], voice].concat();
     let record = heard_in_menu(|caller| caller.say(speech).dtmf("#", millis(5_000))).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let until_speech = found(&record, 6, 80_000);
     assert!(until_speech > 0 && until_speech < 24_000, "{until_speech}");
 }
@@ -104,7 +104,7 @@ async fn ivr_stops_the_menu_for_a_voice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ivr_beeps_as_often_as_the_digits_say() {
     let record = heard_in_menu(|caller| caller.dtmf("212##", millis(200))).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let beeps = record.find(&ramp(8, 0, 800));
     assert_eq!(beeps.iter().map(|run| run.length).sum::<usize>(), 3 * 800);
 }
@@ -125,7 +125,7 @@ async fn voicemail_keeps_what_was_said_and_plays_it_back() {
         .say(said)
         .dtmf("#", millis(4_000));
     let record = call(caller.hang_up_after(LONG)).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(found(&record, 6, 8_000), 8_000);
     let file = directory.path().join(format!("{}.wav", id(5)));
     let kept: Vec<i16> = hound::WavReader::open(file)
@@ -177,14 +177,14 @@ async fn bridge_connects_callers_in_pairs_and_lets_the_one_left_wait_again() {
 async fn streamed_speech_is_whole_and_ends_at_once_for_a_key() {
     let server = serve(Server::builder(), streamed_speech::tell).await;
     let all = call(server.caller().hang_up_after(LONG)).await;
-    assert_eq!(all.ended.why, Why::ServerHungUp);
+    assert_eq!(all.ended.cause, EndCause::ServerHungUp);
     let whole = heard(&all);
     let sentences = (0..3).flat_map(|number| tone::caller_voice(8_000, millis(2_000), number));
     let said = sentences.filter(|sample| *sample != 0).count();
     let said = Rate::Slin.duration(said as u64);
     assert!(whole.abs_diff(said) < said / 10, "{whole:?} of {said:?}");
     let cut = call(server.caller().dtmf("1", millis(1_200)).hang_up_after(LONG)).await;
-    assert_eq!(cut.ended.why, Why::ServerHungUp);
+    assert_eq!(cut.ended.cause, EndCause::ServerHungUp);
     let cut = heard(&cut);
     assert!(cut < whole && cut > whole / 2, "{cut:?} of {whole:?}");
     let ended = call(server.caller().dtmf("#", millis(1_200)).hang_up_after(LONG)).await;

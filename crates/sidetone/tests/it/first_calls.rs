@@ -21,7 +21,7 @@ fn assert_echoed(record: &CallRecord, said: usize) {
     let echoes = record.echo();
     let echoed: usize = echoes.iter().map(|run| run.length).sum();
     assert!(echoed >= said / 2, "{echoes:?}");
-    assert!(echoes.is_sorted_by_key(|run| run.said), "{echoes:?}");
+    assert!(echoes.is_sorted_by_key(|run| run.source), "{echoes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::support::{call, millis, serve, sound};
 use sidetone::{Call, CallReader, CallWriter, EndReason, Event, PlayError, Server};
-use sidetone_caller::Why;
+use sidetone_caller::EndCause;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 const HZ: u32 = 8_000;
@@ -64,7 +64,7 @@ async fn two_tasks_beep_as_often_as_the_digits_say() {
         .dtmf("12#", millis(200))
         .hang_up_after(millis(30_000));
     let record = call(caller).await;
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let tone = beep().iter().filter(|sample| **sample != 0).count();
     assert_eq!(sound(&record).len(), 3 * tone);
     assert_eq!(server.end().await[0].reason, EndReason::Finished);

@@ -124,7 +124,7 @@ async fn an_utterance_that_is_stopped_was_heard_as_far_as_it_says() {
                 samples(heard.heard, rate),
                 "{number} {round} {heard:?}: {runs:?}"
             );
-            let end = runs.last().map_or(0, |run| run.said + run.length);
+            let end = runs.last().map_or(0, |run| run.source + run.length);
             assert_eq!(end, length, "all of it, and once");
             assert_eq!(heard.uncertainty, Duration::ZERO);
             interrupted += usize::from(length > 0);
@@ -421,9 +421,9 @@ async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_o
         let rest = &record.heard[narrow..];
         assert!(rest.iter().all(|heard| heard.rate == Rate::Slin16));
         let run = record.find(&said).pop().unwrap();
-        assert_eq!(run.said + run.length, said.len());
+        assert_eq!(run.source + run.length, said.len());
         assert!(
-            run.said <= 320 * narrow,
+            run.source <= 320 * narrow,
             "{narrow} frames at 8 kHz, {run:?}"
         );
     }

@@ -13,7 +13,7 @@ use crate::support::{
 use sidetone::{
     Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server, ServerBuilder,
 };
-use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
+use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all, ramp};
 
 /// What a caller of this handler hears, and why its call ended by the server's account.
 async fn outcome(handler: impl Handler) -> (CallRecord, EndReason) {
@@ -41,7 +41,7 @@ fn heard_of_it(record: &CallRecord) -> usize {
 async fn after_ok_what_is_queued_plays_out() {
     let (record, reason) = outcome(|call: Call| async move { play(&call, SHORT).await }).await;
     assert_eq!((heard_of_it(&record), reason), (SHORT, EndReason::Finished));
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(record.ended.by(), EndedBy::Server);
 }
 
@@ -66,7 +66,7 @@ async fn after_a_panic_the_call_ends_at_once() {
     })
     .await;
     assert_eq!(reason, EndReason::HandlerFailed);
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert!(heard_of_it(&record) < LONG);
 }
 
@@ -115,7 +115,7 @@ async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
     tokio::time::sleep(millis(200)).await;
     drop(accepted);
     let record = calling.await.unwrap();
-    assert_eq!(record.ended.why, Why::ServerHungUp);
+    assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert!(heard_of_it(&record) < LONG);
     server.handle().shutdown(Duration::ZERO);
     assert!(server.accept().await.is_none());
@@ -183,12 +183,15 @@ async fn after_a_shutdown_new_calls_are_rejected_and_running_ones_may_end() {
     handle.shutdown(Duration::from_secs(60));
     let late = call(Caller::new(address)).await;
     assert_eq!(
-        (late.ended.why, late.counts.frames_heard),
-        (Why::ServerHungUp, 0)
+        (late.ended.cause, late.counts.frames_heard),
+        (EndCause::ServerHungUp, 0)
     );
     let record = running.await.unwrap();
-    assert_eq!(record.ended.why, Why::HungUp);
-    let last = record.echo().last().map_or(0, |run| run.said + run.length);
+    assert_eq!(record.ended.cause, EndCause::HungUp);
+    let last = record
+        .echo()
+        .last()
+        .map_or(0, |run| run.source + run.length);
     assert!(
         last > record.sent_samples().len() / 2,
         "it was served to its end, not to {last}"
@@ -213,7 +216,7 @@ async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly() {
     );
     assert_eq!(ended.len(), 5);
     for record in running.await.unwrap() {
-        assert_eq!(record.ended.why, Why::ServerHungUp);
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     }
 }
 
@@ -224,7 +227,7 @@ async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
     let running = tokio::spawn(call(server.caller()));
     until(|| server.handle.stats().running == 1).await;
     assert_eq!(server.end().await[0].reason, EndReason::Shutdown);
-    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(running.await.unwrap().ended.cause, EndCause::ServerHungUp);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +236,7 @@ async fn a_server_that_is_dropped_hangs_up_its_calls() {
     let running = tokio::spawn(call(server.caller().say(Voice::Ramp(1))));
     until(|| server.handle.stats().running == 1).await;
     server.served.abort();
-    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(running.await.unwrap().ended.cause, EndCause::ServerHungUp);
 }
 
 /// An echo on a duplicate of this listener.
@@ -284,7 +287,7 @@ async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
     let before = old.handle.stats();
     for record in calling.await.unwrap() {
         let record = record.unwrap();
-        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.ended.cause, EndCause::HungUp);
         assert!(!record.echo().is_empty(), "somebody served it");
     }
     let after = new.handle.stats();
@@ -406,6 +409,6 @@ async fn a_handler_that_queues_and_clears_without_end_can_be_hung_up() {
     until(|| !server.handle.calls().is_empty()).await;
     tokio::time::sleep(millis(500)).await;
     server.handle.calls()[0].hang_up();
-    assert_eq!(running.await.unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(running.await.unwrap().ended.cause, EndCause::ServerHungUp);
     assert_eq!(server.end().await[0].reason, EndReason::HungUp);
 }

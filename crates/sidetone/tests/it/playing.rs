@@ -55,7 +55,7 @@ async fn a_clear_ends_a_writer_that_waits_and_nothing_of_it_is_heard_any_more() 
     let (cleared, written) = tell.recv().await.unwrap();
     assert_eq!(written, Err(PlayError::Cleared));
     let before = only(record.find(&said));
-    assert_eq!(before.said, 0);
+    assert_eq!(before.source, 0);
     assert_eq!(
         Rate::Slin.duration(before.length as u64),
         cleared.heard,

@@ -78,7 +78,7 @@ async fn both_sides_of_a_call_are_in_its_file_bit_by_bit() {
     assert_eq!(hz, 8_000);
     let said = exact_runs(call.sent_samples(), &left);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert_eq!(said[0].said, 0, "it begins before there is a handler");
+    assert_eq!(said[0].source, 0, "it begins before there is a handler");
     assert!(said[0].length + 4_000 > call.sent_samples().len());
     let heard: Vec<_> = call.echo().iter().map(|run| run.length).collect();
     let played = exact_runs(call.sent_samples(), &right);

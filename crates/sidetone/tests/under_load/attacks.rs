@@ -16,7 +16,7 @@ use std::{
 use crate::one_at_a_time;
 use crate::support::{calls, echo, id, millis, runtime, serve};
 use sidetone::Server;
-use sidetone_caller::{CallRecord, Caller, Voice, Why};
+use sidetone_caller::{CallRecord, Caller, EndCause, Voice};
 
 const CALLS: u64 = 60;
 const LENGTH: Duration = Duration::from_secs(1);
@@ -157,12 +157,12 @@ fn beside(attack: Option<Attack>) -> Vec<CallRecord> {
 /// Frames that are missing in what was heard of these calls, and such as are silent there instead.
 fn missing(records: &[CallRecord]) -> usize {
     let lost = |record: &CallRecord| {
-        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.ended.cause, EndCause::HungUp);
         let echo = record.echo();
         let (first, last) = (echo.first().unwrap(), echo.last().unwrap());
         let whole: usize = echo.iter().map(|run| run.length).sum();
         // What was under way when the caller hung up is not missing.
-        let said = last.said + last.length;
+        let said = last.source + last.length;
         let heard = last.heard + last.length - first.heard;
         (said - whole + heard - whole) / 160
     };

@@ -10,7 +10,7 @@ use std::{
 use crate::one_at_a_time;
 use crate::support::{calls, echo, id, millis, runtime, serve};
 use sidetone::{Call, Clip, Event, Handler, Server};
-use sidetone_caller::{CallRecord, Caller, Spread, Voice, Why, ramp};
+use sidetone_caller::{CallRecord, Caller, EndCause, Spread, Voice, ramp};
 
 const BESIDE: u64 = 8;
 const LENGTH: Duration = Duration::from_secs(12);
@@ -72,7 +72,7 @@ fn assert_as_punctual(records: &[CallRecord], control: &[CallRecord]) {
     assert!(delays.p99 <= usual.p99 + NOTHING, "{report}");
     let least = echoed(control).into_iter().min().unwrap() * 9 / 10;
     for (record, echoed) in records.iter().zip(echoed(records)) {
-        assert_eq!(record.ended.why, Why::HungUp);
+        assert_eq!(record.ended.cause, EndCause::HungUp);
         assert_eq!(record.counts.in_pieces, 0);
         assert!(echoed >= least, "{echoed} of at least {least}");
     }
@@ -93,7 +93,7 @@ fn a_handler_that_blocks_its_thread_delays_no_other_call() {
     );
     assert_as_punctual(&records, &control);
     let blocked = blocked.unwrap();
-    assert_eq!(blocked.ended.why, Why::HungUp);
+    assert_eq!(blocked.ended.cause, EndCause::HungUp);
     assert!(!blocked.echo().is_empty(), "it echoes again");
 }
 
@@ -114,7 +114,7 @@ fn a_handler_that_panics_delays_no_other_call() {
         Some,
     );
     assert_as_punctual(&records, &control);
-    assert_eq!(failed.unwrap().ended.why, Why::ServerHungUp);
+    assert_eq!(failed.unwrap().ended.cause, EndCause::ServerHungUp);
 }
 
 #[test]
@@ -160,7 +160,11 @@ fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale
     });
     assert_as_punctual(&records, &control);
     let deaf = deaf.unwrap();
-    assert_eq!(deaf.ended.why, Why::HungUp, "every message came whole");
+    assert_eq!(
+        deaf.ended.cause,
+        EndCause::HungUp,
+        "every message came whole"
+    );
     let usual = delays(&control).p99;
     let stale = deaf.echo_delays();
     let stale = stale

@@ -1,7 +1,7 @@
 //! Calls in virtual time: no socket, no clock, no thread.
 #![allow(clippy::unwrap_used)]
 
-mod judging;
-mod line;
+mod record;
 mod rules;
-mod speaking;
+mod sending;
+mod support;

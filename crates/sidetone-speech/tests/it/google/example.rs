@@ -6,7 +6,7 @@ mod transcribe;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all};
+use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all};
 use sidetone_services::synthesize;
 use sidetone_speech::google::Google;
 use tokio::{net::TcpListener, task::spawn_blocking};
@@ -43,7 +43,7 @@ fn saying(address: SocketAddr, words: &[&str], for_seconds: u64) -> Caller {
 async fn the_stop_word_ends_the_call() {
     let words = ["please", "stop", "now"];
     let records = call(|address| vec![saying(address, &words, 25)]).await;
-    assert_eq!(records[0].ended.why, Why::ServerHungUp);
+    assert_eq!(records[0].ended.cause, EndCause::ServerHungUp);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,6 +53,6 @@ async fn a_word_that_contains_the_stop_word_does_not_end_the_call_and_a_second_c
         vec![saying(address, &["nonstop", "music"], 4), second]
     };
     let records = call(callers).await;
-    assert_ne!(records[0].ended.why, Why::ServerHungUp);
-    assert_eq!(records[1].ended.why, Why::ServerHungUp);
+    assert_ne!(records[0].ended.cause, EndCause::ServerHungUp);
+    assert_eq!(records[1].ended.cause, EndCause::ServerHungUp);
 }

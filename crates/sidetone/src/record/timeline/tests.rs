@@ -124,7 +124,7 @@ fn jitter_inserts_nothing_and_drops_nothing() {
     );
     let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 1, "{runs:?}");
-    assert_eq!((runs[0].said, runs[0].length), (0, said.len()));
+    assert_eq!((runs[0].source, runs[0].length), (0, said.len()));
     assert!((4.0..=9.5).contains(&off_by(runs[0].heard, 0)), "{runs:?}");
     assert_eq!(file.caller(), Counts::default());
     assert_eq!(file.replaced, 0);
@@ -135,9 +135,12 @@ fn time_in_which_nothing_came_is_silence_and_counted() {
     let (file, said) = conversation(60, |n| !(1_000..1_500).contains(&n));
     let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 2, "{runs:?}");
-    assert_eq!((runs[0].said, runs[0].length), (0, 160_000));
-    assert_eq!((runs[1].said, runs[1].length), (240_000, 240_000));
-    assert!(off_by(runs[1].heard, runs[1].said).abs() < 10.0, "{runs:?}");
+    assert_eq!((runs[0].source, runs[0].length), (0, 160_000));
+    assert_eq!((runs[1].source, runs[1].length), (240_000, 240_000));
+    assert!(
+        off_by(runs[1].heard, runs[1].source).abs() < 10.0,
+        "{runs:?}"
+    );
     let missing = file.caller().missing as i64;
     assert!((missing - 80_000).abs() < 80, "{missing}");
     assert_eq!(file.replaced, 0);
@@ -200,8 +203,8 @@ fn a_backlog_after_a_longer_freeze_is_all_there_and_ends_on_time() {
     file.finish();
     let runs = exact_runs(&said, &file.left);
     assert_eq!(runs.len(), 2, "{runs:?}");
-    assert_eq!((runs[1].said, runs[1].length), (921 * 160, 579 * 160));
-    assert_eq!(runs[1].heard, runs[1].said);
+    assert_eq!((runs[1].source, runs[1].length), (921 * 160, 579 * 160));
+    assert_eq!(runs[1].heard, runs[1].source);
     assert_eq!(file.caller().missing, (921 - 500) * 160);
 }
 

@@ -1,15 +1,15 @@
-//! What leaves a caller and when, in virtual time.
+//! What a caller sends and when, in virtual time.
 
-use {
-    super::line::{Virtual, caller, frame, ms, us},
-    sidetone_caller::{CallerError, Codec, Event, Leg, Voice, ramp},
-    sidetone_proto::{Rate, Time},
-    std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    },
-    uuid::Uuid,
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
+use sidetone_caller::{CallerError, Codec, Event, Leg, Voice, ramp};
+use sidetone_proto::{Rate, Time};
+use uuid::Uuid;
+
+use super::support::{Virtual, caller, frame, ms, us};
 
 #[test]
 fn the_uuid_is_the_first_message() {
@@ -22,7 +22,7 @@ fn the_uuid_is_the_first_message() {
 }
 
 #[test]
-fn an_hour_of_frames_lies_on_the_20_ms_grid() {
+fn an_hour_of_frames_is_sent_every_20_ms() {
     let mut call = Virtual::new(caller().say(Voice::Nothing));
     assert!(call.times_of(0x10).is_empty());
     call = Virtual::new(caller());
@@ -86,12 +86,12 @@ fn another_ptime_changes_spacing_and_length() {
 }
 
 #[test]
-fn samples_are_said_once_and_then_silence() {
-    let said = ramp(5, 0, 250);
-    let mut call = Virtual::new(caller().say(said.clone()));
+fn samples_are_sent_once_and_then_silence() {
+    let samples = ramp(5, 0, 250);
+    let mut call = Virtual::new(caller().say(samples.clone()));
     call.until(ms(60));
     let record = call.leg.into_record(Time::ZERO + ms(60));
-    assert_eq!(record.sent_samples()[..250], said);
+    assert_eq!(record.sent_samples()[..250], samples);
     assert_eq!(record.sent_samples()[250..], vec![0; 480 - 250]);
     assert_eq!(record.counts.frames_sent, 3);
 }
@@ -109,7 +109,7 @@ fn the_ramp_runs_on_across_frames_without_an_end() {
 }
 
 #[test]
-fn companded_speech_is_recorded_as_the_far_end_has_it() {
+fn companded_audio_is_recorded_as_the_codec_decodes_it() {
     let mut call = Virtual::new(caller().say(vec![32124; 160]).codec(Codec::Ulaw));
     call.until(ms(20));
     assert_eq!(call.sent[1].1[3..], [0x80; 160]);
@@ -142,7 +142,7 @@ fn a_closure_makes_each_frame() {
 }
 
 #[test]
-fn a_mute_leaves_frames_out_and_loses_nothing_of_what_is_said() {
+fn a_mute_leaves_frames_out_and_no_samples() {
     let caller = caller().say(Voice::Ramp(2)).mute_between(ms(100), ms(200));
     let mut call = Virtual::new(caller);
     call.until(ms(300));
@@ -183,16 +183,16 @@ fn digits_are_messages_250_ms_apart_between_the_frames() {
 fn a_call_is_hung_up_when_its_time_is_over() {
     let mut call = Virtual::new(caller().hang_up_after(ms(1000)));
     call.until(ms(5000));
-    assert_eq!(call.died_at(), Some(ms(1000)));
+    assert_eq!(call.ended_at(), Some(ms(1000)));
     assert_eq!(
         call.times_of(0x10).len(),
         49,
-        "the hang-up comes before the frame of its moment"
+        "the hang-up comes before the frame that is due at the same time"
     );
 }
 
 #[test]
-fn a_driver_that_was_held_up_sends_what_is_overdue() {
+fn a_delayed_driver_sends_what_is_overdue() {
     let mut call = Virtual::new(caller());
     call.until(ms(100));
     call.now = ms(200);
@@ -221,20 +221,20 @@ fn counts_only_keeps_counts() {
 
 #[test]
 fn an_observer_sees_the_call_in_order() {
-    let story = Arc::new(Mutex::new(Vec::new()));
-    let told = story.clone();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = events.clone();
     let caller = caller()
         .dtmf("7", ms(30))
         .hang_up_after(ms(50))
         .observe(move |event| {
-            told.lock().unwrap().push(match event {
+            log.lock().unwrap().push(match event {
                 Event::Connected { .. } => "connected".to_owned(),
                 Event::Heard { at, rate, samples } => {
                     format!("heard {} {} {}", at.as_millis(), rate.name(), samples.len())
                 }
-                Event::Said { at, bytes, .. } => format!("said {} {bytes}", at.as_millis()),
+                Event::Sent { at, bytes, .. } => format!("sent {} {bytes}", at.as_millis()),
                 Event::Digit { at, digit } => format!("digit {} {digit}", at.as_millis()),
-                Event::Ended(ended) => format!("ended {} {:?}", ended.at.as_millis(), ended.why),
+                Event::Ended(ended) => format!("ended {} {:?}", ended.at.as_millis(), ended.cause),
                 other => panic!("{other:?}"),
             });
         });
@@ -242,20 +242,20 @@ fn an_observer_sees_the_call_in_order() {
     call.server(ms(25), &frame(0x12, 640));
     call.until(ms(100));
     assert_eq!(
-        *story.lock().unwrap(),
+        *events.lock().unwrap(),
         [
             "connected",
-            "said 20 320",
+            "sent 20 320",
             "heard 25 slin16 320",
             "digit 30 7",
-            "said 40 320",
+            "sent 40 320",
             "ended 50 HungUp"
         ]
     );
 }
 
 #[test]
-fn a_caller_that_cannot_be_sent_makes_no_leg() {
+fn a_caller_with_an_invalid_digit_or_frame_makes_no_leg() {
     let digit = Leg::new(caller().dtmf("1x", ms(0)));
     assert!(matches!(digit, Err(CallerError::InvalidDigit('x'))));
     for ptime in [us(124), Duration::from_secs(5)] {

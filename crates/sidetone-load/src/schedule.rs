@@ -1,10 +1,12 @@
-use {super::grid::STEP, crate::noise::noise, std::time::Duration};
+use std::time::Duration;
 
-/// How the frames of the calls lie to each other.
+use crate::{noise::noise, pacing::FRAME_INTERVAL};
+
+/// How the calls' frames are offset against each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phases {
-    /// Spread evenly over 20 ms: what many calls come to that began at any time.
+    /// Evenly over 20 ms, as those of many calls that began at different times.
     #[default]
     Spread,
     /// All calls send at the same time, every 20 ms.
@@ -13,25 +15,25 @@ pub enum Phases {
 
 /// When each call sends each frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    pub(super) begin: u64,
-    pub(super) calls: usize,
-    pub(super) phases: Phases,
-    /// How far a frame may be from its place, either way.
-    pub(super) jitter: Duration,
+pub(crate) struct Schedule {
+    pub(crate) begin: u64,
+    pub(crate) calls: usize,
+    pub(crate) phases: Phases,
+    /// How far a frame may be from its slot, in either direction.
+    pub(crate) jitter: Duration,
 }
 
 impl Schedule {
-    pub(super) fn due(&self, call: usize, frame: u32) -> u64 {
+    pub(crate) fn due(&self, call: usize, frame: u32) -> u64 {
         let phase = match self.phases {
             Phases::Together => 0,
-            Phases::Spread => STEP * call as u64 / self.calls as u64,
+            Phases::Spread => FRAME_INTERVAL * call as u64 / self.calls as u64,
         };
-        let place = self.begin + phase + u64::from(frame) * STEP;
+        let slot = self.begin + phase + u64::from(frame) * FRAME_INTERVAL;
         match 2 * self.jitter.as_nanos() as u64 {
-            0 => place,
-            // Late by up to twice as much is early and late by as much, and no frame leaves before the beginning.
-            spread => place + noise(call as u64, frame.into()) % spread,
+            0 => slot,
+            // Added on one side only, so that no frame is due before the beginning.
+            spread => slot + noise(call as u64, frame.into()) % spread,
         }
     }
 }
@@ -54,14 +56,17 @@ mod tests {
         let schedule = schedule(Phases::Spread, Duration::ZERO);
         for call in 0..10 {
             assert_eq!(schedule.due(call, 0), 1000 + call as u64 * 2_000_000);
-            assert_eq!(schedule.due(call, 7) - schedule.due(call, 6), STEP);
+            assert_eq!(
+                schedule.due(call, 7) - schedule.due(call, 6),
+                FRAME_INTERVAL
+            );
         }
     }
 
     #[test]
-    fn calls_together_share_one_grid() {
+    fn calls_together_share_one_schedule() {
         let schedule = schedule(Phases::Together, Duration::ZERO);
-        assert!((0..10).all(|call| schedule.due(call, 3) == 1000 + 3 * STEP));
+        assert!((0..10).all(|call| schedule.due(call, 3) == 1000 + 3 * FRAME_INTERVAL));
     }
 
     #[test]
@@ -75,6 +80,6 @@ mod tests {
         assert!(shortest.is_some_and(|gap| (14_500_000..15_500_000).contains(gap)));
         assert!(longest.is_some_and(|gap| (24_500_000..=25_500_000).contains(gap)));
         let mean = gaps.iter().sum::<u64>() / 5000;
-        assert!(mean.abs_diff(STEP) < 2000);
+        assert!(mean.abs_diff(FRAME_INTERVAL) < 2000);
     }
 }

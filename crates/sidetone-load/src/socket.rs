@@ -1,16 +1,21 @@
-use {
-    super::LoadError,
-    crate::socket::failure,
-    rustix::io::Errno,
-    socket2::{Domain, Protocol, Socket, Type},
-    std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
 };
 
-/// A source address has some 28 000 ports to any one server.
-const PER_SOURCE: usize = 25_000;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 
-/// A socket that is connecting, without blocking.
-pub(super) fn open(address: SocketAddr, call: usize) -> Result<TcpStream, LoadError> {
+use crate::LoadError;
+
+/// How long Asterisk waits for a connection (`MAX_CONNECT_TIMEOUT_MSEC` in `res_audiosocket.c`).
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A source address has some 28 000 ports to any one server.
+const CALLS_PER_SOURCE: usize = 25_000;
+
+/// Opens a non-blocking socket that is connecting.
+pub(crate) fn open(address: SocketAddr, call: usize) -> Result<TcpStream, LoadError> {
     let system = |source| LoadError::system("open a connection", source);
     let socket = Socket::new(
         Domain::for_address(address),
@@ -26,22 +31,30 @@ pub(super) fn open(address: SocketAddr, call: usize) -> Result<TcpStream, LoadEr
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
-            Err(failure(error, address).into())
+            Err(LoadError::connect(error, address))
         }
         _ => Ok(socket.into()),
     }
 }
 
-/// Another loopback address for those calls that have no port left on the usual one.
+/// Whether connecting succeeded, once the socket is writable.
+pub(crate) fn outcome(stream: &TcpStream, address: SocketAddr) -> Result<(), LoadError> {
+    match stream.take_error() {
+        Ok(None) => Ok(()),
+        Ok(Some(error)) | Err(error) => Err(LoadError::connect(error, address)),
+    }
+}
+
+/// A second loopback address for calls that have no port left on the first.
 fn source(server: SocketAddr, call: usize) -> Option<SocketAddr> {
-    let more = call / PER_SOURCE;
+    let index = call / CALLS_PER_SOURCE;
     let IpAddr::V4(server) = server.ip() else {
         return None;
     };
-    if more == 0 || !server.is_loopback() {
+    if index == 0 || !server.is_loopback() {
         return None;
     }
-    let address = Ipv4Addr::new(127, 0, 1, u8::try_from(more).ok()?);
+    let address = Ipv4Addr::new(127, 0, 1, u8::try_from(index).ok()?);
     Some(SocketAddr::new(address.into(), 0))
 }
 
@@ -52,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_calls_without_a_port_left_come_from_elsewhere() {
+    fn only_calls_without_a_port_left_use_another_source_address() {
         let loopback = "127.0.0.1:9092".parse().unwrap();
         let elsewhere = "192.0.2.1:9092".parse().unwrap();
         assert_eq!(source(loopback, 24_999), None);

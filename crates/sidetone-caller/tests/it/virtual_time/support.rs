@@ -1,10 +1,9 @@
 //! One call in virtual time, with a server made of bytes.
 
-use {
-    sidetone_caller::{Caller, Leg, Step, Why},
-    sidetone_proto::Time,
-    std::time::Duration,
-};
+use std::time::Duration;
+
+use sidetone_caller::{Caller, EndCause, Leg, Step};
+use sidetone_proto::Time;
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -51,7 +50,7 @@ impl Virtual {
             let now = Time::ZERO + self.now;
             match self.leg.poll(now, &mut wire) {
                 Step::Write => {
-                    self.leg.written(now, wire.len());
+                    self.leg.handle_written(now, wire.len());
                     self.sent.push((self.now, wire.clone()));
                 }
                 Step::Wait(Some(at)) if at <= Time::ZERO + end => self.now = at - Time::ZERO,
@@ -64,14 +63,14 @@ impl Virtual {
     /// The server's bytes arrive at this time.
     pub(crate) fn server(&mut self, at: Duration, bytes: &[u8]) {
         self.until(at);
-        self.leg.received(Time::ZERO + at, bytes);
+        self.leg.handle_received(Time::ZERO + at, bytes);
     }
 
-    pub(crate) fn why(&self) -> Option<Why> {
-        self.leg.ended().map(|ended| ended.why)
+    pub(crate) fn cause(&self) -> Option<EndCause> {
+        self.leg.ended().map(|ended| ended.cause)
     }
 
-    pub(crate) fn died_at(&self) -> Option<Duration> {
+    pub(crate) fn ended_at(&self) -> Option<Duration> {
         self.leg.ended().map(|ended| ended.at)
     }
 

@@ -1,30 +1,29 @@
-use {
-    sidetone_proto::{EndedBy, Kind},
-    std::{fmt, io, time::Duration},
-};
+use std::{fmt, io, time::Duration};
+
+use sidetone_proto::{EndedBy, Kind};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// When, since the UUID was sent.
+    /// When, counted from the sending of the UUID.
     pub at: Duration,
-    /// Why.
-    pub why: Why,
+    /// EndCause.
+    pub cause: EndCause,
 }
 
-/// Why a call ended.
+/// EndCause a call ended.
 ///
 /// ```
-/// use sidetone_caller::Why;
+/// use sidetone_caller::EndCause;
 ///
-/// let why = Why::EmptyAudio;
-/// assert!(why.is_fault());
-/// assert!(why.asterisk_log().is_some_and(|line| line.contains("Invalid message length")));
+/// let cause = EndCause::EmptyAudio;
+/// assert!(cause.is_fault());
+/// assert!(cause.asterisk_log().is_some_and(|line| line.contains("Invalid message length")));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Why {
-    /// This side hung up: its time was over, or it was stopped.
+pub enum EndCause {
+    /// The caller hung up: its time was over, or it was stopped.
     HungUp,
     /// The server sent `00 00 00`.
     ServerHungUp,
@@ -32,34 +31,34 @@ pub enum Why {
     ServerClosed,
     /// The server reset the connection.
     ServerReset,
-    /// More of a payload took longer than 5 ms to come.
+    /// For 5 ms, no more of a payload came.
     LatePayload {
-        /// Bytes of payload that were there.
+        /// Bytes of payload that came.
         got: usize,
-        /// Bytes that the header promised.
+        /// Bytes of payload that the header announced.
         of: usize,
     },
     /// The stream ended inside a payload.
     CutPayload {
-        /// Bytes of payload that were there.
+        /// Bytes of payload that came.
         got: usize,
-        /// Bytes that the header promised.
+        /// Bytes of payload that the header announced.
         of: usize,
     },
-    /// The server sent a kind that only Asterisk may send, or one that nobody knows.
+    /// The server sent a kind that only Asterisk may send, or one that does not exist.
     ForbiddenKind(Kind),
     /// The server sent audio of length 0.
     EmptyAudio,
-    /// The socket did not take a whole message, since the server does not read.
+    /// The socket did not take a whole message because the server does not read.
     ShortWrite {
-        /// Bytes that it took.
+        /// Bytes that the socket took.
         written: usize,
         /// Bytes of the message.
         of: usize,
     },
-    /// In the application: neither side sent anything for 2 s.
+    /// For 2 s, neither side sent a message ([`Mode::Application`](crate::Mode::Application) only).
     Silence,
-    /// A part of a header came and the rest never did: nothing went either way until the caller hung up.
+    /// Only a part of a header came: nothing was sent or read until the caller hung up.
     Frozen {
         /// Bytes of the header that came, 1 or 2.
         got: usize,
@@ -69,29 +68,29 @@ pub enum Why {
 }
 
 impl Ended {
-    /// Who ended the call. What Asterisk does not forgive counts as ended by the caller's side.
+    /// Who ended the call. A call that Asterisk drops counts as ended by the caller's side.
     pub const fn by(&self) -> EndedBy {
-        match self.why {
-            Why::ServerHungUp | Why::ServerClosed => EndedBy::Server,
-            Why::ServerReset | Why::ConnectionFailed(_) => EndedBy::Connection,
+        match self.cause {
+            EndCause::ServerHungUp | EndCause::ServerClosed => EndedBy::Server,
+            EndCause::ServerReset | EndCause::ConnectionFailed(_) => EndedBy::Connection,
             _ => EndedBy::Caller,
         }
     }
 }
 
-impl Why {
-    /// Whether the server did what Asterisk does not forgive, or the connection broke.
+impl EndCause {
+    /// Whether the server did something for which Asterisk drops the call, or the connection failed.
     pub const fn is_fault(self) -> bool {
         !matches!(self, Self::HungUp | Self::ServerHungUp | Self::ServerClosed)
     }
 
-    /// Whether the dialplan goes on behind `AudioSocket()`. Behind `Dial()` every end is the called party's
-    /// hang-up, and what follows is up to Dial's options.
+    /// Whether the dialplan continues after `AudioSocket()`. After `Dial()`, every end is a hang-up of the called party, and
+    /// Dial's options decide.
     pub const fn dialplan_goes_on(self) -> bool {
         matches!(self, Self::ServerHungUp | Self::ServerClosed)
     }
 
-    /// What Asterisk writes in its log when a call ends so (release 22.10); `None` when it writes nothing.
+    /// The line that Asterisk 22.10 logs when a call ends like this, without what varies; `None` when it logs nothing.
     pub const fn asterisk_log(self) -> Option<&'static str> {
         Some(match self {
             Self::LatePayload { .. } => "Poll timed out while waiting for data",
@@ -109,7 +108,7 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HungUp => f.write_str("the caller hung up"),
@@ -122,11 +121,11 @@ impl fmt::Display for Why {
             ),
             Self::LatePayload { got, of } => write!(
                 f,
-                "more than 5 ms passed inside a message ({got} of {of} bytes of payload were there): the server must write header and payload at once"
+                "more than 5 ms passed inside a message ({got} of {of} bytes of payload had come): the server must write header and payload at once"
             ),
             Self::CutPayload { got, of } => write!(
                 f,
-                "the stream ended inside a message ({got} of {of} bytes of payload were there)"
+                "the stream ended inside a message ({got} of {of} bytes of payload had come)"
             ),
             Self::ForbiddenKind(kind) => write!(
                 f,

@@ -1,52 +1,52 @@
-use {
-    super::{Mode, grid::Pacing, process::Spent},
-    hdrhistogram::Histogram,
-    serde::Serialize,
-    std::time::Duration,
-};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{Mode, pacing::Pacing, process::Usage};
 
 /// How far a running load is.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Since the load began.
+    /// The time since the load began.
     pub elapsed: Duration,
-    /// Calls that are connected; in [`Mode::Setup`], calls that are over.
+    /// Calls that are connected. In [`Mode::Setup`], calls that are over.
     pub calls: usize,
-    /// Whether figures are being taken.
+    /// Whether the measurement is running.
     pub measuring: bool,
-    /// What has been counted so far.
+    /// The counts so far.
     pub frames: Frames,
 }
 
-/// What a load found out. Serialised, it is the line of JSON that `sidetone load --json` prints.
+/// The result of a load. Serialized, it is the line of JSON that `sidetone load --json` prints.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What was asked of the server.
+    /// The mode of the load.
     pub mode: Mode,
-    /// How many calls at a time.
+    /// The number of calls at a time.
     pub calls: usize,
-    /// Calls that the server ended, or that broke.
+    /// Calls that the server ended, or whose connection failed.
     pub ended_early: usize,
-    /// For how long figures were taken, in seconds.
+    /// How long the measurement took, in seconds.
     pub seconds: f64,
-    /// What became of the frames.
+    /// The counts of frames.
     pub frames: Frames,
-    /// Microseconds from sending a frame until it was back, in [`Mode::Echo`].
+    /// Microseconds from sending a frame until it came back, in [`Mode::Echo`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<Percentiles>,
-    /// The mean round trip of the call in which it is longest, in microseconds: a call that has not found its place
-    /// shows here, however many have.
+    /// The highest mean round trip of a call, in microseconds. One call whose server-side schedule is out of step with
+    /// its caller's shows here, however many calls there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowest_call_us: Option<f64>,
-    /// In [`Mode::Echo`] and [`Mode::Playout`].
+    /// How well the server kept its schedules, in [`Mode::Echo`] and [`Mode::Playout`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pace: Option<Pace>,
-    /// In [`Mode::Setup`].
+    /// How calls were set up, in [`Mode::Setup`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub setup: Option<SetUp>,
-    /// What the calls cost the server, if its process was named.
+    pub setup: Option<Setup>,
+    /// What the calls cost the server, if [`Load::watch_process`](crate::Load::watch_process) names its process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerCost>,
     /// CPU time of this thread for each frame that came back, in microseconds.
@@ -54,50 +54,50 @@ pub struct Report {
     pub load_cpu_us_per_frame: Option<f64>,
     /// CPU time of this thread, in per cent of one core.
     pub load_cpu_percent: f64,
-    /// How late the load itself sent its frames, in microseconds. Far above 1000, the load was starved, and its
-    /// other figures say little.
+    /// How late the load itself sent its frames, in microseconds. Far above 1000, the load got too little CPU time, and its
+    /// other figures mean little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_lateness_us: Option<Percentiles>,
     /// How the load talked to the kernel: `io_uring` or `epoll`.
     pub io_backend: String,
-    /// The grid, in microseconds, on which frames left, with many calls.
+    /// How often the load woke up, in microseconds, with 200 calls or more: frames were sent then only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grid_us: Option<f64>,
-    /// What round trips and lateness are exact to, in microseconds, where what came was looked for on the grid only.
+    pub wake_interval_us: Option<f64>,
+    /// The resolution of round trips and lateness, in microseconds, where the load read only when it woke up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution_us: Option<f64>,
 }
 
-/// Counts of frames. Those of time (sent, returned, lost, late, silence) are of the measured time; what must
-/// never happen is counted whenever it happens.
+/// Counts of frames. `sent`, `returned`, `lost`, `late` and `silence` are of the measured time. What must never happen is
+/// counted whenever it happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Frames {
     /// Sent to the server.
     pub sent: u64,
-    /// Came back whole; in [`Mode::Playout`], came with sound.
+    /// Came back whole. In [`Mode::Playout`]: came with audio other than silence.
     pub returned: u64,
-    /// Had not come back 2 s after the end; in [`Mode::Playout`], were left out of a clip.
+    /// Did not come back until 2 s after the end. In [`Mode::Playout`]: were left out of a clip.
     pub lost: u64,
-    /// Came more than 20 ms after their place on the best grid of their call ([`Pace`]).
+    /// Came more than 20 ms after their slot in the best schedule of their call ([`Pace`]).
     pub late: u64,
     /// Came more than once.
     pub duplicate: u64,
-    /// Were not what was sent.
+    /// Differ from what was sent.
     pub corrupt: u64,
     /// Belong to another call.
     pub foreign: u64,
-    /// Sound of which nothing is known but its time ([`Mode::Playout`]).
+    /// Audio that is not from a [`clip`](crate::clip), so that only its time can be judged ([`Mode::Playout`]).
     pub unverified: u64,
-    /// Silence; neither counted as returned nor divided by.
+    /// Silence. Not counted as returned, nor in costs for each frame.
     pub silence: u64,
-    /// Messages that Asterisk drops a call for.
+    /// Messages for which Asterisk drops a call.
     pub forbidden: u64,
-    /// Could not be sent, for the server did not read. Asterisk would have ended the call.
+    /// Could not be sent because the server did not read. Asterisk would have ended the call.
     pub blocked: u64,
 }
 
-/// Of a time.
+/// Percentiles of a duration, in the unit that the field names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Percentiles {
@@ -113,34 +113,34 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// How the server kept its pace.
+/// How well the server kept its schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pace {
-    /// Microseconds after each frame's place on the best 20 ms grid of its call: the line below all its arrivals
-    /// that makes their lateness least. A delay that is always the same is thus no lateness.
+    /// Microseconds from each frame's slot to its arrival, in the best 20 ms schedule of its call: the line below all
+    /// arrivals with the least sum of lateness. A constant delay is thus no lateness.
     pub lateness_us: Percentiles,
-    /// Times of more than 40 ms between a frame and the next.
+    /// Pauses of more than 40 ms between a frame and the next.
     pub gaps: u64,
-    /// The longest such time, in milliseconds; about 20 when there is none.
+    /// The longest time between a frame and the next, in milliseconds; about 20 where there is no gap.
     pub longest_gap_ms: f64,
-    /// The largest difference of a call's pace from 20 ms, in millionths.
+    /// The largest difference of a call's frame interval from 20 ms, in millionths.
     pub drift_ppm: f64,
-    /// Slots with silence once there was sound; in [`Mode::Playout`], those with nothing, too.
+    /// Slots with silence after the first audio. In [`Mode::Playout`], also slots without a frame.
     pub underruns: u64,
 }
 
 /// How calls were set up.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct SetUp {
+pub struct Setup {
     /// Calls that were placed and are over, in the measured time.
     pub placed: u64,
-    /// Of these, how many heard a frame within a second.
+    /// How many of these got a frame within a second.
     pub answered: u64,
     /// Calls that could not be connected.
     pub failed: u64,
-    /// Calls a second.
+    /// Calls placed per second.
     pub per_second: f64,
     /// Microseconds from connecting until the first frame came.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,13 +163,13 @@ pub struct ServerCost {
     pub rss_before_kib: u64,
     /// Resident memory at the end of the measured time, with all calls, in KiB.
     pub rss_after_kib: u64,
-    /// The difference for each call. A server that keeps memory from earlier calls shows less than it takes.
+    /// The difference divided by the calls, in KiB. Too low for a server that reuses memory of earlier calls.
     pub rss_kib_per_call: f64,
 }
 
 impl Percentiles {
-    /// In microseconds, of nanoseconds; nothing of nothing.
-    pub(super) fn of(times: &Histogram<u64>) -> Option<Self> {
+    /// In microseconds, of a histogram in nanoseconds; `None` for an empty one.
+    pub(crate) fn of(times: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
         (!times.is_empty()).then(|| Self {
             p50: at(0.5),
@@ -182,7 +182,7 @@ impl Percentiles {
 }
 
 impl Pace {
-    pub(super) fn of(pacing: &Pacing, underruns: u64) -> Option<Self> {
+    pub(crate) fn of(pacing: &Pacing, underruns: u64) -> Option<Self> {
         Some(Self {
             lateness_us: Percentiles::of(&pacing.lateness)?,
             gaps: pacing.gaps,
@@ -194,15 +194,15 @@ impl Pace {
 }
 
 impl ServerCost {
-    pub(super) fn of(spent: &Spent, seconds: f64, frames: u64, set_up: u64, calls: usize) -> Self {
-        let each = |count: u64| (count > 0).then(|| spent.cpu as f64 / 1000.0 / count as f64);
-        let grown = spent.rss_after as f64 - spent.rss_before as f64;
+    pub(crate) fn of(usage: &Usage, seconds: f64, frames: u64, set_up: u64, calls: usize) -> Self {
+        let each = |count: u64| (count > 0).then(|| usage.cpu as f64 / 1000.0 / count as f64);
+        let grown = usage.rss_after as f64 - usage.rss_before as f64;
         Self {
             cpu_us_per_frame: each(frames),
             cpu_us_per_call: each(set_up),
-            cpu_percent: spent.cpu as f64 / 1e7 / seconds,
-            rss_before_kib: spent.rss_before,
-            rss_after_kib: spent.rss_after,
+            cpu_percent: usage.cpu as f64 / 1e7 / seconds,
+            rss_before_kib: usage.rss_before,
+            rss_after_kib: usage.rss_after,
             rss_kib_per_call: grown / calls as f64,
         }
     }

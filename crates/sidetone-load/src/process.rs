@@ -1,50 +1,51 @@
-use {
-    super::LoadError,
-    std::{collections::BTreeMap, fs, io},
-};
+use std::{collections::BTreeMap, fs, io};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::LoadError;
 
 /// Clock ticks of `/proc/PID/stat`, fixed for programs on Linux.
 const TICK: u64 = 1_000_000_000 / 100;
 
 /// The server's process.
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     rss_before: u64,
 }
 
-/// CPU time of a process at one moment, in nanoseconds.
-pub(super) struct CpuTime {
+/// CPU time of a process up to one point, in nanoseconds.
+pub(crate) struct CpuTime {
     threads: BTreeMap<u32, u64>,
-    /// With those threads that are no more, but only in ticks.
+    /// Includes threads that have ended, but is exact to a tick only.
     whole: u64,
 }
 
-/// What a process spent between two moments.
-pub(super) struct Spent {
+/// What a process used between two points.
+pub(crate) struct Usage {
     /// Nanoseconds.
-    pub(super) cpu: u64,
+    pub(crate) cpu: u64,
     /// KiB.
-    pub(super) rss_before: u64,
+    pub(crate) rss_before: u64,
     /// KiB.
-    pub(super) rss_after: u64,
+    pub(crate) rss_after: u64,
 }
 
 impl Process {
-    /// Before there are any calls.
-    pub(super) fn new(pid: u32) -> Result<Self, LoadError> {
+    /// To be called before there are any calls.
+    pub(crate) fn new(pid: u32) -> Result<Self, LoadError> {
         let rss_before = resident(pid).map_err(|source| LoadError::Process { pid, source })?;
         Ok(Self { pid, rss_before })
     }
 
-    pub(super) fn cpu(&self) -> Result<CpuTime, LoadError> {
+    pub(crate) fn cpu(&self) -> Result<CpuTime, LoadError> {
         let pid = self.pid;
         cpu(pid).map_err(|source| LoadError::Process { pid, source })
     }
 
-    /// What was spent between the two, and the memory of now.
-    pub(super) fn spent(&self, from: &CpuTime, to: &CpuTime) -> Result<Spent, LoadError> {
+    /// The CPU time used between the two points, and the memory used now.
+    pub(crate) fn usage(&self, from: &CpuTime, to: &CpuTime) -> Result<Usage, LoadError> {
         let pid = self.pid;
-        Ok(Spent {
+        Ok(Usage {
             cpu: from.until(to),
             rss_before: self.rss_before,
             rss_after: resident(pid).map_err(|source| LoadError::Process { pid, source })?,
@@ -54,7 +55,7 @@ impl Process {
 
 impl CpuTime {
     fn until(&self, later: &Self) -> u64 {
-        // A thread that ended took its figure along; then the process's own, coarser one is better.
+        // The figure of a thread that ended is gone. The one of the whole process is coarser but complete.
         if self
             .threads
             .keys()
@@ -63,16 +64,22 @@ impl CpuTime {
             return later.whole - self.whole;
         }
         let before = |id| self.threads.get(id).copied().unwrap_or(0);
-        let spent = later.threads.iter().map(|(id, time)| time - before(id));
-        spent.sum()
+        let used = later.threads.iter().map(|(id, time)| time - before(id));
+        used.sum()
     }
+}
+
+/// CPU time of this thread, in nanoseconds.
+pub(crate) fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn cpu(pid: u32) -> io::Result<CpuTime> {
     let mut threads = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let entry = entry?;
-        // One that ends just now counts as ended.
+        // A thread that ends meanwhile counts as ended.
         let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else {
             continue;
         };
@@ -88,7 +95,8 @@ fn cpu(pid: u32) -> io::Result<CpuTime> {
     Ok(CpuTime { threads, whole })
 }
 
-/// User and system time of `/proc/PID/stat`. The command in its second field may hold blanks and parentheses.
+/// User and system time in ticks, from `/proc/PID/stat`. The command in its second field may hold blanks and
+/// parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
@@ -97,8 +105,8 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// Resident memory in KiB. Counted from the page tables: the count in `statm` is kept for each core and can
-/// be off by more than a thousand idle calls take.
+/// Resident memory in KiB, counted from the page tables. The count in `statm` is kept for each core, and its error can
+/// exceed what a thousand idle calls use.
 fn resident(pid: u32) -> io::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
@@ -107,7 +115,7 @@ fn resident(pid: u32) -> io::Result<u64> {
 }
 
 fn unreadable(file: &str) -> io::Error {
-    io::Error::other(format!("{file} is not as this program knows it"))
+    io::Error::other(format!("{file} has an unknown format"))
 }
 
 #[cfg(test)]
@@ -148,8 +156,8 @@ mod tests {
         let own = std::process::id();
         let process = Process::new(own).unwrap();
         let from = process.cpu().unwrap();
-        let spent = process.spent(&from, &process.cpu().unwrap()).unwrap();
-        assert!(spent.rss_before > 0 && spent.rss_after > 0);
+        let usage = process.usage(&from, &process.cpu().unwrap()).unwrap();
+        assert!(usage.rss_before > 0 && usage.rss_after > 0);
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! What a record says about a call.
+//! What a record holds of a call.
 
-use {
-    super::line::{Virtual, caller, ms, us},
-    sidetone_caller::{CallRecord, Run, Voice, exact_runs, ramp},
-    sidetone_proto::Time,
-    std::time::Duration,
-};
+use std::time::Duration;
+
+use sidetone_caller::{CallRecord, Run, Voice, exact_runs, ramp};
+use sidetone_proto::Time;
+
+use super::support::{Virtual, caller, ms, us};
 
 /// What a caller heard of frames of 160 samples that arrived at these times.
-fn hear(frames: impl IntoIterator<Item = (Duration, Vec<i16>)>) -> CallRecord {
+fn record(frames: impl IntoIterator<Item = (Duration, Vec<i16>)>) -> CallRecord {
     let mut call = Virtual::new(caller().say(Voice::Ramp(1)));
     for (at, samples) in frames {
         let [high, low] = (samples.len() as u16 * 2).to_be_bytes();
@@ -20,9 +20,9 @@ fn hear(frames: impl IntoIterator<Item = (Duration, Vec<i16>)>) -> CallRecord {
 }
 
 #[test]
-fn lateness_is_measured_against_the_calls_own_grid() {
+fn lateness_is_measured_against_the_calls_own_schedule() {
     let late = |n: u32| if n == 7 { us(3500) } else { Duration::ZERO };
-    let record = hear((0..20).map(|n| (ms(33) + ms(20) * n + late(n), vec![0; 160])));
+    let record = record((0..20).map(|n| (ms(33) + ms(20) * n + late(n), vec![0; 160])));
     let mut expected = vec![0; 20];
     expected[7] = 3_500_000;
     assert_eq!(record.lateness(), expected);
@@ -35,8 +35,8 @@ fn lateness_is_measured_against_the_calls_own_grid() {
 }
 
 #[test]
-fn lateness_knows_messages_of_other_lengths() {
-    let record = hear([
+fn lateness_allows_for_messages_of_other_lengths() {
+    let record = record([
         (ms(20), vec![0; 80]),
         (ms(30), vec![0; 320]),
         (ms(70), vec![0; 160]),
@@ -45,8 +45,8 @@ fn lateness_knows_messages_of_other_lengths() {
 }
 
 #[test]
-fn nothing_heard_has_no_lateness_and_no_gaps() {
-    let record = hear([]);
+fn a_call_without_audio_has_no_lateness_and_no_gaps() {
+    let record = record([]);
     assert!(record.lateness().is_empty());
     assert_eq!(record.spacing(), sidetone_caller::Spread::default());
     assert!(record.gaps(Duration::ZERO).is_empty());
@@ -55,7 +55,7 @@ fn nothing_heard_has_no_lateness_and_no_gaps() {
 #[test]
 fn gaps_are_the_times_without_audio() {
     let times = [ms(20), ms(40), ms(140), ms(160)];
-    let record = hear(times.map(|at| (at, vec![0; 160])));
+    let record = record(times.map(|at| (at, vec![0; 160])));
     let gaps = record.gaps(ms(30));
     assert_eq!(gaps.len(), 1);
     assert_eq!((gaps[0].from, gaps[0].length), (ms(40), ms(100)));
@@ -65,21 +65,21 @@ fn gaps_are_the_times_without_audio() {
 #[test]
 fn the_delay_of_an_echo_is_that_of_its_content() {
     // Two frames of silence, then each frame of the ramp 45 ms after it left; the fifth is lost.
-    let said = |n: usize| ramp(1, n as u64 * 160, 160);
+    let source = |n: usize| ramp(1, n as u64 * 160, 160);
     let silence = [(ms(5), vec![0; 160]), (ms(25), vec![0; 160])];
     let kept = (0..10).filter(|n| *n != 4);
-    let echo = kept.map(|n| (ms(20) * (n as u32 + 1) + ms(45), said(n)));
-    let record = hear(silence.into_iter().chain(echo));
+    let echo = kept.map(|n| (ms(20) * (n as u32 + 1) + ms(45), source(n)));
+    let record = record(silence.into_iter().chain(echo));
     assert_eq!(
         record.echo(),
         [
             Run {
-                said: 0,
+                source: 0,
                 heard: 320,
                 length: 640
             },
             Run {
-                said: 800,
+                source: 800,
                 heard: 960,
                 length: 800
             },
@@ -92,14 +92,14 @@ fn the_delay_of_an_echo_is_that_of_its_content() {
 }
 
 #[test]
-fn an_echo_off_the_frame_borders_is_found_and_dated_by_its_first_sample() {
-    let said = ramp(1, 0, 480);
-    let shifted = [vec![0; 100], said[..220].to_vec()].concat();
-    let record = hear([(ms(100), shifted), (ms(120), said[220..380].to_vec())]);
+fn an_echo_across_frame_borders_is_found_and_timed_by_its_first_sample() {
+    let source = ramp(1, 0, 480);
+    let shifted = [vec![0; 100], source[..220].to_vec()].concat();
+    let record = record([(ms(100), shifted), (ms(120), source[220..380].to_vec())]);
     assert_eq!(
         record.echo(),
         [Run {
-            said: 0,
+            source: 0,
             heard: 100,
             length: 380
         }]
@@ -118,14 +118,14 @@ fn an_echo_off_the_frame_borders_is_found_and_dated_by_its_first_sample() {
 }
 
 #[test]
-fn a_clip_is_found_where_it_lies() {
+fn a_clip_is_found_at_its_position() {
     let clip = ramp(77, 0, 300);
     let frames = [vec![0; 160], clip[..160].to_vec(), clip[160..].to_vec()];
-    let record = hear((0..).zip(frames).map(|(n, frame)| (ms(20) * n, frame)));
+    let record = record((0..).zip(frames).map(|(n, frame)| (ms(20) * n, frame)));
     assert_eq!(
         record.find(&clip),
         [Run {
-            said: 0,
+            source: 0,
             heard: 160,
             length: 300
         }]
@@ -135,20 +135,20 @@ fn a_clip_is_found_where_it_lies() {
 
 #[test]
 fn one_changed_sample_breaks_a_run() {
-    let said = ramp(3, 0, 1000);
-    let mut heard = said.clone();
+    let source = ramp(3, 0, 1000);
+    let mut heard = source.clone();
     heard[500] ^= 1;
-    let runs = exact_runs(&said, &heard);
+    let runs = exact_runs(&source, &heard);
     assert_eq!(
         runs,
         [
             Run {
-                said: 0,
+                source: 0,
                 heard: 0,
                 length: 500
             },
             Run {
-                said: 501,
+                source: 501,
                 heard: 501,
                 length: 499
             },
@@ -158,27 +158,27 @@ fn one_changed_sample_breaks_a_run() {
 
 #[test]
 fn a_run_of_15_samples_is_found_wherever_it_was_cut_out() {
-    let said = ramp(3, 0, 200);
+    let source = ramp(3, 0, 200);
     for start in 0..185 {
-        let heard = [&[0; 33], &said[start..start + 15], &[0; 33]].concat();
+        let heard = [&[0; 33], &source[start..start + 15], &[0; 33]].concat();
         let run = Run {
-            said: start,
+            source: start,
             heard: 33,
             length: 15,
         };
-        assert_eq!(exact_runs(&said, &heard), [run]);
+        assert_eq!(exact_runs(&source, &heard), [run]);
     }
 }
 
 #[test]
 fn silence_between_words_belongs_to_the_run_around_it() {
-    let said = [ramp(3, 0, 100), vec![0; 500], ramp(4, 0, 100)].concat();
-    let heard = [vec![0; 50], said.clone()].concat();
-    let runs = exact_runs(&said, &heard);
+    let source = [ramp(3, 0, 100), vec![0; 500], ramp(4, 0, 100)].concat();
+    let heard = [vec![0; 50], source.clone()].concat();
+    let runs = exact_runs(&source, &heard);
     assert_eq!(
         runs,
         [Run {
-            said: 0,
+            source: 0,
             heard: 50,
             length: 700
         }]
@@ -186,15 +186,15 @@ fn silence_between_words_belongs_to_the_run_around_it() {
 }
 
 #[test]
-fn what_repeats_itself_is_taken_for_its_continuation() {
+fn a_repetition_is_taken_for_the_continuation_of_the_run() {
     let word = ramp(3, 0, 100);
-    let said = [word.clone(), vec![9; 20], word.clone(), ramp(5, 0, 50)].concat();
-    let heard = [&said[..120], &[0; 40][..], &said[120..]].concat();
-    let runs = exact_runs(&said, &heard);
+    let source = [word.clone(), vec![9; 20], word.clone(), ramp(5, 0, 50)].concat();
+    let heard = [&source[..120], &[0; 40][..], &source[120..]].concat();
+    let runs = exact_runs(&source, &heard);
     assert_eq!(
         runs[1],
         Run {
-            said: 120,
+            source: 120,
             heard: 160,
             length: 150
         }

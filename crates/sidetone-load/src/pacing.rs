@@ -1,30 +1,34 @@
-use {super::verify::histogram, hdrhistogram::Histogram};
+use hdrhistogram::Histogram;
 
-/// Nanoseconds between the frames of a call.
-pub(super) const STEP: u64 = 20_000_000;
-/// Later than this is late: a frame lasts as long.
+use crate::verify::histogram;
+
+/// Nanoseconds from one frame of a call to the next.
+pub(crate) const FRAME_INTERVAL: u64 = 20_000_000;
+/// A frame that comes this many nanoseconds after its slot is late: the next one is due then.
 const LATE: u64 = 20_000_000;
 
-/// When a frame came, and the how-manieth of its call it is.
+/// When a frame came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
-    pub(super) place: u32,
-    pub(super) at: u64,
+pub(crate) struct Arrival {
+    /// Its place in the call's schedule, counted from 0.
+    pub(crate) slot: u32,
+    /// Nanoseconds since the load began.
+    pub(crate) at: u64,
 }
 
-/// How well the frames of all calls kept to their grids.
-pub(super) struct Pacing {
-    pub(super) lateness: Histogram<u64>,
-    pub(super) late: u64,
-    /// Times between a frame and the next of more than two steps.
-    pub(super) gaps: u64,
-    pub(super) longest_gap: u64,
-    /// The largest difference of a call's step from 20 ms, in millionths.
-    pub(super) drift: f64,
+/// How well the frames of all calls kept to their schedules.
+pub(crate) struct Pacing {
+    pub(crate) lateness: Histogram<u64>,
+    pub(crate) late: u64,
+    /// Pauses of more than two frame intervals between a frame and the next.
+    pub(crate) gaps: u64,
+    pub(crate) longest_gap: u64,
+    /// The largest difference of a call's frame interval from 20 ms, in millionths.
+    pub(crate) drift: f64,
 }
 
 impl Pacing {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             lateness: histogram(),
             late: 0,
@@ -34,19 +38,19 @@ impl Pacing {
         }
     }
 
-    /// Judges one call, whose arrivals stand as they came.
+    /// Judges one call by its arrivals, in the order of their times.
     ///
-    /// Its grid is the line below all of them that makes the sum of their lateness least: a server can be late,
-    /// but never early. The line may slope, for the server's clock may be another one; how much is its drift. A
-    /// pause that is not made up for thus makes late what comes after it.
-    pub(super) fn add(&mut self, arrivals: &mut [Arrival]) {
+    /// The server's schedule is taken to be the line below all arrivals with the least sum of distances to them: a
+    /// server can be late, but never early. The line's slope is the drift of the server's clock. After a pause that is
+    /// not made up for, all frames are late.
+    pub(crate) fn add(&mut self, arrivals: &mut [Arrival]) {
         for pair in arrivals.windows(2) {
             let gap = pair[1].at - pair[0].at;
-            self.gaps += u64::from(gap > 2 * STEP);
+            self.gaps += u64::from(gap > 2 * FRAME_INTERVAL);
             self.longest_gap = self.longest_gap.max(gap);
         }
-        // One may have overtaken another.
-        arrivals.sort_unstable_by_key(|arrival| arrival.place);
+        // A frame may have overtaken another.
+        arrivals.sort_unstable_by_key(|arrival| arrival.slot);
         let &mut [first, .., _] = arrivals else {
             return;
         };
@@ -60,7 +64,7 @@ impl Pacing {
             self.late += u64::from(lateness > LATE);
             self.lateness.saturating_record(lateness);
         }
-        let drift = slope / STEP as f64 * 1e6;
+        let drift = slope / FRAME_INTERVAL as f64 * 1e6;
         if drift.abs() > self.drift.abs() {
             self.drift = drift;
         }
@@ -68,22 +72,22 @@ impl Pacing {
 }
 
 impl Arrival {
-    /// Its place, and how much later than that it came; both counted from `first`.
+    /// Its slot, and how many nanoseconds after that it came; both relative to `first`.
     fn offset(self, first: Self) -> (f64, f64) {
-        let steps = f64::from(self.place) - f64::from(first.place);
+        let slots = f64::from(self.slot) - f64::from(first.slot);
         let time = self.at as f64 - first.at as f64;
-        (steps, time - steps * STEP as f64)
+        (slots, time - slots * FRAME_INTERVAL as f64)
     }
 }
 
-/// Height at 0 and slope of the line below all points with the least sum of distances: the side of their lower
-/// hull that lies below their middle. Points stand in order, at least two.
+/// Height at 0 and slope of the line below all points with the least sum of distances to them: the edge of their lower
+/// convex hull that lies below their mean. The points are in order of x, at least two.
 fn lowest_line(points: &[(f64, f64)]) -> (f64, f64) {
     let mut hull: Vec<(f64, f64)> = Vec::new();
     for &point in points {
         while let [.., a, b] = hull[..] {
-            let turn = (b.0 - a.0) * (point.1 - a.1) - (b.1 - a.1) * (point.0 - a.0);
-            if turn > 0.0 {
+            let cross = (b.0 - a.0) * (point.1 - a.1) - (b.1 - a.1) * (point.0 - a.0);
+            if cross > 0.0 {
                 break;
             }
             hull.pop();
@@ -108,7 +112,7 @@ mod tests {
     fn judged(arrivals: impl IntoIterator<Item = (u32, u64)>) -> Pacing {
         let mut arrivals: Vec<_> = arrivals
             .into_iter()
-            .map(|(place, at)| Arrival { place, at })
+            .map(|(slot, at)| Arrival { slot, at })
             .collect();
         let mut pacing = Pacing::new();
         pacing.add(&mut arrivals);
@@ -120,18 +124,23 @@ mod tests {
     }
 
     #[test]
-    fn frames_on_a_grid_are_never_late() {
-        let pacing = judged((0..500).map(|n| (n, 7 * MS + u64::from(n) * STEP)));
+    fn frames_on_schedule_are_never_late() {
+        let pacing = judged((0..500).map(|n| (n, 7 * MS + u64::from(n) * FRAME_INTERVAL)));
         assert!(pacing.lateness.max() <= 1000);
-        assert_eq!((pacing.late, pacing.gaps, pacing.longest_gap), (0, 0, STEP));
+        assert_eq!(
+            (pacing.late, pacing.gaps, pacing.longest_gap),
+            (0, 0, FRAME_INTERVAL)
+        );
         assert!(pacing.drift.abs() < 0.1);
         assert_eq!(pacing.lateness.len(), 500);
     }
 
     #[test]
-    fn lateness_is_counted_from_the_earliest() {
+    fn lateness_is_relative_to_the_earliest_frames() {
         // Every other frame comes 3 ms late.
-        let pacing = judged((0..500).map(|n| (n, u64::from(n) * STEP + u64::from(n % 2) * 3 * MS)));
+        let pacing = judged(
+            (0..500).map(|n| (n, u64::from(n) * FRAME_INTERVAL + u64::from(n % 2) * 3 * MS)),
+        );
         assert!(near(pacing.lateness.value_at_quantile(0.99), 3 * MS));
         assert!(pacing.lateness.value_at_quantile(0.49) < 20_000);
         assert_eq!(pacing.late, 0);
@@ -139,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_drifting_clock_is_drift_and_not_lateness() {
-        // 100 millionths: 2 µs more a step.
-        let pacing = judged((0..500).map(|n| (n, u64::from(n) * (STEP + 2000))));
+        // 100 millionths: 2 µs more in each interval.
+        let pacing = judged((0..500).map(|n| (n, u64::from(n) * (FRAME_INTERVAL + 2000))));
         assert!((pacing.drift - 100.0).abs() < 0.5, "{}", pacing.drift);
         assert!(pacing.lateness.max() <= 1000);
     }
@@ -153,7 +162,7 @@ mod tests {
             251 => 16 * MS,
             _ => 0,
         };
-        let pacing = judged((0..500).map(|n| (n, u64::from(n) * STEP + late(n))));
+        let pacing = judged((0..500).map(|n| (n, u64::from(n) * FRAME_INTERVAL + late(n))));
         assert_eq!((pacing.late, pacing.gaps), (1, 1));
         assert_eq!(pacing.longest_gap, 55 * MS);
     }
@@ -161,29 +170,31 @@ mod tests {
     #[test]
     fn a_pause_that_is_not_made_up_for_makes_the_rest_late() {
         let pause = |n| u64::from(n >= 300) * 60 * MS;
-        let pacing = judged((0..500).map(|n| (n, u64::from(n) * STEP + pause(n))));
+        let pacing = judged((0..500).map(|n| (n, u64::from(n) * FRAME_INTERVAL + pause(n))));
         assert_eq!((pacing.late, pacing.gaps), (200, 1));
     }
 
     #[test]
-    fn a_frame_that_was_lost_keeps_its_place() {
-        let whole = (0..500).map(|n| (n, u64::from(n) * STEP));
+    fn a_lost_frame_keeps_its_slot() {
+        let whole = (0..500).map(|n| (n, u64::from(n) * FRAME_INTERVAL));
         let pacing = judged(whole.filter(|(n, _)| *n != 100));
         assert!(pacing.lateness.max() <= 1000);
         assert_eq!(pacing.late, 0);
     }
 
     #[test]
-    fn a_frame_that_was_overtaken_is_late() {
-        let mut order: Vec<_> = (0..500).map(|n| (n, u64::from(n) * STEP)).collect();
-        let (place, at) = order.remove(100);
-        order.insert(102, (place, at + 2 * STEP));
+    fn an_overtaken_frame_is_late() {
+        let mut order: Vec<_> = (0..500)
+            .map(|n| (n, u64::from(n) * FRAME_INTERVAL))
+            .collect();
+        let (slot, at) = order.remove(100);
+        order.insert(102, (slot, at + 2 * FRAME_INTERVAL));
         let pacing = judged(order);
-        assert_eq!((pacing.late, pacing.longest_gap), (1, 2 * STEP));
+        assert_eq!((pacing.late, pacing.longest_gap), (1, 2 * FRAME_INTERVAL));
     }
 
     #[test]
-    fn one_frame_has_no_grid() {
+    fn one_frame_has_no_schedule() {
         assert_eq!(judged([(0, 5)]).lateness.len(), 0);
     }
 }

@@ -1,13 +1,15 @@
-use {crate::CallRecord, std::time::Duration};
+use std::time::Duration;
 
-/// How times between events are spread.
+use crate::CallRecord;
+
+/// The distribution of durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     /// The shortest.
     pub min: Duration,
-    /// Half are at most this.
+    /// The median.
     pub p50: Duration,
-    /// 99 of 100 are at most this.
+    /// The 99th percentile.
     pub p99: Duration,
     /// The longest.
     pub max: Duration,
@@ -16,17 +18,19 @@ pub struct Spread {
 /// A time without audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// When the last message before it came.
+    /// When the last message before it was received.
     pub from: Duration,
     /// How long it was.
     pub length: Duration,
 }
 
 impl Spread {
-    /// The spread of these times, in any order; all zero for none.
+    /// The distribution of these durations, in any order; all zero when there is none.
     ///
     /// ```
-    /// use {sidetone_caller::Spread, std::time::Duration};
+    /// use std::time::Duration;
+    ///
+    /// use sidetone_caller::Spread;
     ///
     /// let spread = Spread::of((1..=200).map(Duration::from_millis));
     /// assert_eq!(spread.p50.as_millis(), 100);
@@ -49,22 +53,21 @@ impl Spread {
 }
 
 impl CallRecord {
-    /// The times between each message of audio and the next.
+    /// The durations between each message of audio and the next.
     pub fn spacing(&self) -> Spread {
         Spread::of(self.heard.windows(2).map(|pair| pair[1].at - pair[0].at))
     }
 
-    /// How long after its place on the call's own grid each message came, in nanoseconds, negative for
-    /// early.
+    /// How late each message came in the server's schedule, in nanoseconds; negative for early.
     ///
-    /// The grid has the length of each message as its step, and lies where as many messages are early as
-    /// late. A pause that the server does not make up for makes all that follows late.
+    /// In the schedule, each message is due when the audio of the ones before it has played, and as many messages are
+    /// early as late. After a pause that the server does not make up for, all messages are late.
     pub fn lateness(&self) -> Vec<i64> {
-        let mut sounded = Duration::ZERO;
+        let mut played = Duration::ZERO;
         let mut offsets: Vec<i64> = Vec::with_capacity(self.heard.len());
         for heard in &self.heard {
-            offsets.push(heard.at.as_nanos() as i64 - sounded.as_nanos() as i64);
-            sounded += heard.duration();
+            offsets.push(heard.at.as_nanos() as i64 - played.as_nanos() as i64);
+            played += heard.duration();
         }
         let mut sorted = offsets.clone();
         sorted.sort_unstable();
@@ -74,7 +77,7 @@ impl CallRecord {
         offsets.iter().map(|offset| offset - middle).collect()
     }
 
-    /// The times longer than `limit` in which no audio came, between the first message and the last.
+    /// The times of more than `limit` without audio, between the first message and the last.
     pub fn gaps(&self, limit: Duration) -> Vec<Gap> {
         let gaps = self.heard.windows(2).map(|pair| Gap {
             from: pair[0].at,

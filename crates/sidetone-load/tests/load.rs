@@ -1,15 +1,14 @@
-//! Loads against small servers that do right, or one thing wrong.
+//! Loads against small servers that are correct, or wrong in one way.
 #![allow(clippy::unwrap_used)]
 
-use {
-    sidetone_caller::load::{Load, LoadError, Mode, Phases, Report, clip},
-    std::{
-        io::{self, Read, Write},
-        net::{SocketAddr, TcpListener, TcpStream},
-        thread,
-        time::{Duration, Instant},
-    },
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
 };
+
+use sidetone_load::{Load, LoadError, Mode, Phases, Report, clip};
 
 const MESSAGE: usize = 323;
 
@@ -23,24 +22,24 @@ fn serve(
         for (number, stream) in listener.incoming().enumerate() {
             let (handler, stream) = (handler.clone(), stream.unwrap());
             stream.set_nodelay(true).unwrap();
-            // That the load hangs up is no failure.
+            // An error means that the load hung up.
             thread::spawn(move || drop(handler(stream, number)));
         }
     });
     address
 }
 
-fn skip_identity(stream: &mut TcpStream) -> io::Result<()> {
-    let mut identity = [0; 19];
-    stream.read_exact(&mut identity)?;
-    assert_eq!(identity[..3], [1, 0, 16]);
+fn skip_uuid(stream: &mut TcpStream) -> io::Result<()> {
+    let mut uuid = [0; 19];
+    stream.read_exact(&mut uuid)?;
+    assert_eq!(uuid[..3], [1, 0, 16]);
     Ok(())
 }
 
 /// An echo that sends back, for the `n`-th message, what `answer` makes of it.
 fn echo(answer: impl Fn(usize, &[u8]) -> Vec<u8> + Clone + Send + 'static) -> SocketAddr {
     serve(move |mut stream, _| {
-        skip_identity(&mut stream)?;
+        skip_uuid(&mut stream)?;
         let mut message = [0; MESSAGE];
         for n in 0.. {
             stream.read_exact(&mut message)?;
@@ -89,7 +88,7 @@ fn an_echo_gives_every_frame_back() {
 }
 
 #[test]
-fn many_calls_share_a_grid_and_the_report_says_so() {
+fn many_calls_share_wake_ups_and_the_report_shows_it() {
     let address = echo(|_, message| message.to_vec());
     for phases in [Phases::Spread, Phases::Together] {
         let report = run(&load(address, 200, Mode::Echo).phases(phases));
@@ -97,19 +96,25 @@ fn many_calls_share_a_grid_and_the_report_says_so() {
         assert!(frames.sent >= 200 * 20, "{frames:?}");
         assert_eq!((frames.returned, frames.lost), (frames.sent, 0));
         assert_eq!(
-            (report.grid_us, report.resolution_us),
+            (report.wake_interval_us, report.resolution_us),
             (Some(500.0), Some(500.0))
         );
     }
     let report = run(&load(address, 200, Mode::Echo).busy_poll());
-    assert_eq!((report.grid_us, report.resolution_us), (Some(500.0), None));
+    assert_eq!(
+        (report.wake_interval_us, report.resolution_us),
+        (Some(500.0), None)
+    );
     let report = run(&load(address, 8, Mode::Echo));
-    assert_eq!((report.grid_us, report.resolution_us), (None, None));
+    assert_eq!(
+        (report.wake_interval_us, report.resolution_us),
+        (None, None)
+    );
 }
 
 #[test]
-fn what_an_echo_loses_doubles_and_damages_is_told_apart() {
-    // Of ten frames it forgets one, doubles one, damages one, and puts silence beside one.
+fn lost_doubled_and_damaged_frames_are_counted_apart() {
+    // Of ten frames, one is dropped, one doubled, one damaged and one sent after silence.
     let address = echo(|n, message| match n % 10 {
         1 => vec![],
         3 => message.repeat(2),
@@ -127,7 +132,7 @@ fn what_an_echo_loses_doubles_and_damages_is_told_apart() {
         _ => message.to_vec(),
     });
     let frames = run(&load(address, 4, Mode::Echo)).frames;
-    // What is damaged is missing, too.
+    // A damaged frame is also lost.
     assert!(frames.lost >= 2 * 4 * 2, "{frames:?}");
     assert_eq!(frames.returned + frames.lost, frames.sent);
     assert!(
@@ -139,7 +144,7 @@ fn what_an_echo_loses_doubles_and_damages_is_told_apart() {
 
 #[test]
 fn audio_of_another_call_is_foreign() {
-    // Two calls that hear each other.
+    // Two calls that get each other's audio.
     let (left, right) = (TcpListener::bind("127.0.0.1:0").unwrap(), 2);
     let address = left.local_addr().unwrap();
     thread::spawn(move || {
@@ -149,7 +154,7 @@ fn audio_of_another_call_is_foreign() {
         let cross = |(from, to): (&TcpStream, &TcpStream)| {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             thread::spawn(move || {
-                let crossed = skip_identity(&mut from).and_then(|()| io::copy(&mut from, &mut to));
+                let crossed = skip_uuid(&mut from).and_then(|()| io::copy(&mut from, &mut to));
                 drop(crossed);
             })
         };
@@ -165,7 +170,7 @@ fn audio_of_another_call_is_foreign() {
 #[test]
 fn messages_cut_anywhere_are_put_together() {
     let address = serve(|mut stream, _| {
-        skip_identity(&mut stream)?;
+        skip_uuid(&mut stream)?;
         let mut bytes = [0; 100];
         loop {
             let count = stream.read(&mut bytes)?;
@@ -180,11 +185,11 @@ fn messages_cut_anywhere_are_put_together() {
     assert_eq!((frames.returned, frames.corrupt), (frames.sent, 0));
 }
 
-/// Plays a clip to each caller at the pace of `slot`, leaving out what `is_sent` says no to.
+/// Plays a clip to each caller, a frame every `slot`, without the frames for which `is_sent` is false.
 fn player(slot: Duration, is_sent: impl Fn(usize) -> bool + Clone + Send + 'static) -> SocketAddr {
     let samples = clip(200);
     serve(move |mut stream, _| {
-        skip_identity(&mut stream)?;
+        skip_uuid(&mut stream)?;
         let begin = Instant::now();
         for (n, frame) in samples.chunks_exact(160).enumerate() {
             let due = begin + slot * n as u32;
@@ -202,7 +207,7 @@ fn player(slot: Duration, is_sent: impl Fn(usize) -> bool + Clone + Send + 'stat
 #[test]
 fn a_clip_at_a_steady_pace_has_no_underrun() {
     let address = player(Duration::from_millis(20), |_| true);
-    // Long, so that a machine that stands still for a moment drifts less than one that plays too slowly.
+    // Long, so that a stall of the machine adds less drift than a server that plays too slowly.
     let load = load(address, 3, Mode::Playout).measure_for(Duration::from_secs(3));
     let report = run(&load);
     let frames = report.frames;
@@ -229,7 +234,7 @@ fn frames_left_out_of_a_clip_are_lost_and_leave_underruns() {
 #[test]
 fn a_server_that_plays_too_slowly_drifts() {
     let address = player(Duration::from_millis(25), |_| true);
-    // So long that a stall of the machine makes up for little of what it leaves out.
+    // Long, so that a stall of the machine hides few of the missing frames.
     let load = load(address, 2, Mode::Playout).measure_for(Duration::from_secs(3));
     let pace = run(&load).pace.unwrap();
     assert!(pace.drift_ppm > 150_000.0, "{pace:?}");
@@ -237,7 +242,7 @@ fn a_server_that_plays_too_slowly_drifts() {
 }
 
 #[test]
-fn calls_are_set_up_one_after_the_other() {
+fn calls_are_set_up_one_after_another() {
     let address = echo(|_, message| message.to_vec());
     let report = run(&load(address, 4, Mode::Setup).calls_per_second(200));
     let setup = report.setup.unwrap();
@@ -248,7 +253,7 @@ fn calls_are_set_up_one_after_the_other() {
 }
 
 #[test]
-fn a_call_that_hears_nothing_is_not_answered() {
+fn a_call_that_gets_no_frame_is_not_answered() {
     let address = serve(|mut stream, _| io::copy(&mut stream, &mut io::sink()).map(drop));
     let load = load(address, 2, Mode::Setup).measure_for(Duration::from_millis(1300));
     let setup = run(&load).setup.unwrap();
@@ -256,7 +261,7 @@ fn a_call_that_hears_nothing_is_not_answered() {
 }
 
 #[test]
-fn an_idle_load_says_what_each_call_takes_of_the_servers_memory() {
+fn an_idle_load_reports_the_servers_memory_for_each_call() {
     let address = serve(|mut stream, number| {
         // Half a mebibyte for each call, touched.
         let memory = vec![number as u8 | 1; 512 * 1024];
@@ -271,9 +276,9 @@ fn an_idle_load_says_what_each_call_takes_of_the_servers_memory() {
 }
 
 #[test]
-fn a_server_that_ends_calls_is_noticed() {
+fn calls_that_the_server_ends_are_counted() {
     let address = serve(|mut stream, number| {
-        skip_identity(&mut stream)?;
+        skip_uuid(&mut stream)?;
         let mut message = [0; MESSAGE];
         for _ in 0..if number == 0 { 12 } else { usize::MAX } {
             stream.read_exact(&mut message)?;
@@ -283,13 +288,13 @@ fn a_server_that_ends_calls_is_noticed() {
     });
     let report = run(&load(address, 3, Mode::Echo));
     assert_eq!(report.ended_early, 1);
-    let nobody = serve(|mut stream, _| skip_identity(&mut stream));
-    let error = load(nobody, 3, Mode::Echo).run(|_| {}).unwrap_err();
+    let closing = serve(|mut stream, _| skip_uuid(&mut stream));
+    let error = load(closing, 3, Mode::Echo).run(|_| {}).unwrap_err();
     assert!(matches!(error, LoadError::NoCalls), "{error}");
 }
 
 #[test]
-fn nobody_there_is_said_at_once() {
+fn an_address_that_nothing_listens_on_is_an_error_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -300,16 +305,17 @@ fn nobody_there_is_said_at_once() {
 }
 
 #[test]
-fn progress_is_told_from_connecting_to_measuring() {
+fn progress_is_reported_from_connecting_to_measuring() {
     let address = echo(|_, message| message.to_vec());
-    let mut told = vec![];
+    let mut reports = vec![];
     load(address, 2, Mode::Echo)
-        .run(|progress| told.push(*progress))
+        .run(|progress| reports.push(*progress))
         .unwrap();
-    assert!(told.len() >= 2);
-    assert_eq!((told[0].calls, told[0].measuring), (0, false));
+    assert!(reports.len() >= 2);
+    assert_eq!((reports[0].calls, reports[0].measuring), (0, false));
     assert!(
-        told.iter()
+        reports
+            .iter()
             .any(|progress| progress.calls == 2 && progress.measuring)
     );
 }
