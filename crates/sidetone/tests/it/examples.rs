@@ -87,7 +87,7 @@ async fn ivr_stops_the_menu_for_a_key_and_plays_what_was_chosen() {
     let keys = |caller: Caller| caller.dtmf("1", millis(1_000)).dtmf("#", millis(6_000));
     let record = heard_in_menu(keys).await;
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
-    assert_eq!(record.find(&ramp(6, 0, 80_000))[0].said, 0);
+    assert_eq!(record.find(&ramp(6, 0, 80_000))[0].source, 0);
     assert!(found(&record, 7, 16_000) > 15_000);
 }
 
