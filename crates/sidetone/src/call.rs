@@ -363,14 +363,14 @@ impl CallReader {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        let has_events =
-            self.keep_alive
-                .handle
-                .shared
-                .fill(&mut self.batch, |registered| match registered {
-                    Some(registered) => registered.clone_from(waker),
-                    None => *registered = Some(waker.clone()),
-                });
+        let has_events = self
+            .keep_alive
+            .handle
+            .shared
+            .fill(&mut self.batch, |registered| match registered {
+                Some(registered) => registered.clone_from(waker),
+                None => *registered = Some(waker.clone()),
+            });
         if has_events {
             Poll::Ready(())
         } else {

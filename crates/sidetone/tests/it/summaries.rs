@@ -29,7 +29,12 @@ async fn data_is_shared_by_call_halves_handle_and_summary() {
             let whole = call.data::<Account>().unwrap();
             let (reader, writer) = call.split();
             let found = server.call(writer.id()).unwrap();
-            let shared = [reader.data(), writer.data(), writer.handle().data(), found.data()];
+            let shared = [
+                reader.data(),
+                writer.data(),
+                writer.handle().data(),
+                found.data(),
+            ];
             told.send((shared, whole)).unwrap();
             assert_eq!(writer.data::<String>(), None, "it is no text");
         }
@@ -40,7 +45,10 @@ async fn data_is_shared_by_call_halves_handle_and_summary() {
     for data in shared {
         assert!(Arc::ptr_eq(&data.unwrap(), &whole));
     }
-    assert!(Arc::ptr_eq(&from_summary.recv().await.unwrap().unwrap(), &whole));
+    assert!(Arc::ptr_eq(
+        &from_summary.recv().await.unwrap().unwrap(),
+        &whole
+    ));
     server.end().await;
 }
 
@@ -85,7 +93,11 @@ async fn a_handle_has_live_audio_too() {
     })
     .await;
     let record = call(server.caller().hang_up_after(millis(30_000))).await;
-    let heard: usize = record.find(&ramp(1, 0, 8_000)).iter().map(|run| run.length).sum();
+    let heard: usize = record
+        .find(&ramp(1, 0, 8_000))
+        .iter()
+        .map(|run| run.length)
+        .sum();
     assert!(heard > 2_000, "{heard}");
     server.end().await;
 }
@@ -101,10 +113,16 @@ async fn a_playback_stops_with_its_guard_and_plays_on_without() {
             let guard = player.play_clip(&clip(1)).await.unwrap().stop_on_drop();
             let guarded = guard.playback().clone();
             let short = sidetone::Clip::from_samples(8_000, ramp(2, 0, 1_600)).unwrap();
-            let kept = player.play_clip(&short).await.unwrap().stop_on_drop().keep();
+            let kept = player
+                .play_clip(&short)
+                .await
+                .unwrap()
+                .stop_on_drop()
+                .keep();
             tokio::time::sleep(millis(200)).await;
             drop(guard);
-            told.send((guarded.finished().await, kept.finished().await)).unwrap();
+            told.send((guarded.finished().await, kept.finished().await))
+                .unwrap();
         }
     })
     .await;
@@ -130,7 +148,12 @@ async fn a_summary_is_shown_on_one_line() {
     let line = summary.to_string();
     assert_eq!(line.lines().count(), 1, "{line}");
     let (frames, reason) = (summary.counters.frames_in, summary.reason.to_string());
-    for part in [&summary.id.to_string(), &summary.peer.to_string(), "slin", &reason] {
+    for part in [
+        &summary.id.to_string(),
+        &summary.peer.to_string(),
+        "slin",
+        &reason,
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert!(line.contains(&format!("{frames} frames in")), "{line}");
@@ -143,11 +166,17 @@ async fn summaries_and_statistics_are_serialized_with_their_names() {
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["id"], summary.id.to_string());
     assert_eq!(json["peer"], summary.peer.to_string());
-    assert_eq!((&json["rate"], &json["codec"]), (&"slin".into(), &"slin".into()));
+    assert_eq!(
+        (&json["rate"], &json["codec"]),
+        (&"slin".into(), &"slin".into())
+    );
     assert_eq!(json["reason"], summary.reason.name());
     assert_eq!(json["counters"]["frames_in"], summary.counters.frames_in);
     assert!(json.get("data").is_none());
     let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
     let json = serde_json::to_value(server.handle().stats()).unwrap();
-    assert_eq!((&json["calls"], &json["other_protocols"]["web_socket"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&json["calls"], &json["other_protocols"]["web_socket"]),
+        (&0.into(), &0.into())
+    );
 }
