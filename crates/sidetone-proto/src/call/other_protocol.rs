@@ -2,6 +2,8 @@ use std::fmt;
 
 /// Another protocol at the port of an AudioSocket server, recognized by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OtherProtocol {
     /// An HTTP request, from a browser or a health check.

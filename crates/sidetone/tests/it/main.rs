@@ -14,5 +14,6 @@ mod monitoring;
 mod names;
 mod playing;
 mod recording;
+mod summaries;
 #[path = "../support/mod.rs"]
 mod support;
