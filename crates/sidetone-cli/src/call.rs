@@ -1,5 +1,6 @@
 //! `sidetone call`: places one call as Asterisk would, and reports how it went.
 
+mod dtmf;
 mod events;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use crate::{
     signals::FirstSignal,
     sound_file,
 };
+use dtmf::Keys;
 use events::{CallEvent, CallFinished};
 
 /// The level from which on a frame is audible, in dBFS. Comfort noise is below it.
@@ -28,9 +30,8 @@ const AUDIBLE_DBFS: f32 = -50.0;
 const DEFAULT_LENGTH: Duration = Duration::from_secs(10);
 /// How long the call continues after the file and the keys.
 const EXTRA_LENGTH: Duration = Duration::from_secs(2);
-/// When the first digit is pressed, and the time between two.
-const FIRST_DIGIT_AT: Duration = Duration::from_secs(1);
-const DIGIT_SPACING: Duration = Duration::from_millis(250);
+/// The longest call: a year.
+const MAX_LENGTH: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -46,13 +47,19 @@ pub(crate) struct Options {
     /// Write both sides into this WAV file: the caller on the left, what it hears on the right
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Press these keys (0-9 * # A-D), the first after one second and the others 250 ms apart
-    #[arg(long, value_name = "DIGITS")]
-    dtmf: Option<String>,
+    /// Press these keys (0-9 * # A-D): each at its time in seconds, like 1@0.5,#@6.1; without times, the
+    /// first after one second and the others 250 ms apart, like 42#
+    #[arg(
+        long,
+        value_name = "KEYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    dtmf: Keys,
     /// The sample rate, in Hz or by Asterisk's name: 8000 or slin, 16000 or slin16 … slin192
     #[arg(long, default_value = "slin")]
     rate: String,
-    /// Hang up after this time [default: 10, or 2 after the end of FILE and DIGITS]
+    /// Hang up after this time [default: 10, or 2 after the end of FILE and KEYS]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Exit with code 1 if only silence was heard
@@ -125,7 +132,7 @@ struct Plan {
     id: Uuid,
     rate: Rate,
     voice: Option<Arc<Vec<i16>>>,
-    digits: String,
+    keys: Keys,
     length: Duration,
 }
 
@@ -141,15 +148,13 @@ impl Plan {
             None => None,
         };
         let speaking = rate.duration(voice.as_ref().map_or(0, |voice| voice.len()) as u64);
-        let digits = options.dtmf.clone().unwrap_or_default();
-        check_digits(&digits)?;
         Ok(Self {
             address: resolve_server(&options.address)?,
             id: parse_uuid(options.uuid.as_deref())?,
             rate,
-            length: call_length(options.seconds, speaking, &digits)?,
+            length: call_length(options.seconds, speaking, &options.dtmf)?,
             voice,
-            digits,
+            keys: options.dtmf.clone(),
         })
     }
 
@@ -169,7 +174,10 @@ impl Plan {
         if let Some(samples) = &self.voice {
             caller = caller.say(Arc::clone(samples));
         }
-        caller.dtmf(&self.digits, FIRST_DIGIT_AT)
+        for group in self.keys.groups() {
+            caller = caller.dtmf(&group.keys, group.at);
+        }
+        caller
     }
 }
 
@@ -199,27 +207,8 @@ fn parse_rate(text: &str) -> Result<Rate, Failure> {
     })
 }
 
-fn check_digits(digits: &str) -> Result<(), Failure> {
-    match digits
-        .chars()
-        .find(|digit| !matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D'))
-    {
-        Some(wrong) => Err(Failure::new(format_args!(
-            "{wrong:?} is not a DTMF digit: use 0-9, *, # and A-D"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn call_length(
-    seconds: Option<f64>,
-    speaking: Duration,
-    digits: &str,
-) -> Result<Duration, Failure> {
-    let pressing = match digits.len() {
-        0 => Duration::ZERO,
-        count => FIRST_DIGIT_AT + DIGIT_SPACING * count as u32,
-    };
+fn call_length(seconds: Option<f64>, speaking: Duration, keys: &Keys) -> Result<Duration, Failure> {
+    let pressing = keys.duration();
     let Some(seconds) = seconds else {
         let busy = speaking.max(pressing);
         return Ok(match busy.is_zero() {
@@ -227,14 +216,21 @@ fn call_length(
             false => busy + EXTRA_LENGTH,
         });
     };
-    Duration::try_from_secs_f64(seconds)
+    let length = Duration::try_from_secs_f64(seconds)
         .ok()
-        .filter(|length| !length.is_zero())
+        .filter(|length| !length.is_zero() && *length <= MAX_LENGTH)
         .ok_or_else(|| {
             Failure::new(format_args!(
-                "--seconds {seconds} is not the length of a call: give more than 0"
+                "--seconds {seconds} is not the length of a call: give more than 0 and at most {}",
+                MAX_LENGTH.as_secs()
             ))
-        })
+        })?;
+    match keys.first_after(length) {
+        Some(key) => Err(Failure::new(format_args!(
+            "--dtmf {key} is not before the end of the call: give a longer time than --seconds {seconds}, or an earlier key"
+        ))),
+        None => Ok(length),
+    }
 }
 
 /// Reports the events of the call while it runs.

@@ -285,3 +285,22 @@ fn a_name_that_may_connect_is_reported_with_its_addresses() {
     let addresses = allowed["addresses"].as_array().unwrap();
     assert!(addresses.contains(&"127.0.0.1".into()), "{allowed}");
 }
+
+#[test]
+fn call_presses_keys_at_the_given_times() {
+    let (mut server, address) = Running::serve("echo --log-digits");
+    // The keys without a time are pressed after one second.
+    let call = run(&format!("call {address} --dtmf #@1.6,42,1@0.3"));
+    assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
+    let digits: Vec<_> = (0..4)
+        .map(|_| server.wait_for("dtmf")["digit"].clone())
+        .collect();
+    assert_eq!(digits, ["1", "4", "2", "#"]);
+    let finished = last_event(&call);
+    assert_eq!(finished["digits"], 4);
+    // Two seconds after the last key has been pressed.
+    assert!(
+        finished["duration_ms"].as_u64().unwrap() >= 3850,
+        "{finished}"
+    );
+}

@@ -140,9 +140,13 @@ fn a_directory_without_write_access_is_reported_before_listening() {
 fn invalid_options_of_a_call_are_reported() {
     assert!(refusal("call 127.0.0.1:1 --rate 11025").contains("16000 (slin16)"));
     assert!(refusal("call 127.0.0.1:1 --dtmf 12x").contains("0-9"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf 1@soon").contains("seconds from the start"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf 1@0.5,@2").contains("key is missing"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf #@6.1 --seconds 5").contains("--dtmf #@6.1"));
     assert!(refusal("call 127.0.0.1:1 --uuid 17").contains("UUID"));
     assert!(refusal("call 127.0.0.1:1 --seconds -1").contains("--seconds"));
     assert!(refusal("call 127.0.0.1:1 --seconds 0").contains("--seconds"));
+    assert!(refusal("call 127.0.0.1:1 --seconds 1e19").contains("--seconds"));
 }
 
 #[test]
