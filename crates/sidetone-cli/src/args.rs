@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Transcribe(Box<transcribe::Options>),
     /// Place a call as Asterisk would, and report how it went
     Call(Box<call::Options>),
-    /// Place many calls at a time, verify every byte, and measure the server
+    /// Place many calls, verify every byte, and measure the server
     Load(load::Options),
 }
 
