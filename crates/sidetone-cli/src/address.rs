@@ -1,17 +1,20 @@
-//! Addresses as they are typed.
+//! Addresses on the command line.
 
-use std::{fmt::Display, net::IpAddr};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+};
 
 use sidetone::Networks;
 use tokio::net::lookup_host;
 
 use crate::failure::Failure;
 
-/// What is wrong with a text that should be HOST:PORT, as far as that is to be seen.
-pub(crate) fn fault(text: &str) -> Option<&'static str> {
+/// What is wrong with the form of an address that should be HOST:PORT.
+pub(crate) fn form_error(text: &str) -> Option<&'static str> {
     let is_port = |text: &str| text.parse::<u16>().is_ok();
     if text.contains("://") {
-        return Some("it is no URL: leave out what stands before the host");
+        return Some("it is a URL: leave out everything before the host");
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Some(match is_port(text) {
@@ -22,9 +25,9 @@ pub(crate) fn fault(text: &str) -> Option<&'static str> {
     if host.is_empty() {
         Some("the host is missing before the port")
     } else if host == "*" {
-        Some("* is no host: 0.0.0.0 stands for all IPv4 addresses, [::] for all of both kinds")
+        Some("* is not a host: 0.0.0.0 means all IPv4 addresses, [::] all of both families")
     } else if host.contains(':') && !host.starts_with('[') {
-        Some("an IPv6 address has brackets, like [::1]:9092")
+        Some("an IPv6 address needs brackets, like [::1]:9092")
     } else if text.ends_with(']') {
         Some("the port is missing")
     } else if !is_port(port) {
@@ -34,21 +37,37 @@ pub(crate) fn fault(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Who may connect, and what names in it stand for.
+/// Resolves the server that a call is placed to.
+pub(crate) fn resolve_server(typed: &str) -> Result<SocketAddr, Failure> {
+    let wrong = |why: &str| {
+        Failure::new(format_args!(
+            "can't call {typed}: {why}; give the server as HOST:PORT, like 127.0.0.1:9092"
+        ))
+    };
+    if let Some(error) = form_error(typed) {
+        return Err(wrong(error));
+    }
+    let mut all = typed
+        .to_socket_addrs()
+        .map_err(|error| wrong(&error.to_string()))?;
+    all.next().ok_or_else(|| wrong("the name has no address"))
+}
+
+/// Who may connect, and the addresses of the names in it.
 pub(crate) struct Allowed {
-    /// `None` if nothing was given.
+    /// `None` if `--allow` was not given.
     pub(crate) networks: Option<Networks>,
     pub(crate) names: Vec<(String, Vec<IpAddr>)>,
 }
 
-/// Reads what was given with `--allow`, and asks for the addresses of names once: a call may not wait for that.
+/// Parses the values of `--allow`. Names are resolved now, as no call may wait for that.
 pub(crate) async fn allowed(texts: &[String]) -> Result<Allowed, Failure> {
     let mut allowed = Allowed {
         networks: None,
         names: Vec::new(),
     };
     let words = texts.iter().flat_map(|text| {
-        // Where there is nothing at all, that is what is wrong.
+        // A value that is blank as a whole is an error.
         let is_blank = text.trim_matches([' ', ',']).is_empty();
         let words = text.split([' ', ',']);
         words.filter(move |word| is_blank || !word.is_empty())
@@ -57,7 +76,7 @@ pub(crate) async fn allowed(texts: &[String]) -> Result<Allowed, Failure> {
         let networks = match word.parse::<Networks>() {
             Ok(networks) => networks,
             Err(_) if is_name(word) => {
-                let addresses = resolve(word).await?;
+                let addresses = resolve_name(word).await?;
                 let networks = addresses.iter().copied().map(Networks::from);
                 let networks = networks.reduce(Networks::and);
                 allowed.names.push((word.to_owned(), addresses));
@@ -73,13 +92,13 @@ pub(crate) async fn allowed(texts: &[String]) -> Result<Allowed, Failure> {
     Ok(allowed)
 }
 
-/// Whether it can be the name of a host; an address that was mistyped is none.
+/// Whether it can be the name of a host. A mistyped address is not one.
 fn is_name(word: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     word.bytes().all(fits) && word.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-async fn resolve(name: &str) -> Result<Vec<IpAddr>, Failure> {
+async fn resolve_name(name: &str) -> Result<Vec<IpAddr>, Failure> {
     let found = lookup_host((name, 0)).await;
     let found = found.map_err(|error| not_resolved(name, error))?;
     let mut addresses: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
@@ -99,10 +118,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn networks_and_names_stand_side_by_side() {
+    async fn networks_and_names_can_be_mixed() {
         let texts = ["10.0.0.0/8, localhost".to_owned(), "192.168.1.7".to_owned()];
         let Ok(allowed) = allowed(&texts).await else {
-            panic!("all of these are right");
+            panic!("all of these are valid");
         };
         let networks = allowed.networks.map(|networks| networks.to_string());
         let networks = networks.unwrap_or_default();
@@ -119,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_in_an_address_is_said() {
+    fn errors_name_what_is_missing_in_an_address() {
         for (text, part) in [
             (":9092", "host is missing"),
             ("9092", "host is missing"),
@@ -130,8 +149,8 @@ mod tests {
             ("localhost:99999", "65535"),
             ("localhost:", "65535"),
         ] {
-            let fault = fault(text).unwrap_or_default();
-            assert!(fault.contains(part), "{text}: {fault}");
+            let error = form_error(text).unwrap_or_default();
+            assert!(error.contains(part), "{text}: {error}");
         }
         for right in [
             "localhost:9092",
@@ -139,7 +158,7 @@ mod tests {
             "[::]:9092",
             "a-b.example:65535",
         ] {
-            assert_eq!(fault(right), None, "{right}");
+            assert_eq!(form_error(right), None, "{right}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `sidetone call`: places one call as Asterisk would, and says how it went.
+//! `sidetone call`: places one call as Asterisk would, and reports how it went.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
-    time::Duration,
-};
+mod dtmf;
+mod events;
 
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
 use parking_lot::Mutex;
 use sidetone::Rate;
 use sidetone_audio::level::{FLOOR_DBFS, rms_dbfs};
@@ -13,80 +13,109 @@ use sidetone_caller::{CallRecord, Caller, Codec, Event as CallerEvent, Stop};
 use uuid::Uuid;
 
 use crate::{
-    address,
-    args::Call,
-    events::{Event, Placed},
-    failure::{Failure, Verdict, complain},
-    report::{Reporter, Style, Teller},
+    address::resolve_server,
+    call_file::{CallFile, FileSender, FileWriter},
+    failure::{Failure, Outcome, print_error},
+    output::{Output, Reporter, Style},
+    recordings::Recorded,
     signals::FirstSignal,
     sound_file,
-    tracks::{Following, TrackFile, Tracks},
 };
+use dtmf::Keys;
+use events::{CallEvent, CallFinished};
 
-/// From this level on something is to be heard, in dBFS: comfort noise lies below.
-const AUDIBLE: f32 = -50.0;
-/// How long a call lasts if nothing says so.
-const USUAL: Duration = Duration::from_secs(10);
-/// How long it goes on after everything has been said.
-const AFTERWARDS: Duration = Duration::from_secs(2);
-/// When the first digit is pressed, and how long each takes.
-const PRESSES_AT: Duration = Duration::from_secs(1);
-const DIGIT: Duration = Duration::from_millis(250);
+/// The level from which on a frame is audible, in dBFS. Comfort noise is below it.
+const AUDIBLE_DBFS: f32 = -50.0;
+/// The length of a call with nothing to say.
+const DEFAULT_LENGTH: Duration = Duration::from_secs(10);
+/// How long the call continues after the file and the keys.
+const EXTRA_LENGTH: Duration = Duration::from_secs(2);
+/// The longest call: a year.
+const MAX_LENGTH: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(crate) async fn run(options: Call) -> Result<Verdict, Failure> {
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The server, as HOST:PORT
+    #[arg(value_name = "ADDR")]
+    address: String,
+    /// The call's UUID [default: a random one]
+    #[arg(long)]
+    uuid: Option<String>,
+    /// Say what is in this sound file, then only silence
+    #[arg(long, value_name = "FILE")]
+    play: Option<PathBuf>,
+    /// Write both sides into this WAV file: the caller on the left, what it hears on the right
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Press these keys (0-9 * # A-D): each at its time in seconds, like 1@0.5,#@6.1; without times, the
+    /// first after one second and the others 250 ms apart, like 42#
+    #[arg(
+        long,
+        value_name = "KEYS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    dtmf: Keys,
+    /// The sample rate, in Hz or by Asterisk's name: 8000 or slin, 16000 or slin16 … slin192
+    #[arg(long, default_value = "slin")]
+    rate: String,
+    /// Hang up after this time [default: 10, or 2 after the end of FILE and KEYS]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// Exit with code 1 if only silence was heard
+    #[arg(long)]
+    expect_audio: bool,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let plan = Plan::new(&options)?;
     let file = options
         .record
         .as_deref()
-        .map(TrackFile::create)
+        .map(CallFile::create)
         .transpose()?;
     let mut signal = FirstSignal::new();
     let stop = Stop::new().map_err(Failure::new)?;
-    let reporter = Reporter::start(
-        match Style::of_stdout() {
-            Style::Json => Style::Json,
-            _ => Style::Prose,
-        },
-        None,
-    )?;
-    let ear = Arc::new(Ear::new(plan.id, reporter.teller()));
-    let (tracks, following) = match file {
+    let style = match Style::of_stdout() {
+        Style::Json => Style::Json,
+        _ => Style::Text,
+    };
+    let output = Output::start(style, None)?;
+    let observer = Arc::new(Observer::new(plan.id, output.reporter()));
+    let (sender, writer) = match file {
         Some(file) => file
-            .follow(plan.rate)
-            .map(|(tracks, following)| (Some(tracks), Some(following)))?,
+            .start_writer(plan.rate)
+            .map(|(sender, writer)| (Some(sender), Some(writer)))?,
         None => (None, None),
     };
-    let caller = plan.caller(&options, Arc::clone(&ear), tracks);
+    let caller = plan.caller(Arc::clone(&observer), sender);
     let calling = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || caller.call_until(&stop))
     };
     let hanging_up = tokio::spawn(async move {
-        signal.comes().await;
+        signal.received().await;
         stop.stop();
     });
     let record = calling.await.map_err(Failure::new)?.map_err(Failure::new)?;
     hanging_up.abort();
-    if let Some(following) = following {
-        tell_recorded(following, plan.id, &reporter.teller()).await?;
+    if let Some(writer) = writer {
+        finish_file(writer, plan.id, &output.reporter()).await?;
     }
-    let placed = ear.conclude(&record, plan.address);
-    let faults = faults(&record, &placed, options.expect_audio);
-    reporter.teller().tell(Event::CallFinished(placed));
-    reporter.finish();
-    faults.iter().for_each(|fault| complain(fault));
-    Ok(match faults.is_empty() {
-        true => Verdict::Good,
-        false => Verdict::Bad,
-    })
+    let summary = observer.summary(&record, plan.address);
+    let faults = faults(&record, &summary, options.expect_audio);
+    output.reporter().report(CallEvent::CallFinished(summary));
+    output.finish();
+    faults.iter().for_each(|fault| print_error(fault));
+    Ok(Outcome::of(faults.is_empty()))
 }
 
-/// Waits until the file is whole, and tells of it.
-async fn tell_recorded(following: Following, id: Uuid, teller: &Teller) -> Result<(), Failure> {
-    let path = following.path.clone();
-    let finishing = tokio::task::spawn_blocking(|| following.finish());
+/// Waits until the file is complete, and reports it.
+async fn finish_file(writer: FileWriter, id: Uuid, reporter: &Reporter) -> Result<(), Failure> {
+    let path = writer.path.clone();
+    let finishing = tokio::task::spawn_blocking(|| writer.finish());
     let (written, lost_frames) = finishing.await.map_err(Failure::new)??;
-    teller.tell(Event::Recorded {
+    reporter.report(Recorded {
         id,
         files: vec![path],
         duration_ms: written.duration.as_millis() as u64,
@@ -97,19 +126,20 @@ async fn tell_recorded(following: Following, id: Uuid, teller: &Teller) -> Resul
     Ok(())
 }
 
-/// What the options come to.
+/// The call, as the options describe it.
 struct Plan {
     address: SocketAddr,
     id: Uuid,
     rate: Rate,
-    says: Option<Arc<Vec<i16>>>,
+    voice: Option<Arc<Vec<i16>>>,
+    keys: Keys,
     length: Duration,
 }
 
 impl Plan {
-    fn new(options: &Call) -> Result<Self, Failure> {
-        let rate = rate(&options.rate)?;
-        let says = match &options.play {
+    fn new(options: &Options) -> Result<Self, Failure> {
+        let rate = parse_rate(&options.rate)?;
+        let voice = match &options.play {
             Some(path) => {
                 let sound = sound_file::open(path)?;
                 let sound = sound.into_rate(rate.hz()).map_err(Failure::new)?;
@@ -117,68 +147,52 @@ impl Plan {
             }
             None => None,
         };
-        let speaking = rate.duration(says.as_ref().map_or(0, |says| says.len()) as u64);
-        let digits = options.dtmf.as_deref().unwrap_or_default();
-        check_digits(digits)?;
+        let speaking = rate.duration(voice.as_ref().map_or(0, |voice| voice.len()) as u64);
         Ok(Self {
-            address: resolve(&options.address)?,
-            id: id(options.uuid.as_deref())?,
+            address: resolve_server(&options.address)?,
+            id: parse_uuid(options.uuid.as_deref())?,
             rate,
-            length: length(options.seconds, speaking, digits)?,
-            says,
+            length: call_length(options.seconds, speaking, &options.dtmf)?,
+            voice,
+            keys: options.dtmf.clone(),
         })
     }
 
-    fn caller(&self, options: &Call, ear: Arc<Ear>, tracks: Option<Tracks>) -> Caller {
+    fn caller(&self, observer: Arc<Observer>, file: Option<FileSender>) -> Caller {
         let mut caller = Caller::new(self.address)
             .uuid(self.id)
             .codec(Codec::Slin(self.rate))
             .hang_up_after(self.length)
-            // What was said and heard goes into the file as it comes: a server may send more than there is room for.
+            // Audio goes to the file as it comes: a server may send more than fits into memory.
             .counts_only()
             .observe(move |event| {
-                if let Some(tracks) = &tracks {
-                    tracks.observe(&event);
+                if let Some(file) = &file {
+                    file.handle_event(&event);
                 }
-                ear.observe(event);
+                observer.handle_event(event);
             });
-        if let Some(samples) = &self.says {
+        if let Some(samples) = &self.voice {
             caller = caller.say(Arc::clone(samples));
         }
-        if let Some(digits) = &options.dtmf {
-            caller = caller.dtmf(digits, PRESSES_AT);
+        for group in self.keys.groups() {
+            caller = caller.dtmf(&group.keys, group.at);
         }
         caller
     }
 }
 
-pub(crate) fn resolve(typed: &str) -> Result<SocketAddr, Failure> {
-    let wrong = |why: &str| {
-        Failure::new(format_args!(
-            "can't call {typed}: {why}; give the server as HOST:PORT, like 127.0.0.1:9092"
-        ))
-    };
-    if let Some(fault) = address::fault(typed) {
-        return Err(wrong(fault));
-    }
-    let mut all = typed
-        .to_socket_addrs()
-        .map_err(|error| wrong(&error.to_string()))?;
-    all.next().ok_or_else(|| wrong("the name has no address"))
-}
-
-fn id(text: Option<&str>) -> Result<Uuid, Failure> {
+fn parse_uuid(text: Option<&str>) -> Result<Uuid, Failure> {
     match text {
         None => Ok(Uuid::new_v4()),
         Some(text) => Uuid::parse_str(text).map_err(|_| {
             Failure::new(format_args!(
-                "{text:?} is no UUID: give 32 hexadecimal digits like 40325ec2-5efd-4bd3-805f-53576e581d13"
+                "{text:?} is not a UUID: give 32 hexadecimal digits like 40325ec2-5efd-4bd3-805f-53576e581d13"
             ))
         }),
     }
 }
 
-fn rate(text: &str) -> Result<Rate, Failure> {
+fn parse_rate(text: &str) -> Result<Rate, Failure> {
     let by_hz = || text.parse().ok().and_then(Rate::from_hz);
     let by_name = || Rate::ALL.into_iter().find(|rate| rate.name() == text);
     by_hz().or_else(by_name).ok_or_else(|| {
@@ -187,72 +201,69 @@ fn rate(text: &str) -> Result<Rate, Failure> {
             .map(|rate| format!("{} ({})", rate.hz(), rate.name()))
             .collect();
         Failure::new(format_args!(
-            "{text:?} is no rate of AudioSocket: give one of {}",
+            "{text:?} is not a sample rate of AudioSocket: give one of {}",
             all.join(", ")
         ))
     })
 }
 
-fn check_digits(digits: &str) -> Result<(), Failure> {
-    match digits
-        .chars()
-        .find(|digit| !matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D'))
-    {
-        Some(wrong) => Err(Failure::new(format_args!(
-            "{wrong:?} is no DTMF digit: use 0-9, *, # and A-D"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn length(seconds: Option<f64>, speaking: Duration, digits: &str) -> Result<Duration, Failure> {
-    let pressing = match digits.len() {
-        0 => Duration::ZERO,
-        digits => PRESSES_AT + DIGIT * digits as u32,
+fn call_length(seconds: Option<f64>, speaking: Duration, keys: &Keys) -> Result<Duration, Failure> {
+    let pressing = keys.duration();
+    let Some(seconds) = seconds else {
+        let busy = speaking.max(pressing);
+        return Ok(match busy.is_zero() {
+            true => DEFAULT_LENGTH,
+            false => busy + EXTRA_LENGTH,
+        });
     };
-    match seconds {
-        Some(seconds) => Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|length| !length.is_zero())
-            .ok_or_else(|| {
-                Failure::new(format_args!(
-                    "--seconds {seconds} is no length of a call: give more than 0"
-                ))
-            }),
-        None if speaking.is_zero() && pressing.is_zero() => Ok(USUAL),
-        None => Ok(speaking.max(pressing) + AFTERWARDS),
+    let length = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|length| !length.is_zero() && *length <= MAX_LENGTH)
+        .ok_or_else(|| {
+            Failure::new(format_args!(
+                "--seconds {seconds} is not the length of a call: give more than 0 and at most {}",
+                MAX_LENGTH.as_secs()
+            ))
+        })?;
+    match keys.first_after(length) {
+        Some(key) => Err(Failure::new(format_args!(
+            "--dtmf {key} is not before the end of the call: give a longer time than --seconds {seconds}, or an earlier key"
+        ))),
+        None => Ok(length),
     }
 }
 
-/// Listens in while the call runs.
-struct Ear {
+/// Reports the events of the call while it runs.
+struct Observer {
     id: Uuid,
-    teller: Teller,
-    loudest: Mutex<f32>,
+    reporter: Reporter,
+    loudest_dbfs: Mutex<f32>,
 }
 
-impl Ear {
-    fn new(id: Uuid, teller: Teller) -> Self {
+impl Observer {
+    fn new(id: Uuid, reporter: Reporter) -> Self {
         Self {
             id,
-            teller,
-            loudest: Mutex::new(FLOOR_DBFS),
+            reporter,
+            loudest_dbfs: Mutex::new(FLOOR_DBFS),
         }
     }
 
-    fn observe(&self, event: CallerEvent<'_>) {
+    fn handle_event(&self, event: CallerEvent<'_>) {
         let id = self.id;
         match event {
             CallerEvent::Connected { address, .. } => {
-                self.teller.tell(Event::CallPlaced { id, address })
+                self.reporter.report(CallEvent::CallPlaced { id, address });
             }
-            CallerEvent::Digit { digit, .. } => self.teller.tell(Event::DigitSent { id, digit }),
+            CallerEvent::Digit { digit, .. } => {
+                self.reporter.report(CallEvent::DigitSent { id, digit });
+            }
             CallerEvent::Heard { at, samples, .. } => {
                 let level = rms_dbfs(samples);
-                let mut loudest = self.loudest.lock();
-                if *loudest < AUDIBLE && level >= AUDIBLE {
+                let mut loudest = self.loudest_dbfs.lock();
+                if *loudest < AUDIBLE_DBFS && level >= AUDIBLE_DBFS {
                     let after_ms = at.as_millis() as u64;
-                    self.teller.tell(Event::AudioHeard { id, after_ms });
+                    self.reporter.report(CallEvent::AudioHeard { id, after_ms });
                 }
                 *loudest = loudest.max(level);
             }
@@ -260,49 +271,45 @@ impl Ear {
         }
     }
 
-    fn conclude(&self, record: &CallRecord, address: SocketAddr) -> Placed {
-        let counts = record.counts;
-        Placed {
+    fn summary(&self, record: &CallRecord, address: SocketAddr) -> CallFinished {
+        let (counts, why) = (record.counts, &record.ended.cause);
+        CallFinished {
             id: record.uuid,
             address,
             codec: record.codec.rate().name(),
             duration_ms: record.ended.at.as_millis() as u64,
             frames_sent: counts.frames_sent,
-            frames_heard: counts.frames_heard,
-            loudest_dbfs: f64::from((*self.loudest.lock() * 10.0).round()) / 10.0,
+            frames_received: counts.frames_heard,
+            loudest_dbfs: f64::from((*self.loudest_dbfs.lock() * 10.0).round()) / 10.0,
             longest_gap_ms: counts.longest_gap.as_micros() as f64 / 1000.0,
             digits: counts.digits_sent,
             ended_by: record.ended.by().to_string(),
-            reason: record.ended.cause.to_string(),
-            asterisk_log: record
-                .ended
-                .cause
-                .asterisk_log()
-                .filter(|_| record.ended.cause.is_fault()),
+            reason: why.to_string(),
+            asterisk_log: why.asterisk_log().filter(|_| why.is_fault()),
         }
     }
 }
 
-/// What makes the exit code 1, one line each.
-fn faults(record: &CallRecord, placed: &Placed, expect_audio: bool) -> Vec<String> {
+/// The faults that make the exit code 1, one line each.
+fn faults(record: &CallRecord, summary: &CallFinished, expect_audio: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let after = record.ended.at.as_secs_f64();
     if record.ended.cause.is_fault() {
-        let log = match placed.asterisk_log {
+        let log = match summary.asterisk_log {
             Some(line) => format!("Asterisk would log \"{line}\""),
             None => "Asterisk would log nothing".into(),
         };
         faults.push(format!(
-            "the call died after {after:.1} s: {}; {log}",
+            "the call failed after {after:.1} s: {}; {log}",
             record.ended.cause
         ));
     }
-    if expect_audio && placed.loudest_dbfs < f64::from(AUDIBLE) {
-        faults.push(match placed.frames_heard {
+    if expect_audio && summary.loudest_dbfs < f64::from(AUDIBLE_DBFS) {
+        faults.push(match summary.frames_received {
             0 => format!("no audio came in {after:.1} s"),
             _ => format!(
-                "nothing but silence was heard in {after:.1} s (loudest {} dBFS)",
-                placed.loudest_dbfs
+                "nothing but silence was heard in {after:.1} s (the loudest frame has {} dBFS)",
+                summary.loudest_dbfs
             ),
         });
     }

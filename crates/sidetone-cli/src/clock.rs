@@ -1,4 +1,4 @@
-//! Times of day, as they are written.
+//! Times of day, as text.
 
 use std::sync::OnceLock;
 
@@ -6,8 +6,8 @@ use time::{OffsetDateTime, UtcOffset};
 
 static ZONE: OnceLock<UtcOffset> = OnceLock::new();
 
-/// Takes note of the local time zone, which can be read only while the process has a single thread.
-/// Without it, or after a change to daylight saving time, people read the time of the old zone.
+/// Stores the local time zone, which can be read only while the process has a single thread. Otherwise local times are
+/// UTC. The offset stays the same after a change to or from daylight saving time.
 pub(crate) fn remember_zone() {
     if let Ok(zone) = UtcOffset::current_local_offset() {
         ZONE.get_or_init(|| zone);
@@ -26,7 +26,7 @@ pub(crate) fn utc() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }
 
-/// The time in UTC as names of files have it: `20261122T084030Z`.
+/// The time in UTC for names of files: `20261122T084030Z`.
 pub(crate) fn compact_utc() -> String {
     let text = rfc3339(OffsetDateTime::now_utc());
     let seconds = text.split('.').next().unwrap_or_default();
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_with_all_its_zeros() {
+    fn times_are_padded_with_zeros() {
         let time = OffsetDateTime::from_unix_timestamp_nanos(1_767_323_045_006_999_999).unwrap();
         assert_eq!(rfc3339(time), "2026-01-02T03:04:05.006Z");
     }

@@ -1,7 +1,8 @@
-//! `sidetone demo`: a server, one call to it, and what became of it.
+//! `sidetone demo`: a server, one call to it, and a check of what the caller heard.
 
-mod judge;
-mod story;
+mod narration;
+mod results;
+mod script;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,49 +11,51 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
 use sidetone::{Call, Clip, Event, Networks, PlayError, ServerHandle};
-use sidetone_audio::tone;
 use sidetone_caller::{CallRecord, Caller, CallerError, Codec, Stop};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
-    args::{CodecName, Demo},
-    board::Watch,
+    call_file::CallFile,
     dialplan,
-    failure::{Failure, Verdict, complain},
-    report::{Style, Teller},
-    service::{Manner, Service},
+    failure::{Failure, Outcome, print_error},
+    options::{CodecName, RecordOptions, ServeOptions},
+    output::{Reporter, Style},
+    registry::CallObserver,
+    service::{Service, Settings},
     signals::FirstSignal,
-    tracks::TrackFile,
 };
-use judge::Judgement;
-use story::Story;
+use narration::{Narrator, next_steps};
+use results::Results;
+use script::{DIGITS, FILE, HANGS_UP_AT, PRESSES_AT, RATE, SPEAKS_AT, greeting, samples_in, voice};
 
-const FILE: &str = "demo.wav";
-const RATE: u32 = 8_000;
-const SEED: u64 = 7;
-/// When the caller begins to speak, after the greeting.
-const SPEAKS_AT: Duration = Duration::from_millis(2_400);
-const SPEAKS_FOR: Duration = Duration::from_millis(3_200);
-const DIGITS: &str = "42#";
-const PRESSES_AT: Duration = Duration::from_millis(5_900);
-const HANGS_UP_AT: Duration = Duration::from_millis(7_000);
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// End after the call, with exit code 0 if the caller heard what it should, else 1
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    recording: RecordOptions,
+    #[command(flatten)]
+    serving: ServeOptions,
+}
 
-pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let id = Uuid::new_v4();
-    let greeting = Clip::from_samples(RATE, tone::greeting(RATE)).map_err(Failure::new)?;
-    let manner = Manner {
+    let greeting = Clip::from_samples(RATE, greeting()).map_err(Failure::new)?;
+    let settings = Settings {
         record: options.recording.dir,
-        style: Style::readable(),
+        style: Style::for_people(),
         also_allow: Some(this_machine()),
-        unreported: Some(id),
+        hidden: Some(id),
     };
-    let file = TrackFile::create(Path::new(FILE))?;
-    let service = Service::open(&options.serving, manner).await?;
-    let story = Story::new(id, service.teller());
-    let caller = place_call(&service, id, options.serving.codec, &story);
-    story.begin(service.address());
+    let file = CallFile::create(Path::new(FILE))?;
+    let service = Service::open(&options.serving, settings).await?;
+    let narrator = Narrator::new(id, service.reporter());
+    let caller = caller(&service, id, options.serving.codec, &narrator);
+    narrator.introduce(service.address());
     let stop = Stop::new().map_err(Failure::new)?;
     let calling = {
         let stop = stop.clone();
@@ -60,25 +63,25 @@ pub(crate) async fn run(options: Demo) -> Result<Verdict, Failure> {
     };
     let mut signal = FirstSignal::new();
     let interrupted = tokio::spawn(async move {
-        signal.comes().await;
+        signal.received().await;
         stop.stop();
     });
-    let after = After {
+    let completion = Completion {
         handle: service.handle(),
-        teller: service.teller(),
+        reporter: service.reporter(),
         address: service.address(),
         once: options.once,
         file,
     };
-    let judging = tokio::spawn(after.conclude(calling, interrupted));
+    let completing = tokio::spawn(completion.run(calling, interrupted));
     let served = service
-        .run(move |call, watch| answer(call, watch, greeting.clone(), story.clone()))
+        .run(move |call, observer| answer(call, observer, greeting.clone(), narrator.clone()))
         .await?;
-    let judged = judging.await.map_err(Failure::new)?;
-    Ok(if options.once { judged } else { served })
+    let checked = completing.await.map_err(Failure::new)?;
+    Ok(if options.once { checked } else { served })
 }
 
-/// The demonstration comes from this machine, wherever other calls may come from.
+/// The addresses of this machine. The demonstration's call comes from one of them, whatever `--allow` says.
 fn this_machine() -> Networks {
     let own = if_addrs::get_if_addrs().unwrap_or_default();
     let own: Vec<IpAddr> = own.iter().map(if_addrs::Interface::ip).collect();
@@ -90,8 +93,8 @@ fn this_machine() -> Networks {
     })
 }
 
-fn place_call(service: &Service, id: Uuid, codec: CodecName, story: &Arc<Story>) -> Caller {
-    // Of several addresses the last one is loopback.
+fn caller(service: &Service, id: Uuid, codec: CodecName, narrator: &Arc<Narrator>) -> Caller {
+    // If there are several addresses, the last one is loopback.
     let address = dialplan::reachable(service.address()).pop();
     let address = address.unwrap_or(service.address());
     let codec = match codec {
@@ -99,99 +102,96 @@ fn place_call(service: &Service, id: Uuid, codec: CodecName, story: &Arc<Story>)
         CodecName::Alaw => Codec::Alaw,
         CodecName::Slin | CodecName::Auto => Codec::default(),
     };
-    let story = Arc::clone(story);
+    let narrator = Arc::clone(narrator);
     Caller::new(address)
         .uuid(id)
         .codec(codec)
         .say([vec![0; samples_in(SPEAKS_AT)], voice()].concat())
         .dtmf(DIGITS, PRESSES_AT)
         .hang_up_after(HANGS_UP_AT)
-        .observe(move |event| story.caller(event))
-}
-
-fn voice() -> Vec<i16> {
-    tone::caller_voice(RATE, SPEAKS_FOR, SEED)
-}
-
-fn samples_in(time: Duration) -> usize {
-    (time.as_millis() * u128::from(RATE) / 1000) as usize
+        .observe(move |event| narrator.caller(event))
 }
 
 /// The handler: greets, then echoes.
 async fn answer(
     mut call: Call,
-    mut watch: Watch,
+    mut observer: CallObserver,
     greeting: Clip,
-    story: Arc<Story>,
+    narrator: Arc<Narrator>,
 ) -> Result<(), PlayError> {
     let id = call.id();
     let Ok(mut player) = call.player(RATE) else {
         return Ok(());
     };
     let greeted = player.play_clip(&greeting).await?;
-    story.server(id, "answers and plays a greeting");
-    let mut line = call.live();
+    narrator.server(id, "answers and plays a greeting");
+    let mut live = call.live();
     let mut echoes = false;
-    while let Some(event) = watch.next(&mut call).await {
+    while let Some(event) = observer.next(&mut call).await {
         match event {
             Event::Audio(frame) if greeted.is_finished() => {
-                line.push(frame.samples());
+                live.push(frame.samples());
                 if !std::mem::replace(&mut echoes, true) {
-                    story.server(id, "has played it, and echoes from now on");
+                    narrator.server(id, "has played the greeting and starts to echo");
                 }
             }
-            Event::Dtmf(digit) => story.server(id, &format!("hears the digit {digit}")),
-            Event::Ended(reason) => story.server(id, &format!("ends the call: {reason}")),
+            Event::Dtmf(digit) => narrator.server(id, &format!("receives the digit {digit}")),
+            Event::Ended(reason) => narrator.server(id, &format!("ends the call: {reason}")),
             _ => {}
         }
     }
     Ok(())
 }
 
-/// What is done when the call is over.
-struct After {
+/// What happens when the call has ended.
+struct Completion {
     handle: ServerHandle,
-    teller: Teller,
+    reporter: Reporter,
     address: SocketAddr,
     once: bool,
-    file: TrackFile,
+    file: CallFile,
 }
 
-impl After {
-    async fn conclude(
+impl Completion {
+    async fn run(
         self,
         calling: JoinHandle<Result<CallRecord, CallerError>>,
         interrupted: JoinHandle<()>,
-    ) -> Verdict {
+    ) -> Outcome {
         let called = calling.await;
         if interrupted.is_finished() {
-            return Verdict::Bad; // Whoever ended it before its time knows that.
+            return Outcome::Failed; // The user interrupted it, and needs no message.
         }
-        let judged = match called {
-            Ok(Ok(record)) => judge(record, self.file, &self.teller).await,
+        let outcome = match called {
+            Ok(Ok(record)) => check(record, self.file, &self.reporter).await,
             Ok(Err(error)) => Err(Failure::new(error)),
             Err(error) => Err(Failure::new(error)),
         };
         if self.once {
             self.handle.shutdown(Duration::ZERO);
         } else {
-            let lines = story::invitation(self.address, &dialplan::lines(self.address));
-            lines.into_iter().for_each(|line| self.teller.say(line));
+            let lines = next_steps(self.address, &dialplan::lines(self.address));
+            lines.into_iter().for_each(|line| self.reporter.print(line));
         }
-        judged.unwrap_or_else(|failure| {
-            complain(&format!("the demonstration failed: {failure}"));
-            Verdict::Bad
+        outcome.unwrap_or_else(|failure| {
+            print_error(&format!("the demonstration failed: {failure}"));
+            Outcome::Failed
         })
     }
 }
 
-async fn judge(record: CallRecord, file: TrackFile, teller: &Teller) -> Result<Verdict, Failure> {
-    let judging = tokio::task::spawn_blocking(move || {
+/// Writes the file, and checks and prints what the caller heard.
+async fn check(
+    record: CallRecord,
+    file: CallFile,
+    reporter: &Reporter,
+) -> Result<Outcome, Failure> {
+    let checking = tokio::task::spawn_blocking(move || {
         file.write(&record)?;
-        Ok(Judgement::of(&record))
+        Ok(Results::of(&record))
     });
-    let judgement = judging.await.map_err(Failure::new)??;
-    let lines = judgement.lines();
-    lines.into_iter().for_each(|line| teller.say(line));
-    Ok(judgement.verdict())
+    let results = checking.await.map_err(Failure::new)??;
+    let lines = results.lines();
+    lines.into_iter().for_each(|line| reporter.print(line));
+    Ok(results.outcome())
 }

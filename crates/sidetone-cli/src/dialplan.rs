@@ -1,17 +1,17 @@
-//! The lines to paste into Asterisk, for the very address that is listened on.
+//! The dialplan lines to paste into Asterisk, with the address that the server listens on.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// Lines for `extensions.conf` that send a call to `address`.
 ///
-/// On a wildcard there is one for each address of this machine: which one Asterisk reaches is not to be
-/// known here. Host names never stand there: `localhost` may mean `::1`, where nobody listens.
+/// For a wildcard address there is one for each address of this machine, as any of them may be the one that Asterisk
+/// reaches. They are never host names: `localhost` may be `::1`, where the server does not listen.
 pub(crate) fn lines(address: SocketAddr) -> Vec<String> {
     lines_for(&reachable(address))
 }
 
 fn lines_for(addresses: &[SocketAddr]) -> Vec<String> {
-    // UUID() would be shorter, but older releases don't have it.
+    // UUID() is shorter, but older releases do not have it.
     let mut lines = vec![
         "exten => 9092,1,Answer()".to_owned(),
         " same => n,Set(CALL_ID=${SHELL(head -c 36 /proc/sys/kernel/random/uuid)})".to_owned(),
@@ -20,7 +20,7 @@ fn lines_for(addresses: &[SocketAddr]) -> Vec<String> {
         let line = format!(" same => n,AudioSocket(${{CALL_ID}},{address})");
         match place {
             0 => line,
-            // One must be left; the others are to choose from.
+            // One is active. The others are alternatives.
             _ => format!(";{line}"),
         }
     }));
@@ -28,7 +28,7 @@ fn lines_for(addresses: &[SocketAddr]) -> Vec<String> {
     lines
 }
 
-/// Where a server that listens on `address` can be reached.
+/// The addresses at which a server that listens on `address` can be reached.
 pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];
@@ -37,10 +37,10 @@ pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     let mut ips: Vec<IpAddr> = of_interfaces.iter().map(if_addrs::Interface::ip).collect();
     ips.retain(|ip| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),
-        // An IPv6 wildcard takes both families.
+        // An IPv6 wildcard accepts both families.
         IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
     });
-    // Other machines' Asterisk first; this machine's can use any.
+    // Addresses for other machines come first. An Asterisk on this machine can use any.
     ips.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6(), *ip));
     ips.dedup();
     if ips.is_empty() {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_gives_one_line_with_it() {
+    fn an_address_has_one_line() {
         let lines = joined("127.0.0.1:4711");
         assert_eq!(lines.matches("AudioSocket(").count(), 1);
         assert!(
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_gives_a_line_for_each_interface_and_one_of_them_active() {
+    fn a_wildcard_has_a_line_for_each_interface_and_one_of_them_is_active() {
         let lines = joined("0.0.0.0:9092");
         assert!(
             !lines.contains("0.0.0.0") && !lines.contains("localhost"),

@@ -1,29 +1,38 @@
-//! `sidetone echo`: everybody hears themselves.
+//! `sidetone echo`: callers hear themselves.
 
+use clap::Args;
 use sidetone::{Call, Event, PlayError};
 
 use crate::{
-    args::Echo,
-    board::Watch,
-    failure::{Failure, Verdict},
-    service::{Manner, Service},
+    failure::{Failure, Outcome},
+    options::{RecordOptions, ServeOptions},
+    registry::CallObserver,
+    service::{Service, Settings},
 };
 
-pub(crate) async fn run(options: Echo) -> Result<Verdict, Failure> {
-    let manner = Manner {
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    recording: RecordOptions,
+    #[command(flatten)]
+    serving: ServeOptions,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
+    let settings = Settings {
         record: options.recording.dir,
-        ..Manner::default()
+        ..Settings::default()
     };
-    let service = Service::open(&options.serving, manner).await?;
-    service.announce();
+    let service = Service::open(&options.serving, settings).await?;
+    service.report_listening();
     service.run(echo).await
 }
 
-async fn echo(mut call: Call, mut watch: Watch) -> Result<(), PlayError> {
-    let mut line = call.live();
-    while let Some(event) = watch.next(&mut call).await {
+async fn echo(mut call: Call, mut observer: CallObserver) -> Result<(), PlayError> {
+    let mut live = call.live();
+    while let Some(event) = observer.next(&mut call).await {
         if let Event::Audio(frame) = event {
-            line.push(frame.samples());
+            live.push(frame.samples());
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! How the command ends: 0 for good, 1 for a call that was not, 2 for what can't even begin, 101 for a fault of ours.
+//! How the command ends: exit code 0 for success, 1 for a call that failed, 2 for a command that could not start, 101
+//! for a panic.
 
 use std::{
     error::Error,
@@ -6,29 +7,45 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{plain::plain, stderr};
+use crate::{sanitize::sanitize, stderr};
 
-/// What became of a command that could begin.
+/// The result of a command that started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Outcome {
     /// Exit code 0.
-    Good,
-    /// Exit code 1: a call was placed and was not as it should be. It has been said why.
-    Bad,
-    /// Exit code 101, as any program that panicked. What happened has been said.
+    Passed,
+    /// Exit code 1: the command placed a call and found a fault, which it has reported.
+    Failed,
+    /// Exit code 101, as for any program that panics. The panic has been reported.
     Panicked,
 }
 
-/// Why a command could not begin, and what to do about it, in one line. Exit code 2.
+impl Outcome {
+    pub(crate) fn of(is_good: bool) -> Self {
+        match is_good {
+            true => Self::Passed,
+            false => Self::Failed,
+        }
+    }
+}
+
+/// EndCause a command could not start and what to do about it, in one line. Exit code 2.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
     pub(crate) fn new(line: impl Display) -> Self {
         let text = line.to_string();
-        // Spaces within a line may be those of a file's name.
+        // Only whole lines are joined: spaces within a line may belong to the name of a file.
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         Self(lines.collect::<Vec<_>>().join(" "))
+    }
+
+    /// The system gives the process no further thread.
+    pub(crate) fn cant_start(error: impl Display) -> Self {
+        Self::new(format_args!(
+            "can't start a thread ({error}): raise the limit on processes and threads (ulimit -u, or TasksMax= in systemd)"
+        ))
     }
 }
 
@@ -49,23 +66,19 @@ impl fmt::Display for Failure {
     }
 }
 
-pub(crate) fn exit_code(result: Result<Verdict, Failure>) -> ExitCode {
+pub(crate) fn exit_code(result: Result<Outcome, Failure>) -> ExitCode {
     match result {
-        Ok(Verdict::Good) => ExitCode::SUCCESS,
-        Ok(Verdict::Bad) => ExitCode::from(1),
-        Ok(Verdict::Panicked) => ExitCode::from(101),
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Panicked) => ExitCode::from(101),
         Err(Failure(line)) => {
-            complain(&line);
+            print_error(&line);
             ExitCode::from(2)
         }
     }
 }
 
-/// One line on standard error.
-pub(crate) fn complain(line: &str) {
-    stderr::write(format!(
-        "sidetone: {}
-",
-        plain(line)
-    ));
+/// Writes one line to standard error, after the program's name.
+pub(crate) fn print_error(line: &str) {
+    stderr::write(format!("sidetone: {}\n", sanitize(line)));
 }

@@ -1,4 +1,4 @@
-//! `sidetone load`: places many calls at a time, verifies every byte, and says what that cost.
+//! `sidetone load`: places many calls at a time, verifies every byte, and reports what they cost the server.
 
 use std::{
     fmt::Write as _,
@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use sidetone_load::{Frames, Load, Mode, Percentiles, Phases, Progress, Report};
 
 use crate::{
-    call::resolve,
-    failure::{Failure, Verdict, complain},
+    address::resolve_server,
+    failure::{Failure, Outcome, print_error},
     stderr,
 };
 
@@ -19,59 +19,59 @@ use crate::{
 pub(crate) struct Options {
     /// The server, as HOST:PORT
     address: String,
-    /// How many calls at a time
+    /// The number of calls at a time
     #[arg(long, value_name = "N")]
     calls: usize,
-    /// What is asked of the server
+    /// What the server is expected to do
     #[arg(long, value_enum, default_value_t = ModeName::Echo)]
     mode: ModeName,
-    /// For how long figures are taken
+    /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     seconds: f64,
-    /// How long the calls run before that
+    /// How long the calls run before the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     warm_up: f64,
-    /// The server's process: tells its CPU time for each frame, and its memory
+    /// The server's process ID: reports its CPU time per frame and its memory, too
     #[arg(long)]
     pid: Option<u32>,
-    /// How the calls' frames are offset against each other
+    /// When the calls send their frames, within each 20 ms
     #[arg(long, value_enum, default_value_t = PhasesName::Spread)]
     phases: PhasesName,
-    /// Each frame leaves up to so many milliseconds before or after its slot, at random; an Asterisk's: 2.75
+    /// Send each frame up to this many milliseconds early or late, at random; Asterisk has 2.75
     #[arg(long, value_name = "MS", default_value_t = 0.0)]
     jitter: f64,
-    /// Look for frames without a pause: exact round trips with any number of calls. Takes a whole processor
+    /// Poll for frames without a pause, for exact round trips with any number of calls. Takes a whole core
     #[arg(long)]
     busy_poll: bool,
-    /// With --mode setup: so many calls a second, instead of as many as the server takes
+    /// With --mode setup: calls per second, instead of as many as the server accepts
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// One line of JSON instead of a table
+    /// Print one line of JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// What `--mode` takes.
+/// The values of `--mode`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {
-    /// Every frame is expected back
+    /// Send every frame back
     Echo,
-    /// The server plays, the callers listen: how well it keeps its pace
+    /// Play audio: measures how exactly the server keeps to the 20 ms schedule
     Playout,
-    /// Connect, UUID, one frame, hang up, and again
+    /// Accept a call with a UUID and one frame, which then hangs up, again and again
     Setup,
-    /// A UUID and nothing more, for memory
+    /// Hold calls that send only their UUID: measures memory
     Idle,
-    /// A connection and nothing at all, for memory
+    /// Hold connections that send nothing at all: measures memory
     Nameless,
 }
 
-/// What `--phases` takes.
+/// The values of `--phases`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum PhasesName {
-    /// Evenly
+    /// Spread evenly
     Spread,
-    /// All calls send at the same time
+    /// All at the same time
     Together,
 }
 
@@ -96,12 +96,12 @@ impl From<PhasesName> for Phases {
     }
 }
 
-pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let load = options.load()?;
     let report = tokio::task::spawn_blocking(move || {
-        let mut screen = Screen::default();
-        let report = load.run(|progress| screen.show(progress));
-        screen.erase();
+        let mut line = ProgressLine::default();
+        let report = load.run(|progress| line.show(progress));
+        line.erase();
         report
     });
     let report = report.await.map_err(Failure::new)?.map_err(Failure::new)?;
@@ -113,19 +113,18 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, Failure> {
         .write_all(text.as_bytes())
         .map_err(Failure::new)?;
     let faults = faults(&report);
-    faults.iter().for_each(|fault| complain(fault));
-    Ok(match faults.is_empty() {
-        true => Verdict::Good,
-        false => Verdict::Bad,
-    })
+    faults.iter().for_each(|fault| print_error(fault));
+    Ok(Outcome::of(faults.is_empty()))
 }
 
 impl Options {
     fn load(&self) -> Result<Load, Failure> {
         if self.rate.is_some() && !matches!(self.mode, ModeName::Setup) {
-            return Err(Failure::new("--rate is for --mode setup: leave one out"));
+            return Err(Failure::new(
+                "--rate is only for --mode setup: leave --rate out, or add --mode setup",
+            ));
         }
-        let mut load = Load::new(resolve(&self.address)?, self.calls, self.mode.into())
+        let mut load = Load::new(resolve_server(&self.address)?, self.calls, self.mode.into())
             .measure_for(seconds("--seconds", self.seconds)?)
             .warm_up_for(seconds("--warm-up", self.warm_up)?)
             .phases(self.phases.into())
@@ -157,21 +156,21 @@ impl Options {
 fn seconds(option: &str, seconds: f64) -> Result<Duration, Failure> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
         Failure::new(format_args!(
-            "{option} {seconds} is no time: give 0 or more"
+            "{option} {seconds} is not a time: give a number of seconds, 0 or more"
         ))
     })
 }
 
-/// One line at a terminal that changes while the load runs.
+/// One line on a terminal that changes while the load runs.
 #[derive(Default)]
-struct Screen {
-    drawn: bool,
+struct ProgressLine {
+    is_drawn: bool,
 }
 
-impl Screen {
+impl ProgressLine {
     fn show(&mut self, progress: &Progress) {
         if io::stderr().is_terminal() {
-            self.drawn = true;
+            self.is_drawn = true;
             let stage = if progress.measuring {
                 "measuring"
             } else {
@@ -188,7 +187,7 @@ impl Screen {
     }
 
     fn erase(&self) {
-        if self.drawn {
+        if self.is_drawn {
             stderr::write("\r\x1b[K");
         }
     }
@@ -264,7 +263,7 @@ fn table(report: &Report) -> String {
     let own = report.load_cpu_us_per_frame;
     let own = own.map_or(String::new(), |cost| format!("{cost:.2} µs CPU a frame, "));
     table.row(
-        "this load",
+        "load itself",
         format_args!(
             "{own}{:.1} % of a core, over {}",
             report.load_cpu_percent, report.io_backend
@@ -272,7 +271,7 @@ fn table(report: &Report) -> String {
     );
     if let Some(resolution) = report.resolution_us {
         let text = format_args!(
-            "times are exact to {resolution:.0} µs; with --busy-poll and a processor of its own, to the µs"
+            "times are exact to {resolution:.0} µs; with --busy-poll and a core of its own, to 1 µs"
         );
         table.row("", text);
     }
@@ -295,7 +294,7 @@ struct Table(String);
 
 impl Table {
     fn row(&mut self, head: &str, text: std::fmt::Arguments<'_>) {
-        // Writing into a string can't fail.
+        // Writing to a string does not fail.
         let _ = writeln!(self.0, "{head:<12} {text}");
     }
 
@@ -319,18 +318,18 @@ impl Table {
     }
 }
 
-/// What makes the exit code 1: what is wrong, not what is slow.
+/// The faults that make the exit code 1: what is wrong, not what is slow.
 fn faults(report: &Report) -> Vec<String> {
     let frames = &report.frames;
     let all = [
         (frames.duplicate, "frames came twice"),
         (frames.corrupt, "frames were not what was sent"),
-        (frames.foreign, "frames came to the wrong call"),
+        (frames.foreign, "frames came on the wrong call"),
         (
             frames.forbidden,
-            "messages came that Asterisk drops a call for",
+            "messages came that make Asterisk drop the call",
         ),
-        (report.ended_early as u64, "calls ended before their time"),
+        (report.ended_early as u64, "calls ended early"),
     ];
     let faults = all.iter().filter(|(count, _)| *count > 0);
     faults
@@ -358,14 +357,14 @@ mod tests {
         options: Options,
     }
 
-    /// A server that gives back what `answer` makes of each of a call's messages.
+    /// A server that changes each message with `answer` and sends it back.
     fn echo(answer: fn(&mut [u8])) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
-                // That the load hangs up is no failure.
+                // An error means that the load has hung up.
                 thread::spawn(move || drop(serve(stream, answer)));
             }
         });
@@ -393,17 +392,17 @@ mod tests {
     }
 
     #[test]
-    fn a_good_servers_figures_are_a_table_without_faults() {
+    fn the_report_of_a_good_server_is_a_table_without_faults() {
         let report = report(echo(|_| {}));
         let table = table(&report);
-        for head in ["echo", "frames", "round trip", "lateness", "this load"] {
+        for head in ["echo", "frames", "round trip", "lateness", "load itself"] {
             assert!(table.lines().any(|line| line.starts_with(head)), "{table}");
         }
         assert_eq!(faults(&report), [""; 0]);
     }
 
     #[test]
-    fn what_is_wrong_is_a_fault_and_what_is_lost_is_not() {
+    fn corrupt_frames_are_a_fault_and_lost_ones_are_not() {
         let report = report(echo(|message| message[200] ^= 1));
         assert!(report.frames.lost > 0 && report.frames.corrupt > 0);
         let [fault] = &faults(&report)[..] else {
@@ -413,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_for_set_up_only() {
+    fn a_rate_is_only_for_mode_setup() {
         let address = "127.0.0.1:9".parse().unwrap();
         assert!(options(address, "--rate 5").load().is_err());
         assert!(options(address, "--rate 5 --mode setup").load().is_ok());

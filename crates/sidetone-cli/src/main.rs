@@ -1,51 +1,49 @@
-//! The `sidetone` command: an AudioSocket server for the common jobs, and a caller to try one with.
+//! The `sidetone` command: an AudioSocket server for common jobs, and a caller to test one with.
 //!
-//! | room | what is in it |
+//! | module | what it does |
 //! |---|---|
-//! | `args`, `address` | what can be typed |
-//! | `service` | what all serving commands share: listening, calls, shutting down |
-//! | `recordings` | what `--record` does |
-//! | `notices` | what goes wrong before there is a call |
-//! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each |
-//! | `afterwards` | what goes on when its call is over |
-//! | `signals` | what each signal means, and ending at once |
-//! | `board`, `events`, `flood`, `report`, `prose`, `terminal`, `stderr`, `clock` | what is said about calls, and how |
-//! | `sound_file` | a sound that is to be played, from a file or a pipe |
-//! | `tracks`, `correlate` | a call's two sides in a file, and what can be found in them |
-//! | `plain` | text from outside, as it may be printed and written |
+//! | `args`, `options`, `address` | the command line, the options that commands share, and addresses in them |
+//! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each, with its options and events |
+//! | `service` | what serving commands share: listening, handling calls, shutting down |
+//! | `registry`, `rate_limit`, `recordings`, `notices` | what a server reports of its calls and of itself |
+//! | `server_events` | the events of every server |
+//! | `event`, `format`, `clock`, `sanitize` | how events become JSON and text |
+//! | `output`, `stderr` | the threads that write standard output and standard error |
+//! | `background` | tasks that outlast their call |
+//! | `sound_file`, `call_file`, `correlate` | sounds to play, a file with both sides of a call, and finding a sound in it |
 //! | `dialplan` | the lines to paste into Asterisk |
-//! | `failure` | exit codes |
-//! | `workers` | the threads that handlers run on |
+//! | `signals`, `failure`, `runtime` | signals, exit codes, and the threads that handlers run on |
 
 mod address;
-mod afterwards;
 mod args;
-mod board;
+mod background;
 mod call;
+mod call_file;
 mod clock;
 mod correlate;
 mod demo;
 mod dialplan;
 mod echo;
-mod events;
+mod event;
 mod failure;
-mod flood;
+mod format;
 mod load;
 mod notices;
-mod plain;
+mod options;
+mod output;
 mod play;
-mod prose;
+mod rate_limit;
 mod record;
 mod recordings;
-mod report;
+mod registry;
+mod runtime;
+mod sanitize;
+mod server_events;
 mod service;
 mod signals;
 mod sound_file;
 mod stderr;
-mod terminal;
-mod tracks;
 mod transcribe;
-mod workers;
 
 use std::{
     future::Future,
@@ -54,52 +52,49 @@ use std::{
     time::Duration,
 };
 
-use args::Command;
-use failure::{Failure, Verdict};
 use tokio::runtime::Runtime;
 
-/// How long work that was left to other threads may go on when the command is done.
-const LEFTOVERS: Duration = Duration::from_secs(1);
+use args::Command;
+use failure::{Failure, Outcome};
+
+/// How long blocking work and standard error may take when the command has ended.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     clock::remember_zone();
-    stderr::tell_panics();
-    let ran = args::parse().and_then(|command| {
-        signals::heed()?;
-        run(command)
+    stderr::report_panics();
+    let result = args::parse().and_then(|command| {
+        signals::install()?;
+        run_on(runtime::build()?, run_command(command))
     });
-    let code = failure::exit_code(ran);
-    stderr::finish(LEFTOVERS);
+    let code = failure::exit_code(result);
+    stderr::finish(SHUTDOWN_TIMEOUT);
     code
 }
 
-fn run(command: Command) -> Result<Verdict, Failure> {
-    run_on(workers::runtime()?, obey(command))
-}
-
-/// Runs it to its end, or to its panic, which the calls are told of.
+/// Runs a command to its end. If it panics, all calls are hung up.
 fn run_on(
     runtime: Runtime,
-    command: impl Future<Output = Result<Verdict, Failure>>,
-) -> Result<Verdict, Failure> {
-    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(command)));
-    if ran.is_err() {
-        // What panicked may have left nobody who would end the calls.
-        signals::hang_up();
+    command: impl Future<Output = Result<Outcome, Failure>>,
+) -> Result<Outcome, Failure> {
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(command)));
+    if result.is_err() {
+        // After a panic, nothing else may be left to end the calls.
+        signals::hang_up_all();
     }
-    runtime.shutdown_timeout(LEFTOVERS);
-    ran.unwrap_or(Ok(Verdict::Panicked))
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result.unwrap_or(Ok(Outcome::Panicked))
 }
 
-async fn obey(command: Command) -> Result<Verdict, Failure> {
+async fn run_command(command: Command) -> Result<Outcome, Failure> {
     match command {
-        Command::Demo(demo) => demo::run(demo).await,
-        Command::Echo(echo) => echo::run(echo).await,
-        Command::Play(play) => play::run(play).await,
-        Command::Record(record) => record::run(record).await,
-        Command::Transcribe(transcribe) => transcribe::run(*transcribe).await,
-        Command::Call(call) => call::run(*call).await,
-        Command::Load(load) => load::run(load).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Echo(options) => echo::run(options).await,
+        Command::Play(options) => play::run(options).await,
+        Command::Record(options) => record::run(options).await,
+        Command::Transcribe(options) => transcribe::run(*options).await,
+        Command::Call(options) => call::run(*options).await,
+        Command::Load(options) => load::run(options).await,
     }
 }
 
@@ -137,22 +132,24 @@ mod tests {
 
     #[test]
     fn a_panic_hangs_up_every_call() {
-        let (tell, calling) = channel();
-        let verdict = run_on(workers::runtime().unwrap(), async move {
+        let (calls, calling) = channel();
+        let outcome = run_on(runtime::build().unwrap(), async move {
             let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
-            signals::hang_up_at_the_end(server.handle());
+            signals::hang_up_on_exit(server.handle());
             let (address, (sender, heard)) = (server.local_addr(), channel());
             tokio::spawn(server.serve(listen));
             let callers = (0..CALLS).map(|number| caller(address, number, sender.clone()));
             let callers = callers.collect();
-            tell.send(thread::spawn(move || call_all(callers))).unwrap();
+            calls
+                .send(thread::spawn(move || call_all(callers)))
+                .unwrap();
             let all_heard = tokio::task::spawn_blocking(move || {
                 (0..CALLS).for_each(|_| heard.recv().unwrap());
             });
             all_heard.await.unwrap();
             panic!("as this test wants it");
         });
-        assert_eq!(verdict.unwrap(), Verdict::Panicked);
+        assert_eq!(outcome.unwrap(), Outcome::Panicked);
         for record in calling.recv().unwrap().join().unwrap() {
             assert_eq!(record.unwrap().ended.cause, EndCause::ServerHungUp);
         }

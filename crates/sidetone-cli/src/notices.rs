@@ -1,80 +1,112 @@
-//! What the server counts and no call shows: told when it first happens.
+//! What only the server's counters show: reported once, when it first happens.
 
 use std::{sync::Arc, time::Duration};
 
 use sidetone::{OtherProtocol, ServerHandle, ServerStats};
 use tokio::time::interval;
 
-use crate::{board::Board, events::Event, report::Teller};
+use crate::{output::Reporter, registry::CallRegistry, server_events::ServerEvent};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-type Sign = fn(&ServerStats) -> bool;
+/// What a notice is about.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    NotPrioritised,
+    /// Connections without a UUID that spoke no other protocol either.
+    WithoutIdentity,
+    Protocol(OtherProtocol),
+    CrowdedOut,
+    OutOfDescriptors,
+    Unreported,
+}
 
-const NOTICES: [(Sign, &str); 11] = [
-    (
-        |stats| !stats.prioritised,
-        "the system does not let the media threads go before others, so frames are later where it is busy: allow it with LimitNICE=-11 in systemd, or CAP_SYS_NICE",
-    ),
-    (
-        |stats| {
-            let other = |protocol| stats.other_protocols.of(protocol);
-            stats.without_identity > OtherProtocol::ALL.map(other).iter().sum()
-        },
-        "a connection ended without a UUID: a health check, or Answer() is missing before AudioSocket(); further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::Http) > 0,
-        "something speaks HTTP to this port and was disconnected: it is for AudioSocket alone, so let health checks only connect, or leave them out; further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::WebSocket) > 0,
-        "a WebSocket client came to this port and was disconnected: it is for AudioSocket alone, so use AudioSocket() or Dial(AudioSocket/...) in the dialplan, not chan_websocket; further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::Tls) > 0,
-        "something speaks TLS to this port and was disconnected: AudioSocket has no encryption, so let a tunnel carry it, such as WireGuard; further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::Sip) > 0,
-        "a SIP request came to this port and was disconnected: it is for AudioSocket alone, so point phones and trunks at Asterisk; further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::Proxy) > 0,
-        "a load balancer sends PROXY headers to this port and was disconnected: turn them off there (send-proxy in HAProxy, proxy_protocol in nginx); further ones are not told",
-    ),
-    (
-        |stats| stats.other_protocols.of(OtherProtocol::Text) > 0,
-        "something that is no AudioSocket spoke to this port and was disconnected: only Asterisk's AudioSocket() and Dial(AudioSocket/...) belong here; further ones are not told",
-    ),
-    (
-        |stats| stats.crowded_out > 0,
-        "connections that say no UUID hold a quarter of the descriptors, so the oldest of them are closed: see with ss -tp who connects to this port, and let only your Asterisk in by a firewall; further ones are not told",
-    ),
-    (
-        |stats| stats.out_of_descriptors > 0,
-        "a call was lost because the process has no descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not told",
-    ),
-    (
-        |stats| stats.unreported > 0,
-        "calls came faster than the process could take them, and not all are told: look what holds it up; further ones are not told",
-    ),
-];
+impl Cause {
+    fn all() -> Vec<Self> {
+        let protocols = OtherProtocol::ALL.into_iter().map(Self::Protocol);
+        [Self::NotPrioritised, Self::WithoutIdentity]
+            .into_iter()
+            .chain(protocols)
+            .chain([Self::CrowdedOut, Self::OutOfDescriptors, Self::Unreported])
+            .collect()
+    }
 
-/// Looks until it is dropped.
-pub(crate) async fn tell(server: ServerHandle, teller: Teller, board: Arc<Board>) {
-    let mut unreported = Vec::from(NOTICES);
-    let mut looks = interval(LOOK_EVERY);
-    loop {
-        looks.tick().await;
-        board.tell_what_was_counted();
-        let stats = server.stats();
-        unreported.retain(|(sign, text)| {
-            let happened = sign(&stats);
-            if happened {
-                teller.tell(Event::Notice { text });
+    fn has_happened(self, stats: &ServerStats) -> bool {
+        let count = |protocol| stats.other_protocols.of(protocol);
+        match self {
+            Self::NotPrioritised => !stats.prioritised,
+            Self::WithoutIdentity => {
+                stats.without_identity > OtherProtocol::ALL.map(count).iter().sum()
             }
-            !happened
+            Self::Protocol(protocol) => count(protocol) > 0,
+            Self::CrowdedOut => stats.crowded_out > 0,
+            Self::OutOfDescriptors => stats.out_of_descriptors > 0,
+            Self::Unreported => stats.unreported > 0,
+        }
+    }
+
+    /// What happened and what to do about it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotPrioritised => {
+                "the system does not let the media threads run at a higher priority, so frames are later on a busy machine: allow it with LimitNICE=-11 in systemd, or CAP_SYS_NICE"
+            }
+            Self::WithoutIdentity => {
+                "a connection ended without a UUID: it was a health check, or Answer() is missing before AudioSocket(); further ones are not reported"
+            }
+            Self::Protocol(protocol) => protocol_text(protocol),
+            Self::CrowdedOut => {
+                "connections without a UUID hold a quarter of the file descriptors, so the server closes the oldest of them: find out with ss -tp who connects to this port, and let only your Asterisk in through the firewall; further ones are not reported"
+            }
+            Self::OutOfDescriptors => {
+                "a call was lost because the process has no file descriptors left: raise the limit with LimitNOFILE= in systemd, or ulimit -n; further ones are not reported"
+            }
+            Self::Unreported => {
+                "calls came faster than the process could handle them, and some are not reported: find out what slows it down; further ones are not reported"
+            }
+        }
+    }
+}
+
+/// What came to the port instead of AudioSocket, and where it belongs.
+fn protocol_text(protocol: OtherProtocol) -> &'static str {
+    match protocol {
+        OtherProtocol::Http => {
+            "a client that speaks HTTP connected to this port and was disconnected: the port is for AudioSocket only, so let health checks only connect, or turn them off; further ones are not reported"
+        }
+        OtherProtocol::WebSocket => {
+            "a WebSocket client connected to this port and was disconnected: the port is for AudioSocket only, so use AudioSocket() or Dial(AudioSocket/...) in the dialplan, not chan_websocket; further ones are not reported"
+        }
+        OtherProtocol::Tls => {
+            "a client that speaks TLS connected to this port and was disconnected: AudioSocket has no encryption, so carry it through a tunnel such as WireGuard; further ones are not reported"
+        }
+        OtherProtocol::Sip => {
+            "a client that speaks SIP connected to this port and was disconnected: the port is for AudioSocket only, so point phones and trunks at Asterisk; further ones are not reported"
+        }
+        OtherProtocol::Proxy => {
+            "a load balancer sends PROXY headers to this port and was disconnected: turn them off there (send-proxy in HAProxy, proxy_protocol in nginx); further ones are not reported"
+        }
+        // `Text`, and what a later release may recognise.
+        _ => {
+            "a client that does not speak AudioSocket connected to this port and was disconnected: only Asterisk's AudioSocket() and Dial(AudioSocket/...) belong here; further ones are not reported"
+        }
+    }
+}
+
+/// Checks the counters until the task is aborted.
+pub(crate) async fn watch(server: ServerHandle, reporter: Reporter, registry: Arc<CallRegistry>) {
+    let mut unreported = Cause::all();
+    let mut checks = interval(CHECK_INTERVAL);
+    loop {
+        checks.tick().await;
+        registry.report_suppressed();
+        let stats = server.stats();
+        unreported.retain(|cause| {
+            let has_happened = cause.has_happened(&stats);
+            if has_happened {
+                reporter.report(ServerEvent::Notice { text: cause.text() });
+            }
+            !has_happened
         });
     }
 }

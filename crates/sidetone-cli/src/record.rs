@@ -1,25 +1,36 @@
-//! `sidetone record`: what callers say goes into files, and they hear nothing.
+//! `sidetone record`: records calls, and plays nothing to them.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use sidetone::{Call, PlayError};
 
 use crate::{
-    args::Record,
-    board::Watch,
-    failure::{Failure, Verdict},
-    service::{Manner, Service},
+    failure::{Failure, Outcome},
+    options::ServeOptions,
+    registry::CallObserver,
+    service::{Service, Settings},
 };
 
-pub(crate) async fn run(options: Record) -> Result<Verdict, Failure> {
-    let manner = Manner {
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The directory for the recordings: one stereo WAV file per call, the caller on the left
+    dir: PathBuf,
+    #[command(flatten)]
+    serving: ServeOptions,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
+    let settings = Settings {
         record: Some(options.dir),
-        ..Manner::default()
+        ..Settings::default()
     };
-    let service = Service::open(&options.serving, manner).await?;
-    service.announce();
+    let service = Service::open(&options.serving, settings).await?;
+    service.report_listening();
     service.run(listen).await
 }
 
-async fn listen(mut call: Call, mut watch: Watch) -> Result<(), PlayError> {
-    while watch.next(&mut call).await.is_some() {}
+async fn listen(mut call: Call, mut observer: CallObserver) -> Result<(), PlayError> {
+    while observer.next(&mut call).await.is_some() {}
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What all serving commands share: listening, calls, shutting down.
+//! What all serving commands share: listening, handling calls, shutting down.
 
 use std::{
     future::Future,
@@ -17,98 +17,97 @@ use uuid::Uuid;
 
 use crate::{
     address::{self, Allowed},
-    afterwards::Afterwards,
-    args::Serving,
-    board::{Board, Watch},
+    background::BackgroundTasks,
     dialplan,
-    events::Event,
-    failure::{Failure, Verdict, with_sources},
+    failure::{Failure, Outcome, with_sources},
     notices,
+    options::ServeOptions,
+    output::{Output, Reporter, Style},
     recordings::Recordings,
-    report::{Reporter, Style, Teller},
+    registry::{CallObserver, CallRegistry},
+    server_events::ServerEvent,
     signals::{self, FirstSignal},
 };
 
-/// A server that listens, and what tells of its calls.
+/// A server that listens, and the output that reports its calls.
 pub(crate) struct Service {
     server: Server,
-    board: Arc<Board>,
-    reporter: Reporter,
+    registry: Arc<CallRegistry>,
+    output: Output,
     recordings: Option<Arc<Recordings>>,
-    afterwards: Afterwards,
+    background: BackgroundTasks,
     grace: Duration,
-    /// Heeded from the moment that somebody can know of the server.
+    /// It exists before the server's address is reported, so that a signal from then on ends the server with grace.
     signal: FirstSignal,
     /// The listener came from systemd, which keeps it open.
-    inherited: bool,
+    is_inherited: bool,
 }
 
-/// How a command differs from the others before it serves.
-pub(crate) struct Manner {
-    /// Where every call is recorded.
+/// What a command sets besides [`ServeOptions`].
+pub(crate) struct Settings {
+    /// The directory that every call is recorded into.
     pub(crate) record: Option<PathBuf>,
     pub(crate) style: Style,
-    /// Networks that may connect besides those that were given.
+    /// Networks that may connect besides those of `--allow`.
     pub(crate) also_allow: Option<Networks>,
-    /// The call that is not told of.
-    pub(crate) unreported: Option<Uuid>,
+    /// The call whose events the text leaves out.
+    pub(crate) hidden: Option<Uuid>,
 }
 
-impl Default for Manner {
+impl Default for Settings {
     fn default() -> Self {
         Self {
             record: None,
             style: Style::of_stdout(),
             also_allow: None,
-            unreported: None,
+            hidden: None,
         }
     }
 }
 
 impl Service {
-    /// Listens.
-    pub(crate) async fn open(options: &Serving, manner: Manner) -> Result<Self, Failure> {
+    /// Starts to listen. Calls wait until [`Self::run`].
+    pub(crate) async fn open(options: &ServeOptions, settings: Settings) -> Result<Self, Failure> {
         let Allowed { networks, names } = address::allowed(&options.allow).await?;
-        let networks = networks.map(|all| match manner.also_allow {
-            Some(also) => all.and(also),
+        let networks = networks.map(|all| match settings.also_allow {
+            Some(more) => all.and(more),
             None => all,
         });
         let inherited = ListenFd::from_env().take_tcp_listener(0).map_err(|error| {
             Failure::new(format_args!(
-                "the socket in LISTEN_FDS is no TCP listener: {error}"
+                "the socket in LISTEN_FDS is not a TCP listener ({error}): use ListenStream= with a TCP port in the systemd socket unit"
             ))
         })?;
-        let recorder = manner
+        let recorder = settings
             .record
             .as_deref()
             .map(Recordings::prepare)
             .transpose()?;
-        // The thread starts before the server does, but says nothing if that fails.
-        let reporter = Reporter::start(manner.style, manner.unreported)?;
-        let board = Arc::new(Board::new(reporter.teller(), options.log_digits));
-        reporter.show(&board);
-        let builder = settings(options, networks, &board);
-        let was_inherited = inherited.is_some();
+        let output = Output::start(settings.style, settings.hidden)?;
+        let registry = Arc::new(CallRegistry::new(output.reporter(), options.log_digits));
+        output.show(Arc::clone(&registry) as _);
+        let builder = builder(options, networks, &registry);
+        let is_inherited = inherited.is_some();
         let server = match inherited {
-            Some(listener) => take_over(builder, listener),
+            Some(listener) => serve_inherited(builder, listener),
             None => listen(builder, &options.listen).await?,
         };
-        let server = server.map_err(|error| cant_serve(&error, options))?;
-        signals::hang_up_at_the_end(server.handle());
+        let server = server.map_err(|error| cant_listen(&error, options))?;
+        signals::hang_up_on_exit(server.handle());
         for (name, addresses) in names {
-            let allowed = Event::Allowed { name, addresses };
-            reporter.teller().tell(allowed);
+            let allowed = ServerEvent::Allowed { name, addresses };
+            output.reporter().report(allowed);
         }
-        let recordings = recorder.map(|recorder| Recordings::new(recorder, reporter.teller()));
+        let recordings = recorder.map(|recorder| Recordings::new(recorder, output.reporter()));
         Ok(Self {
             recordings: recordings.map(Arc::new),
-            afterwards: Afterwards::default(),
+            background: BackgroundTasks::default(),
             server,
-            board,
-            reporter,
+            registry,
+            output,
             grace: Duration::from_secs(options.grace.into()),
             signal: FirstSignal::new(),
-            inherited: was_inherited,
+            is_inherited,
         })
     }
 
@@ -120,79 +119,84 @@ impl Service {
         self.server.handle()
     }
 
-    pub(crate) fn teller(&self) -> Teller {
-        self.reporter.teller()
+    pub(crate) fn reporter(&self) -> Reporter {
+        self.output.reporter()
     }
 
-    /// For what a handler leaves to be done after its call.
-    pub(crate) fn afterwards(&self) -> Afterwards {
-        self.afterwards.clone()
+    /// For work that a handler leaves to be done after its call.
+    pub(crate) fn background(&self) -> BackgroundTasks {
+        self.background.clone()
     }
 
-    /// Says where it listens and how Asterisk gets there.
-    pub(crate) fn announce(&self) {
+    /// Reports the address, with dialplan lines for it.
+    pub(crate) fn report_listening(&self) {
         let address = self.address();
-        self.teller().tell(Event::Listening {
+        self.reporter().report(ServerEvent::Listening {
             address,
             dialplan: dialplan::lines(address),
         });
     }
 
-    /// Gives each call to `handler`, until a signal or somebody with a handle ends it.
-    pub(crate) async fn run<H, F>(self, handler: H) -> Result<Verdict, Failure>
+    /// Gives each call to `handler`, until a signal or a handle shuts the server down.
+    pub(crate) async fn run<H, F>(self, handler: H) -> Result<Outcome, Failure>
     where
-        H: Fn(Call, Watch) -> F + Send + Sync + 'static,
+        H: Fn(Call, CallObserver) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), PlayError>> + Send,
     {
-        let ending = Ending {
+        let shutdown = ShutdownOnSignal {
             handle: self.server.handle(),
-            teller: self.reporter.teller(),
+            reporter: self.output.reporter(),
             grace: self.grace,
-            inherited: self.inherited,
+            is_inherited: self.is_inherited,
         };
-        let noticing = tokio::spawn(notices::tell(
+        let notices = tokio::spawn(notices::watch(
             self.server.handle(),
-            self.reporter.teller(),
-            Arc::clone(&self.board),
+            self.output.reporter(),
+            Arc::clone(&self.registry),
         ));
-        let ending = tokio::spawn(ending.on(self.signal));
-        let (board, recordings) = (Arc::clone(&self.board), self.recordings.clone());
+        let shutdown = tokio::spawn(shutdown.run(self.signal));
+        let (registry, recordings) = (Arc::clone(&self.registry), self.recordings.clone());
         let serving = self.server.serve(move |call: Call| {
             if let Some(recordings) = &recordings {
-                recordings.begin(&call);
+                recordings.start(&call);
             }
-            let handling = board.watch(&call).map(|watch| handler(call, watch));
+            let observer = registry.observe(&call);
+            let handling = observer.map(|observer| handler(call, observer));
             async move {
                 match handling {
                     Some(handling) => handling.await,
-                    // Every call is let in with its row.
+                    // Unreachable: every call is accepted with its entry.
                     None => Ok(()),
                 }
             }
         });
         serving.await.map_err(Failure::new)?;
-        self.afterwards.finish().await;
-        ending.abort();
-        noticing.abort();
-        self.board.settled().await;
+        self.background.join_all().await;
+        shutdown.abort();
+        notices.abort();
+        self.registry.finish().await;
         if let Some(recordings) = &self.recordings {
             recordings.finish().await;
         }
-        self.reporter.teller().tell(Event::Stopped);
-        self.reporter.finish();
-        Ok(Verdict::Good)
+        self.output.reporter().report(ServerEvent::Stopped);
+        self.output.finish();
+        Ok(Outcome::Passed)
     }
 }
 
-fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -> ServerBuilder {
-    let (admitting, ending) = (Arc::clone(board), Arc::clone(board));
+fn builder(
+    options: &ServeOptions,
+    networks: Option<Networks>,
+    registry: &Arc<CallRegistry>,
+) -> ServerBuilder {
+    let (starting, ending) = (Arc::clone(registry), Arc::clone(registry));
     let builder = Server::builder()
         .max_calls(options.max_calls)
         .codec(options.codec.into())
         .reset_when_killed(options.reset_when_killed)
         .admit(move |request| {
-            let row = admitting.begin(request.id, request.peer);
-            std::future::ready(Admission::accept_with(row))
+            let entry = starting.start(request.id, request.peer);
+            std::future::ready(Admission::accept_with(entry))
         })
         .on_call_end(move |summary| ending.end(summary));
     match networks {
@@ -201,43 +205,43 @@ fn settings(options: &Serving, networks: Option<Networks>, board: &Arc<Board>) -
     }
 }
 
-/// The hint that goes with every address that can't be listened on as it was given.
+/// The hint that goes with every address of the wrong form.
 const HOST_PORT: &str = "give --listen as HOST:PORT, like 127.0.0.1:9092 for this machine or 0.0.0.0:9092 for all its addresses";
 
 async fn listen(
     builder: ServerBuilder,
     address: &str,
 ) -> Result<Result<Server, ServeError>, Failure> {
-    match address::fault(address) {
+    match address::form_error(address) {
         None => Ok(builder.bind(address).await),
-        Some(fault) => Err(Failure::new(format_args!(
-            "can't listen on {address}: {fault}; {HOST_PORT}"
+        Some(error) => Err(Failure::new(format_args!(
+            "can't listen on {address}: {error}; {HOST_PORT}"
         ))),
     }
 }
 
-fn take_over(builder: ServerBuilder, listener: TcpListener) -> Result<Server, ServeError> {
+fn serve_inherited(builder: ServerBuilder, listener: TcpListener) -> Result<Server, ServeError> {
     listener.set_nonblocking(true).map_err(ServeError::Media)?;
     builder.from_listener(listener)
 }
 
-fn cant_serve(error: &ServeError, options: &Serving) -> Failure {
+fn cant_listen(error: &ServeError, options: &ServeOptions) -> Failure {
     match error {
         ServeError::NotAllowed { address } => Failure::new(format_args!(
-            "{address} can be reached from other machines and AudioSocket has no login: say who may connect with --allow NET (like --allow 10.0.0.0/8), or let everybody in with --allow any"
+            "{address} can be reached from other machines, and AudioSocket has no login: name who may connect with --allow NET (like --allow 10.0.0.0/8), or let everyone connect with --allow any"
         )),
         ServeError::Bind { source, .. } => match source.kind() {
             io::ErrorKind::AddrInUse => Failure::new(format_args!(
                 "{error}, or let the system choose one with --listen {}",
                 on_any_port(&options.listen)
             )),
-            // The error says what to do.
+            // The error itself says what to do.
             io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::InvalidInput => Failure::new(error),
-            _ => Failure::new(format_args!("{}; {HOST_PORT}", with_sources(error))),
+            _ => Failure::new(format_args!("{}; {HOST_PORT}", with_sources(&error))),
         },
-        _ => Failure::new(with_sources(error)),
+        _ => Failure::new(with_sources(&error)),
     }
 }
 
@@ -248,25 +252,25 @@ fn on_any_port(listen: &str) -> String {
     }
 }
 
-/// Ends the server with grace on the first signal; the second one needs nobody.
-struct Ending {
+/// Shuts the server down with grace on the first signal. [`signals`] handles the second one.
+struct ShutdownOnSignal {
     handle: ServerHandle,
-    teller: Teller,
+    reporter: Reporter,
     grace: Duration,
-    inherited: bool,
+    is_inherited: bool,
 }
 
-impl Ending {
-    async fn on(self, mut signal: FirstSignal) {
-        signal.comes().await;
-        match self.inherited {
-            // systemd keeps the socket: new calls wait there for the next process.
+impl ShutdownOnSignal {
+    async fn run(self, mut signal: FirstSignal) {
+        signal.received().await;
+        match self.is_inherited {
+            // systemd keeps the socket, and new calls wait there for the next process.
             true => self.handle.hand_over(self.grace),
             false => self.handle.shutdown(self.grace),
         }
-        // Not before it is so: who reads this may place a call at once.
-        self.teller.tell(Event::ShuttingDown {
-            // Also those that wait to be let in: the other side hears them answered.
+        // It is reported after the shutdown has begun, as a reader may place a call at once and expect a rejection.
+        self.reporter.report(ServerEvent::ShuttingDown {
+            // Calls that wait to be accepted count, too: to the caller they are answered.
             running: self.handle.stats().running,
             grace_ms: self.grace.as_millis() as u64,
         });

@@ -1,7 +1,7 @@
-//! What each signal means, from the beginning of the process until it is gone.
+//! How the process handles signals.
 //!
-//! A thread of its own heeds them, so that one that comes late is heeded, too: while the last calls end, while a
-//! disk or a reader keeps the rest of the process waiting.
+//! A thread of its own waits for them, so that a signal takes effect at any time: while the last calls end, and while a
+//! disk or a reader blocks the rest of the process.
 
 use std::{io, sync::LazyLock, thread, time::Duration};
 
@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use crate::{failure::Failure, stderr};
 
-/// These end the process: with grace the first time, at once the second. SIGHUP is among them until there is a
-/// configuration to read again.
-const ENDING: [i32; 5] = [
+/// Signals that end the process: with grace the first time, at once the second. SIGHUP is one of them, as there is no
+/// configuration to reload.
+const SHUTDOWN: [i32; 5] = [
     signal::SIGHUP,
     signal::SIGINT,
     signal::SIGTERM,
@@ -23,12 +23,12 @@ const ENDING: [i32; 5] = [
     Signal::POWER.as_raw(),
 ];
 
-/// This one ends it at once.
-const AT_ONCE: i32 = signal::SIGQUIT;
+/// The signal that ends the process at once.
+const QUIT: i32 = signal::SIGQUIT;
 
-/// These would end a process that does not heed them, and mean nothing to this one. What goes beyond a limit on the
-/// size of files fails with an error besides, as on a full disk. SIGPIPE is ignored from the start.
-const ENDING_NOTHING: [i32; 7] = [
+/// Signals that do nothing here, and would end a process that does not handle them. A write that exceeds the limit on
+/// the size of files also fails with an error, as on a full disk. Rust ignores SIGPIPE.
+const IGNORED: [i32; 7] = [
     signal::SIGUSR1,
     signal::SIGUSR2,
     signal::SIGXFSZ,
@@ -38,45 +38,44 @@ const ENDING_NOTHING: [i32; 7] = [
     signal::SIGIO,
 ];
 
-/// How long the last words on standard error may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the last lines on standard error may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The first signal that ended the process with grace.
+/// The first signal that shut the process down with grace.
 static FIRST: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(watch::Sender::default);
 
-/// The calls to be hung up by whatever ends the process at once.
+/// The server whose calls are hung up before the process ends at once.
 static SERVER: Mutex<Option<ServerHandle>> = Mutex::new(None);
 
-/// From now on signals mean what is said above.
-pub(crate) fn heed() -> Result<(), Failure> {
-    let cant = |error: io::Error| Failure::new(format_args!("can't watch for signals: {error}"));
-    let ignored = ignored();
-    let heeded = ENDING.into_iter().chain(ENDING_NOTHING).chain([AT_ONCE]);
-    // Started with nohup, it is to outlive the terminal.
-    let heeded =
-        heeded.filter(|number| *number != signal::SIGHUP || !ignored.contains(&signal::SIGHUP));
-    let mut signals = iterator::Signals::new(heeded).map_err(cant)?;
-    let heeding = thread::Builder::new().name("sidetone-signals".into());
-    heeding
+/// Handles signals from now on.
+pub(crate) fn install() -> Result<(), Failure> {
+    let cant = |error: io::Error| Failure::new(format_args!("can't handle signals: {error}"));
+    let handled = SHUTDOWN.into_iter().chain(IGNORED).chain([QUIT]);
+    // With nohup the process outlives the terminal.
+    let is_nohup = inherited_ignores().contains(&signal::SIGHUP);
+    let handled = handled.filter(|number| *number != signal::SIGHUP || !is_nohup);
+    let mut signals = iterator::Signals::new(handled).map_err(cant)?;
+    let thread = thread::Builder::new().name("sidetone-signals".into());
+    thread
         .spawn(move || signals.forever().for_each(handle))
         .map_err(cant)?;
     Ok(())
 }
 
 fn handle(number: i32) {
-    if ENDING_NOTHING.contains(&number) {
+    if IGNORED.contains(&number) {
         return;
     }
-    let is_first = number != AT_ONCE && FIRST.receiver_count() > 0 && FIRST.borrow().is_none();
+    let is_first = number != QUIT && FIRST.receiver_count() > 0 && FIRST.borrow().is_none();
     if is_first {
         FIRST.send_replace(Some(number));
     } else {
-        leave(128 + number);
+        exit_now(128 + number);
     }
 }
 
-/// The signals that were ignored when the process started.
-fn ignored() -> Vec<i32> {
+/// The signals that the process was started to ignore.
+fn inherited_ignores() -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -86,7 +85,8 @@ fn ignored() -> Vec<i32> {
         .collect()
 }
 
-/// Waits for the first signal that ends the process with grace. While nobody waits, the first one ends it at once.
+/// Waits for the first signal that shuts the process down with grace. Without one of these, the first signal ends the
+/// process at once.
 pub(crate) struct FirstSignal(watch::Receiver<Option<i32>>);
 
 impl FirstSignal {
@@ -94,26 +94,27 @@ impl FirstSignal {
         Self(FIRST.subscribe())
     }
 
-    pub(crate) async fn comes(&mut self) {
-        // The sender is there as long as the process is.
+    /// This method is cancellation safe.
+    pub(crate) async fn received(&mut self) {
+        // It fails only when the sender is dropped, and that is a static.
         let _ = self.0.wait_for(Option::is_some).await;
     }
 }
 
-/// From now on the calls of this server are hung up by whatever ends the process at once.
-pub(crate) fn hang_up_at_the_end(server: ServerHandle) {
+/// Hangs up the calls of this server if the process ends at once.
+pub(crate) fn hang_up_on_exit(server: ServerHandle) {
     *SERVER.lock() = Some(server);
 }
 
-/// Ends the process at once, but not without a word to the calls.
-pub(crate) fn leave(code: i32) -> ! {
-    hang_up();
-    stderr::finish(LAST_WORDS);
+/// Hangs up all calls and ends the process at once.
+fn exit_now(code: i32) -> ! {
+    hang_up_all();
+    stderr::finish(FLUSH_TIMEOUT);
     std::process::exit(code)
 }
 
-/// Hangs up all calls.
-pub(crate) fn hang_up() {
+/// Hangs up the calls of the server of [`hang_up_on_exit`].
+pub(crate) fn hang_up_all() {
     let server = SERVER.lock().take();
     if let Some(server) = server {
         server.hang_up_all();

@@ -1,4 +1,4 @@
-//! A sound that was named on the command line: a file, or a pipe that brings one.
+//! A sound that the command line names: a file, or a pipe.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,30 +14,30 @@ use rustix::{
 };
 use sidetone_audio::sound::{FileName, Loaded, Sound, SoundError};
 
-use crate::failure::{Failure, complain};
+use crate::failure::{Failure, print_error};
 
-/// A pipe that brings its sound at once is not worth a word.
-const UNTOLD: Duration = Duration::from_secs(1);
+/// After this time a wait for a pipe is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a pipe is waited for.
+/// The longest waits for a pipe.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// Between two of its bytes.
-    quiet: Duration,
-    /// For all of them.
-    whole: Duration,
+struct Timeouts {
+    /// For the next byte.
+    idle: Duration,
+    /// For the whole sound.
+    total: Duration,
 }
 
-const PATIENCE: Patience = Patience {
-    quiet: Duration::from_secs(10),
-    whole: Duration::from_secs(60),
+const TIMEOUTS: Timeouts = Timeouts {
+    idle: Duration::from_secs(10),
+    total: Duration::from_secs(60),
 };
 
-/// Reads it whole, and says what is odd about it on standard error. This blocks.
+/// Reads a whole sound, and reports its flaws on standard error. Blocks.
 pub(crate) fn open(path: &Path) -> Result<Sound, Failure> {
     let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
     let loaded = match is_pipe {
-        true => Pipe::open(path, PATIENCE).and_then(|pipe| Loaded::from_reader(pipe, Some(path))),
+        true => Pipe::open(path, TIMEOUTS).and_then(|pipe| Loaded::from_reader(pipe, Some(path))),
         false => Loaded::open(path),
     };
     let loaded = loaded.map_err(|error| match error {
@@ -47,26 +47,26 @@ pub(crate) fn open(path: &Path) -> Result<Sound, Failure> {
         error => Failure::new(error),
     })?;
     for flaw in &loaded.flaws {
-        complain(&format!("{}: {flaw}", FileName::new(path)));
+        print_error(&format!("{}: {flaw}", FileName::new(path)));
     }
     Ok(loaded.sound)
 }
 
-/// A named pipe, or what a shell makes of `<(…)`.
+/// A named pipe, or the shell's `<(…)`.
 struct Pipe<'a> {
     file: File,
     path: &'a Path,
-    patience: Patience,
+    timeouts: Timeouts,
     began: Instant,
     latest: Instant,
-    /// Something has come, so that nothing means the end.
+    /// A byte has come, so that reading nothing means the end.
     has_begun: bool,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl<'a> Pipe<'a> {
-    fn open(path: &'a Path, patience: Patience) -> Result<Self, SoundError> {
-        // Otherwise opening it waits for a writer.
+    fn open(path: &'a Path, timeouts: Timeouts) -> Result<Self, SoundError> {
+        // A blocking open would wait for a writer.
         let nonblocking = OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new()
             .read(true)
@@ -80,37 +80,37 @@ impl<'a> Pipe<'a> {
         Ok(Self {
             file,
             path,
-            patience,
+            timeouts,
             began: now,
             latest: now,
             has_begun: false,
-            is_told: false,
+            is_reported: false,
         })
     }
 
-    /// Waits until there is something to read; `false` if its writer left without a word.
+    /// Waits until there is something to read. `false` if the writer closed the pipe without writing.
     fn wait(&mut self) -> io::Result<bool> {
         let now = Instant::now();
-        let Patience { quiet, whole } = self.patience;
-        let (quiet_at, whole_at) = (self.latest + quiet, self.began + whole);
+        let Timeouts { idle, total } = self.timeouts;
+        let (idle_at, total_at) = (self.latest + idle, self.began + total);
         self.check(now)?;
-        if now >= quiet_at {
-            return Err(given_up(format!(
-                "nothing has come from it for {} s: start what writes to it first",
-                quiet.as_secs()
+        if now >= idle_at {
+            return Err(timed_out(format!(
+                "nothing has come from it for {} s: start the program that writes to it first",
+                idle.as_secs()
             )));
         }
-        let told_at = self.began + UNTOLD;
-        let mut until = quiet_at.min(whole_at);
-        if !self.is_told && now >= told_at {
-            self.is_told = true;
-            complain(&format!(
+        let report_at = self.began + REPORT_AFTER;
+        let mut until = idle_at.min(total_at);
+        if !self.is_reported && now >= report_at {
+            self.is_reported = true;
+            print_error(&format!(
                 "{} is a pipe: waiting for its sound, {} s at most",
                 FileName::new(self.path),
-                whole.as_secs()
+                total.as_secs()
             ));
-        } else if !self.is_told {
-            until = until.min(told_at);
+        } else if !self.is_reported {
+            until = until.min(report_at);
         }
         let timeout = Timespec::try_from(until - now).unwrap_or_default();
         let mut watched = [PollFd::new(&self.file, PollFlags::IN)];
@@ -122,14 +122,14 @@ impl<'a> Pipe<'a> {
         Ok(!happened.contains(PollFlags::HUP) || happened.contains(PollFlags::IN))
     }
 
-    /// However steadily it comes, it must end.
+    /// Checks the time for the whole sound, even while bytes come steadily.
     fn check(&self, now: Instant) -> io::Result<()> {
-        let whole = self.patience.whole;
-        match now < self.began + whole {
+        let total = self.timeouts.total;
+        match now < self.began + total {
             true => Ok(()),
-            false => Err(given_up(format!(
-                "its sound was not whole after {} s: name a file instead",
-                whole.as_secs()
+            false => Err(timed_out(format!(
+                "its sound was not complete after {} s: use a file instead",
+                total.as_secs()
             ))),
         }
     }
@@ -139,7 +139,7 @@ impl Read for Pipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.file.read(buffer) {
-                // Nobody has opened it for writing yet.
+                // No writer has opened it yet.
                 Ok(0) if !self.has_begun => {}
                 Ok(len) => {
                     let now = Instant::now();
@@ -157,7 +157,7 @@ impl Read for Pipe<'_> {
     }
 }
 
-fn given_up(why: String) -> io::Error {
+fn timed_out(why: String) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, why)
 }
 
@@ -176,11 +176,11 @@ mod tests {
         path
     }
 
-    /// What is read from a pipe that `write` writes to.
-    fn read(patience: Patience, write: impl FnOnce(File) + Send + 'static) -> io::Result<Vec<u8>> {
+    /// Reads a pipe that `write` writes to.
+    fn read(timeouts: Timeouts, write: impl FnOnce(File) + Send + 'static) -> io::Result<Vec<u8>> {
         let directory = tempfile::tempdir().unwrap();
         let path = pipe(&directory);
-        let mut pipe = Pipe::open(&path, patience).unwrap();
+        let mut pipe = Pipe::open(&path, timeouts).unwrap();
         let writer = OpenOptions::new().write(true).open(&path).unwrap();
         let writing = thread::spawn(move || write(writer));
         let mut bytes = Vec::new();
@@ -192,25 +192,25 @@ mod tests {
 
     #[test]
     fn a_pipe_is_read_to_its_end() {
-        let bytes = read(PATIENCE, |mut writer| {
+        let bytes = read(TIMEOUTS, |mut writer| {
             writer.write_all(&[7; 200_000]).unwrap()
         });
         assert_eq!(bytes.unwrap(), [7; 200_000]);
-        assert!(read(PATIENCE, drop).unwrap().is_empty());
+        assert!(read(TIMEOUTS, drop).unwrap().is_empty());
     }
 
     #[test]
-    fn a_pipe_that_falls_silent_is_given_up() {
-        let patience = Patience {
-            quiet: Duration::from_millis(20),
-            ..PATIENCE
+    fn a_pipe_that_falls_silent_times_out() {
+        let timeouts = Timeouts {
+            idle: Duration::from_millis(20),
+            ..TIMEOUTS
         };
         let directory = tempfile::tempdir().unwrap();
         let path = pipe(&directory);
-        let mut pipe = Pipe::open(&path, patience).unwrap();
+        let mut pipe = Pipe::open(&path, timeouts).unwrap();
         let error = pipe.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        let mut pipe = Pipe::open(&path, patience).unwrap();
+        let mut pipe = Pipe::open(&path, timeouts).unwrap();
         let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
         writer.write_all(b"RIFF").unwrap();
         let error = pipe.read_to_end(&mut Vec::new()).unwrap_err();
@@ -218,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_never_ends_is_given_up() {
-        let patience = Patience {
-            whole: Duration::from_millis(20),
-            ..PATIENCE
+    fn a_pipe_that_never_ends_times_out() {
+        let timeouts = Timeouts {
+            total: Duration::from_millis(20),
+            ..TIMEOUTS
         };
-        // It ends when the other side closes it.
+        // The writer ends when the reader closes the pipe.
         let error = read(
-            patience,
+            timeouts,
             |mut writer| while writer.write_all(&[7]).is_ok() {},
         );
         let error = error.unwrap_err();
-        assert!(error.to_string().contains("not whole"), "{error}");
+        assert!(error.to_string().contains("not complete"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Standard error, which may be a pipe that nobody reads: a thread of its own writes it, and nothing waits for that
-//! without bound.
+//! Standard error, written by a thread of its own. It may be a pipe that is not read, and nothing waits for it without
+//! a time limit.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -14,68 +14,68 @@ use std::{
     time::Duration,
 };
 
-/// Pieces of text that may wait to be written; more are dropped, and counted in their place.
-const UNWRITTEN: usize = 256;
+/// The most texts that may be queued. Those beyond are dropped, and counted in their place.
+const MAX_QUEUED: usize = 256;
 
-/// What the thread is asked to do.
-enum Order {
+/// A command to the thread.
+enum Command {
     Write(String),
-    /// Say when all that was asked before is written.
+    /// Answer when everything queued before is written.
     Finish(SyncSender<()>),
 }
 
-/// The way to the thread.
+/// The sending side of the thread's queue.
 struct Writer {
-    orders: SyncSender<Order>,
-    /// Pieces that found no room since the last one that did.
+    commands: SyncSender<Command>,
+    /// Texts dropped since the last one that was queued.
     dropped: AtomicU64,
 }
 
-/// Without it the system has no thread left, and nothing is written.
+/// `None` if the system gives the process no further thread. Nothing is written then.
 static WRITER: LazyLock<Option<Writer>> = LazyLock::new(|| {
-    let (sender, orders) = sync_channel(UNWRITTEN);
+    let (sender, commands) = sync_channel(MAX_QUEUED);
     let thread = thread::Builder::new().name("sidetone-stderr".into());
-    thread.spawn(move || write_all(&orders)).ok()?;
+    thread.spawn(move || write_all(&commands)).ok()?;
     Some(Writer::new(sender))
 });
 
 impl Writer {
-    fn new(orders: SyncSender<Order>) -> Self {
+    fn new(commands: SyncSender<Command>) -> Self {
         let dropped = AtomicU64::new(0);
-        Self { orders, dropped }
+        Self { commands, dropped }
     }
 
     fn write(&self, mut text: String) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let told = "sidetone: standard error was not read, so this much is missing here";
-            text.insert_str(0, &format!("{told}: {dropped}\n"));
+            let notice = "sidetone: standard error was not read in time; lines missing here";
+            text.insert_str(0, &format!("{notice}: {dropped}\n"));
         }
-        if self.orders.try_send(Order::Write(text)).is_err() {
+        if self.commands.try_send(Command::Write(text)).is_err() {
             self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
         }
     }
 }
 
-/// Writes it as soon as standard error takes it.
+/// Queues text for standard error. It never waits.
 pub(crate) fn write(text: impl Into<String>) {
     if let Some(writer) = &*WRITER {
         writer.write(text.into());
     }
 }
 
-/// Waits until everything is written, but no longer than this.
-pub(crate) fn finish(longest: Duration) {
+/// Waits until everything is written, for `max_wait` at most.
+pub(crate) fn finish(max_wait: Duration) {
     let (done, written) = sync_channel(1);
     if let Some(writer) = &*WRITER
-        && writer.orders.try_send(Order::Finish(done)).is_ok()
+        && writer.commands.try_send(Command::Finish(done)).is_ok()
     {
-        let _ = written.recv_timeout(longest);
+        let _ = written.recv_timeout(max_wait);
     }
 }
 
-/// From now on panics are told here, too: the usual way would wait for a reader.
-pub(crate) fn tell_panics() {
+/// Reports panics through this queue from now on. The standard hook would wait for a reader.
+pub(crate) fn report_panics() {
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("<unnamed>");
@@ -88,13 +88,13 @@ pub(crate) fn tell_panics() {
     }));
 }
 
-fn write_all(orders: &Receiver<Order>) {
-    for order in orders {
-        match order {
-            Order::Write(text) => {
+fn write_all(commands: &Receiver<Command>) {
+    for command in commands {
+        match command {
+            Command::Write(text) => {
                 let _ = io::stderr().write_all(text.as_bytes());
             }
-            Order::Finish(done) => {
+            Command::Finish(done) => {
                 let _ = done.try_send(());
             }
         }
@@ -106,19 +106,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_finds_no_room_is_counted_in_its_place() {
-        let (sender, orders) = sync_channel(2);
+    fn dropped_texts_are_counted_in_their_place() {
+        let (sender, commands) = sync_channel(2);
         let writer = Writer::new(sender);
-        let next = || match orders.try_recv() {
-            Ok(Order::Write(text)) => text,
+        let next = || match commands.try_recv() {
+            Ok(Command::Write(text)) => text,
             _ => String::new(),
         };
         (0..5).for_each(|number| writer.write(number.to_string()));
         assert_eq!([next(), next(), next()], ["0", "1", ""]);
         writer.write("5".into());
         writer.write("6".into());
-        let told = next();
-        assert!(told.contains(": 3\n") && told.ends_with("\n5"), "{told}");
+        let text = next();
+        assert!(text.contains(": 3\n") && text.ends_with("\n5"), "{text}");
         assert_eq!(next(), "6");
     }
 }

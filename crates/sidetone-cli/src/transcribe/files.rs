@@ -1,4 +1,5 @@
-//! The transcript of a call in files: for their owner only, `.part` until whole, and never over another one.
+//! The files of a call's transcript. Only their owner may read them, their names end in `.part` until they are complete,
+//! and they never overwrite a file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,24 +21,24 @@ use sidetone::record;
 use tokio::{task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
-use super::{options::Format, text::Writer};
+use super::{file_format::Formatter, options::Format};
 use crate::{clock, failure::Failure};
 
-/// Nobody has so many transcripts of one call in one second.
-const MOST_NUMBERS: u32 = 10_000;
+/// The most files with the same UUID and second.
+const MAX_NUMBER: u32 = 10_000;
 
-/// How long the disk may take for a piece of a transcript. After that the files are given up.
-const STANDS_STILL: Duration = Duration::from_secs(10);
+/// How long a write may take. After that the files of the call are given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pieces that a disk may keep for longer than that. With so many no further file is begun or written.
-const MOST_KEPT: usize = 100;
+/// The most writes that may take longer than that. Until one of them ends, no file is created or written.
+const MAX_STALLED: usize = 100;
 
-/// What all calls know of the disk: how many pieces it keeps for too long.
+/// The number of writes, of all calls, that have taken longer than [`WRITE_TIMEOUT`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<AtomicUsize>);
+pub(super) struct StalledWrites(Arc<AtomicUsize>);
 
-/// Tries, before anything is served, to write into the directory.
-pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
+/// Checks that the directory can be written to, before the server listens.
+pub(super) fn prepare(directory: &Path) -> Result<(), Failure> {
     record::check_directory(directory).map_err(|error| {
         Failure::new(format_args!(
             "can't write transcripts into {} ({error}): choose a directory that this user may write to",
@@ -46,25 +47,25 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), Failure> {
     })
 }
 
-/// The files of one call. What goes wrong with one ends all, and costs the call nothing.
+/// The files of one call. An error in one of them ends all, and does not affect the call.
 #[derive(Debug, Default)]
-pub(crate) struct Files {
+pub(super) struct Files {
     parts: Vec<Part>,
     failure: Option<String>,
-    disk: Disk,
+    stalled: StalledWrites,
 }
 
-/// A file that is being written, under a name that says that it isn't whole.
+/// A file that is not complete yet. Its name ends in `.part`.
 #[derive(Debug)]
 struct Part {
     file: File,
     path: PathBuf,
-    writer: Writer,
+    formatter: Formatter,
 }
 
 impl Files {
     pub(super) async fn create(
-        disk: Disk,
+        stalled: StalledWrites,
         directory: &Path,
         formats: &[Format],
         labelled: bool,
@@ -73,14 +74,14 @@ impl Files {
         let (directory, formats) = (directory.to_owned(), formats.to_owned());
         let stem = format!("{}-{id}", clock::compact_utc());
         let mut files = Self {
-            disk,
+            stalled,
             ..Self::default()
         };
         files
             .work(move |parts| {
                 for format in formats {
-                    let writer = Writer::new(format, labelled);
-                    parts.push(Part::create(&directory, &stem, writer)?);
+                    let formatter = Formatter::new(format, labelled);
+                    parts.push(Part::create(&directory, &stem, formatter)?);
                 }
                 Ok(())
             })
@@ -88,17 +89,17 @@ impl Files {
         files
     }
 
-    /// Adds what `text` makes of it to each file.
-    pub(crate) async fn add(&mut self, text: impl Fn(&mut Writer) -> String + Send + 'static) {
+    /// Appends to each file what `text` formats for it.
+    pub(super) async fn add(&mut self, text: impl Fn(&mut Formatter) -> String + Send + 'static) {
         self.work(move |parts| {
             let mut parts = parts.iter_mut();
-            parts.try_for_each(|part| part.file.write_all(text(&mut part.writer).as_bytes()))
+            parts.try_for_each(|part| part.file.write_all(text(&mut part.formatter).as_bytes()))
         })
         .await;
     }
 
-    /// Makes them whole. Their names, and what went wrong.
-    pub(crate) async fn finish(mut self) -> (Vec<PathBuf>, Option<String>) {
+    /// Completes the files. Returns their names, and the error if there was one.
+    pub(super) async fn finish(mut self) -> (Vec<PathBuf>, Option<String>) {
         if self.failure.is_none() {
             self.work(|parts| {
                 for part in parts {
@@ -116,42 +117,42 @@ impl Files {
         (paths, self.failure)
     }
 
-    /// Works on a thread that may wait for the disk.
+    /// Does work on a thread that may block.
     async fn work(&mut self, work: impl FnOnce(&mut Vec<Part>) -> io::Result<()> + Send + 'static) {
         if self.failure.is_some() {
             return;
         }
-        if self.disk.0.load(Ordering::Acquire) >= MOST_KEPT {
+        if self.stalled.0.load(Ordering::Acquire) >= MAX_STALLED {
             self.failure = Some(format!(
-                "the disk stands still, and {MOST_KEPT} transcripts wait for it"
+                "the disk does not respond, and {MAX_STALLED} transcripts wait for it"
             ));
             return;
         }
         let mut parts = std::mem::take(&mut self.parts);
-        // Set by whichever comes first: the end of the work, or of the time for it.
+        // Set by what comes first: the end of the work, or the timeout.
         let is_decided = Arc::new(AtomicBool::new(false));
-        let (disk, decided) = (self.disk.clone(), Arc::clone(&is_decided));
+        let (stalled, decided) = (self.stalled.clone(), Arc::clone(&is_decided));
         let working = spawn_blocking(move || {
             let result = work(&mut parts);
             if decided.swap(true, Ordering::AcqRel) {
-                disk.0.fetch_sub(1, Ordering::AcqRel);
+                stalled.0.fetch_sub(1, Ordering::AcqRel);
             }
             (parts, result)
         });
-        self.failure = match timeout(STANDS_STILL, working).await {
+        self.failure = match timeout(WRITE_TIMEOUT, working).await {
             Ok(Ok((parts, result))) => {
                 self.parts = parts;
                 result.err().map(|error| error.to_string())
             }
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => {
-                self.disk.0.fetch_add(1, Ordering::AcqRel);
+                self.stalled.0.fetch_add(1, Ordering::AcqRel);
                 if is_decided.swap(true, Ordering::AcqRel) {
-                    self.disk.0.fetch_sub(1, Ordering::AcqRel);
+                    self.stalled.0.fetch_sub(1, Ordering::AcqRel);
                 }
-                let seconds = STANDS_STILL.as_secs();
+                let seconds = WRITE_TIMEOUT.as_secs();
                 Some(format!(
-                    "the disk did not take it within {seconds} s: what was written stays there as .part"
+                    "a write did not finish within {seconds} s: what is written stays as .part"
                 ))
             }
         };
@@ -159,9 +160,9 @@ impl Files {
 }
 
 impl Part {
-    fn create(directory: &Path, stem: &str, writer: Writer) -> io::Result<Self> {
-        for name in names(stem, writer.extension()) {
-            // A name is free if neither of its two forms is taken.
+    fn create(directory: &Path, stem: &str, formatter: Formatter) -> io::Result<Self> {
+        for name in names(stem, formatter.extension()) {
+            // A name is free if neither the complete nor the partial file exists.
             if directory.join(&name).exists() {
                 continue;
             }
@@ -170,7 +171,7 @@ impl Part {
             options.write(true).create_new(true).mode(0o600);
             let opened = match options.open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    // The directory went away.
+                    // The directory was removed.
                     std::fs::create_dir_all(directory)?;
                     options.open(&path)
                 }
@@ -180,20 +181,24 @@ impl Part {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 opened => {
                     let mut file = opened?;
-                    file.write_all(writer.head().as_bytes())
+                    file.write_all(formatter.head().as_bytes())
                         .inspect_err(|_| remove_empty(&path))?;
-                    return Ok(Self { file, path, writer });
+                    return Ok(Self {
+                        file,
+                        path,
+                        formatter,
+                    });
                 }
             }
         }
         Err(ErrorKind::AlreadyExists.into())
     }
 
-    /// Gives the file the name of a whole one.
+    /// Gives the file the name of a complete one.
     fn finish(&mut self) -> io::Result<()> {
         let whole = self.path.with_extension("");
         match renameat_with(CWD, &self.path, CWD, &whole, RenameFlags::NOREPLACE) {
-            // Some file systems, NFS among them, can't do that in one step.
+            // Some file systems, such as NFS, can't do this in one step.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 std::fs::hard_link(&self.path, &whole)?;
                 std::fs::remove_file(&self.path)?;
@@ -205,17 +210,17 @@ impl Part {
     }
 }
 
-/// On a full disk there would be one more with each call.
+/// Removes the empty file that each call leaves on a full disk.
 fn remove_empty(path: &Path) {
     if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
-        // It stays where it is as empty as it was.
+        // If this fails, an empty file stays.
         let _ = std::fs::remove_file(path);
     }
 }
 
 /// `stem.txt`, `stem-2.txt` and so on.
 fn names(stem: &str, extension: &str) -> impl Iterator<Item = String> {
-    (1..MOST_NUMBERS).map(move |number| match number {
+    (1..MAX_NUMBER).map(move |number| match number {
         1 => format!("{stem}.{extension}"),
         _ => format!("{stem}-{number}.{extension}"),
     })
@@ -238,16 +243,16 @@ mod tests {
     }
 
     async fn create(directory: &Path) -> Files {
-        on(Disk::default(), directory).await
+        create_on(StalledWrites::default(), directory).await
     }
 
-    async fn on(disk: Disk, directory: &Path) -> Files {
+    async fn create_on(stalled: StalledWrites, directory: &Path) -> Files {
         let formats = [Format::Text, Format::Srt];
-        Files::create(disk, directory, &formats, false, Uuid::nil()).await
+        Files::create(stalled, directory, &formats, false, Uuid::nil()).await
     }
 
     #[tokio::test]
-    async fn a_file_is_part_until_it_is_whole_and_only_its_owner_reads_it() {
+    async fn a_file_is_part_until_it_is_complete_and_only_its_owner_reads_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut files = create(directory.path()).await;
         files.add(|_| "a line\n".into()).await;
@@ -255,7 +260,7 @@ mod tests {
             assert!(name.ends_with(".part"), "{name}");
             let path = directory.path().join(name);
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-            // It is written as it comes.
+            // Each transcript is written when it comes.
             assert_eq!(std::fs::read_to_string(path).unwrap(), "a line\n");
         }
         let (paths, failure) = files.finish().await;
@@ -270,10 +275,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_ever_overwritten() {
+    async fn files_are_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let mut all = Vec::new();
-        // Three of the same call in about the same second.
+        // Three transcripts of the same call in about the same second.
         for number in 0..3 {
             let mut files = create(directory.path()).await;
             files.add(move |_| number.to_string()).await;
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_went_away_is_made_again() {
+    async fn a_directory_that_was_removed_is_created_again() {
         let directory = tempfile::tempdir().unwrap();
         let gone = directory.path().join("gone");
         let mut files = create(&gone).await;
@@ -299,14 +304,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cant_be_written_is_told_and_leaves_nothing_empty() {
+    async fn write_errors_are_reported_and_leave_no_empty_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         let files = create(&file).await;
         let (paths, failure) = files.finish().await;
         assert!(paths.is_empty() && failure.is_some());
-        // A writer whose head can be written and nothing else.
+        // A file whose head is written and nothing else.
         let files = create(directory.path()).await;
         let failed = Files {
             failure: Some("the disk is full".into()),
@@ -317,48 +322,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_stands_still_keeps_a_bounded_number_of_transcripts() {
+    async fn a_disk_that_does_not_respond_holds_a_limited_number_of_transcripts() {
         let directory = tempfile::tempdir().unwrap();
-        let disk = Disk::default();
+        let stalled = StalledWrites::default();
         let mut all = Vec::new();
-        for _ in 0..=MOST_KEPT {
-            all.push(on(disk.clone(), directory.path()).await);
+        for _ in 0..=MAX_STALLED {
+            all.push(create_on(stalled.clone(), directory.path()).await);
         }
         let mut last = all.pop().unwrap();
-        let moves = Arc::new(std::sync::OnceLock::new());
+        let unblocked = Arc::new(std::sync::OnceLock::new());
         tokio::time::pause();
         for mut files in all {
-            let (begun, waits) = (Arc::new(AtomicBool::new(false)), Arc::clone(&moves));
-            let begins = Arc::clone(&begun);
+            let (has_begun, wait) = (Arc::new(AtomicBool::new(false)), Arc::clone(&unblocked));
+            let begins = Arc::clone(&has_begun);
             let adding = files.add(move |_| {
                 begins.store(true, Ordering::Release);
-                waits.wait();
+                wait.wait();
                 "late\n".into()
             });
             let passing = async {
-                while !begun.load(Ordering::Acquire) {
+                while !has_begun.load(Ordering::Acquire) {
                     tokio::task::yield_now().await;
                 }
-                tokio::time::advance(STANDS_STILL * 2).await;
+                tokio::time::advance(WRITE_TIMEOUT * 2).await;
             };
             tokio::join!(adding, passing);
             let (_, failure) = files.finish().await;
             assert!(failure.unwrap().contains("within 10 s"));
         }
         tokio::time::resume();
-        // Neither the next one nor one that has begun waits for it.
-        let refused = "the disk stands still, and 100 transcripts wait for it";
+        // Neither a new transcript nor one that has begun waits for the disk.
+        let refused = "the disk does not respond, and 100 transcripts wait for it";
         last.add(|_| "more\n".into()).await;
         assert_eq!(last.finish().await.1.as_deref(), Some(refused));
-        let next = on(disk.clone(), directory.path()).await;
+        let next = create_on(stalled.clone(), directory.path()).await;
         assert_eq!(next.finish().await.1.as_deref(), Some(refused));
 
-        moves.set(()).unwrap();
-        while disk.0.load(Ordering::Acquire) > 0 {
+        unblocked.set(()).unwrap();
+        while stalled.0.load(Ordering::Acquire) > 0 {
             tokio::task::yield_now().await;
         }
-        let mut mended = on(disk, directory.path()).await;
-        mended.add(|_| "whole\n".into()).await;
-        assert_eq!(mended.finish().await.1, None);
+        let mut recovered = create_on(stalled, directory.path()).await;
+        recovered.add(|_| "whole\n".into()).await;
+        assert_eq!(recovered.finish().await.1, None);
     }
 }

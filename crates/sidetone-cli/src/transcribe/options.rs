@@ -1,87 +1,88 @@
-//! What can be typed after `sidetone transcribe`.
+//! The options of `sidetone transcribe`.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{Recording, Serving};
+use super::words::words;
+use crate::options::{RecordOptions, ServeOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) recognizer: RecognizerOptions,
     #[command(flatten)]
-    pub(crate) manner: Manner,
+    pub(crate) call: CallOptions,
     #[command(flatten)]
-    pub(crate) result: Results,
+    pub(crate) result: ResultOptions,
     #[command(flatten)]
-    pub(crate) recording: Recording,
+    pub(crate) recording: RecordOptions,
     #[command(flatten)]
-    pub(crate) serving: Serving,
+    pub(crate) serving: ServeOptions,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recognizer")]
 pub(crate) struct RecognizerOptions {
-    /// Which service gets the callers' voices. There is no default
-    #[arg(long, value_enum)]
-    pub(crate) engine: Option<EngineName>,
-    /// What is spoken, such as en-US; again for each further language, where the service takes several
+    /// The service that gets the callers' voices. There is no default
+    #[arg(long = "engine", value_name = "ENGINE", value_enum)]
+    pub(crate) provider: Option<Provider>,
+    /// The callers' language, such as en-US; repeat it for a service that takes several
     #[arg(long, value_name = "TAG")]
     pub(crate) language: Vec<String>,
-    /// The service's model, by the name that it has there
+    /// The service's model, by its name there
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// The address of the service, if it is not the usual one
+    /// The address of the service, instead of the usual one
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
-    /// Google: the project that pays
+    /// Google: the project that is billed
     #[arg(long)]
     pub(crate) project: Option<String>,
-    /// Google: where it is recognised, such as eu
+    /// Google: the region of the recognizer, such as eu
     #[arg(long)]
     pub(crate) region: Option<String>,
-    /// Words and names that may come up, one to a line
+    /// A file with words and names that callers may say, one per line
     #[arg(long, value_name = "FILE")]
     pub(crate) phrases: Option<PathBuf>,
-    /// The file with the key, in place of OPENAI_API_KEY, DEEPGRAM_API_KEY or GOOGLE_APPLICATION_CREDENTIALS
+    /// The file with the key, instead of OPENAI_API_KEY, DEEPGRAM_API_KEY or GOOGLE_APPLICATION_CREDENTIALS
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calls")]
-pub(crate) struct Manner {
-    /// Transcribe what the caller hears, too, as a side of its own
+pub(crate) struct CallOptions {
+    /// Also transcribe what the caller hears, as a separate side
     #[arg(long)]
     pub(crate) both: bool,
     /// Play this sound file first
     #[arg(long, value_name = "FILE")]
     pub(crate) greeting: Option<PathBuf>,
-    /// Tell the caller, after the greeting and before anything is transcribed: with this sound file, or two notes
+    /// Play this sound file, or two notes, after the greeting, and transcribe nothing before its end
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) announce: Option<Option<PathBuf>>,
     /// Hang up when the caller has said this word
     #[arg(long, value_name = "WORD", value_parser = one_word)]
     pub(crate) stop_word: Option<String>,
-    /// Hang up after so long, such as 30s, 5m or 1h
+    /// Hang up after this time, such as 30s, 5m or 1h
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) time_limit: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results")]
-pub(crate) struct Results {
-    /// Show words that may still change, dimmed, or with "final": false
+pub(crate) struct ResultOptions {
+    /// Also show words that may still change: dimmed, or with "final": false
     #[arg(long)]
     pub(crate) interim: bool,
-    /// Print every transcript as a JSON line. Without it and without a terminal no text is printed
+    /// Print every transcript as a JSON line. Otherwise text is only shown on a terminal
     #[arg(long)]
     pub(crate) json: bool,
     /// Write the transcript of each call into this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// What to write there; several with commas
+    /// The formats of the files, separated by commas
     #[arg(
         long,
         value_enum,
@@ -92,20 +93,20 @@ pub(crate) struct Results {
     pub(crate) format: Vec<Format>,
 }
 
-/// What `--engine` takes.
+/// The values of `--engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EngineName {
+pub(crate) enum Provider {
     /// Google Cloud Speech-to-Text v2
     Google,
-    /// A Vosk server of one's own
+    /// A Vosk server of your own
     Vosk,
-    /// OpenAI, or a server of one's own with its protocol
+    /// OpenAI, or a server of your own with its protocol
     Openai,
     /// Deepgram
     Deepgram,
 }
 
-impl EngineName {
+impl Provider {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Google => "google",
@@ -116,7 +117,7 @@ impl EngineName {
     }
 }
 
-/// What `--format` takes.
+/// The values of `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// One JSON object per transcript, with the times of its words
@@ -131,9 +132,9 @@ pub(crate) enum Format {
 
 fn one_word(text: &str) -> Result<String, String> {
     let word = text.to_lowercase();
-    match super::words(&word).eq([word.as_str()]) {
+    match words(&word).eq([word.as_str()]) {
         true => Ok(word),
-        false => Err("give one word, of letters and digits".into()),
+        false => Err("give one word of letters and digits".into()),
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_a_unit() {
+    fn a_time_needs_a_unit() {
         assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));

@@ -1,25 +1,28 @@
-//! One side of a call on its way to its recognizer.
+//! Sends one side of a call to its recognizer.
 
 use std::{sync::Arc, time::Duration};
 
 use sidetone_audio::{g711::Law, resample::Resampler};
-use sidetone_speech::{Format, Recognizer, SpeechEvents, SpeechInput, transcribe};
+use sidetone_speech::{Format, Recognizer, SpeechEvent, SpeechEvents, SpeechInput, transcribe};
 use tokio::sync::mpsc;
 
-use super::{line::Side, scribe::Said};
+use super::transcript::Side;
 
-/// Begins with the first sound, whose rate it has to its end.
+/// What the recognizer of one side returns.
+pub(super) type RecognizerEvent = (Side, SpeechEvent);
+
+/// A connection to the recognizer, opened with the first audio. It keeps the sample rate of that audio.
 pub(super) struct Track {
     side: Side,
     recognizer: Arc<dyn Recognizer>,
-    said: mpsc::Sender<Said>,
-    open: Option<Open>,
+    events: mpsc::Sender<RecognizerEvent>,
+    open: Option<OpenTrack>,
 }
 
-struct Open {
+struct OpenTrack {
     input: SpeechInput,
     hz: u32,
-    /// For sound at another rate than the first: that rate, and what makes it the first one.
+    /// For audio at another rate than the first: that rate, and the resampler to the first one.
     resampler: Option<(u32, Resampler)>,
     resampled: Vec<i16>,
 }
@@ -28,23 +31,23 @@ impl Track {
     pub(super) fn new(
         side: Side,
         recognizer: Arc<dyn Recognizer>,
-        said: mpsc::Sender<Said>,
+        events: mpsc::Sender<RecognizerEvent>,
     ) -> Self {
         Self {
             side,
             recognizer,
-            said,
+            events,
             open: None,
         }
     }
 
-    /// Adds samples that were at `at` on the call's clock. `law` is how they came, if that was companded.
+    /// Sends samples. `at` is their time since the UUID, and `law` the law by which the caller companded them.
     pub(super) fn push(&mut self, at: Duration, hz: u32, law: Option<Law>, samples: &[i16]) {
         if self.open.is_none() {
             let recognizer = Arc::clone(&self.recognizer);
-            let (input, events) = transcribe(recognizer, Format { hz, law });
-            tokio::spawn(pass_on(self.side, events, self.said.clone()));
-            self.open = Some(Open {
+            let (input, speech_events) = transcribe(recognizer, Format { hz, law });
+            tokio::spawn(forward(self.side, speech_events, self.events.clone()));
+            self.open = Some(OpenTrack {
                 input,
                 hz,
                 resampler: None,
@@ -56,7 +59,7 @@ impl Track {
         }
     }
 
-    /// No sound came from `at` on for so long: whoever spoke has ceased to.
+    /// Tells the recognizer that no audio came from `at` on for this time, so that it finishes the utterance.
     pub(super) fn push_silence(&mut self, at: Duration, duration: Duration) {
         if let Some(open) = &mut self.open {
             open.input.push_silence(at, duration);
@@ -64,14 +67,14 @@ impl Track {
     }
 }
 
-impl Open {
+impl OpenTrack {
     fn push(&mut self, at: Duration, hz: u32, samples: &[i16]) {
         if hz == self.hz {
             self.input.push(at, samples);
             return;
         }
         if self.resampler.as_ref().is_none_or(|(from, _)| *from != hz) {
-            // The rates that a call can have can all be resampled.
+            // It does not fail: the rates that a call can have can all be resampled.
             self.resampler = Resampler::new(hz, self.hz).ok().map(|it| (hz, it));
         }
         if let Some((_, resampler)) = &mut self.resampler {
@@ -82,9 +85,13 @@ impl Open {
     }
 }
 
-async fn pass_on(side: Side, mut events: SpeechEvents, said: mpsc::Sender<Said>) {
-    while let Some(event) = events.next().await {
-        if said.send((side, event)).await.is_err() {
+async fn forward(
+    side: Side,
+    mut speech_events: SpeechEvents,
+    events: mpsc::Sender<RecognizerEvent>,
+) {
+    while let Some(event) = speech_events.next().await {
+        if events.send((side, event)).await.is_err() {
             return;
         }
     }

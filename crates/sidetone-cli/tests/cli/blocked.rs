@@ -1,4 +1,4 @@
-//! Output that nobody reads: pipes that are full, a terminal that is stopped.
+//! Output that is not read: full pipes and a stopped terminal.
 
 use std::{
     fs::File,
@@ -18,23 +18,23 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::kit::{PATIENCE, run, sidetone};
+use crate::kit::{TIMEOUT, run, sidetone};
 
-/// Calls of which the story does not fit into a small pipe.
+/// Calls whose events do not fit into a small pipe.
 const CALLS: usize = 20;
 
 /// A server whose output is read up to its address, and no further.
 struct Unread {
     child: Child,
     address: String,
-    /// Kept, or what is written would fail instead of waiting.
+    /// Kept open, so that writing waits instead of failing.
     _reader: Box<dyn Read>,
 }
 
 impl Unread {
     fn serve(mut command: Command, reader: File) -> Self {
         let child = command.spawn().unwrap();
-        // The writing end that this process has, or a server that fails would never end the reading.
+        // Close this process's writing end. Otherwise reading from a server that fails would never end.
         drop(command);
         let mut reader = BufReader::with_capacity(1, reader);
         let mut line = String::new();
@@ -61,13 +61,13 @@ impl Unread {
     #[track_caller]
     fn exit_code(&mut self) -> i32 {
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < TIMEOUT {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap();
             }
             thread::sleep(Duration::from_millis(5));
         }
-        panic!("it goes on for ever");
+        panic!("the server does not end");
     }
 }
 
@@ -85,7 +85,7 @@ fn small_pipe() -> (File, OwnedFd) {
     (reader.into(), writer)
 }
 
-/// A pipe that takes nothing more.
+/// A pipe that is full.
 fn full_pipe() -> (File, OwnedFd) {
     let (reader, writer) = small_pipe();
     let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
@@ -103,7 +103,7 @@ fn serve(words: &[&str]) -> Unread {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_does_not_keep_the_server() {
+fn a_pipe_that_is_not_read_does_not_block_the_server() {
     let mut server = serve(&["echo"]);
     server.calls();
     server.signal(Signal::TERM);
@@ -111,7 +111,7 @@ fn a_pipe_that_nobody_reads_does_not_keep_the_server() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_does_not_either() {
+fn standard_error_that_is_not_read_does_not_block_the_server() {
     let (_unread, full) = full_pipe();
     let (reader, writer) = small_pipe();
     let mut command = sidetone(["echo", "--listen", "127.0.0.1:0"]);
@@ -120,7 +120,7 @@ fn a_standard_error_that_nobody_reads_does_not_either() {
     server.calls();
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), 0);
-    // What can't begin ends, too.
+    // A command that can't start ends, too.
     let (_unread, full) = full_pipe();
     let mut refused = sidetone(["echo", "--listen", "nonsense"]);
     let status = refused.stdout(Stdio::null()).stderr(full).status().unwrap();
@@ -128,7 +128,7 @@ fn a_standard_error_that_nobody_reads_does_not_either() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_whatever_is_blocked() {
+fn a_second_signal_ends_a_blocked_server_at_once() {
     let mut server = serve(&["echo", "--grace", "600"]);
     server.calls();
     let address = server.address.clone();
@@ -139,9 +139,9 @@ fn a_second_signal_ends_it_at_once_whatever_is_blocked() {
         }
     });
     let calling = thread::spawn(|| caller.call().unwrap());
-    placed.recv_timeout(PATIENCE).unwrap();
+    placed.recv_timeout(TIMEOUT).unwrap();
     server.signal(Signal::TERM);
-    // That the first one was heeded is not to be seen here but by this: new calls are rejected.
+    // As the output is not read, only rejected calls show that the first signal was handled.
     while !is_rejected(&address) {}
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), 128 + 15);
@@ -155,7 +155,7 @@ fn is_rejected(address: &str) -> bool {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_does_not_keep_the_server() {
+fn a_stopped_terminal_does_not_block_the_server() {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -193,7 +193,7 @@ fn a_terminal_that_is_stopped_does_not_keep_the_server() {
 }
 
 #[test]
-fn of_calls_rejected_by_the_hundred_the_number_is_told() {
+fn many_rejected_calls_are_reported_by_their_number() {
     let (reader, writer) = small_pipe();
     let mut command = sidetone(["echo", "--listen", "127.0.0.1:0", "--allow", "10.0.0.0/8"]);
     command.stdout(writer);
@@ -202,9 +202,9 @@ fn of_calls_rejected_by_the_hundred_the_number_is_told() {
     let mut lines = BufReader::with_capacity(1, reader).lines();
     let listening: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let address = listening["address"].as_str().unwrap().to_owned();
-    // Each is rejected; of a hundred in a second each is told, of the others the number.
-    const TURNED_AWAY: u64 = 400;
-    for _ in 0..TURNED_AWAY {
+    // The first hundred in a second are reported one by one, the others by their number.
+    const REJECTED: u64 = 400;
+    for _ in 0..REJECTED {
         let mut connection = std::net::TcpStream::connect(&address).unwrap();
         connection
             .write_all(b"\x01\x00\x100123456789abcdef")
@@ -212,12 +212,12 @@ fn of_calls_rejected_by_the_hundred_the_number_is_told() {
         connection.read_to_end(&mut Vec::new()).unwrap();
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let mut told = 0;
+    let mut reported = 0;
     for line in lines {
         let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        told += match event["event"].as_str().unwrap() {
+        reported += match event["event"].as_str().unwrap() {
             "rejected" => 1,
-            "counted" => {
+            "suppressed" => {
                 assert_eq!(event["of"], "rejected");
                 event["count"].as_u64().unwrap()
             }
@@ -225,5 +225,5 @@ fn of_calls_rejected_by_the_hundred_the_number_is_told() {
         };
     }
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(told, TURNED_AWAY);
+    assert_eq!(reported, REJECTED);
 }

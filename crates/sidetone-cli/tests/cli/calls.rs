@@ -1,4 +1,4 @@
-//! Calls to each of the serving commands.
+//! Calls to each serving command.
 
 use std::{
     io::{Read, Write},
@@ -10,8 +10,8 @@ use std::{
 use sidetone_audio::tone;
 
 use crate::kit::{
-    Running, assert_callers_end, best_match, last_event, likeness, read_stereo, run, sidetone,
-    stderr, write_mono,
+    Running, assert_ended_by_caller, best_match, last_event, read_stereo, run, sidetone,
+    similarity, stderr, write_mono,
 };
 
 #[test]
@@ -34,9 +34,9 @@ fn echo_gives_a_caller_its_own_voice() {
     let (rate, left, right) = read_stereo(&heard);
     assert_eq!(rate, 8000);
     let (_, left) = best_match(&said, &left);
-    assert!(left > 0.999, "its own side has {left}");
-    let echo = likeness(&said, &right);
-    assert!(echo > 0.9, "its echo has {echo}");
+    assert!(left > 0.999, "its own side: {left}");
+    let echo = similarity(&said, &right);
+    assert!(echo > 0.9, "its echo: {echo}");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn play_plays_the_whole_file_and_hangs_up() {
     assert_eq!(last_event(&call)["ended_by"], "server");
     assert_eq!(server.wait_for("call_ended")["reason"], "finished");
     let (_, _, right) = read_stereo(&heard);
-    let played = likeness(&greeting, &right);
+    let played = similarity(&greeting, &right);
     assert!(played > 0.95, "{played}");
 }
 
@@ -73,12 +73,12 @@ fn play_in_a_loop_goes_on_until_the_caller_hangs_up() {
     let (mut server, address) = Running::serve(&format!("play {} --loop", sound.display()));
     let call = run(&format!("call {address} --seconds 2 --expect-audio"));
     assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
-    assert_callers_end(&server.wait_for("call_ended"));
+    assert_ended_by_caller(&server.wait_for("call_ended"));
     assert!(last_event(&call)["duration_ms"].as_u64().unwrap() >= 2000);
 }
 
 #[test]
-fn record_leaves_a_whole_file_and_plays_nothing() {
+fn record_writes_a_complete_file_and_plays_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let voice = directory.path().join("voice.wav");
     let said = tone::caller_voice(8000, Duration::from_secs(1), 5);
@@ -100,13 +100,13 @@ fn record_leaves_a_whole_file_and_plays_nothing() {
     let file = recorded["files"][0].as_str().unwrap();
     let (rate, left, right) = read_stereo(file.as_ref());
     assert_eq!(rate, 8000);
-    let heard = likeness(&said, &left);
+    let heard = similarity(&said, &left);
     assert!(heard > 0.9, "{heard}");
     assert!(right.iter().all(|sample| *sample == 0));
 }
 
 #[test]
-fn every_serving_command_records_when_it_is_told_to() {
+fn echo_records_with_the_option_record() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) =
         Running::serve(&format!("echo --record {}", directory.path().display()));
@@ -125,13 +125,13 @@ fn every_serving_command_records_when_it_is_told_to() {
 }
 
 #[test]
-fn a_call_that_dies_is_told_with_asterisks_own_words() {
+fn a_call_that_fails_is_reported_with_asterisks_log_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
         let (mut connection, _) = listener.accept().unwrap();
         connection.read_exact(&mut [0; 19]).unwrap();
-        // Audio of length 0: Asterisk drops the call.
+        // Asterisk drops the call on audio of length 0.
         connection.write_all(&[0x10, 0, 0]).unwrap();
         let _ = connection.read_to_end(&mut Vec::new());
     });
@@ -149,13 +149,13 @@ fn a_call_that_dies_is_told_with_asterisks_own_words() {
     );
 }
 
-/// So much a server sends at once that floods: far more than the caller may keep, and soon over, for other tests run
-/// beside this one.
+/// The bytes that a flooding server sends: far more than the caller may keep, and soon sent, as other tests run at the
+/// same time.
 const FLOOD: usize = 300_000_000;
-/// What the caller may ask the system for in all, in kilobytes.
+/// The caller's limit of virtual memory, in kilobytes.
 const MEMORY: usize = 200_000;
 
-/// A server that floods, and then says nothing until the caller is gone.
+/// A server that floods the caller, and then sends nothing until it hangs up.
 fn flooding() -> (String, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -183,13 +183,13 @@ fn a_server_that_floods_fills_neither_the_memory_nor_the_disk() {
         .arg(assert_cmd::cargo::cargo_bin!("sidetone"))
         .args(["call", &address, "--seconds", "3", "--record"])
         .arg(&heard)
-        // What threads ask for and don't use counts, too.
+        // Memory that threads reserve counts, too.
         .envs([("TOKIO_WORKER_THREADS", "1"), ("MALLOC_ARENA_MAX", "1")])
         .output()
         .unwrap();
     server.join().unwrap();
     let finished = last_event(&call);
-    // On a busy machine a message is late, and the call dies of that as one of Asterisk's would.
+    // On a busy machine a message may be late, and the call fails as one of Asterisk's would.
     match call.status.code() {
         Some(0) => assert_eq!(finished["ended_by"], "caller", "{finished}"),
         code => {
@@ -209,7 +209,7 @@ fn a_server_that_floods_fills_neither_the_memory_nor_the_disk() {
     let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
     let count = |name: &str| recorded[name].as_u64().unwrap();
     assert!(count("surplus_ms") + count("lost_frames") > 0, "{recorded}");
-    // The call, and the five seconds that are kept of what comes too early, to the end of their message.
+    // The length of the call, and the five seconds that are kept of audio that comes too early.
     let (_, left, _) = read_stereo(&heard);
     let call_ms = finished["duration_ms"].as_u64().unwrap() as usize;
     assert!(left.len() <= (call_ms + 6_000) * 8, "{recorded}");
@@ -225,7 +225,7 @@ fn a_call_beyond_the_limit_is_rejected() {
     assert_eq!(server.wait_for("rejected")["reason"], "full");
     first.terminate();
     assert_eq!(first.exit_code(), 0);
-    assert_callers_end(&server.wait_for("call_ended"));
+    assert_ended_by_caller(&server.wait_for("call_ended"));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn serve_on_both(allow: &str) -> (Running, String) {
 }
 
 #[test]
-fn an_ipv4_address_is_one_however_it_is_written_and_wherever_it_comes_in() {
+fn an_ipv4_address_is_allowed_in_every_form_and_on_an_ipv6_socket() {
     for allow in [
         "127.0.0.1",
         "::ffff:127.0.0.1",
@@ -273,7 +273,7 @@ fn an_ipv4_address_is_one_however_it_is_written_and_wherever_it_comes_in() {
 }
 
 #[test]
-fn a_name_that_may_connect_is_told_with_its_address() {
+fn a_name_that_may_connect_is_reported_with_its_addresses() {
     let (mut server, address) = Running::serve("echo --allow localhost");
     run(&format!("call {address} --seconds 0.3"));
     server.wait_for("call_started");
@@ -284,4 +284,23 @@ fn a_name_that_may_connect_is_told_with_its_address() {
     );
     let addresses = allowed["addresses"].as_array().unwrap();
     assert!(addresses.contains(&"127.0.0.1".into()), "{allowed}");
+}
+
+#[test]
+fn call_presses_keys_at_the_given_times() {
+    let (mut server, address) = Running::serve("echo --log-digits");
+    // The keys without a time are pressed after one second.
+    let call = run(&format!("call {address} --dtmf #@1.6,42,1@0.3"));
+    assert_eq!(call.status.code(), Some(0), "{}", stderr(&call));
+    let digits: Vec<_> = (0..4)
+        .map(|_| server.wait_for("dtmf")["digit"].clone())
+        .collect();
+    assert_eq!(digits, ["1", "4", "2", "#"]);
+    let finished = last_event(&call);
+    assert_eq!(finished["digits"], 4);
+    // Two seconds after the last key has been pressed.
+    assert!(
+        finished["duration_ms"].as_u64().unwrap() >= 3850,
+        "{finished}"
+    );
 }

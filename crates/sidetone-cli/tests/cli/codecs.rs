@@ -1,4 +1,4 @@
-//! What comes under kind 0x10 and is not the 8 kHz that it says.
+//! Audio of message kind 0x10 that is not 8 kHz linear.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use sidetone::Rate;
 use sidetone_audio::{resample::resample_clip, tone};
 use sidetone_caller::{CallRecord, Caller, Codec, Generation};
 
-use crate::kit::{Running, likeness, read_stereo};
+use crate::kit::{Running, read_stereo, similarity};
 
-/// A call that says `said` and goes on for a second. It knows no kinds for more than 8 kHz, as no Asterisk before 20.17,
+/// Places a call that says `said` and lasts a second longer. It has no kinds for more than 8 kHz, like Asterisk before 20.17,
 /// 21.12, 22.7 and 23.1.
 fn call(address: &str, codec: Codec, said: &[i16]) -> CallRecord {
     let mut rules = Generation::G.rules();
@@ -42,14 +42,14 @@ fn wideband_under_the_kind_of_8_khz_is_echoed_and_recorded_at_its_rate() {
         let recorded = server.wait_for("recorded");
         let (hz, left, _) = read_stereo(recorded["files"][0].as_str().unwrap().as_ref());
         assert_eq!(hz, rate.hz());
-        let kept = likeness(&said, &left);
-        assert!(kept > 0.95, "{hz}: recorded with {kept}");
-        // Its echo comes back as the only thing that such an Asterisk takes.
+        let kept = similarity(&said, &left);
+        assert!(kept > 0.95, "{hz}: the recording: {kept}");
+        // The echo comes at the only rate that such an Asterisk accepts.
         assert!(record.heard.iter().all(|heard| heard.rate == Rate::Slin));
         let said = resample_clip(&said, hz, 8_000).unwrap();
-        let echo = likeness(&said, record.heard_samples());
-        assert!(echo > 0.9, "{hz}: echoed with {echo}");
-        // Which of the two is told first is not said.
+        let echo = similarity(&said, record.heard_samples());
+        assert!(echo > 0.9, "{hz}: the echo: {echo}");
+        // The order of `recorded` and `call_ended` is not fixed.
         let events = server.stop();
         let ended = events.iter().find(|event| event["event"] == "call_ended");
         assert_eq!(ended.unwrap()["codec"], rate.name());
@@ -63,14 +63,14 @@ fn audio_that_is_known_to_be_wrong_is_silence() {
     let record = call(&address, Codec::Ulaw, &said);
     let text = server.wait_for("codec")["text"].clone();
     assert!(text.as_str().unwrap().contains("c(slin)"), "{text}");
-    // Until it was known, noise may have been echoed.
+    // Noise may have been echoed until the codec was known.
     let heard = record.heard_samples();
     assert!(heard[heard.len() / 2..].iter().all(|sample| *sample == 0));
     assert_eq!(server.wait_for("call_ended")["codec"], "slin");
 }
 
 #[test]
-fn a_caller_whose_sound_tells_no_codec_is_told_of() {
+fn a_caller_whose_codec_cant_be_detected_is_reported() {
     let (mut server, address) = Running::serve("echo --codec auto");
     let mut state = 1_u64;
     let noise: Vec<i16> = (0..16_000)
@@ -83,8 +83,8 @@ fn a_caller_whose_sound_tells_no_codec_is_told_of() {
         .collect();
     call(&address, Codec::Ulaw, &noise);
     let ended = server.wait_for("call_ended");
-    let told = server.seen.iter().find(|event| event["event"] == "codec");
-    let text = told.unwrap()["text"].as_str().unwrap();
+    let codec = server.seen.iter().find(|event| event["event"] == "codec");
+    let text = codec.unwrap()["text"].as_str().unwrap();
     assert!(text.contains("not heard"), "{text}");
     assert_eq!(ended["codec"], "auto");
 }
@@ -99,13 +99,13 @@ fn flood(address: &str, number: u8) {
     for _ in 0..60 {
         connection.write_all(&messages).unwrap();
     }
-    // Closed with something unread, it would be reset before all of it has come.
+    // If it were closed with something unread, it would be reset before everything has arrived.
     connection.shutdown(Shutdown::Write).unwrap();
     connection.read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[test]
-fn callers_who_flood_before_their_codec_is_known_take_little_memory() {
+fn floods_before_the_codec_is_known_take_little_memory() {
     let (mut server, address) = Running::serve("echo --codec auto");
     let flooding = (1..=8).map(|number| {
         let address = address.clone();
@@ -122,7 +122,7 @@ fn callers_who_flood_before_their_codec_is_known_take_little_memory() {
     assert!(most < 60_000, "{most} kB");
     for call in ended {
         assert_eq!(call["frames_in"], 600_000, "{call}");
-        // A thousand of them are held back.
+        // A thousand of them are queued.
         assert!(call["lagged"].as_u64().unwrap() > 0, "{call}");
     }
 }

@@ -1,4 +1,4 @@
-//! The demonstration, judged without its own judgement.
+//! The demonstration, checked independently of its own check.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use sidetone_audio::tone;
 
 use crate::kit::{best_match, read_stereo, sidetone, stderr};
 
-/// The echo is judged in pieces, and the middle one counts: on a busy machine a live line leaves out frames.
+/// The echo is checked in pieces, and the median counts, as live audio skips frames on a busy machine.
 const PIECE: usize = 1280;
 
 #[test]
-fn demo_once_leaves_a_recording_in_which_the_caller_heard_what_it_should() {
+fn demo_once_writes_a_recording_with_the_greeting_and_the_echo() {
     let directory = tempfile::tempdir().unwrap();
     let demo = sidetone(["demo", "--once", "--listen", "127.0.0.1:0"])
         .current_dir(&directory)
         .output()
         .unwrap();
-    let story = String::from_utf8(demo.stdout.clone()).unwrap();
-    assert_eq!(demo.status.code(), Some(0), "{story}{}", stderr(&demo));
+    let output = String::from_utf8(demo.stdout.clone()).unwrap();
+    assert_eq!(demo.status.code(), Some(0), "{output}{}", stderr(&demo));
     for line in [
         "hears the greeting",
         "hears itself",
-        "hears the digit",
+        "receives the digit",
         "hung up",
         "demo.wav",
     ] {
-        assert!(story.contains(line), "{line:?} is not in {story}");
+        assert!(output.contains(line), "{line:?} is not in {output}");
     }
 
     let (rate, caller, server) = read_stereo(&directory.path().join("demo.wav"));
@@ -42,11 +42,11 @@ fn demo_once_leaves_a_recording_in_which_the_caller_heard_what_it_should() {
     let mut echo: Vec<f64> = voice
         .chunks_exact(PIECE)
         .enumerate()
-        // Pauses are like any other pause.
+        // One pause is as good as another.
         .filter(|(_, piece)| piece.iter().any(|sample| sample.abs() > 1000))
         .map(|(place, piece)| {
             let from = spoken_at + place * PIECE;
-            // Not before it was said, and not more than 600 ms later.
+            // At most 600 ms after it was said.
             best_match(piece, &server[from..from + PIECE + 4800]).1
         })
         .collect();

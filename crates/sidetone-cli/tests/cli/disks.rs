@@ -1,4 +1,4 @@
-//! Recordings and transcripts when the disk takes no more, or the directory is gone.
+//! Recordings when the disk is full, or the directory is removed.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// From now on no file of this process may be longer.
+/// Limits the size of all files that this process writes from now on.
 fn limit_files(server: &Running, bytes: Option<u64>) {
     let limit = Rlimit {
         current: bytes,
@@ -25,7 +25,7 @@ fn limit_files(server: &Running, bytes: Option<u64>) {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_costs_recordings_and_nothing_else() {
+fn a_limit_on_the_size_of_files_affects_only_recordings() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) = Running::serve(&format!("record {}", directory.path().display()));
     let call = || {
@@ -59,7 +59,7 @@ fn a_limit_on_the_size_of_files_costs_recordings_and_nothing_else() {
 }
 
 #[test]
-fn a_directory_that_vanished_is_made_again() {
+fn a_removed_directory_is_created_again() {
     let directory = tempfile::tempdir().unwrap();
     let recordings = directory.path().join("recordings");
     let (mut server, address) = Running::serve(&format!("record {}", recordings.display()));
@@ -72,7 +72,7 @@ fn a_directory_that_vanished_is_made_again() {
 }
 
 #[test]
-fn a_directory_that_vanishes_during_a_call_is_told_and_no_file_that_is_not_there() {
+fn a_directory_removed_during_a_call_is_reported_without_files() {
     let directory = tempfile::tempdir().unwrap();
     let recordings = directory.path().join("recordings");
     let (mut server, address) = Running::serve(&format!("record {}", recordings.display()));

@@ -1,10 +1,10 @@
-//! What can't begin: one line that says what to do, exit code 2, before anything listens.
+//! Commands that can't start: one line that says what to do and exit code 2, before anything listens.
 
 use std::net::TcpListener;
 
 use crate::kit::{run, sidetone, stderr};
 
-/// Runs it and checks all but the words.
+/// Runs a command that can't start, checks that it fails in the right form, and returns the error.
 fn refusal(line: &str) -> String {
     let output = run(line);
     let text = stderr(&output);
@@ -12,14 +12,14 @@ fn refusal(line: &str) -> String {
     assert_eq!(text.lines().count(), 1, "{line}: {text}");
     assert!(
         output.stdout.is_empty(),
-        "{line}: it began: {:?}",
+        "{line}: it started: {:?}",
         output.stdout
     );
     text
 }
 
 #[test]
-fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
+fn a_malformed_address_is_reported_with_the_right_form() {
     assert!(refusal("echo --listen nonsense").contains("HOST:PORT"));
     assert!(refusal("echo --listen 127.0.0.1:99999").contains("HOST:PORT"));
     assert!(refusal("echo --listen no-such-host.invalid:9092").contains("HOST:PORT"));
@@ -37,13 +37,13 @@ fn a_wrong_address_is_told_with_the_form_of_a_right_one() {
 }
 
 #[test]
-fn an_address_of_another_machine_is_told() {
-    // TEST-NET-2: nobody has it.
+fn an_address_of_another_machine_is_reported() {
+    // TEST-NET-2: no machine has it.
     assert!(refusal("echo --listen 198.51.100.1:9092 --allow any").contains("no such address"));
 }
 
 #[test]
-fn a_port_in_use_is_told_with_the_way_out() {
+fn a_port_in_use_is_reported_with_an_alternative() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -75,7 +75,7 @@ fn listening_beyond_loopback_asks_who_may_connect() {
 }
 
 #[test]
-fn a_sound_that_cant_be_played_is_told_before_it_listens() {
+fn a_sound_that_cant_be_played_is_reported_before_listening() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = directory.path().join(name);
@@ -92,7 +92,7 @@ fn a_sound_that_cant_be_played_is_told_before_it_listens() {
 }
 
 #[test]
-fn a_place_that_cant_be_written_is_told_before_the_call() {
+fn a_path_that_cant_be_written_is_reported_before_the_call() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -105,14 +105,14 @@ fn a_place_that_cant_be_written_is_told_before_the_call() {
 }
 
 #[test]
-fn a_place_where_no_file_can_be_made_is_told_before_it_listens() {
+fn a_directory_without_write_access_is_reported_before_listening() {
     let transcribe =
         "transcribe --engine vosk --endpoint ws://127.0.0.1:1 --output /proc --format text";
     for line in ["record /proc", "echo --record /proc", transcribe] {
         let text = refusal(&format!("{line} --listen 127.0.0.1:0"));
         assert!(text.contains("/proc") && text.contains("choose"), "{text}");
     }
-    // In a directory that has been deleted, and with no room for any file.
+    // In a deleted directory, and with a limit of no bytes per file.
     let directory = tempfile::tempdir().unwrap();
     let deleted = format!(
         "mkdir gone && cd gone && rmdir ../gone && exec {0}",
@@ -137,16 +137,20 @@ fn a_place_where_no_file_can_be_made_is_told_before_it_listens() {
 }
 
 #[test]
-fn what_a_call_cant_be_is_told() {
+fn invalid_options_of_a_call_are_reported() {
     assert!(refusal("call 127.0.0.1:1 --rate 11025").contains("16000 (slin16)"));
     assert!(refusal("call 127.0.0.1:1 --dtmf 12x").contains("0-9"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf 1@soon").contains("seconds from the start"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf 1@0.5,@2").contains("key is missing"));
+    assert!(refusal("call 127.0.0.1:1 --dtmf #@6.1 --seconds 5").contains("--dtmf #@6.1"));
     assert!(refusal("call 127.0.0.1:1 --uuid 17").contains("UUID"));
     assert!(refusal("call 127.0.0.1:1 --seconds -1").contains("--seconds"));
     assert!(refusal("call 127.0.0.1:1 --seconds 0").contains("--seconds"));
+    assert!(refusal("call 127.0.0.1:1 --seconds 1e19").contains("--seconds"));
 }
 
 #[test]
-fn a_server_that_isnt_there_is_told() {
+fn a_missing_server_is_reported() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -155,7 +159,7 @@ fn a_server_that_isnt_there_is_told() {
 }
 
 #[test]
-fn a_word_too_few_or_too_many_is_told_in_one_line() {
+fn missing_and_unknown_arguments_are_reported_in_one_line() {
     for line in [
         "play",
         "record",
@@ -170,7 +174,7 @@ fn a_word_too_few_or_too_many_is_told_in_one_line() {
 }
 
 #[test]
-fn an_engine_that_nobody_knows_is_told_with_those_that_are_known() {
+fn an_unknown_io_backend_is_reported_with_the_known_ones() {
     let output = sidetone(["echo", "--listen", "127.0.0.1:0"])
         .env("SIDETONE_IO_BACKEND", "iouring")
         .output()
@@ -182,8 +186,8 @@ fn an_engine_that_nobody_knows_is_told_with_those_that_are_known() {
 }
 
 #[test]
-fn a_number_of_threads_that_is_none_is_told() {
-    let told = |number: &str| {
+fn an_invalid_number_of_threads_is_reported() {
+    let error = |number: &str| {
         let mut command = sidetone(["call", "nonsense"]);
         let output = command.env("TOKIO_WORKER_THREADS", number).output();
         let output = output.unwrap();
@@ -201,15 +205,15 @@ fn a_number_of_threads_that_is_none_is_told() {
         "99999999",
         "99999999999999999999999",
     ] {
-        let text = told(number);
+        let text = error(number);
         assert!(text.contains("TOKIO_WORKER_THREADS is"), "{text}");
         assert!(text.contains("from 1 to 1024"), "{text}");
     }
-    assert!(told("2").contains("HOST:PORT"));
+    assert!(error("2").contains("HOST:PORT"));
 }
 
 #[test]
-fn a_key_that_is_no_text_is_told() {
+fn a_key_that_is_not_text_is_reported() {
     use std::os::unix::ffi::OsStrExt;
     let key = std::ffi::OsStr::from_bytes(b"sk-\xff");
     for (engine, variable) in [
@@ -221,15 +225,15 @@ fn a_key_that_is_no_text_is_told() {
         assert_eq!(output.status.code(), Some(2));
         let text = stderr(&output);
         assert!(
-            text.contains(variable) && text.contains("no text"),
+            text.contains(variable) && text.contains("not text"),
             "{text}"
         );
     }
 }
 
 #[test]
-fn what_was_typed_cant_paint_the_terminal() {
-    // To clear it, by ESC and by C1; to erase a letter; to write backwards; another line.
+fn arguments_with_control_characters_cant_change_the_terminal() {
+    // Clears the screen by ESC and by C1, deletes a letter, writes backwards, starts another line.
     let evil = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\n\u{85}no.wav";
     let commands: [&[&str]; 9] = [
         &["play", evil],

@@ -1,4 +1,4 @@
-//! Starts the command, reads its events, ends it.
+//! Helpers that start the command, read its events and end it.
 
 use std::{
     ffi::OsStr,
@@ -13,8 +13,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Longer than anything here takes, on a busy machine too.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything in these tests takes, even on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn sidetone<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sidetone"));
@@ -42,7 +42,7 @@ impl Running {
         Self::start_with_errors(command, Stdio::piped())
     }
 
-    /// The same with another place for what it says on standard error.
+    /// The same, with standard error going to `errors`.
     pub(crate) fn start_with_errors(mut command: Command, errors: impl Into<Stdio>) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -85,7 +85,7 @@ impl Running {
     /// The next event of this name.
     pub(crate) fn wait_for(&mut self, name: &str) -> Value {
         loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+            let Ok(line) = self.lines.recv_timeout(TIMEOUT) else {
                 panic!("no event {name:?} came, only {:#?}", self.seen);
             };
             let event = read(&line);
@@ -96,7 +96,7 @@ impl Running {
         }
     }
 
-    /// The number of its process.
+    /// The ID of its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -109,7 +109,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end and returns the exit code; the other events are in `seen`.
+    /// Waits for its end and returns the exit code. The remaining events are in `seen`.
     pub(crate) fn exit_code(&mut self) -> i32 {
         for line in self.lines.iter() {
             self.seen.push(read(&line));
@@ -124,7 +124,7 @@ impl Running {
             .count()
     }
 
-    /// Ends a server as its operator would, and checks that it ends well.
+    /// Ends a server as its operator would, checks the exit code, and returns all events.
     pub(crate) fn stop(mut self) -> Vec<Value> {
         self.terminate();
         assert_eq!(self.exit_code(), 0);
@@ -134,13 +134,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing outlives its test; most have ended by themselves.
+        // It usually has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// An event, whose line would do no harm on a terminal either.
+/// Parses an event, and checks that its line has no control characters.
 #[track_caller]
 fn read(line: &str) -> Value {
     assert!(!line.contains(char::is_control), "{line:?}");
@@ -149,27 +149,27 @@ fn read(line: &str) -> Value {
 
 /// Checks that a call was ended by its caller.
 #[track_caller]
-pub(crate) fn assert_callers_end(ended: &Value) {
+pub(crate) fn assert_ended_by_caller(ended: &Value) {
     assert_eq!(ended["reason"], "caller_hung_up", "{ended}");
     assert_eq!(ended["ended_by"], "caller", "{ended}");
 }
 
-/// How alike the pieces of `sound` are to what is most like them in `heard`: the piece in the middle counts,
-/// since a busy machine spoils one now and then.
-pub(crate) fn likeness(sound: &[i16], heard: &[i16]) -> f64 {
+/// How similar `sound` and `heard` are, from 0 to 1: the median of the pieces of `sound`, as a busy machine damages one
+/// now and then.
+pub(crate) fn similarity(sound: &[i16], heard: &[i16]) -> f64 {
     let pieces = sound.chunks_exact(1600);
     let mut pieces: Vec<f64> = pieces.map(|piece| best_match(piece, heard).1).collect();
     pieces.sort_by(f64::total_cmp);
     pieces[pieces.len() / 2]
 }
 
-/// The last JSON line of a command that is over.
+/// The last JSON line of a command that has ended.
 pub(crate) fn last_event(output: &Output) -> Value {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
     serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
 }
 
-/// Left and right of a stereo WAV file.
+/// The sample rate, the left and the right channel of a stereo WAV file.
 pub(crate) fn read_stereo(path: &Path) -> (u32, Vec<i16>, Vec<i16>) {
     let mut wav = hound::WavReader::open(path).unwrap();
     assert_eq!(wav.spec().channels, 2);
@@ -192,9 +192,9 @@ pub(crate) fn write_mono(path: &Path, rate: u32, samples: &[i16]) {
     wav.finalize().unwrap();
 }
 
-/// Where `sound` lies best in `heard`, and how alike they are there: −1 to 1.
+/// The place in `heard` that is most similar to `sound`, and their correlation there, from −1 to 1.
 pub(crate) fn best_match(sound: &[i16], heard: &[i16]) -> (usize, f64) {
-    // Every 23rd sample finds the place, all of them say how good it is.
+    // Every 23rd sample is enough to find the place.
     let rough = |at: usize| correlation(sound.iter().step_by(23), heard[at..].iter().step_by(23));
     let at = (0..=heard.len() - sound.len())
         .max_by(|a, b| rough(*a).total_cmp(&rough(*b)))

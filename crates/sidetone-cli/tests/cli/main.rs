@@ -1,4 +1,4 @@
-//! The `sidetone` command as its users have it: what they type, what they read, which exit code comes.
+//! The `sidetone` command as its users see it: command lines, output and exit codes.
 #![allow(clippy::unwrap_used)]
 
 mod blocked;

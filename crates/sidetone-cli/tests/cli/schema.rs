@@ -1,4 +1,4 @@
-//! What programs read: one JSON object per line, and its fields.
+//! The output for programs: one JSON object per line, and its fields.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::kit::{Running, assert_callers_end, run};
+use crate::kit::{Running, assert_ended_by_caller, run};
 
 fn keys(event: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = event
@@ -49,7 +49,7 @@ fn call_ended_has_its_fixed_fields() {
     );
     assert_eq!(ended["codec"], "slin");
     assert_eq!(ended["digits"], 2);
-    assert_callers_end(&ended);
+    assert_ended_by_caller(&ended);
     assert!(ended["ended_by"].is_string());
     for number in ["duration_ms", "frames_in", "frames_out"] {
         assert!(ended[number].as_u64().unwrap() > 0, "{number} in {ended}");
@@ -91,7 +91,7 @@ fn the_events_of_a_call_come_in_order() {
 }
 
 #[test]
-fn digits_are_shown_only_to_who_asks_for_them() {
+fn digits_are_shown_only_with_log_digits() {
     for (option, shown) in [("", "*"), ("--log-digits", "7")] {
         let (mut server, address) = Running::serve(&format!("echo {option}"));
         run(&format!("call {address} --dtmf 7 --seconds 4"));
@@ -111,7 +111,7 @@ fn a_reset_after_audio_is_the_callers_hang_up() {
         let mut connection = TcpStream::connect(&address).unwrap();
         connection.write_all(sent).unwrap();
         server.wait_for("call_started");
-        // Closed with audio unread, it is reset.
+        // Closed with unread audio, the connection is reset.
         connection.peek(&mut [0; 1]).unwrap();
         drop(connection);
         let seen = server.seen.len();
@@ -121,17 +121,17 @@ fn a_reset_after_audio_is_the_callers_hang_up() {
             (&reason.into(), &by.into())
         );
         assert_eq!(ended["reset"], by == "caller");
-        // What was set, also of the one that never sent any audio.
+        // The codec of the option, even without any audio.
         assert_eq!(ended["codec"], "slin");
-        let troubles = server.seen[seen..]
+        let errors = server.seen[seen..]
             .iter()
-            .filter(|event| event["event"] == "trouble");
-        assert_eq!(troubles.count(), usize::from(by == "connection"));
+            .filter(|event| event["event"] == "error");
+        assert_eq!(errors.count(), usize::from(by == "connection"));
     }
 }
 
 #[test]
-fn the_codec_that_was_set_is_told_of_calls_without_audio_too() {
+fn a_call_without_audio_has_the_codec_of_the_option() {
     for codec in ["slin", "ulaw", "alaw", "auto"] {
         let (mut server, address) = Running::serve(&format!("echo --codec {codec}"));
         let mut connection = TcpStream::connect(&address).unwrap();
@@ -145,7 +145,7 @@ fn the_codec_that_was_set_is_told_of_calls_without_audio_too() {
 }
 
 #[test]
-fn a_flood_of_digits_is_told_by_its_number() {
+fn a_flood_of_digits_is_reported_by_its_number() {
     const DIGITS: u64 = 30_000;
     let (mut server, address) = Running::serve("echo");
     let mut connection = TcpStream::connect(&address).unwrap();
@@ -155,23 +155,23 @@ fn a_flood_of_digits_is_told_by_its_number() {
     let mut heard = [0; 4096];
     for _ in 0..DIGITS / 100 {
         connection.write_all(&flood).unwrap();
-        // A frame has come: the handler has had time to read the digits.
+        // After a frame the handler has had time to read the digits.
         connection.read_exact(&mut heard[..323]).unwrap();
     }
     connection.write_all(&[0, 0, 0]).unwrap();
     let ended = server.wait_for("call_ended");
     assert_eq!(ended["digits"], DIGITS);
-    let told = server.count("dtmf");
-    let counted: u64 = server
+    let reported = server.count("dtmf");
+    let suppressed: u64 = server
         .seen
         .iter()
-        .filter(|event| event["event"] == "counted")
+        .filter(|event| event["event"] == "suppressed")
         .inspect(|event| assert_eq!((&event["of"], &event["id"]), (&"dtmf".into(), &ended["id"])))
         .map(|event| event["count"].as_u64().unwrap())
         .sum();
-    assert_eq!(told as u64 + counted, DIGITS);
+    assert_eq!(reported as u64 + suppressed, DIGITS);
     let seconds = ended["duration_ms"].as_u64().unwrap() as usize / 1000 + 2;
-    assert!(told <= 20 * seconds, "{told} in {seconds} s");
+    assert!(reported <= 20 * seconds, "{reported} in {seconds} s");
 }
 
 #[test]
@@ -187,14 +187,14 @@ fn the_dialplan_lines_name_the_address() {
 }
 
 #[test]
-fn a_wideband_call_is_told_by_its_name() {
+fn a_wideband_call_is_reported_with_the_name_of_its_codec() {
     let (mut server, address) = Running::serve("echo");
     run(&format!("call {address} --rate 16000 --seconds 1"));
     assert_eq!(server.wait_for("call_ended")["codec"], "slin16");
 }
 
 #[test]
-fn a_connection_without_a_uuid_is_noticed_once() {
+fn a_connection_without_a_uuid_is_reported_once() {
     let (mut server, address) = Running::serve("echo");
     for _ in 0..3 {
         TcpStream::connect(&address).unwrap();

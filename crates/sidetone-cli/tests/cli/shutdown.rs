@@ -1,10 +1,10 @@
-//! Ctrl-C and SIGTERM, and restarts.
+//! Ending with grace, and restarts.
 
 use std::{net::TcpListener, os::fd::AsRawFd, process::Command};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::kit::{Running, assert_callers_end, last_event, run, sidetone};
+use crate::kit::{Running, assert_ended_by_caller, last_event, run, sidetone};
 
 fn call_for(seconds: &str, address: &str) -> Running {
     let mut call = Running::start(sidetone(["call", address, "--seconds", seconds]));
@@ -13,7 +13,7 @@ fn call_for(seconds: &str, address: &str) -> Running {
 }
 
 #[test]
-fn a_signal_turns_new_calls_away_and_lets_the_running_one_end() {
+fn a_signal_rejects_new_calls_and_lets_the_running_one_end() {
     let (mut server, address) = Running::serve("echo --grace 60");
     let mut running = call_for("60", &address);
     server.wait_for("call_started");
@@ -22,11 +22,11 @@ fn a_signal_turns_new_calls_away_and_lets_the_running_one_end() {
     let late = run(&format!("call {address} --seconds 60"));
     assert_eq!(last_event(&late)["ended_by"], "server");
     assert_eq!(server.wait_for("rejected")["reason"], "shutdown");
-    // The one that was there is still there, and ends as it likes.
+    // The running call goes on until its caller hangs up.
     assert_eq!(server.count("call_ended"), 0);
     running.terminate();
     assert_eq!(running.exit_code(), 0);
-    assert_callers_end(&server.wait_for("call_ended"));
+    assert_ended_by_caller(&server.wait_for("call_ended"));
     assert_eq!(server.exit_code(), 0);
 }
 
@@ -43,7 +43,7 @@ fn a_call_is_hung_up_when_its_grace_is_over() {
 }
 
 #[test]
-fn recordings_are_whole_when_the_server_is_told_to_stop() {
+fn recordings_are_complete_when_the_server_is_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) =
         Running::serve(&format!("record {} --grace 0", directory.path().display()));
@@ -61,7 +61,7 @@ fn recordings_are_whole_when_the_server_is_told_to_stop() {
 }
 
 #[test]
-fn a_restart_with_systemds_socket_refuses_nobody() {
+fn a_restart_with_systemds_socket_refuses_no_call() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     fcntl_setfd(&socket, FdFlags::empty()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -84,10 +84,10 @@ fn a_restart_with_systemds_socket_refuses_nobody() {
     );
     first.terminate();
     assert_eq!(first.exit_code(), 0);
-    // Nobody serves now, but systemd holds the socket: the call waits for the next process.
+    // No process serves now, but systemd holds the socket. The call waits for the next process.
     let mut between = call_for("1", &address);
     let mut second = activated();
     second.wait_for("call_started");
     assert_eq!(between.exit_code(), 0);
-    assert_callers_end(&second.wait_for("call_ended"));
+    assert_ended_by_caller(&second.wait_for("call_ended"));
 }

@@ -1,4 +1,4 @@
-//! What each signal does, and what the calls hear of it.
+//! What each signal does to the process and to its calls.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -10,11 +10,11 @@ use std::{
 use rustix::process::Signal;
 use sidetone_caller::{CallRecord, Caller, EndCause, Event, Voice, call_all};
 
-use crate::kit::{PATIENCE, Running, assert_callers_end, sidetone};
+use crate::kit::{Running, TIMEOUT, assert_ended_by_caller, sidetone};
 
 const CALLS: usize = 20;
 
-/// Calls that talk until the server ends them, once each of them has heard something and has its handler.
+/// Places calls that talk until the server ends them. Returns when each has received audio and has its handler.
 fn talking(server: &mut Running, address: &str) -> JoinHandle<Vec<CallRecord>> {
     let (sender, heard) = channel();
     let callers: Vec<Caller> = (0..CALLS)
@@ -22,7 +22,7 @@ fn talking(server: &mut Running, address: &str) -> JoinHandle<Vec<CallRecord>> {
             let (sender, mut is_first) = (sender.clone(), true);
             Caller::new(address.parse().unwrap())
                 .say(Voice::Ramp(number as u64))
-                .hang_up_after(PATIENCE)
+                .hang_up_after(TIMEOUT)
                 .observe(move |event| {
                     if matches!(event, Event::Heard { .. }) && std::mem::take(&mut is_first) {
                         sender.send(()).unwrap();
@@ -32,7 +32,7 @@ fn talking(server: &mut Running, address: &str) -> JoinHandle<Vec<CallRecord>> {
         .collect();
     let calling = thread::spawn(|| call_all(callers));
     for _ in 0..CALLS {
-        heard.recv_timeout(PATIENCE).unwrap();
+        heard.recv_timeout(TIMEOUT).unwrap();
         server.wait_for("call_started");
     }
     thread::spawn(|| {
@@ -65,7 +65,7 @@ fn every_call_is_sent_its_hang_up_when_a_second_signal_ends_the_server() {
 }
 
 #[test]
-fn quit_ends_at_once_with_a_hang_up_as_well() {
+fn sigquit_ends_at_once_and_hangs_up_calls() {
     let (mut server, address) = Running::serve("echo --grace 600");
     let calling = talking(&mut server, &address);
     server.signal(Signal::QUIT);
@@ -74,7 +74,7 @@ fn quit_ends_at_once_with_a_hang_up_as_well() {
 }
 
 #[test]
-fn a_terminal_that_goes_away_lets_calls_end_and_recordings_be_whole() {
+fn a_closed_terminal_lets_calls_end_and_recordings_be_complete() {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) =
         Running::serve(&format!("record {} --grace 1", directory.path().display()));
@@ -94,7 +94,7 @@ fn a_terminal_that_goes_away_lets_calls_end_and_recordings_be_whole() {
 }
 
 #[test]
-fn signals_that_mean_nothing_end_nothing() {
+fn ignored_signals_end_nothing() {
     let (mut server, address) = Running::serve("echo");
     let mut call = Running::start(sidetone(["call", &address, "--seconds", "60"]));
     server.wait_for("call_started");
@@ -116,7 +116,7 @@ fn signals_that_mean_nothing_end_nothing() {
     call.terminate();
     assert_eq!(call.wait_for("call_finished")["ended_by"], "caller");
     assert_eq!(call.exit_code(), 0);
-    assert_callers_end(&server.wait_for("call_ended"));
+    assert_ended_by_caller(&server.wait_for("call_ended"));
     server.stop();
 }
 
@@ -131,12 +131,12 @@ fn a_server_that_was_started_with_nohup_outlives_its_terminal() {
     let mut server = Running::start(command);
     server.wait_for("listening");
     server.signal(Signal::HUP);
-    // Had the first one counted, this would be the second.
+    // If SIGHUP had counted, this would be the second signal, with another exit code.
     server.terminate();
     assert_eq!(server.exit_code(), 0);
 }
 
-/// What somebody who reads everything sees of a server that is killed.
+/// What a client that reads everything gets from a server that is killed.
 fn killed(option: &str) -> std::io::Result<usize> {
     let (mut server, address) = Running::serve(&format!("echo {option}"));
     let mut connection = TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! Sound files as people have them: odd, cut, tagged, or no files at all.
+//! Sound files as users have them: odd, truncated, tagged, or not files at all.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -43,8 +43,8 @@ fn linear() -> Vec<u8> {
         .collect()
 }
 
-/// What a caller hears of this file.
-fn heard_of(directory: &Path, file: &str) -> Vec<i16> {
+/// Plays the file to a caller and returns what it hears.
+fn play_to_caller(directory: &Path, file: &str) -> Vec<i16> {
     let heard = directory.join("heard.wav");
     let (_server, address) = Running::serve(&format!("play {file}"));
     let call = run(&format!(
@@ -71,7 +71,7 @@ fn a_caller_hears_the_sound_of_an_odd_file_and_no_noise() {
     for (name, bytes) in files {
         let path = directory.path().join(name);
         fs::write(&path, bytes).unwrap();
-        let heard = heard_of(directory.path(), &path.display().to_string());
+        let heard = play_to_caller(directory.path(), &path.display().to_string());
         let (at, alike) = best_match(&tone()[..7900], &heard);
         assert!(alike > 0.95, "{name}: {alike}");
         let around = heard[..at].iter().chain(&heard[at + 8000..]);
@@ -80,7 +80,7 @@ fn a_caller_hears_the_sound_of_an_odd_file_and_no_noise() {
             .map(|sample| sample.unsigned_abs())
             .max()
             .unwrap();
-        // Noise is louder than the tone, and lies around it.
+        // Noise would be louder than the tone, and around it.
         assert!(loudest < LOUDEST as u16 + 500, "{name}: {loudest}");
         let noise = around.filter(|sample| sample.unsigned_abs() > 100).count();
         assert!(noise < 200, "{name}: {noise} samples around the sound");
@@ -88,7 +88,7 @@ fn a_caller_hears_the_sound_of_an_odd_file_and_no_noise() {
 }
 
 #[test]
-fn a_file_that_contradicts_itself_is_refused_with_a_line_to_paste() {
+fn a_file_that_contradicts_itself_is_refused_with_a_command_to_paste() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = wav(1, 4, 16, &linear(), b"");
     file[28..32].copy_from_slice(&(4 * RATE).to_le_bytes());
@@ -131,7 +131,7 @@ fn compressed_sound_plays_in_the_binary_as_it_is_built() {
 
 #[cfg(feature = "compressed")]
 #[test]
-fn what_is_missing_in_a_file_is_said_while_the_rest_plays() {
+fn a_truncated_file_is_reported_and_its_rest_plays() {
     let sounds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sidetone-audio/tests/sounds");
     let whole = fs::read(sounds.join("tone.ogg")).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ fn pipe(path: &Path) {
 }
 
 #[test]
-fn a_pipe_that_brings_a_sound_plays() {
+fn a_sound_from_a_pipe_plays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe.wav");
     pipe(&path);
@@ -159,14 +159,14 @@ fn a_pipe_that_brings_a_sound_plays() {
         let path = path.clone();
         thread::spawn(move || fs::write(path, wav(1, 2, 16, &linear(), b"")).unwrap())
     };
-    let heard = heard_of(directory.path(), &path.display().to_string());
+    let heard = play_to_caller(directory.path(), &path.display().to_string());
     writing.join().unwrap();
     let (_, alike) = best_match(&tone()[..7900], &heard);
     assert!(alike > 0.95, "{alike}");
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_is_said_and_given_up() {
+fn a_pipe_without_a_writer_is_reported_and_times_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe.wav");
     pipe(&path);
@@ -190,7 +190,7 @@ fn a_pipe_that_nobody_writes_to_is_said_and_given_up() {
 }
 
 #[test]
-fn what_never_ends_is_refused() {
+fn endless_input_is_refused() {
     for file in ["/dev/zero", "/dev/urandom"] {
         let output = run(&format!("play {file}"));
         let text = stderr(&output);

@@ -1,4 +1,4 @@
-//! Calls that become text, by services that are as strict as the real ones.
+//! Transcription, with test services that are as strict as the real ones.
 
 use std::{
     net::SocketAddr,
@@ -19,43 +19,43 @@ use sidetone_services::{
 };
 use tokio::runtime::Runtime;
 
-use crate::kit::{Running, assert_callers_end, run, sidetone, stderr, write_mono};
+use crate::kit::{Running, assert_ended_by_caller, run, sidetone, stderr, write_mono};
 
 const HZ: u32 = 8000;
 
-/// A recognizer's service, and the runtime that it lives on.
-struct House<S = Service> {
-    service: S,
+/// A speech service, and the runtime that it runs on.
+struct TestService<S = Service> {
+    api: S,
     _runtime: Runtime,
 }
 
-impl<S> House<S> {
-    fn of(start: impl Future<Output = std::io::Result<S>>) -> Self {
+impl<S> TestService<S> {
+    fn start(starting: impl Future<Output = std::io::Result<S>>) -> Self {
         let runtime = Runtime::new().unwrap();
-        let service = runtime.block_on(start).unwrap();
+        let api = runtime.block_on(starting).unwrap();
         Self {
-            service,
+            api,
             _runtime: runtime,
         }
     }
 }
 
-impl House {
-    fn open(rules: Rules) -> Self {
-        Self::of(Service::start(rules))
+impl TestService {
+    fn with_rules(rules: Rules) -> Self {
+        Self::start(Service::start(rules))
     }
 
     fn transcribe(&self, options: &str) -> (Running, SocketAddr) {
         let line = format!(
             "transcribe --engine openai --endpoint {} {options}",
-            self.service.url()
+            self.api.url()
         );
         let (server, address) = Running::serve(&line);
         (server, address.parse().unwrap())
     }
 }
 
-/// What is said in a call: after `silence`, one utterance after the other.
+/// The voice of a caller: after `silence`, one utterance after the other.
 fn voice(silence: Duration, utterances: &[&[&str]]) -> Vec<i16> {
     let mut samples = vec![0; silence.as_millis() as usize * 8];
     for words in utterances {
@@ -64,7 +64,7 @@ fn voice(silence: Duration, utterances: &[&[&str]]) -> Vec<i16> {
     samples
 }
 
-/// Calls, says that, and stays on the line for so long.
+/// Places a call that says this and lasts this long.
 fn call(address: SocketAddr, voice: Vec<i16>, seconds: u64) -> CallRecord {
     let caller = Caller::new(address).say(voice);
     let caller = caller.hang_up_after(Duration::from_secs(seconds));
@@ -75,13 +75,13 @@ fn soon() -> Duration {
     Duration::from_millis(500)
 }
 
-/// Has the command write a call down, with interim words, and checks all that it tells.
-fn hears(engine: &str, endpoint: &str, options: &str, variables: &[(&str, &str)]) {
+/// Checks all that the command reports of a call, with interim words.
+fn assert_transcribes(engine: &str, endpoint: &str, options: &str, variables: &[(&str, &str)]) {
     let line =
         format!("transcribe --engine {engine} --endpoint {endpoint} --interim --json {options}");
     let (mut server, address) = Running::serve_with(&line, variables);
     let destination = find(&server.seen, "destination");
-    assert_eq!(destination["engine"], engine);
+    assert_eq!(destination["provider"], engine);
     let place = destination["destination"].as_str().unwrap();
     assert!(place.contains(endpoint), "{destination}");
     let said = voice(soon(), &[&["hello", "world"], &["goodbye"]]);
@@ -129,15 +129,15 @@ fn count_files(directory: &Path) -> usize {
 }
 
 #[test]
-fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
-    let house = House::open(Rules::default());
+fn a_call_is_written_in_every_format_and_summarised_but_not_printed() {
+    let service = TestService::with_rules(Rules::default());
     let directory = tempfile::tempdir().unwrap();
-    let (mut server, address) = house.transcribe(&format!(
+    let (mut server, address) = service.transcribe(&format!(
         "--output {} --format json,text,vtt,srt",
         directory.path().display()
     ));
     let destination = find(&server.seen, "destination")["destination"].to_string();
-    assert!(destination.contains(&house.service.url()), "{destination}");
+    assert!(destination.contains(&service.api.url()), "{destination}");
     let said = voice(soon(), &[&["hello", "world"], &["goodbye"]]);
     call(address, said, 6);
     server.wait_for("call_ended");
@@ -191,16 +191,16 @@ fn a_call_is_written_in_every_format_and_summed_up_and_not_printed() {
     );
 }
 
-/// Has the command hear a caller who mutes the phone with the last sample of a word, and stays on the line.
-fn finishes_before_a_mute(engine: &str, endpoint: &str, options: &str) {
+/// Checks a caller who mutes the phone with the last sample of a word, and does not hang up.
+fn assert_finishes_before_a_mute(engine: &str, endpoint: &str, options: &str) {
     let line = format!(
         "transcribe --engine {engine} --endpoint {endpoint} --stop-word goodbye --json {options}"
     );
     let (mut server, address) = Running::serve(&line);
     let mut said = voice(soon(), &[&["say", "goodbye"]]);
-    // Without the pause that is said with them.
+    // Without the pause after them.
     said.truncate(said.len() - HZ as usize * 7 / 10);
-    // And not a frame more.
+    // No further frame is sent.
     let said = Voice::made(move |frame, payload| {
         let samples = said.chunks(160).nth(frame as usize).unwrap_or_default();
         payload.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
@@ -216,32 +216,32 @@ fn finishes_before_a_mute(engine: &str, endpoint: &str, options: &str) {
 }
 
 #[test]
-fn what_was_said_before_a_mute_is_finished_by_every_service() {
-    let vosk = House::of(VoskServer::start());
-    finishes_before_a_mute("vosk", &vosk.service.endpoint(), "");
-    let deepgram = House::of(DeepgramServer::start("topsecret", Duration::from_secs(10)));
+fn every_service_finishes_the_words_before_a_mute() {
+    let vosk = TestService::start(VoskServer::start());
+    assert_finishes_before_a_mute("vosk", &vosk.api.endpoint(), "");
+    let deepgram = TestService::start(DeepgramServer::start("topsecret", Duration::from_secs(10)));
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
     std::fs::write(&key, "topsecret\n").unwrap();
     let options = format!("--credentials {}", key.display());
-    finishes_before_a_mute("deepgram", &deepgram.service.endpoint(), &options);
-    let openai = House::open(Rules::default());
-    finishes_before_a_mute("openai", &openai.service.url(), "");
+    assert_finishes_before_a_mute("deepgram", &deepgram.api.endpoint(), &options);
+    let openai = TestService::with_rules(Rules::default());
+    assert_finishes_before_a_mute("openai", &openai.api.url(), "");
 }
 
 #[test]
-fn vosk_hears_a_call() {
-    let house = House::of(VoskServer::start());
-    hears("vosk", &house.service.endpoint(), "", &[]);
-    assert_eq!(house.service.connections(), 1);
+fn vosk_transcribes_a_call() {
+    let service = TestService::start(VoskServer::start());
+    assert_transcribes("vosk", &service.api.endpoint(), "", &[]);
+    assert_eq!(service.api.connections(), 1);
 }
 
 #[test]
-fn deepgram_hears_a_call_with_a_key_from_the_environment_or_a_file() {
-    let house = House::of(DeepgramServer::start("topsecret", Duration::from_secs(10)));
-    let endpoint = house.service.endpoint();
+fn deepgram_transcribes_a_call_with_a_key_from_the_environment_or_a_file() {
+    let service = TestService::start(DeepgramServer::start("topsecret", Duration::from_secs(10)));
+    let endpoint = service.api.endpoint();
     let options = "--model nova-3 --language en-US";
-    hears(
+    assert_transcribes(
         "deepgram",
         &endpoint,
         options,
@@ -251,13 +251,13 @@ fn deepgram_hears_a_call_with_a_key_from_the_environment_or_a_file() {
     let file = directory.path().join("key");
     std::fs::write(&file, "topsecret\n").unwrap();
     let options = format!("{options} --credentials {}", file.display());
-    hears(
+    assert_transcribes(
         "deepgram",
         &endpoint,
         &options,
         &[("DEEPGRAM_API_KEY", "another")],
     );
-    assert_eq!(house.service.connections(), 2);
+    assert_eq!(service.api.connections(), 2);
 }
 
 #[cfg(feature = "google")]
@@ -269,42 +269,42 @@ mod google {
     use super::*;
 
     /// With its address.
-    fn open() -> (House<Service>, String) {
+    fn start() -> (TestService<Service>, String) {
         let mut address = String::new();
-        let house = House::of(async {
+        let service = TestService::start(async {
             let mut service = Service::new(Rules::default());
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             address = format!("http://{}", service.listen(listener)?);
             Ok(service)
         });
-        (house, address)
+        (service, address)
     }
 
     #[test]
-    fn google_hears_a_call() {
-        let (house, address) = open();
+    fn google_transcribes_a_call() {
+        let (service, address) = start();
         let options = "--language en-US --project test";
-        hears("google", &address, options, &[]);
-        let call = &house.service.calls()[0];
+        assert_transcribes("google", &address, options, &[]);
+        let call = &service.api.calls()[0];
         assert_eq!((call.encoding.as_str(), call.hz), ("LINEAR16", HZ));
     }
 
     #[test]
-    fn what_was_said_before_a_mute_is_finished_by_google() {
-        let (_house, address) = open();
+    fn google_finishes_the_words_before_a_mute() {
+        let (_service, address) = start();
         let options = "--language en-US --project test";
-        finishes_before_a_mute("google", &address, options);
+        assert_finishes_before_a_mute("google", &address, options);
     }
 
     #[test]
-    fn after_a_refusal_of_google_everything_is_missing() {
-        let (_house, address) = open();
-        misses_everything("google", &address, "--language en-US --project other");
+    fn after_a_refusal_by_google_nothing_is_transcribed() {
+        let (_service, address) = start();
+        assert_nothing_is_transcribed("google", &address, "--language en-US --project other");
     }
 
     #[test]
-    fn g711_goes_to_google_as_it_came() {
-        let (house, address) = open();
+    fn g711_is_sent_to_google_as_it_came() {
+        let (service, address) = start();
         let (mut server, listening) = Running::serve(&format!(
             "transcribe --engine google --endpoint {address} --language en-US --project test --codec ulaw"
         ));
@@ -313,12 +313,12 @@ mod google {
         let caller = caller.say(said).hang_up_after(Duration::from_secs(4));
         caller.call().unwrap();
         assert_eq!(server.wait_for("transcribed")["words"], 1);
-        let call = &house.service.calls()[0];
+        let call = &service.api.calls()[0];
         assert_eq!((call.encoding.as_str(), call.hz), ("MULAW", HZ));
     }
 
     #[test]
-    fn credentials_that_are_none_or_would_go_in_the_clear_are_refused() {
+    fn invalid_credentials_and_unencrypted_endpoints_are_refused() {
         let refusal = |options: &str| {
             let line = format!("transcribe --engine google --language en-US {options}");
             let output = run(&line);
@@ -340,10 +340,10 @@ mod google {
 
 #[test]
 fn json_prints_the_text() {
-    let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--json --grace 0");
+    let service = TestService::with_rules(Rules::default());
+    let (mut server, address) = service.transcribe("--json --grace 0");
     let said = voice(soon(), &[&["hello", "world"]]);
-    // Nobody but the server ends this call.
+    // Only the server ends this call.
     let calling = thread::spawn(move || call(address, said, 600));
     assert_eq!(server.wait_for("transcript")["text"], "hello world");
     server.stop();
@@ -351,9 +351,9 @@ fn json_prints_the_text() {
 }
 
 #[test]
-fn the_stop_word_hangs_up_when_it_is_a_word_of_its_own() {
-    let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--stop-word STOP --json");
+fn the_stop_word_hangs_up_when_it_is_a_whole_word() {
+    let service = TestService::with_rules(Rules::default());
+    let (mut server, address) = service.transcribe("--stop-word STOP --json");
     let said = voice(
         soon(),
         &[&["nonstop"], &["please", "stop", "here"], &["more"]],
@@ -373,8 +373,8 @@ fn the_stop_word_hangs_up_when_it_is_a_word_of_its_own() {
 
 #[test]
 fn the_time_limit_hangs_up() {
-    let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--time-limit 1s");
+    let service = TestService::with_rules(Rules::default());
+    let (mut server, address) = service.transcribe("--time-limit 1s");
     call(address, Vec::new(), 60);
     assert_eq!(server.wait_for("hanging_up")["reason"], "time_limit");
     let ended = server.wait_for("call_ended");
@@ -383,9 +383,9 @@ fn the_time_limit_hangs_up() {
 }
 
 #[test]
-fn one_call_at_a_time_turns_the_next_one_away() {
-    let house = House::open(Rules::default());
-    let (mut server, address) = house.transcribe("--max-calls 1 --grace 0");
+fn with_one_call_at_a_time_the_next_one_is_rejected() {
+    let service = TestService::with_rules(Rules::default());
+    let (mut server, address) = service.transcribe("--max-calls 1 --grace 0");
     let first = thread::spawn(move || call(address, Vec::new(), 600));
     server.wait_for("call_started");
     call(address, Vec::new(), 600);
@@ -395,19 +395,19 @@ fn one_call_at_a_time_turns_the_next_one_away() {
 }
 
 #[test]
-fn a_service_that_is_not_there_costs_text_and_never_the_call() {
+fn a_missing_service_costs_text_but_not_the_call() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = free.local_addr().unwrap();
+    let unused = free.local_addr().unwrap();
     drop(free);
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) = Running::serve(&format!(
-        "transcribe --engine openai --endpoint http://{nobody} --output {} --format text",
+        "transcribe --engine openai --endpoint http://{unused} --output {} --format text",
         directory.path().display()
     ));
     let said = voice(soon(), &[&["hello"]]);
     let record = call(address.parse().unwrap(), said, 3);
-    let away = server.wait_for("recognizer_away");
-    assert_eq!(away["side"], "caller");
+    let unavailable = server.wait_for("recognizer_unavailable");
+    assert_eq!(unavailable["side"], "caller");
     let lost = server.wait_for("not_transcribed");
     assert!(lost["from_ms"].as_u64() < lost["to_ms"].as_u64(), "{lost}");
     let transcribed = server.wait_for("transcribed");
@@ -415,16 +415,16 @@ fn a_service_that_is_not_there_costs_text_and_never_the_call() {
         transcribed["lost_ms"].as_u64().unwrap() > 500,
         "{transcribed}"
     );
-    assert_callers_end(&server.wait_for("call_ended"));
-    assert_eq!(server.count("recognizer_away"), 1, "said once");
-    // Both ways to the end.
+    assert_ended_by_caller(&server.wait_for("call_ended"));
+    assert_eq!(server.count("recognizer_unavailable"), 1, "reported once");
+    // The caller heard audio to the end.
     assert!(record.heard_samples().len() >= 2 * HZ as usize);
     let (_, text) = file(&transcribed, "txt");
     assert!(text.contains("(not transcribed up to "), "{text}");
 }
 
-/// A call of 3 s to a service that refuses: all of it is told as missing, once.
-fn misses_everything(engine: &str, endpoint: &str, options: &str) {
+/// Checks a call of 3 s with a service that refuses: all of it is reported as missing, once.
+fn assert_nothing_is_transcribed(engine: &str, endpoint: &str, options: &str) {
     let directory = tempfile::tempdir().unwrap();
     let (mut server, address) = Running::serve_with(
         &format!(
@@ -445,9 +445,9 @@ fn misses_everything(engine: &str, endpoint: &str, options: &str) {
     assert_eq!(missing.len(), 1, "{engine}: {events:#?}");
     let (from, to) = (&missing[0]["from_ms"], &missing[0]["to_ms"]);
     let (from, to) = (from.as_u64().unwrap(), to.as_u64().unwrap());
-    // An engine may know by itself that nobody speaks yet.
+    // The command may detect by itself that the caller does not synthesize yet.
     assert!(from < 500, "{engine}: {events:#?}");
-    // To the last frame, of which the end of the call is not much later.
+    // Up to the last frame, shortly before the end of the call.
     let duration = transcribed["duration_ms"].as_u64().unwrap();
     assert!(to + 500 > duration && to > 2500, "{engine}: {events:#?}");
     let lost = transcribed["lost_ms"].as_u64().unwrap();
@@ -465,7 +465,7 @@ fn misses_everything(engine: &str, endpoint: &str, options: &str) {
 }
 
 #[test]
-fn after_a_refusal_of_openai_everything_is_missing() {
+fn after_a_refusal_by_openai_nothing_is_transcribed() {
     let key = Rules {
         key: Some("sk-right".into()),
         ..Rules::default()
@@ -475,43 +475,43 @@ fn after_a_refusal_of_openai_everything_is_missing() {
         ..Rules::default()
     };
     for (rules, options) in [(key, ""), (moved, ""), (Rules::default(), "--model none")] {
-        let house = House::open(rules);
-        misses_everything("openai", &house.service.url(), options);
+        let service = TestService::with_rules(rules);
+        assert_nothing_is_transcribed("openai", &service.api.url(), options);
     }
 }
 
 #[test]
-fn after_a_refusal_of_vosk_everything_is_missing() {
-    let vosk = House::of(VoskServer::start());
+fn after_a_refusal_by_vosk_nothing_is_transcribed() {
+    let vosk = TestService::start(VoskServer::start());
     for status in [200, 308, 403] {
-        vosk.service.set(Fault::Refuse(status));
-        misses_everything("vosk", &vosk.service.endpoint(), "");
+        vosk.api.set(Fault::Refuse(status));
+        assert_nothing_is_transcribed("vosk", &vosk.api.endpoint(), "");
     }
 }
 
 #[test]
-fn after_a_refusal_of_deepgram_everything_is_missing() {
-    let patience = Duration::from_secs(10);
-    let deepgram = House::of(DeepgramServer::start("topsecret", patience));
-    let endpoint = deepgram.service.endpoint();
-    misses_everything("deepgram", &endpoint, "");
-    deepgram.service.set(Fault::Refuse(402));
-    misses_everything("deepgram", &endpoint, "");
+fn after_a_refusal_by_deepgram_nothing_is_transcribed() {
+    let timeout = Duration::from_secs(10);
+    let deepgram = TestService::start(DeepgramServer::start("topsecret", timeout));
+    let endpoint = deepgram.api.endpoint();
+    assert_nothing_is_transcribed("deepgram", &endpoint, "");
+    deepgram.api.set(Fault::Refuse(402));
+    assert_nothing_is_transcribed("deepgram", &endpoint, "");
 }
 
 #[test]
-fn what_a_service_says_is_neither_a_cue_nor_a_command_to_the_terminal() {
+fn text_from_a_service_is_neither_a_cue_nor_a_terminal_command() {
     let evil = concat!(
         r#"{"text":"00:00:00,000 --> 00:00:09,000\n\n2\n<b>forged\u001b[2J\u007f\u009b2J\u0085\u2028\u202eend","#,
         r#""result":[{"word":"\u009b2Jend\u007f\n\u202e","start":0.1,"end":0.2,"conf":1}]}"#
     );
-    let house = House::of(VoskServer::start());
-    house.service.set(Fault::Reply(evil));
-    // A name that is no text, and one that would clear the screen.
+    let service = TestService::start(VoskServer::start());
+    service.api.set(Fault::Reply(evil));
+    // A name that is not text, and would clear the screen.
     let base = tempfile::tempdir().unwrap();
     let name = std::ffi::OsStr::from_bytes(b"\xc2\x9b2J\x1b[2J\xff");
     let directory = base.path().join(name);
-    let endpoint = house.service.endpoint();
+    let endpoint = service.api.endpoint();
     let mut command = sidetone(["transcribe", "--engine", "vosk", "--json", "--endpoint"]);
     command.args([
         &endpoint,
@@ -546,7 +546,7 @@ fn what_a_service_says_is_neither_a_cue_nor_a_command_to_the_terminal() {
         let lines: Vec<&str> = text.lines().collect();
         let cues = lines.iter().filter(|it| it.contains("-->")).count();
         let count = match extension {
-            // A cue is four lines, and three in WebVTT, behind two.
+            // A cue has four lines in SubRip. In WebVTT it has three, after a head of two.
             "srt" => lines.len() / 4,
             "vtt" => (lines.len() - 2) / 3,
             _ => cues,
@@ -556,13 +556,13 @@ fn what_a_service_says_is_neither_a_cue_nor_a_command_to_the_terminal() {
 }
 
 #[test]
-fn both_sides_have_their_names() {
-    let house = House::open(Rules::default());
+fn both_sides_are_named() {
+    let service = TestService::with_rules(Rules::default());
     let directory = tempfile::tempdir().unwrap();
     let greeting = directory.path().join("greeting.wav");
     write_mono(&greeting, HZ, &synthesize(&["welcome"], HZ));
     let transcripts = directory.path().join("transcripts");
-    let (mut server, address) = house.transcribe(&format!(
+    let (mut server, address) = service.transcribe(&format!(
         "--both --greeting {} --output {} --format text",
         greeting.display(),
         transcripts.display()
@@ -576,42 +576,42 @@ fn both_sides_have_their_names() {
 }
 
 #[test]
-fn nothing_is_transcribed_before_the_announcement_is_over() {
-    let house = House::open(Rules::default());
+fn nothing_is_transcribed_before_the_announcement_has_ended() {
+    let service = TestService::with_rules(Rules::default());
     let directory = tempfile::tempdir().unwrap();
     let notice = directory.path().join("notice.wav");
     write_mono(&notice, HZ, &vec![2000; 2 * HZ as usize]);
     let (mut server, address) =
-        house.transcribe(&format!("--json --announce={}", notice.display()));
+        service.transcribe(&format!("--json --announce={}", notice.display()));
     let mut said = voice(Duration::from_millis(200), &[&["before"]]);
     said.resize(6 * HZ as usize, 0);
     said.extend(synthesize(&["after"], HZ));
     call(address, said, 9);
     assert_eq!(server.wait_for("transcript")["text"], "after");
     assert_eq!(server.wait_for("transcribed")["transcripts"], 1);
-    let sent: Duration = house.service.uploads().iter().map(|it| it.duration()).sum();
+    let sent: Duration = service.api.uploads().iter().map(|it| it.duration()).sum();
     assert!(sent < Duration::from_secs(2), "{sent:?}");
 }
 
 #[test]
-fn a_key_is_used_and_never_shown() {
+fn a_key_is_used_and_never_printed() {
     let rules = Rules {
         key: Some("sk-topsecret".into()),
         ..Rules::default()
     };
-    let house = House::open(rules);
+    let service = TestService::with_rules(rules);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
     std::fs::write(&file, "sk-topsecret\n").unwrap();
     let said = || voice(soon(), &[&["hello"]]);
 
-    let (mut server, address) = house.transcribe(&format!("--credentials {}", file.display()));
+    let (mut server, address) = service.transcribe(&format!("--credentials {}", file.display()));
     call(address, said(), 3);
     assert_eq!(server.wait_for("transcribed")["words"], 1);
     assert!(!format!("{:?}", server.stop()).contains("topsecret"));
 
-    std::fs::write(&file, "sk-topsecret-of-somebody-else").unwrap();
-    let (mut server, address) = house.transcribe(&format!("--credentials {}", file.display()));
+    std::fs::write(&file, "sk-topsecret-of-another-user").unwrap();
+    let (mut server, address) = service.transcribe(&format!("--credentials {}", file.display()));
     let record = call(address, said(), 3);
     let refused = server.wait_for("recognizer_refused");
     assert!(
@@ -624,13 +624,13 @@ fn a_key_is_used_and_never_shown() {
 }
 
 #[test]
-fn what_cant_be_is_told_in_one_line_before_it_listens() {
+fn invalid_options_are_reported_in_one_line_before_listening() {
     let refusal = |line: &str| {
         let output = run(&format!("transcribe {line}"));
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{line}: {text}");
         assert_eq!(text.lines().count(), 1, "{line}: {text}");
-        assert!(output.stdout.is_empty(), "{line}: it began");
+        assert!(output.stdout.is_empty(), "{line}: it started");
         text
     };
     let choices = refusal("");
@@ -656,7 +656,7 @@ fn what_cant_be_is_told_in_one_line_before_it_listens() {
 }
 
 #[test]
-fn openai_itself_wants_a_key_before_anybody_calls() {
+fn openai_needs_a_key_before_the_server_listens() {
     let output = sidetone(["transcribe", "--engine", "openai"])
         .env_remove("OPENAI_API_KEY")
         .output()

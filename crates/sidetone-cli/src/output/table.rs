@@ -1,37 +1,55 @@
-//! The live calls at the bottom of a terminal.
+//! The running calls at the bottom of a terminal.
 
-use std::{fmt::Write, io, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Debug, Write},
+    io,
+    time::Duration,
+};
 
 use sidetone_audio::level::FLOOR_DBFS;
 
-use crate::{
-    board::Row,
-    plain::plain,
-    prose::{clock, short},
-    transcribe::captions::Drawn,
-};
+use super::captions::CaptionLine;
+use crate::{format, sanitize::sanitize};
 
-/// Of a terminal that does not say.
-const USUAL_SIZE: (usize, usize) = (80, 24);
-/// The level at which the meter is empty, in dBFS; speech is about 20 dB above it.
+/// Columns and lines of a terminal that does not tell its size.
+const DEFAULT_SIZE: (usize, usize) = (80, 24);
+/// The level at which the meter is empty, in dBFS. Speech is about 20 dB above it.
 const METER_FLOOR: f32 = -48.0;
 const METER_CELLS: usize = 12;
 
-/// Draws calls in place: each drawing takes the place of the one before.
+/// The calls that the table shows.
+pub(crate) trait RunningCalls: Debug + Send + Sync {
+    /// What to show of each call, oldest first, with captions that fit into `columns`.
+    fn rows(&self, columns: usize) -> Vec<CallRow>;
+}
+
+/// What is shown of a call.
+#[derive(Debug)]
+pub(crate) struct CallRow {
+    pub(crate) id: String,
+    pub(crate) peer: String,
+    pub(crate) duration: Duration,
+    /// The caller's level, in dBFS.
+    pub(crate) level: f32,
+    pub(crate) frames_in: u64,
+    pub(crate) frames_out: u64,
+    pub(crate) worst_lateness: Duration,
+    /// What was said.
+    pub(crate) captions: Vec<CaptionLine>,
+}
+
+/// Draws calls in place: each drawing replaces the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// How many columns each line has that is drawn now.
+    /// The width in columns of each line on the screen.
     drawn: Vec<usize>,
 }
 
 impl Table {
     /// What to write so that `text` scrolls by above the calls.
-    pub(crate) fn redraw(&mut self, text: &str, rows: &[Arc<Row>]) -> String {
-        let (width, height) = size();
-        let calls: Vec<Shown> = rows
-            .iter()
-            .filter_map(|row| Shown::of(row, width))
-            .collect();
+    pub(crate) fn redraw(&mut self, text: &str, calls: &dyn RunningCalls) -> String {
+        let (width, height) = terminal_size();
+        let calls = calls.rows(width.saturating_sub(1));
         self.paint(text, &render(&calls, width, height))
     }
 
@@ -39,10 +57,10 @@ impl Table {
         let mut out = self.erase();
         out.push_str(text);
         for Line { text, faint } in lines {
-            let (text, faint) = (plain(text), plain(faint));
+            let (text, faint) = (sanitize(text), sanitize(faint));
             self.drawn
                 .push(text.chars().count() + faint.chars().count());
-            // Writing into a string can't fail.
+            // Writing to a string does not fail.
             let _ = match faint.is_empty() {
                 true => writeln!(out, "{text}"),
                 false => writeln!(out, "{text}\x1b[2m{faint}\x1b[0m"),
@@ -53,8 +71,8 @@ impl Table {
 
     /// What to write so that the calls disappear.
     pub(crate) fn erase(&mut self) -> String {
-        let (width, _) = size();
-        // In a window that was made narrower, lines have become several.
+        let (width, _) = terminal_size();
+        // In a window that was made narrower, a line takes several.
         let lines: usize = self
             .drawn
             .drain(..)
@@ -67,97 +85,67 @@ impl Table {
     }
 }
 
-/// What is shown of a call.
-struct Shown {
-    id: String,
-    peer: String,
-    duration: Duration,
-    level: f32,
-    frames_in: u64,
-    frames_out: u64,
-    late: Duration,
-    /// What was said.
-    captions: Vec<Drawn>,
-}
-
-/// One line: the heads of the columns, and words that may still change, step back behind the rest.
+/// One line. The heads of the columns and words that may still change are faint.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Line {
     text: String,
     faint: String,
 }
 
-impl Shown {
-    fn of(row: &Row, width: usize) -> Option<Self> {
-        let stats = row.call()?.stats();
-        Some(Self {
-            id: short(row.id),
-            peer: row.peer.to_string(),
-            duration: stats.duration,
-            level: row.level(),
-            frames_in: stats.counters.frames_in,
-            frames_out: stats.counters.frames_out,
-            late: stats.counters.worst_lateness,
-            captions: row.captions().lines(width.saturating_sub(1)),
-        })
-    }
-}
-
-/// The lines, none longer than `width`, all together lower than `height`. An empty line sets them off from what
-/// scrolls above.
-fn render(calls: &[Shown], width: usize, height: usize) -> Vec<Line> {
+/// Lines narrower than `width`, and fewer than `height`. An empty line separates them from the text above.
+fn render(calls: &[CallRow], width: usize, height: usize) -> Vec<Line> {
     if calls.is_empty() {
         return Vec::new();
     }
     let width = width.saturating_sub(1);
     let columns = Columns::fitting(width);
-    let fitting = |text: String| text.chars().take(width).collect();
-    let plain = |text: String| Line {
-        text: fitting(text),
+    let clipped = |text: String| text.chars().take(width).collect();
+    let line = |text: String| Line {
+        text: clipped(text),
         ..Line::default()
     };
     let head = Line {
-        faint: fitting(columns.head()),
+        faint: clipped(columns.head()),
         ..Line::default()
     };
     let mut lines = vec![Line::default(), head];
-    let room = height.saturating_sub(4).max(1);
+    let max_lines = height.saturating_sub(4).max(1);
     let mut shown = 0;
     for call in calls {
         let captions = if shown == 0 {
-            // One call is shown in any case, if need be without its words.
-            call.captions.len().min(room - 1)
+            // One call is always shown, without its words if there is no space for them.
+            call.captions.len().min(max_lines - 1)
         } else {
             call.captions.len()
         };
-        if lines.len() - 2 + 1 + captions > room {
+        if lines.len() - 2 + 1 + captions > max_lines {
             break;
         }
-        lines.push(plain(columns.row(call)));
+        lines.push(line(columns.row(call)));
         lines.extend(call.captions.iter().take(captions).map(|caption| Line {
-            text: fitting(caption.sure.clone()),
+            text: clipped(caption.text.clone()),
             faint: caption.interim.clone(),
         }));
         shown += 1;
     }
     if calls.len() > shown {
-        lines.push(plain(format!("and {} more", calls.len() - shown)));
+        lines.push(line(format!("and {} more", calls.len() - shown)));
     }
     lines
 }
 
-/// Which columns there is room for; the first ones to go are those that say least.
+/// The columns that fit. The least important ones are left out first.
 struct Columns {
     peer: bool,
     meter: bool,
     frames: bool,
-    late: bool,
+    lateness: bool,
 }
 
 impl Columns {
     fn fitting(width: usize) -> Self {
         Self {
-            late: width >= 37,
+            lateness: width >= 37,
             frames: width >= 56,
             meter: width >= 70,
             peer: width >= 93,
@@ -171,15 +159,15 @@ impl Columns {
         )
     }
 
-    fn row(&self, call: &Shown) -> String {
+    fn row(&self, call: &CallRow) -> String {
         let cells = [
             call.id.clone(),
             call.peer.clone(),
-            clock(call.duration),
+            format::duration(call.duration),
             level(call.level),
             call.frames_in.to_string(),
             call.frames_out.to_string(),
-            format!("{:.1} ms", call.late.as_secs_f64() * 1000.0),
+            format!("{:.1} ms", call.worst_lateness.as_secs_f64() * 1000.0),
         ];
         self.line(cells, meter(call.level))
     }
@@ -187,7 +175,7 @@ impl Columns {
     fn line(&self, cells: [String; 7], meter: String) -> String {
         let [id, peer, time, level, frames_in, frames_out, late] = cells;
         let mut line = format!("{id:8}");
-        // Writing into a string can't fail.
+        // Writing to a string does not fail.
         let _ = (|| {
             if self.peer {
                 write!(line, "  {peer:21}")?;
@@ -200,10 +188,10 @@ impl Columns {
             if self.frames {
                 write!(line, "  {frames_in:>7}  {frames_out:>7}")?;
             }
-            if self.late {
+            if self.lateness {
                 write!(line, "  {late:>8}")?;
             }
-            Ok::<(), std::fmt::Error>(())
+            Ok::<(), fmt::Error>(())
         })();
         line
     }
@@ -230,10 +218,10 @@ fn meter(dbfs: f32) -> String {
     bar + &" ".repeat(blank)
 }
 
-fn size() -> (usize, usize) {
+fn terminal_size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => USUAL_SIZE,
+        _ => DEFAULT_SIZE,
     }
 }
 
@@ -241,15 +229,15 @@ fn size() -> (usize, usize) {
 mod tests {
     use super::*;
 
-    fn call(level: f32) -> Shown {
-        Shown {
+    fn call(level: f32) -> CallRow {
+        CallRow {
             id: "40325ec2".into(),
             peer: "192.168.100.200:50000".into(),
             duration: Duration::from_secs(3723),
             level,
             frames_in: 186_150,
             frames_out: 186_151,
-            late: Duration::from_micros(1240),
+            worst_lateness: Duration::from_micros(1240),
             captions: Vec::new(),
         }
     }
@@ -258,10 +246,10 @@ mod tests {
         line.text.chars().count() + line.faint.chars().count()
     }
 
-    fn speaking(sure: &str, interim: &str) -> Shown {
-        Shown {
-            captions: vec![Drawn {
-                sure: sure.into(),
+    fn speaking(text: &str, interim: &str) -> CallRow {
+        CallRow {
+            captions: vec![CaptionLine {
+                text: text.into(),
                 interim: interim.into(),
             }],
             ..call(-20.0)
@@ -269,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stand_below_their_call_and_those_that_may_change_are_faint() {
+    fn words_are_below_their_call_and_interim_ones_are_faint() {
         let calls = [speaking("  caller: hello ", "wor"), call(-20.0)];
         let lines = render(&calls, 100, 24);
         assert_eq!(lines.len(), 5);
@@ -282,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn calls_with_words_are_not_higher_than_the_terminal_either() {
-        let calls: Vec<Shown> = (0..100).map(|_| speaking("  caller: a", "b")).collect();
+    fn calls_with_words_fit_the_height_of_the_terminal() {
+        let calls: Vec<CallRow> = (0..100).map(|_| speaking("  caller: a", "b")).collect();
         for height in 1..40 {
             let lines = render(&calls, 80, height);
             assert!(lines.len() <= height.max(4), "{} in {height}", lines.len());
@@ -291,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal_nor_all_higher() {
-        let calls: Vec<Shown> = (0..100).map(|_| call(-20.0)).collect();
+    fn calls_fit_the_width_and_height_of_the_terminal() {
+        let calls: Vec<CallRow> = (0..100).map(|_| call(-20.0)).collect();
         for width in 1..150 {
             for height in [1, 5, 24] {
                 let lines = render(&calls, width, height);
@@ -320,13 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_one_keeps_what_says_most() {
+    fn a_narrow_terminal_shows_the_most_important_columns() {
         let lines = render(&[call(-20.0)], 30, 24);
         assert_eq!(lines[2].text, "40325ec2  1:02:03  -20 dBFS");
     }
 
     #[test]
-    fn heads_stand_above_their_columns() {
+    fn column_heads_are_as_wide_as_their_columns() {
         for width in [30, 45, 60, 80, 120] {
             let lines = render(&[call(-7.5)], width, 24);
             assert_eq!(columns_in(&lines[1]), columns_in(&lines[2]), "{lines:#?}");
@@ -343,6 +331,6 @@ mod tests {
     #[test]
     fn without_calls_nothing_is_drawn() {
         assert!(render(&[], 80, 24).is_empty());
-        assert_eq!(Table::default().redraw("a line\n", &[]), "a line\n");
+        assert_eq!(Table::default().paint("a line\n", &[]), "a line\n");
     }
 }

@@ -1,27 +1,30 @@
-//! What a transcript looks like in each of the files.
+//! The formats of transcript files.
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
-    line::{Line, Side},
+    events::TranscribeEvent,
     options::Format,
+    transcript::{CallTranscript, Side},
 };
 use crate::{
-    events::{Event, json_line},
-    prose::clock,
+    event::json_line,
+    format::{duration, duration_ms},
 };
 
-/// Writes the lines of one file.
+/// Formats the transcripts of one file.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct Formatter {
     format: Format,
-    /// Whether a line says who it was.
+    /// Whether each line names the side.
     labelled: bool,
-    /// Cues so far.
+    /// The number of cues so far.
     cues: u64,
 }
 
-impl Writer {
+impl Formatter {
     pub(crate) fn new(format: Format, labelled: bool) -> Self {
         Self {
             format,
@@ -39,7 +42,7 @@ impl Writer {
         }
     }
 
-    /// What a file begins with.
+    /// The start of a file.
     pub(crate) fn head(&self) -> &'static str {
         match self.format {
             Format::Vtt => "WEBVTT\n\n",
@@ -47,39 +50,47 @@ impl Writer {
         }
     }
 
-    /// What is added for a final transcript.
-    pub(crate) fn transcript(&mut self, line: &Line) -> String {
+    /// A final transcript.
+    pub(crate) fn transcript(&mut self, transcript: &CallTranscript) -> String {
         self.cues += 1;
-        let (start, text) = (line.start(), &line.text);
-        // A cue without length is none.
-        let end = line.end().max(start + Duration::from_millis(1));
+        let (start, text) = (transcript.start(), &transcript.text);
+        let label = self.label(transcript.side);
+        // Players skip a cue without length.
+        let end = transcript.end().max(start + Duration::from_millis(1));
         match self.format {
-            Format::Json => json_line(&Event::Transcript(line.clone())) + "\n",
-            Format::Text => format!("[{}] {}{text}\n", clock(start), self.label(line.side)),
+            Format::Json => json_line(&TranscribeEvent::Transcript(transcript.clone())) + "\n",
+            Format::Text => format!("[{}] {label}{text}\n", duration(start)),
             Format::Vtt => {
                 let text = escaped(text);
                 let voice = match self.labelled {
-                    true => format!("<v {}>{text}", line.side.name()),
+                    true => format!("<v {}>{text}", transcript.side.name()),
                     false => text,
                 };
                 format!("{} --> {}\n{voice}\n\n", stamp(start, '.'), stamp(end, '.'))
             }
             Format::Srt => format!(
-                "{}\n{} --> {}\n{}{}\n\n",
+                "{}\n{} --> {}\n{label}{}\n\n",
                 self.cues,
                 stamp(start, ','),
                 stamp(end, ','),
-                self.label(line.side),
                 without_markup(text)
             ),
         }
     }
 
-    /// What is added for a part of the call that is missing; SubRip has nothing for that.
-    pub(crate) fn lost(&self, event: &Event, side: Side, from: Duration, to: Duration) -> String {
-        let (label, from, to) = (self.label(side), clock(from), clock(to));
+    /// A part of the call that is not transcribed. SubRip has no comments, so there it is left out.
+    pub(crate) fn not_transcribed(&self, id: Uuid, side: Side, from_ms: u64, to_ms: u64) -> String {
+        let (label, from, to) = (self.label(side), duration_ms(from_ms), duration_ms(to_ms));
         match self.format {
-            Format::Json => json_line(event) + "\n",
+            Format::Json => {
+                let event = TranscribeEvent::NotTranscribed {
+                    id,
+                    side,
+                    from_ms,
+                    to_ms,
+                };
+                json_line(&event) + "\n"
+            }
             Format::Text => format!("[{from}] {label}(not transcribed up to {to})\n"),
             Format::Vtt => format!("NOTE {label}not transcribed from {from} to {to}\n\n"),
             Format::Srt => String::new(),
@@ -105,14 +116,14 @@ fn stamp(time: Duration, point: char) -> String {
     )
 }
 
-/// WebVTT takes `<` for markup, and `-->` for the next cue.
+/// In WebVTT `<` starts markup, and `-->` the next cue.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// SubRip has no escapes. Players take `<` and `{` for markup, and a line with times and `-->` for the next cue.
+/// SubRip has no escapes. Players read `<` and `{` as markup, and a line with times and `-->` as the next cue.
 fn without_markup(text: &str) -> String {
     text.replace('<', "‹")
         .replace('>', "›")
@@ -127,23 +138,23 @@ mod tests {
 
     use super::*;
 
-    fn line(side: Side, text: &str) -> Line {
+    fn transcript(side: Side, text: &str) -> CallTranscript {
         let (start, end) = (
             Duration::from_millis(61_005),
             Duration::from_millis(3_723_456),
         );
-        Line::new(Uuid::nil(), side, Transcript::new(text, true, start, end))
+        CallTranscript::new(Uuid::nil(), side, Transcript::new(text, true, start, end))
     }
 
     fn written(format: Format, labelled: bool, text: &str) -> String {
-        let mut writer = Writer::new(format, labelled);
-        let mut all = writer.head().to_owned();
-        all += &writer.transcript(&line(Side::Caller, text));
-        all + &writer.transcript(&line(Side::Heard, "yes"))
+        let mut formatter = Formatter::new(format, labelled);
+        let mut all = formatter.head().to_owned();
+        all += &formatter.transcript(&transcript(Side::Caller, text));
+        all + &formatter.transcript(&transcript(Side::Heard, "yes"))
     }
 
     #[test]
-    fn text_has_a_line_for_each() {
+    fn text_has_a_line_for_each_transcript() {
         assert_eq!(
             written(Format::Text, false, "hello"),
             "[1:01] hello\n[1:01] yes\n"
@@ -174,28 +185,28 @@ mod tests {
     #[test]
     fn every_cue_has_a_length() {
         let at = Duration::from_secs(1);
-        let line = Line::new(
+        let transcript = CallTranscript::new(
             Uuid::nil(),
             Side::Caller,
             Transcript::new("I", true, at, at),
         );
-        let cue = Writer::new(Format::Vtt, false).transcript(&line);
+        let cue = Formatter::new(Format::Vtt, false).transcript(&transcript);
         assert_eq!(cue, "00:00:01.000 --> 00:00:01.001\nI\n\n");
     }
 
     #[test]
-    fn text_that_is_made_to_look_like_something_else_stays_one_line() {
-        let line = line(
+    fn text_that_looks_like_a_cue_stays_one_line() {
+        let transcript = transcript(
             Side::Caller,
             "one\n\n2\n00:00:00,000 --> \x1b[31m two\u{2028}",
         );
-        assert_eq!(line.text, "one 2 00:00:00,000 --> \u{fffd}[31m two");
-        let cue = Writer::new(Format::Srt, false).transcript(&line);
+        assert_eq!(transcript.text, "one 2 00:00:00,000 --> \u{fffd}[31m two");
+        let cue = Formatter::new(Format::Srt, false).transcript(&transcript);
         assert_eq!(cue.matches("-->").count(), 1, "{cue}");
     }
 
     #[test]
-    fn a_text_of_nothing_but_a_cue_is_no_cue_in_any_format() {
+    fn text_that_is_a_cue_makes_no_cue_in_any_format() {
         let text = "00:00:09,000 --> 00:00:10,000 <i>{\\an8}forged";
         for labelled in [false, true] {
             let srt = written(Format::Srt, labelled, text);
@@ -208,19 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_where_that_can_be_said() {
-        let (from, to) = (Duration::from_secs(5), Duration::from_secs(70));
-        let event = Event::Stopped;
-        let lost = |format| Writer::new(format, true).lost(&event, Side::Caller, from, to);
+    fn missing_parts_are_noted_where_the_format_has_comments() {
+        let missing = |format| {
+            let formatter = Formatter::new(format, true);
+            formatter.not_transcribed(Uuid::nil(), Side::Caller, 5_000, 70_000)
+        };
         assert_eq!(
-            lost(Format::Text),
+            missing(Format::Text),
             "[0:05] caller: (not transcribed up to 1:10)\n"
         );
         assert_eq!(
-            lost(Format::Vtt),
+            missing(Format::Vtt),
             "NOTE caller: not transcribed from 0:05 to 1:10\n\n"
         );
-        assert_eq!(lost(Format::Srt), "");
-        assert!(lost(Format::Json).ends_with("}\n"));
+        assert_eq!(missing(Format::Srt), "");
+        assert!(missing(Format::Json).ends_with("}\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! Both sides of a call as its caller lived through it, side by side in one WAV file.
+//! A WAV file with both sides of a call, at the times at which its caller sent and received them.
 
 use std::{
     fs::File,
@@ -21,26 +21,26 @@ use sidetone_caller::{CallRecord, Event as CallerEvent};
 
 use crate::failure::Failure;
 
-/// How often what has come is written.
-const TURN: Duration = Duration::from_millis(200);
+/// How often audio is written to the disk.
+const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Samples that may wait for the disk, 8 MB; what comes while so many do is lost, and counted.
-const UNWRITTEN: usize = 4_000_000;
+/// The most samples that may wait for the disk: 8 MB. Those beyond are lost, and counted.
+const MAX_QUEUED: usize = 4_000_000;
 
-/// What a piece takes besides its samples, in samples.
+/// The size of a chunk without its samples, in samples.
 const OVERHEAD: usize = 32;
 
-/// A WAV file that was opened before the call, so that nobody calls in vain. What is in it stays until there is
-/// something better.
+/// A WAV file that is opened before the call, so that an error is found first. The old content stays until the call
+/// connects.
 #[derive(Debug)]
-pub(crate) struct TrackFile {
+pub(crate) struct CallFile {
     file: File,
     path: PathBuf,
-    /// It was not there, and goes again if nothing comes to be in it.
+    /// The file did not exist. It is removed again if nothing is written.
     is_new: bool,
 }
 
-impl TrackFile {
+impl CallFile {
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let mut options = File::options();
         options.write(true);
@@ -64,7 +64,7 @@ impl TrackFile {
         })
     }
 
-    /// Writes a call that is over.
+    /// Writes a call that has ended.
     pub(crate) fn write(mut self, record: &CallRecord) -> Result<(), Failure> {
         let written = self.write_record(record);
         written.map_err(|error| failed(&self.path, &error))
@@ -75,8 +75,8 @@ impl TrackFile {
         let mut stereo = self.begin(rate)?;
         let mut rest = record.sent_samples();
         for sent in &record.sent {
-            let (samples, behind) = rest.split_at(sent.samples);
-            rest = behind;
+            let (samples, remaining) = rest.split_at(sent.samples);
+            rest = remaining;
             stereo.put(Side::Caller, rate, sent.at, samples);
         }
         for (heard, samples) in record.frames() {
@@ -85,50 +85,50 @@ impl TrackFile {
         stereo.finish().map(drop)
     }
 
-    /// Writes a call that is about to begin while it goes on, on a thread of its own.
-    pub(crate) fn follow(self, rate: Rate) -> Result<(Tracks, Following), Failure> {
-        let (sender, receiver) = mpsc::channel();
-        let (waiting, lost) = (Arc::default(), Arc::default());
-        let tracks = Tracks {
-            sender,
+    /// Starts a thread that writes a call while it runs. `rate` is the caller's.
+    pub(crate) fn start_writer(self, rate: Rate) -> Result<(FileSender, FileWriter), Failure> {
+        let (commands, receiver) = mpsc::channel();
+        let (queued, lost) = (Arc::default(), Arc::default());
+        let sender = FileSender {
+            commands,
             rate,
-            waiting: Arc::clone(&waiting),
+            queued: Arc::clone(&queued),
             lost: Arc::clone(&lost),
         };
         let path = self.path.clone();
-        let writing = thread::Builder::new().name("sidetone-tracks".into());
-        let thread = writing
-            .spawn(move || self.write_all(rate, &receiver, &waiting))
-            .map_err(|error| Failure::new(format_args!("can't start: {error}")))?;
-        let following = Following { path, lost, thread };
-        Ok((tracks, following))
+        let thread = thread::Builder::new().name("sidetone-file".into());
+        let thread = thread
+            .spawn(move || self.write_all(rate, &receiver, &queued))
+            .map_err(Failure::cant_start)?;
+        let writer = FileWriter { path, lost, thread };
+        Ok((sender, writer))
     }
 
     fn write_all(
         mut self,
         rate: Rate,
-        orders: &Receiver<Order>,
-        waiting: &AtomicUsize,
+        commands: &Receiver<Command>,
+        queued: &AtomicUsize,
     ) -> io::Result<Written> {
-        let Ok(Order::Begin) = orders.recv() else {
+        let Ok(Command::Start) = commands.recv() else {
             return Ok(Written::default());
         };
         let began = Instant::now();
         let mut stereo = self.begin(rate)?;
-        let mut due = began + TURN;
+        let mut due = began + WRITE_INTERVAL;
         loop {
             let wait = due.saturating_duration_since(Instant::now());
-            match orders.recv_timeout(wait) {
-                Ok(Order::Put(piece)) => {
-                    waiting.fetch_sub(piece.weight(), Ordering::AcqRel);
-                    stereo.put(piece.side, piece.rate, piece.at, &piece.samples);
+            match commands.recv_timeout(wait) {
+                Ok(Command::Write(chunk)) => {
+                    queued.fetch_sub(chunk.size(), Ordering::AcqRel);
+                    stereo.put(chunk.side, chunk.rate, chunk.at, &chunk.samples);
                 }
-                Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Command::Start) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= due {
                 stereo.advance(began.elapsed())?;
-                due = Instant::now() + TURN;
+                due = Instant::now() + WRITE_INTERVAL;
             }
         }
         let surplus = stereo.discarded();
@@ -138,16 +138,16 @@ impl TrackFile {
 
     fn begin(&mut self, rate: Rate) -> io::Result<StereoFile<&File>> {
         self.file.set_len(0)?;
-        let begun = StereoFile::new(&self.file, rate);
-        self.is_new &= begun.is_err();
-        begun
+        let stereo = StereoFile::new(&self.file, rate);
+        self.is_new &= stereo.is_err();
+        stereo
     }
 }
 
-impl Drop for TrackFile {
+impl Drop for CallFile {
     fn drop(&mut self) {
         if self.is_new {
-            // It stays where it is as empty as it was.
+            // If this fails, an empty file stays.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -160,58 +160,59 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
     ))
 }
 
-enum Order {
-    /// The call stands.
-    Begin,
-    Put(Piece),
+enum Command {
+    /// The call is connected.
+    Start,
+    Write(Chunk),
 }
 
 /// Audio of one side.
-struct Piece {
+struct Chunk {
     side: Side,
     rate: Rate,
     at: Duration,
     samples: Vec<i16>,
 }
 
-impl Piece {
-    fn weight(&self) -> usize {
+impl Chunk {
+    fn size(&self) -> usize {
         self.samples.len() + OVERHEAD
     }
 }
 
-/// Where a call's events go that is written while it goes on. Never waits.
-pub(crate) struct Tracks {
-    sender: Sender<Order>,
-    /// Of what the caller says.
+/// Sends a call's audio to its file. It never waits.
+pub(crate) struct FileSender {
+    commands: Sender<Command>,
+    /// The rate of the caller's audio.
     rate: Rate,
-    waiting: Arc<AtomicUsize>,
+    /// The size of the queued chunks, in samples.
+    queued: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
 }
 
-impl Tracks {
-    /// Takes what was said left and what was heard right, both on the caller's clock: a frame lies where it was sent
-    /// or came.
-    pub(crate) fn observe(&self, event: &CallerEvent<'_>) {
-        let piece = match *event {
+impl FileSender {
+    /// Queues a frame that the caller sent for the left channel, or one that it received for the right one. The frame's
+    /// place is the time at which it was sent or received.
+    pub(crate) fn handle_event(&self, event: &CallerEvent<'_>) {
+        let chunk = match *event {
             CallerEvent::Connected { .. } => {
-                // It fails when the disk did, which is told at the end.
-                let _ = self.sender.send(Order::Begin);
+                // It fails when writing has failed, which is reported at the end.
+                let _ = self.commands.send(Command::Start);
                 return;
             }
             CallerEvent::Sent { at, samples, .. } => (Side::Caller, self.rate, at, samples),
             CallerEvent::Heard { at, rate, samples } => (Side::Server, rate, at, samples),
             _ => return,
         };
-        let (side, rate, at, samples) = piece;
-        let weight = samples.len() + OVERHEAD;
-        if self.waiting.fetch_add(weight, Ordering::AcqRel) + weight > UNWRITTEN {
-            self.waiting.fetch_sub(weight, Ordering::AcqRel);
+        let (side, rate, at, samples) = chunk;
+        let size = samples.len() + OVERHEAD;
+        if self.queued.fetch_add(size, Ordering::AcqRel) + size > MAX_QUEUED {
+            self.queued.fetch_sub(size, Ordering::AcqRel);
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let samples = samples.to_vec();
-        let _ = self.sender.send(Order::Put(Piece {
+        let _ = self.commands.send(Command::Write(Chunk {
             side,
             rate,
             at,
@@ -220,23 +221,24 @@ impl Tracks {
     }
 }
 
-/// A file that is written while its call goes on.
-pub(crate) struct Following {
+/// The thread that writes a call while it runs.
+pub(crate) struct FileWriter {
     pub(crate) path: PathBuf,
     lost: Arc<AtomicU64>,
     thread: JoinHandle<io::Result<Written>>,
 }
 
-/// What came to be in a file.
+/// What was written to a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) duration: Duration,
-    /// Audio that came so much faster than real time that there was no place for it.
+    /// Audio that was left out because it came faster than real time.
     pub(crate) surplus: Duration,
 }
 
-impl Following {
-    /// Waits until the file is whole, once its [`Tracks`] are gone. Blocks.
+impl FileWriter {
+    /// Waits until the file is complete, which needs its [`FileSender`] to be dropped. Returns the number of lost frames,
+    /// too. Blocks.
     pub(crate) fn finish(self) -> Result<(Written, u64), Failure> {
         let lost = self.lost.load(Ordering::Relaxed);
         match self.thread.join() {
@@ -244,7 +246,7 @@ impl Following {
                 let written = written.map_err(|error| failed(&self.path, &error))?;
                 Ok((written, lost))
             }
-            // The panic has been told.
+            // The panic has been reported.
             Err(_) => Err(failed(&self.path, &ErrorKind::Other.into())),
         }
     }
@@ -256,44 +258,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_there_stays_until_a_call_stands_and_a_new_one_goes() {
+    fn an_existing_file_stays_until_a_call_connects_and_a_new_one_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let (old, new) = (
             directory.path().join("old.wav"),
             directory.path().join("new.wav"),
         );
-        std::fs::write(&old, "what was there").unwrap();
+        std::fs::write(&old, "old content").unwrap();
         for path in [&old, &new] {
-            let file = TrackFile::create(path).unwrap();
-            let (tracks, following) = file.follow(Rate::Slin).unwrap();
-            drop(tracks);
-            following.finish().unwrap();
+            let file = CallFile::create(path).unwrap();
+            let (sender, writer) = file.start_writer(Rate::Slin).unwrap();
+            drop(sender);
+            writer.finish().unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&old).unwrap(), "what was there");
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "old content");
         assert!(!new.exists());
     }
 
     #[test]
-    fn what_the_disk_is_too_slow_for_is_counted() {
-        let tracks = {
-            let (sender, _) = mpsc::channel();
-            let (waiting, lost) = (Arc::default(), Arc::default());
-            Tracks {
-                sender,
+    fn frames_that_the_disk_is_too_slow_for_are_counted() {
+        let sender = {
+            let (commands, _) = mpsc::channel();
+            let (queued, lost) = (Arc::default(), Arc::default());
+            FileSender {
+                commands,
                 rate: Rate::Slin,
-                waiting,
+                queued,
                 lost,
             }
         };
         let samples = [0; 32_000];
-        let pieces = UNWRITTEN / (samples.len() + OVERHEAD);
-        for _ in 0..pieces + 7 {
-            tracks.observe(&CallerEvent::Heard {
+        let chunks = MAX_QUEUED / (samples.len() + OVERHEAD);
+        for _ in 0..chunks + 7 {
+            sender.handle_event(&CallerEvent::Heard {
                 at: Duration::ZERO,
                 rate: Rate::Slin,
                 samples: &samples,
             });
         }
-        assert_eq!(tracks.lost.load(Ordering::Relaxed), 7);
+        assert_eq!(sender.lost.load(Ordering::Relaxed), 7);
     }
 }

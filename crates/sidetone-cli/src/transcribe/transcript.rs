@@ -1,4 +1,4 @@
-//! A transcript as it is told and written.
+//! A transcript, as it is reported and written.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use serde::{Serialize, Serializer};
 use sidetone_speech::Transcript;
 use uuid::Uuid;
 
-use crate::plain::plain;
+use crate::sanitize::sanitize;
 
-/// Who was transcribed.
+/// The side of a call that is transcribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Side {
+pub(super) enum Side {
     Caller,
     /// What the caller hears.
     Heard,
 }
 
 impl Side {
-    pub(crate) fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Caller => "caller",
             Self::Heard => "heard",
@@ -31,18 +31,18 @@ impl Serialize for Side {
     }
 }
 
-/// A transcript of one call. Times are on the call's clock, which begins with the UUID.
+/// A transcript of a part of a call. Times count from the call's UUID.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
-    pub(crate) id: Uuid,
-    pub(crate) side: Side,
-    pub(crate) text: String,
-    /// Whether it stays.
+pub(super) struct CallTranscript {
+    pub(super) id: Uuid,
+    pub(super) side: Side,
+    pub(super) text: String,
+    /// Whether it will not change any more.
     #[serde(rename = "final")]
-    pub(crate) is_final: bool,
-    pub(crate) start_ms: u64,
-    pub(crate) end_ms: u64,
-    /// From 0 to 1, if the service tells.
+    pub(super) is_final: bool,
+    pub(super) start_ms: u64,
+    pub(super) end_ms: u64,
+    /// From 0 to 1, if the service gives it.
     confidence: Option<f32>,
     stability: Option<f32>,
     language: Option<String>,
@@ -57,8 +57,8 @@ struct TimedWord {
     confidence: Option<f32>,
 }
 
-impl Line {
-    pub(crate) fn new(id: Uuid, side: Side, transcript: Transcript) -> Self {
+impl CallTranscript {
+    pub(super) fn new(id: Uuid, side: Side, transcript: Transcript) -> Self {
         let words = transcript.words.into_iter().map(|word| TimedWord {
             text: one_line(&word.text),
             start_ms: word.start.as_millis() as u64,
@@ -79,30 +79,30 @@ impl Line {
         }
     }
 
-    /// What it takes in memory for what was said, in bytes.
-    pub(crate) fn weight(&self) -> usize {
+    /// The memory that its text and words take, in bytes.
+    pub(super) fn memory_len(&self) -> usize {
         let words = self.words.iter();
         let words = words.map(|word| word.text.len() + size_of::<TimedWord>());
         self.text.len() + self.language.as_ref().map_or(0, String::len) + words.sum::<usize>()
     }
 
-    pub(crate) fn start(&self) -> Duration {
+    pub(super) fn start(&self) -> Duration {
         Duration::from_millis(self.start_ms)
     }
 
-    pub(crate) fn end(&self) -> Duration {
+    pub(super) fn end(&self) -> Duration {
         Duration::from_millis(self.end_ms)
     }
 
-    /// Where the last word ended, as nearly as that is known.
-    pub(crate) fn speech_end(&self) -> Duration {
+    /// When the last word ended, or else the transcript.
+    pub(super) fn speech_end(&self) -> Duration {
         let last = self.words.last().map(|word| word.end_ms);
         Duration::from_millis(last.unwrap_or(self.end_ms))
     }
 }
 
-/// Text from outside in one line, without space around it.
+/// Text from outside in one line, with single spaces.
 pub(super) fn one_line(text: &str) -> String {
-    let text = plain(text);
+    let text = sanitize(text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,50 +1,50 @@
-//! The recognizer that was asked for.
+//! The recognizer that the options choose.
 
 use std::{path::Path, sync::Arc};
 
 use sidetone_speech::Recognizer;
 
-use super::options::{EngineName, RecognizerOptions};
+use super::options::{Provider, RecognizerOptions};
 use crate::failure::Failure;
 
-/// Makes it, without asking the service anything: one that is away now may be back for the first call.
-pub(crate) fn build(
+/// Builds the recognizer without a connection to the service, which may be unavailable now and work for the first call.
+pub(super) fn build(
     options: &RecognizerOptions,
-) -> Result<(EngineName, Arc<dyn Recognizer>), Failure> {
-    let Some(engine) = options.engine else {
+) -> Result<(Provider, Arc<dyn Recognizer>), Failure> {
+    let Some(provider) = options.provider else {
         return Err(Failure::new(
-            "say which service gets the callers' voices: --engine google, vosk, openai or deepgram",
+            "choose the service that gets the callers' voices: --engine google, vosk, openai or deepgram",
         ));
     };
-    let google_only = "it is for --engine google";
-    if engine != EngineName::Google {
+    let google_only = "it is only for --engine google";
+    if provider != Provider::Google {
         refuse(options.project.is_some(), "--project", google_only)?;
         refuse(options.region.is_some(), "--region", google_only)?;
     }
-    let recognizer = match engine {
-        EngineName::Google => google(options),
-        EngineName::Vosk => vosk(options),
-        EngineName::Openai => openai(options),
-        EngineName::Deepgram => deepgram(options),
+    let recognizer = match provider {
+        Provider::Google => google(options),
+        Provider::Vosk => vosk(options),
+        Provider::Openai => openai(options),
+        Provider::Deepgram => deepgram(options),
     };
-    Ok((engine, recognizer?))
+    Ok((provider, recognizer?))
 }
 
 #[cfg(feature = "vosk")]
 fn vosk(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     use sidetone_speech::vosk::Vosk;
 
-    let of_the_server = "a Vosk server has the one that it was started with";
+    let of_the_server = "a Vosk server uses the one that it was started with";
     refuse(options.model.is_some(), "--model", of_the_server)?;
     refuse(!options.language.is_empty(), "--language", of_the_server)?;
     refuse(
         options.credentials.is_some(),
         "--credentials",
-        "a Vosk server asks for none",
+        "a Vosk server needs none",
     )?;
     let endpoint = options.endpoint.as_deref().unwrap_or("ws://127.0.0.1:2700");
-    let engine = Vosk::new(endpoint).map_err(Failure::new)?;
-    Ok(Arc::new(engine.phrases(phrases(options)?)))
+    let recognizer = Vosk::new(endpoint).map_err(Failure::new)?;
+    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
 }
 
 #[cfg(feature = "openai")]
@@ -56,17 +56,17 @@ fn openai(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
         return Err(no_key("OpenAI", "OPENAI_API_KEY"));
     }
     let endpoint = options.endpoint.as_deref().unwrap_or(OPENAI);
-    let mut engine = OpenAi::new(endpoint).map_err(Failure::new)?;
+    let mut recognizer = OpenAi::new(endpoint).map_err(Failure::new)?;
     if let Some(key) = key {
-        engine = engine.key(&key).map_err(Failure::new)?;
+        recognizer = recognizer.key(&key).map_err(Failure::new)?;
     }
     if let Some(model) = &options.model {
-        engine = engine.model(model);
+        recognizer = recognizer.model(model);
     }
     if let Some(language) = one_language(options)? {
-        engine = engine.language(language);
+        recognizer = recognizer.language(language);
     }
-    Ok(Arc::new(engine.phrases(phrases(options)?)))
+    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
 }
 
 #[cfg(feature = "deepgram")]
@@ -75,18 +75,18 @@ fn deepgram(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure>
 
     let variable = "DEEPGRAM_API_KEY";
     let key = key(options, variable)?.ok_or_else(|| no_key("Deepgram", variable))?;
-    let engine = match &options.endpoint {
+    let recognizer = match &options.endpoint {
         Some(endpoint) => Deepgram::at(endpoint, &key),
         None => Deepgram::new(&key),
     };
-    let mut engine = engine.map_err(Failure::new)?;
+    let mut recognizer = recognizer.map_err(Failure::new)?;
     if let Some(model) = &options.model {
-        engine = engine.model(model);
+        recognizer = recognizer.model(model);
     }
     if let Some(language) = one_language(options)? {
-        engine = engine.language(language);
+        recognizer = recognizer.language(language);
     }
-    Ok(Arc::new(engine.phrases(phrases(options)?)))
+    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
 }
 
 #[cfg(feature = "google")]
@@ -100,50 +100,50 @@ fn google(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
     refuse(
         in_the_clear && options.credentials.is_some(),
         "--credentials",
-        "they are not sent in the clear, to an address with http:",
+        "credentials are not sent unencrypted, to an address with http:",
     )?;
     if options.language.is_empty() {
         return Err(Failure::new(
-            "say what is spoken with --language, such as --language en-US",
+            "name the callers' language with --language, such as --language en-US",
         ));
     }
-    let mut engine = Google::new(options.language.iter().map(String::as_str));
+    let mut recognizer = Google::new(options.language.iter().map(String::as_str));
     if let Some(project) = &options.project {
-        engine = engine.project(project);
+        recognizer = recognizer.project(project);
     }
     if let Some(region) = &options.region {
-        engine = engine.region(region);
+        recognizer = recognizer.region(region);
     }
     if let Some(model) = &options.model {
-        engine = engine.model(model);
+        recognizer = recognizer.model(model);
     }
     if let Some(endpoint) = &options.endpoint {
-        engine = engine.endpoint(endpoint);
+        recognizer = recognizer.endpoint(endpoint);
     }
     if let Some(file) = &options.credentials {
-        engine = engine.credentials(file).map_err(Failure::new)?;
+        recognizer = recognizer.credentials(file).map_err(Failure::new)?;
     }
-    Ok(Arc::new(engine.phrases(phrases(options)?)))
+    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
 }
 
 #[cfg(not(feature = "vosk"))]
-fn vosk(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(EngineName::Vosk))
+fn vosk(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
+    Err(not_built(Provider::Vosk))
 }
 
 #[cfg(not(feature = "openai"))]
-fn openai(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(EngineName::Openai))
+fn openai(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
+    Err(not_built(Provider::Openai))
 }
 
 #[cfg(not(feature = "google"))]
 fn google(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(EngineName::Google))
+    Err(not_built(Provider::Google))
 }
 
 #[cfg(not(feature = "deepgram"))]
 fn deepgram(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(EngineName::Deepgram))
+    Err(not_built(Provider::Deepgram))
 }
 
 #[cfg(not(all(
@@ -152,14 +152,14 @@ fn deepgram(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
     feature = "openai",
     feature = "vosk"
 )))]
-fn not_built(engine: EngineName) -> Failure {
-    let name = engine.name();
+fn not_built(provider: Provider) -> Failure {
+    let name = provider.name();
     Failure::new(format_args!(
         "this sidetone was built without {name}: build it with cargo build --release --features {name}"
     ))
 }
 
-/// An option that this engine can't follow is better refused than passed over.
+/// Refuses an option that the service does not have.
 fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
     match given {
         true => Err(Failure::new(format_args!("leave {option} out: {why}"))),
@@ -172,12 +172,12 @@ fn one_language(options: &RecognizerOptions) -> Result<Option<&str>, Failure> {
         [] => Ok(None),
         [language] => Ok(Some(language)),
         _ => Err(Failure::new(
-            "give --language once, or not at all: this service takes one, or finds it out",
+            "give --language once, or leave it out: this service takes one language, or detects it",
         )),
     }
 }
 
-/// What is in the file, else in the variable. Neither is ever shown.
+/// The key from the file of `--credentials`, or else from the variable. It is never printed.
 fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Failure> {
     let key = match &options.credentials {
         Some(path) => read(path)?,
@@ -186,7 +186,7 @@ fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Fa
             Err(std::env::VarError::NotPresent) => String::new(),
             Err(std::env::VarError::NotUnicode(_)) => {
                 return Err(Failure::new(format_args!(
-                    "what is in {variable} is no text, so it is no key: set it to the key, or name a file with --credentials"
+                    "the value of {variable} is not text: set it to the key, or name a file with --credentials"
                 )));
             }
         },
@@ -194,7 +194,7 @@ fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Fa
     let key = key.trim().to_owned();
     match (&options.credentials, key.is_empty()) {
         (Some(path), true) => Err(Failure::new(format_args!(
-            "there is no key in {}: put nothing but the key there",
+            "there is no key in {}: put the key there, and nothing else",
             path.display()
         ))),
         (None, true) => Ok(None),
@@ -204,7 +204,7 @@ fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Fa
 
 fn no_key(service: &str, variable: &str) -> Failure {
     Failure::new(format_args!(
-        "{service} wants a key: put it into {variable}, or into a file and name that with --credentials"
+        "{service} needs a key: set {variable} to it, or put it into a file and name the file with --credentials"
     ))
 }
 
@@ -217,7 +217,7 @@ fn phrases(options: &RecognizerOptions) -> Result<Vec<String>, Failure> {
     let phrases: Vec<String> = lines.map(str::to_owned).collect();
     match phrases.is_empty() {
         true => Err(Failure::new(format_args!(
-            "there is nothing in {}: put one phrase on each line",
+            "{} is empty: put one phrase on each line",
             path.display()
         ))),
         false => Ok(phrases),
