@@ -20,8 +20,9 @@ mod two_tasks;
 
 use std::time::Duration;
 
-use crate::support::{call, millis, serve, sound};
-use sidetone::{Clip, EndReason, Rate, Server};
+use crate::support::{IoBackend, builder, call, millis, over_each_back_end, serve, sound};
+use macro_rules_attribute::apply;
+use sidetone::{Clip, EndReason, Rate};
 use sidetone_audio::tone;
 use sidetone_caller::{CallRecord, Caller, Voice, Why, call_all, ramp};
 
@@ -32,9 +33,10 @@ fn heard(record: &CallRecord) -> Duration {
     Rate::Slin.duration(sound(record).len() as u64)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn echo_says_what_the_caller_says_until_the_key() {
-    let server = serve(Server::builder(), echo::echo).await;
+async fn echo_says_what_the_caller_says_until_the_key(io: IoBackend) {
+    let server = serve(builder(io), echo::echo).await;
     let caller = server.caller().say(Voice::Ramp(1)).dtmf("#", millis(1_000));
     let record = call(caller.hang_up_after(LONG)).await;
     assert_eq!(record.ended.why, Why::ServerHungUp);
@@ -62,10 +64,10 @@ fn playback_gives_each_call_the_sound_from_its_beginning_and_hangs_up() {
 }
 
 /// How much of a prompt of 10 s a caller hears who does this.
-async fn heard_of_prompt(behave: impl FnOnce(Caller) -> Caller) -> usize {
+async fn heard_of_prompt(io: IoBackend, behave: impl FnOnce(Caller) -> Caller) -> usize {
     let prompt = ramp(6, 0, 80_000);
     let clip = Clip::from_samples(8_000, prompt.clone()).unwrap();
-    let server = serve(Server::builder(), move |call| {
+    let server = serve(builder(io), move |call| {
         barge_in::prompt(call, clip.clone())
     })
     .await;
@@ -75,24 +77,27 @@ async fn heard_of_prompt(behave: impl FnOnce(Caller) -> Caller) -> usize {
     runs.iter().map(|run| run.length).sum()
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_stops_the_prompt_for_a_key() {
-    let all = heard_of_prompt(|caller| caller).await;
-    let until_key = heard_of_prompt(|caller| caller.dtmf("1", millis(1_000))).await;
+async fn barge_in_stops_the_prompt_for_a_key(io: IoBackend) {
+    let all = heard_of_prompt(io, |caller| caller).await;
+    let until_key = heard_of_prompt(io, |caller| caller.dtmf("1", millis(1_000))).await;
     assert!(until_key < all / 2, "{until_key} of {all}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_stops_the_prompt_for_a_voice() {
+async fn barge_in_stops_the_prompt_for_a_voice(io: IoBackend) {
     let voice = tone::caller_voice(8_000, Duration::from_secs(3), 1);
     let speech = [vec![0; 4_000], voice].concat();
-    let all = heard_of_prompt(|caller| caller).await;
-    let until_speech = heard_of_prompt(|caller| caller.say(speech)).await;
+    let all = heard_of_prompt(io, |caller| caller).await;
+    let until_speech = heard_of_prompt(io, |caller| caller.say(speech)).await;
     assert!(until_speech < all * 3 / 4, "{until_speech} of {all}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word() {
+async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word(io: IoBackend) {
     let mut voice = tone::caller_voice(8_000, Duration::from_secs(2), 1);
     let loud = voice.iter().rposition(|sample| sample.abs() > 4_000);
     voice.truncate(loud.unwrap());
@@ -101,7 +106,7 @@ async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word()
     let length = Rate::Slin.duration(said as u64);
     let prompt = ramp(6, 0, 80_000);
     let clip = Clip::from_samples(8_000, prompt.clone()).unwrap();
-    let server = serve(Server::builder(), move |call| {
+    let server = serve(builder(io), move |call| {
         barge_in::prompt(call, clip.clone())
     })
     .await;
@@ -115,9 +120,10 @@ async fn barge_in_begins_anew_when_the_caller_is_muted_in_the_middle_of_a_word()
     );
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tasks_beep_as_often_as_the_digits_say() {
-    let server = serve(Server::builder(), two_tasks::beeps).await;
+async fn two_tasks_beep_as_often_as_the_digits_say(io: IoBackend) {
+    let server = serve(builder(io), two_tasks::beeps).await;
     let caller = server.caller().dtmf("12#", millis(200)).hang_up_after(LONG);
     let record = call(caller).await;
     assert_eq!(record.ended.why, Why::ServerHungUp);
@@ -129,9 +135,10 @@ async fn two_tasks_beep_as_often_as_the_digits_say() {
     assert_eq!(server.end().await[0].reason, EndReason::Finished);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn streamed_speech_is_whole_and_ends_at_once_for_a_key() {
-    let server = serve(Server::builder(), streamed_speech::tell).await;
+async fn streamed_speech_is_whole_and_ends_at_once_for_a_key(io: IoBackend) {
+    let server = serve(builder(io), streamed_speech::tell).await;
     let all = call(server.caller().hang_up_after(LONG)).await;
     assert_eq!(all.ended.why, Why::ServerHungUp);
     let whole = heard(&all);
