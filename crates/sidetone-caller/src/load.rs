@@ -56,6 +56,7 @@ pub use {
     frame::clip,
     phases::Phases,
     report::{Frames, Pace, Percentiles, Progress, Report, ServerCost, SetUp},
+    sidetone_engine::Engine,
 };
 
 /// What the callers ask of the server.
@@ -90,6 +91,7 @@ pub struct Load {
     busy_poll: bool,
     pid: Option<u32>,
     rate: Option<u32>,
+    io_backend: Engine,
 }
 
 impl Load {
@@ -106,6 +108,7 @@ impl Load {
             busy_poll: false,
             pid: None,
             rate: None,
+            io_backend: Engine::Auto,
         }
     }
 
@@ -144,6 +147,13 @@ impl Load {
     #[must_use]
     pub fn busy_poll(mut self) -> Self {
         self.busy_poll = true;
+        self
+    }
+
+    /// Which I/O back end the load runs over; [`Engine::Auto`] unless set.
+    #[must_use]
+    pub fn io_backend(mut self, io_backend: Engine) -> Self {
+        self.io_backend = io_backend;
         self
     }
 

@@ -20,12 +20,12 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new() -> Result<Self, LoadError> {
+    pub(super) fn new(io_backend: Engine) -> Result<Self, LoadError> {
         let system = |source| LoadError::system("wait for sockets", source);
         // Nobody rings it: a load ends by the clock.
         let bell = Arc::new(Bell::new().map_err(system)?);
         Ok(Self {
-            kernel: Engine::Auto.open(bell).map_err(system)?,
+            kernel: io_backend.open(bell).map_err(system)?,
             origin: Instant::now(),
             next_progress: 0,
         })

@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             load,
             progress,
-            exchange: Exchange::new()?,
+            exchange: Exchange::new(load.io_backend)?,
             grid: (is_audible && load.calls >= MANY).then_some(GRID),
             id: Uuid::new_v4(),
             lines: SlotMap::with_capacity_and_key(load.calls),

@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             load,
             progress,
-            exchange: Exchange::new()?,
+            exchange: Exchange::new(load.io_backend)?,
             id: Uuid::new_v4(),
             calls: SlotMap::with_capacity_and_key(load.calls),
             begun: 0,
