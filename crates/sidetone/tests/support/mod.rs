@@ -24,8 +24,11 @@ use sidetone::{
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
 
+/// A test with its name.
+pub type Test = (&'static str, fn(IoBackend));
+
 /// Runs these tests over each back end, one at a time; the main of a test binary that also is the other process of its tests.
-pub fn run_tests(tests: &[(&'static str, fn(IoBackend))]) {
+pub fn run_tests(tests: &[Test]) {
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads = Some(1);
     let trials = tests.iter().flat_map(|&(name, test)| {

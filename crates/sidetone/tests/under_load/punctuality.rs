@@ -16,8 +16,8 @@ use sidetone::{Call, Clip, Event, Handler};
 use sidetone_caller::{CallRecord, Caller, Spread, Voice, Why, ramp};
 
 const BESIDE: u64 = 8;
-const LENGTH: Duration = Duration::from_secs(7);
-const TROUBLE: Duration = Duration::from_secs(5);
+const LENGTH: Duration = Duration::from_secs(5);
+const TROUBLE: Duration = Duration::from_secs(3);
 /// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
 /// difference between two runs.
 const NOTHING: Duration = Duration::from_millis(300);
