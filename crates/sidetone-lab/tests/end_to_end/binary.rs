@@ -216,7 +216,15 @@ async fn line(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> anyhow::
 /// dependencies that it has when all tests are built: then it is there already.
 async fn binary() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let building = Command::new(cargo)
+    let mut building = Command::new(cargo);
+    // What Cargo says of this crate. A build script that looks at it would run anew, and with it all that builds on it.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            building.env_remove(&name);
+        }
+    }
+    let building = building
         .args([
             "build",
             "-q",
