@@ -9,7 +9,7 @@ use sidetone_driver::{Driver, IoBackend, IoEvent, PendingRead, Token, Waker};
 use sidetone_proto::{Decoder, Message};
 use slotmap::SlotMap;
 
-use crate::{LoadError, Progress, frame_writer::FrameWriter, socket};
+use crate::{Load, LoadError, Progress, frame_writer::FrameWriter, socket};
 
 /// Nanoseconds between two reports of progress.
 const PROGRESS_INTERVAL: u64 = 250_000_000;
@@ -116,15 +116,14 @@ impl Wait {
 }
 
 impl<'a, C> EventLoop<'a, C> {
-    /// A loop for `calls` connections at a time to `address`.
+    /// A loop for the connections of this load.
     pub(crate) fn new(
-        address: SocketAddr,
-        calls: usize,
+        load: &Load,
         progress: &'a mut dyn FnMut(&Progress),
     ) -> Result<Self, LoadError> {
         Ok(Self {
-            connections: Connections::new(calls)?,
-            address,
+            connections: Connections::new(load)?,
+            address: load.address,
             progress,
             next_progress: 0,
         })
@@ -267,14 +266,14 @@ impl<'a, C> EventLoop<'a, C> {
 }
 
 impl<C> Connections<C> {
-    fn new(calls: usize) -> Result<Self, LoadError> {
+    fn new(load: &Load) -> Result<Self, LoadError> {
         let system = |source| LoadError::system("wait for sockets", source);
         // Nothing wakes it from another thread: a load ends by the clock.
         let waker = Arc::new(Waker::new().map_err(system)?);
         Ok(Self {
-            driver: IoBackend::Auto.open(waker).map_err(system)?,
+            driver: load.io_backend.open(waker).map_err(system)?,
             origin: Instant::now(),
-            connections: SlotMap::with_capacity_and_key(calls),
+            connections: SlotMap::with_capacity_and_key(load.calls),
         })
     }
 

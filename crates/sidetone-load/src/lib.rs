@@ -59,6 +59,7 @@ pub use error::LoadError;
 pub use frame::clip;
 pub use report::{Frames, Pace, Percentiles, Progress, Report, ServerCost, Setup};
 pub use schedule::Phases;
+pub use sidetone_driver::IoBackend;
 
 /// What the calls of a load do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -92,6 +93,7 @@ pub struct Load {
     busy_poll: bool,
     pid: Option<u32>,
     rate: Option<u32>,
+    io_backend: IoBackend,
 }
 
 impl Load {
@@ -108,6 +110,7 @@ impl Load {
             busy_poll: false,
             pid: None,
             rate: None,
+            io_backend: IoBackend::Auto,
         }
     }
 
@@ -158,6 +161,13 @@ impl Load {
     #[must_use]
     pub fn calls_per_second(mut self, rate: u32) -> Self {
         self.rate = Some(rate.max(1));
+        self
+    }
+
+    /// Which I/O back end the load runs over; [`IoBackend::Auto`] unless set.
+    #[must_use]
+    pub fn io_backend(mut self, io_backend: IoBackend) -> Self {
+        self.io_backend = io_backend;
         self
     }
 

@@ -31,7 +31,7 @@ const DRAIN_TIMEOUT: u64 = 2_000_000_000;
 /// Runs a load whose calls all last as long as it does.
 pub(crate) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Report, LoadError> {
     let server = load.pid.map(Process::new).transpose()?;
-    let mut event_loop = EventLoop::new(load.address, load.calls, progress)?;
+    let mut event_loop = EventLoop::new(load, progress)?;
     let mut calls = PacedCalls::new(load, event_loop.connections.now());
     event_loop.run(&mut calls)?;
     let begin = event_loop.connections.now() + FRAME_INTERVAL;

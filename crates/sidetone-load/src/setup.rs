@@ -22,7 +22,7 @@ const FIRST_FRAME_TIMEOUT: u64 = 1_000_000_000;
 /// Places call after call.
 pub(crate) fn run(load: &Load, progress: &mut dyn FnMut(&Progress)) -> Result<Report, LoadError> {
     let server = load.pid.map(Process::new).transpose()?;
-    let mut event_loop = EventLoop::new(load.address, load.calls, progress)?;
+    let mut event_loop = EventLoop::new(load, progress)?;
     let from = event_loop.connections.now() + load.warm_up.as_nanos() as u64;
     let to = from + load.seconds.as_nanos() as u64;
     let mut calls = SetupCalls::new(load);

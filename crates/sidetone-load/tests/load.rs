@@ -2,15 +2,53 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    env,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
-use sidetone_load::{Load, LoadError, Mode, Phases, Report, clip};
+use macro_rules_attribute::apply;
+use sidetone_load::{IoBackend, Load, LoadError, Mode, Phases, Report, clip};
 
 const MESSAGE: usize = 323;
+
+/// Makes a test of an I/O back end two tests, `name::epoll` and `name::io_uring`.
+macro_rules! over_each_back_end {
+    ($(#[$attribute:meta])* fn $name:ident($io:ident: $Io:ty $(,)?) $body:block) => {
+        fn $name($io: $Io) $body
+
+        mod $name {
+            use super::IoBackend;
+
+            $(#[$attribute])*
+            fn epoll() {
+                super::$name(IoBackend::Epoll);
+            }
+
+            $(#[$attribute])*
+            fn io_uring() {
+                super::$name(IoBackend::IoUring);
+            }
+        }
+    };
+}
+
+/// Where io_uring can't be had epoll takes its place, except in CI, which has to have it.
+fn to_be_had(io: IoBackend) -> IoBackend {
+    match io {
+        IoBackend::IoUring if env::var_os("CI").is_none() => IoBackend::Auto,
+        named => named,
+    }
+}
+
+/// Each load holds this while it runs: another one beside it would be measured, too.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|failed| failed.into_inner())
+}
 
 /// Serves each connection on a thread of its own. The threads end with the connections.
 fn serve(
@@ -49,8 +87,9 @@ fn echo(answer: impl Fn(usize, &[u8]) -> Vec<u8> + Clone + Send + 'static) -> So
     })
 }
 
-fn load(address: SocketAddr, calls: usize, mode: Mode) -> Load {
+fn load(io: IoBackend, address: SocketAddr, calls: usize, mode: Mode) -> Load {
     Load::new(address, calls, mode)
+        .io_backend(to_be_had(io))
         .warm_up_for(Duration::from_millis(100))
         .measure_for(Duration::from_millis(500))
 }
@@ -59,15 +98,17 @@ fn run(load: &Load) -> Report {
     load.run(|_| {}).unwrap()
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn an_echo_gives_every_frame_back() {
+fn an_echo_gives_every_frame_back(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = echo(|_, message| message.to_vec());
     for (phases, jitter, busy) in [
         (Phases::Spread, 0, false),
         (Phases::Together, 0, true),
         (Phases::Spread, 2_750, false),
     ] {
-        let load = load(address, 8, Mode::Echo)
+        let load = load(io, address, 8, Mode::Echo)
             .phases(phases)
             .jitter(Duration::from_micros(jitter));
         let report = run(&if busy { load.busy_poll() } else { load });
@@ -87,11 +128,13 @@ fn an_echo_gives_every_frame_back() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn many_calls_share_wake_ups_and_the_report_shows_it() {
+fn many_calls_share_wake_ups_and_the_report_shows_it(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = echo(|_, message| message.to_vec());
     for phases in [Phases::Spread, Phases::Together] {
-        let report = run(&load(address, 200, Mode::Echo).phases(phases));
+        let report = run(&load(io, address, 200, Mode::Echo).phases(phases));
         let frames = report.frames;
         assert!(frames.sent >= 200 * 20, "{frames:?}");
         assert_eq!((frames.returned, frames.lost), (frames.sent, 0));
@@ -100,20 +143,22 @@ fn many_calls_share_wake_ups_and_the_report_shows_it() {
             (Some(500.0), Some(500.0))
         );
     }
-    let report = run(&load(address, 200, Mode::Echo).busy_poll());
+    let report = run(&load(io, address, 200, Mode::Echo).busy_poll());
     assert_eq!(
         (report.wake_interval_us, report.resolution_us),
         (Some(500.0), None)
     );
-    let report = run(&load(address, 8, Mode::Echo));
+    let report = run(&load(io, address, 8, Mode::Echo));
     assert_eq!(
         (report.wake_interval_us, report.resolution_us),
         (None, None)
     );
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn lost_doubled_and_damaged_frames_are_counted_apart() {
+fn lost_doubled_and_damaged_frames_are_counted_apart(io: IoBackend) {
+    let _alone = one_at_a_time();
     // Of ten frames, one is dropped, one doubled, one damaged and one sent after silence.
     let address = echo(|n, message| match n % 10 {
         1 => vec![],
@@ -131,7 +176,7 @@ fn lost_doubled_and_damaged_frames_are_counted_apart() {
         }
         _ => message.to_vec(),
     });
-    let frames = run(&load(address, 4, Mode::Echo)).frames;
+    let frames = run(&load(io, address, 4, Mode::Echo)).frames;
     // A damaged frame is also lost.
     assert!(frames.lost >= 2 * 4 * 2, "{frames:?}");
     assert_eq!(frames.returned + frames.lost, frames.sent);
@@ -142,8 +187,10 @@ fn lost_doubled_and_damaged_frames_are_counted_apart() {
     assert_eq!((frames.foreign, frames.forbidden), (0, 0));
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn audio_of_another_call_is_foreign() {
+fn audio_of_another_call_is_foreign(io: IoBackend) {
+    let _alone = one_at_a_time();
     // Two calls that get each other's audio.
     let (left, right) = (TcpListener::bind("127.0.0.1:0").unwrap(), 2);
     let address = left.local_addr().unwrap();
@@ -162,13 +209,15 @@ fn audio_of_another_call_is_foreign() {
         first.join().unwrap();
         second.join().unwrap();
     });
-    let frames = run(&load(address, 2, Mode::Echo)).frames;
+    let frames = run(&load(io, address, 2, Mode::Echo)).frames;
     assert!(frames.foreign >= 40, "{frames:?}");
     assert_eq!((frames.returned, frames.lost), (0, frames.sent));
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn messages_cut_anywhere_are_put_together() {
+fn messages_cut_anywhere_are_put_together(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = serve(|mut stream, _| {
         skip_uuid(&mut stream)?;
         let mut bytes = [0; 100];
@@ -180,7 +229,7 @@ fn messages_cut_anywhere_are_put_together() {
             stream.write_all(&bytes[..count])?;
         }
     });
-    let frames = run(&load(address, 3, Mode::Echo)).frames;
+    let frames = run(&load(io, address, 3, Mode::Echo)).frames;
     assert!(frames.sent > 0);
     assert_eq!((frames.returned, frames.corrupt), (frames.sent, 0));
 }
@@ -204,11 +253,13 @@ fn player(slot: Duration, is_sent: impl Fn(usize) -> bool + Clone + Send + 'stat
     })
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_clip_at_a_steady_pace_has_no_underrun() {
+fn a_clip_at_a_steady_pace_has_no_underrun(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = player(Duration::from_millis(20), |_| true);
     // Long, so that a stall of the machine adds less drift than a server that plays too slowly.
-    let load = load(address, 3, Mode::Playout).measure_for(Duration::from_secs(3));
+    let load = load(io, address, 3, Mode::Playout).measure_for(Duration::from_secs(3));
     let report = run(&load);
     let frames = report.frames;
     assert!(frames.returned >= 3 * 20, "{frames:?}");
@@ -223,28 +274,34 @@ fn a_clip_at_a_steady_pace_has_no_underrun() {
     assert!(pace.drift_ppm.abs() < 150_000.0, "{pace:?}");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn frames_left_out_of_a_clip_are_lost_and_leave_underruns() {
+fn frames_left_out_of_a_clip_are_lost_and_leave_underruns(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = player(Duration::from_millis(20), |n| n % 5 != 4);
-    let report = run(&load(address, 3, Mode::Playout));
+    let report = run(&load(io, address, 3, Mode::Playout));
     assert!(report.frames.lost >= 3 * 3, "{report:?}");
     assert!(report.pace.unwrap().underruns >= 3 * 3, "{report:?}");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_server_that_plays_too_slowly_drifts() {
+fn a_server_that_plays_too_slowly_drifts(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = player(Duration::from_millis(25), |_| true);
     // Long, so that a stall of the machine hides few of the missing frames.
-    let load = load(address, 2, Mode::Playout).measure_for(Duration::from_secs(3));
+    let load = load(io, address, 2, Mode::Playout).measure_for(Duration::from_secs(3));
     let pace = run(&load).pace.unwrap();
     assert!(pace.drift_ppm > 150_000.0, "{pace:?}");
     assert!(pace.underruns >= 2 * 3, "{pace:?}");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn calls_are_set_up_one_after_another() {
+fn calls_are_set_up_one_after_another(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = echo(|_, message| message.to_vec());
-    let report = run(&load(address, 4, Mode::Setup).calls_per_second(200));
+    let report = run(&load(io, address, 4, Mode::Setup).calls_per_second(200));
     let setup = report.setup.unwrap();
     assert!(setup.placed >= 20, "{setup:?}");
     assert_eq!((setup.answered, setup.failed), (setup.placed, 0));
@@ -252,16 +309,20 @@ fn calls_are_set_up_one_after_another() {
     assert_eq!(report.frames.corrupt, 0);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_call_that_gets_no_frame_is_not_answered() {
+fn a_call_that_gets_no_frame_is_not_answered(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = serve(|mut stream, _| io::copy(&mut stream, &mut io::sink()).map(drop));
-    let load = load(address, 2, Mode::Setup).measure_for(Duration::from_millis(1300));
+    let load = load(io, address, 2, Mode::Setup).measure_for(Duration::from_millis(1300));
     let setup = run(&load).setup.unwrap();
     assert_eq!((setup.placed, setup.answered), (2, 0));
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn an_idle_load_reports_the_servers_memory_for_each_call() {
+fn an_idle_load_reports_the_servers_memory_for_each_call(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = serve(|mut stream, number| {
         // Half a mebibyte for each call, touched.
         let memory = vec![number as u8 | 1; 512 * 1024];
@@ -269,14 +330,16 @@ fn an_idle_load_reports_the_servers_memory_for_each_call() {
         assert_ne!(memory[end.unwrap_or(0) as usize], 0);
         Ok(())
     });
-    let load = load(address, 16, Mode::Idle).watch_process(std::process::id());
+    let load = load(io, address, 16, Mode::Idle).watch_process(std::process::id());
     let server = run(&load).server.unwrap();
     assert!(server.rss_kib_per_call > 400.0, "{server:?}");
     assert_eq!(server.cpu_us_per_frame, None);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn calls_that_the_server_ends_are_counted() {
+fn calls_that_the_server_ends_are_counted(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = serve(|mut stream, number| {
         skip_uuid(&mut stream)?;
         let mut message = [0; MESSAGE];
@@ -286,29 +349,33 @@ fn calls_that_the_server_ends_are_counted() {
         }
         stream.write_all(&[0, 0, 0])
     });
-    let report = run(&load(address, 3, Mode::Echo));
+    let report = run(&load(io, address, 3, Mode::Echo));
     assert_eq!(report.ended_early, 1);
     let closing = serve(|mut stream, _| skip_uuid(&mut stream));
-    let error = load(closing, 3, Mode::Echo).run(|_| {}).unwrap_err();
+    let error = load(io, closing, 3, Mode::Echo).run(|_| {}).unwrap_err();
     assert!(matches!(error, LoadError::NoCalls), "{error}");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn an_address_that_nothing_listens_on_is_an_error_at_once() {
+fn an_address_that_nothing_listens_on_is_an_error_at_once(io: IoBackend) {
+    let _alone = one_at_a_time();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     for mode in [Mode::Echo, Mode::Setup] {
-        let error = load(address, 2, mode).run(|_| {}).unwrap_err();
+        let error = load(io, address, 2, mode).run(|_| {}).unwrap_err();
         assert!(error.to_string().contains("nothing listens"), "{error}");
     }
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn progress_is_reported_from_connecting_to_measuring() {
+fn progress_is_reported_from_connecting_to_measuring(io: IoBackend) {
+    let _alone = one_at_a_time();
     let address = echo(|_, message| message.to_vec());
     let mut reports = vec![];
-    load(address, 2, Mode::Echo)
+    load(io, address, 2, Mode::Echo)
         .run(|progress| reports.push(*progress))
         .unwrap();
     assert!(reports.len() >= 2);

@@ -13,21 +13,18 @@ use std::{
     time::Duration,
 };
 
-use sidetone::{
-    Server,
-    callback::{self, CallInfo, Input, Reply},
-};
+use sidetone::callback::{self, CallInfo, Input, Reply};
 use sidetone_caller::{Caller, Voice, call_all};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-use support::{echo, millis, runtime, serve};
+use support::{IoBackend, builder, echo, millis, runtime, serve};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CALLS: u64 = 20;
-const WARM_UP: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(1);
-const WINDOWS: u32 = 5;
+const WINDOWS: u32 = 3;
 const ADDRESS: &str = "SIDETONE_TEST_ADDRESS";
 
 fn main() {
@@ -81,15 +78,16 @@ fn assert_nothing_per_frame(address: SocketAddr) {
     assert!(taken(&least) < frames / 100, "{frames} frames: {least:?}");
 }
 
-fn an_async_echo_allocates_nothing_per_frame() {
+fn an_async_echo_allocates_nothing_per_frame(io: IoBackend) {
     let runtime = runtime(2);
-    let server = runtime.block_on(serve(Server::builder(), echo));
+    let server = runtime.block_on(serve(builder(io), echo));
     assert_nothing_per_frame(server.address);
     runtime.block_on(server.end());
 }
 
-fn a_callback_echo_allocates_nothing_per_frame() {
-    let server = callback::start_server(
+fn a_callback_echo_allocates_nothing_per_frame(io: IoBackend) {
+    let server = callback::start(
+        builder(io),
         |_: &CallInfo| {
             |input: Input<'_>, reply: &mut Reply| {
                 if let Input::Audio(samples) = input {

@@ -8,13 +8,13 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Stdio},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sidetone::Server;
 use sidetone_caller::{Caller, EndCause, Voice, call_all};
-use support::{echo, millis, runtime, serve};
+use support::{IoBackend, another_process, assert_named, echo, millis, runtime, serve};
 
 const CHILD: &str = "SIDETONE_TEST_CHILD";
 /// What it does: it has no descriptors left.
@@ -53,8 +53,8 @@ struct Other {
 }
 
 impl Other {
-    fn start(kind: &str) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+    fn start(io: IoBackend, kind: &str) -> Self {
+        let mut child = another_process(io)
             .env(CHILD, kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,6 +103,7 @@ fn allow_descriptors(count: u64) {
 async fn serve_with_few_descriptors() {
     allow_descriptors(FEW);
     let server = serve(Server::builder(), echo).await;
+    assert_named(&server.handle);
     println!("\nlistening {}", server.address);
     wait().await;
     println!("\ncounted {}", server.handle.stats().crowded_out);
@@ -112,6 +113,7 @@ async fn serve_with_few_descriptors() {
 /// What the other process does.
 async fn serve_without_descriptors() {
     let server = serve(Server::builder(), echo).await;
+    assert_named(&server.handle);
     allow_descriptors(LIMIT);
     // All but a few, for the calls that are to run.
     let mut taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
@@ -123,8 +125,8 @@ async fn serve_without_descriptors() {
     server.end().await;
 }
 
-fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served() {
-    let other = Other::start(WITHOUT);
+fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served(io: IoBackend) {
+    let other = Other::start(io, WITHOUT);
     let address = other.address;
     let served = (0..5).map(|n| {
         Caller::new(address)
@@ -147,8 +149,8 @@ fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served()
     }
 }
 
-fn six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up() {
-    let other = Other::start(WITHOUT);
+fn six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up(io: IoBackend) {
+    let other = Other::start(io, WITHOUT);
     let address = other.address;
     let held: Vec<TcpStream> = (0..5)
         .map(|_| TcpStream::connect(address).unwrap())
@@ -162,8 +164,8 @@ fn six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up() {
     assert_eq!(other.end(), 600);
 }
 
-fn silent_connections_keep_no_call_out_and_the_oldest_goes_first() {
-    let other = Other::start("few");
+fn silent_connections_keep_no_call_out_and_the_oldest_goes_first(io: IoBackend) {
+    let other = Other::start(io, "few");
     let address = other.address;
     // More than there are descriptors.
     let mut silent: Vec<TcpStream> = Vec::new();

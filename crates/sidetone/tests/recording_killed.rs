@@ -11,7 +11,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +21,7 @@ use std::{
 
 use sidetone::{Call, Server, Uuid, record::Recorder};
 use sidetone_caller::{Caller, Event, Voice, call_all, exact_runs};
-use support::runtime;
+use support::{IoBackend, another_process, assert_named, runtime};
 
 const CALLS: u128 = 50;
 
@@ -45,6 +45,7 @@ fn main() {
 async fn record_until_killed(directory: String) {
     let recorder = Recorder::new(directory).unwrap();
     let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    assert_named(&server.handle());
     println!("\nlistening on {}", server.local_addr());
     let serving = server.serve(move |call: Call| {
         recorder.record(&call.handle()).unwrap();
@@ -56,8 +57,8 @@ async fn record_until_killed(directory: String) {
     let _ = tokio::time::timeout(Duration::from_secs(60), serving).await;
 }
 
-fn start_server(directory: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(env::current_exe().unwrap())
+fn start_server(io: IoBackend, directory: &Path) -> (Child, SocketAddr) {
+    let mut child = another_process(io)
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -85,9 +86,9 @@ fn files_in(directory: &Path) -> HashMap<Uuid, PathBuf> {
 }
 
 /// Kills the server when the last caller has said `frames`, and looks at what is left.
-fn kill_after(frames: u64) {
+fn kill_after(io: IoBackend, frames: u64) {
     let directory = tempfile::tempdir().unwrap();
-    let (child, address) = start_server(directory.path());
+    let (child, address) = start_server(io, directory.path());
     let child = Arc::new(Mutex::new(child));
     let said = Arc::new(AtomicU64::new(0));
     let standstill = Arc::new(Standstill::default());
@@ -171,8 +172,8 @@ impl Standstill {
     }
 }
 
-fn sigkill_costs_no_recording_more_than_its_last_second() {
+fn sigkill_costs_no_recording_more_than_its_last_second(io: IoBackend) {
     for frames in [150, 203, 257] {
-        kill_after(frames);
+        kill_after(io, frames);
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that is claimed of a real Asterisk, tried with a real Asterisk.
 //!
 //! A new file of scenarios has a `scenarios![one, another]` and gets its line in [`side_by_side`], or in [`alone`] if it judges
-//! time or keeps the machine busy. Each scenario has an Asterisk to itself while it runs.
+//! time or keeps the machine busy, or in [`in_pairs`] if it does so over a minute. Each scenario has an Asterisk to itself while it runs.
 //!
 //! If Asterisk can't be had on this machine the scenarios are skipped, aloud; where the variable `CI` is set that is a failure.
 
@@ -43,7 +43,7 @@ mod words;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sidetone_lab::ami::Ami;
@@ -53,35 +53,39 @@ use tokio::runtime::Runtime;
 /// Scenarios that run several at a time.
 fn side_by_side() -> Vec<Scenario> {
     [
+        // The longest first.
+        phones::scenarios(),
+        heard::scenarios(),
         lab::scenarios(),
         program::scenarios(),
         recipes::scenarios(),
         formats::scenarios(),
         endings::scenarios(),
         playback::scenarios(),
-        heard::scenarios(),
         binary::scenarios(),
-        phones::scenarios(),
         menus::scenarios(),
         muted::scenarios(),
         ari::scenarios(),
         auto::scenarios(),
+        recording::scenarios(),
+        simulated::scenarios(),
+        transcribe::scenarios(),
     ]
     .concat()
 }
 
+/// Long ones that judge time with a margin that another one may use up.
+fn in_pairs() -> Vec<Scenario> {
+    [minute::scenarios(), many::outages()].concat()
+}
+
 /// Scenarios that run one after the other.
 fn alone() -> Vec<Scenario> {
-    [
-        recording::scenarios(),
-        minute::scenarios(),
-        simulated::scenarios(),
-        crowd::scenarios(),
-        speech::scenarios(),
-        transcribe::scenarios(),
-        many::scenarios(),
-    ]
-    .concat()
+    [crowd::scenarios(), speech::scenarios(), many::scenarios()].concat()
+}
+
+fn all() -> impl Iterator<Item = Scenario> {
+    side_by_side().into_iter().chain(in_pairs()).chain(alone())
 }
 
 /// How many run side by side: most of the time they wait for their calls.
@@ -106,11 +110,15 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(Arc<Lab>) -> Running,
 }
 
-/// Makes a file's `scenarios()` of its async functions, `async fn name(lab: Arc<Lab>) -> anyhow::Result<()>` each.
+/// Makes a file's `scenarios()` of its async functions, `async fn name(lab: Arc<Lab>) -> anyhow::Result<()>` each; with
+/// `fn other:` before them, its `other()`.
 #[macro_export]
 macro_rules! scenarios {
     ($($scenario:ident),+ $(,)?) => {
-        pub(crate) fn scenarios() -> Vec<$crate::Scenario> {
+        $crate::scenarios![fn scenarios: $($scenario),+];
+    };
+    (fn $list:ident: $($scenario:ident),+ $(,)?) => {
+        pub(crate) fn $list() -> Vec<$crate::Scenario> {
             vec![$($crate::Scenario {
                 name: concat!(module_path!(), "::", stringify!($scenario)),
                 run: |lab| Box::pin($scenario(lab)),
@@ -122,8 +130,7 @@ macro_rules! scenarios {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     if arguments.list {
-        let all = side_by_side().into_iter().chain(alone());
-        return libtest_mimic::run(&arguments, all.map(listed).collect()).exit_code();
+        return libtest_mimic::run(&arguments, all().map(listed).collect()).exit_code();
     }
     let labs = match Labs::boot() {
         Ok(labs) => Arc::new(labs),
@@ -131,8 +138,9 @@ fn main() -> ExitCode {
     };
     let threads = arguments.test_threads.unwrap_or(AT_A_TIME);
     let side_by_side = run_all(&arguments, side_by_side(), threads, &labs);
+    let in_pairs = run_all(&arguments, in_pairs(), threads.min(2), &labs);
     let alone = run_all(&arguments, alone(), 1, &labs);
-    if side_by_side && alone {
+    if side_by_side && in_pairs && alone {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -184,7 +192,9 @@ impl Labs {
             Some(lab) => lab,
             None => Arc::new(self.runtime.block_on(boot())?),
         };
+        let began = Instant::now();
         let outcome = self.runtime.block_on(run(scenario, Arc::clone(&lab)));
+        eprintln!("    {}: {:.1?}", short(scenario.name), began.elapsed());
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push(lab);
         outcome
@@ -248,9 +258,7 @@ fn without_asterisk(arguments: &Arguments, error: &anyhow::Error) -> ExitCode {
     eprintln!(
         "\n*** SKIPPED: NO END-TO-END TEST RUNS, for Asterisk can't be had here. ***\n*** {error} ***"
     );
-    let ignored = side_by_side()
-        .into_iter()
-        .chain(alone())
+    let ignored = all()
         .map(|scenario| listed(scenario).with_ignored_flag(true))
         .collect();
     libtest_mimic::run(arguments, ignored).exit_code()

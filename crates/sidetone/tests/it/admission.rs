@@ -11,8 +11,12 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{call, calls, echo, id, is_callers_end, listen, millis, serve, until};
-use sidetone::{Admission, Call, CallInfo, EndReason, Server};
+use crate::support::{
+    IoBackend, builder, call, calls, echo, id, is_callers_end, listen, millis, over_each_back_end,
+    serve, until,
+};
+use macro_rules_attribute::apply;
+use sidetone::{Admission, Call, CallInfo, EndReason};
 use sidetone_caller::{Caller, EndCause, Voice};
 use tokio::sync::Semaphore;
 
@@ -30,9 +34,10 @@ async fn all_said(address: SocketAddr) -> Vec<u8> {
     tokio::task::spawn_blocking(listen).await.unwrap()
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
-    let server = serve(Server::builder().max_calls(0), echo).await;
+async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else(io: IoBackend) {
+    let server = serve(builder(io).max_calls(0), echo).await;
     assert_eq!(all_said(server.address).await, [0, 0, 0]);
     let stats = server.handle.stats();
     assert_eq!((stats.rejected, stats.calls, stats.running), (1, 0, 0));
@@ -41,13 +46,14 @@ async fn a_call_beyond_the_limit_hears_a_hang_up_and_nothing_else() {
     assert_eq!(ended[0].reason, EndReason::Full);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_takes_is_bounded_and_counted() {
+async fn what_nobody_takes_is_bounded_and_counted(io: IoBackend) {
     const KEPT: usize = 4096;
     const BEYOND: usize = 100;
     let told = Arc::new(AtomicUsize::new(0));
     let telling = Arc::clone(&told);
-    let settings = Server::builder().max_calls(0).on_call_end(move |_| {
+    let settings = builder(io).max_calls(0).on_call_end(move |_| {
         telling.fetch_add(1, Ordering::Relaxed);
     });
     let mut server = settings.bind("127.0.0.1:0").await.unwrap();
@@ -67,10 +73,11 @@ async fn what_nobody_takes_is_bounded_and_counted() {
     accepting.abort();
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait() {
+async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait(io: IoBackend) {
     const AT_ONCE: usize = 64;
-    let settings = Server::builder().max_calls(AT_ONCE);
+    let settings = builder(io).max_calls(AT_ONCE);
     let mut server = settings.bind("127.0.0.1:0").await.unwrap();
     let (address, handle) = (server.local_addr(), server.handle());
     let brief = move || {
@@ -95,8 +102,9 @@ async fn a_call_that_nobody_takes_is_hung_up_when_too_many_wait() {
     assert_eq!(handle.stats().unreported, 1);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
+async fn a_hook_that_never_answers_keeps_no_call_that_is_over(io: IoBackend) {
     const CALLS: usize = 50;
     // A clone for each question that waits.
     let asking = Arc::new(());
@@ -109,7 +117,7 @@ async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
             Admission::accept()
         }
     };
-    let server = serve(Server::builder().admit(hook), listen).await;
+    let server = serve(builder(io).admit(hook), listen).await;
     let base = Arc::strong_count(&asking);
     let mut streams = Vec::new();
     for _ in 0..CALLS {
@@ -124,9 +132,10 @@ async fn a_hook_that_never_answers_keeps_no_call_that_is_over() {
     assert_eq!(server.end().await.len(), CALLS);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
-    let settings = Server::builder().allow("10.0.0.0/8".parse().unwrap());
+async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else(io: IoBackend) {
+    let settings = builder(io).allow("10.0.0.0/8".parse().unwrap());
     let server = serve(settings, echo).await;
     assert_eq!(all_said(server.address).await, [0, 0, 0]);
     let ended = server.end().await;
@@ -134,8 +143,9 @@ async fn a_call_from_elsewhere_hears_a_hang_up_and_nothing_else() {
     assert_eq!(ended[0].id, id(0x0707_0707_0707_0707_0707_0707_0707_0707));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
+async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others(io: IoBackend) {
     let hook = |info: CallInfo| async move {
         match info.id == id(1) {
             true => Admission::reject(),
@@ -147,7 +157,7 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
         told.send(call.data::<String>()).unwrap();
         listen(call)
     };
-    let server = serve(Server::builder().admit(hook), handler).await;
+    let server = serve(builder(io).admit(hook), handler).await;
     let refused = server.caller().uuid(id(1)).hang_up_after(millis(30_000));
     let admitted = server.caller().uuid(id(2)).hang_up_after(millis(1_500));
     let records = calls(vec![refused, admitted]).await;
@@ -165,8 +175,9 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     assert!(is_callers_end(reasons[1]));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
+async fn a_slow_decision_is_not_held_up_by_a_quick_refusal(io: IoBackend) {
     let hook = |info: CallInfo| async move {
         if info.id == id(1) {
             tokio::time::sleep(millis(500)).await;
@@ -174,7 +185,7 @@ async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
         }
         Admission::reject()
     };
-    let server = serve(Server::builder().admit(hook), echo).await;
+    let server = serve(builder(io).admit(hook), echo).await;
     let slow = server
         .caller()
         .uuid(id(1))
@@ -186,8 +197,11 @@ async fn a_slow_decision_is_not_held_up_by_a_quick_refusal() {
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_after_that() {
+async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_after_that(
+    io: IoBackend,
+) {
     let decide = Arc::new(Semaphore::new(0));
     let decides = Arc::clone(&decide);
     let hook = move |_| {
@@ -202,7 +216,7 @@ async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_
         told.send(call.id()).unwrap();
         listen(call)
     };
-    let server = serve(Server::builder().admit(hook), handler).await;
+    let server = serve(builder(io).admit(hook), handler).await;
     call(server.caller().uuid(id(1)).hang_up_after(millis(200))).await;
     until(|| server.handle.stats().calls == 1 && server.handle.stats().running == 0).await;
     assert!(handled.try_recv().is_err());
@@ -219,13 +233,14 @@ async fn a_caller_that_hangs_up_before_the_decision_is_handled_and_its_end_told_
     assert!(ended.iter().all(|summary| is_callers_end(summary.reason)));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_that_panics_ends_its_call_and_no_other() {
+async fn a_hook_that_panics_ends_its_call_and_no_other(io: IoBackend) {
     let hook = |info: CallInfo| async move {
         assert!(info.id != id(1), "as this test wants it");
         Admission::accept()
     };
-    let server = serve(Server::builder().admit(hook), echo).await;
+    let server = serve(builder(io).admit(hook), echo).await;
     let failed = server.caller().uuid(id(1));
     let other = server
         .caller()
@@ -238,10 +253,11 @@ async fn a_hook_that_panics_ends_its_call_and_no_other() {
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
+async fn fifty_calls_beyond_the_limit_harm_none_within_it(io: IoBackend) {
     const WITHIN: usize = 10;
-    let server = serve(Server::builder().max_calls(WITHIN), echo).await;
+    let server = serve(builder(io).max_calls(WITHIN), echo).await;
     let within = (0..WITHIN as u64).map(|n| {
         server
             .caller()
@@ -265,14 +281,15 @@ async fn fifty_calls_beyond_the_limit_harm_none_within_it() {
     assert_eq!(server.end().await.len(), WITHIN + 50);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hook_and_a_callback_get_the_same_description_of_a_call() {
+async fn the_hook_and_a_callback_get_the_same_description_of_a_call(io: IoBackend) {
     let (told, mut infos) = tokio::sync::mpsc::unbounded_channel::<CallInfo>();
     let hook = move |info: CallInfo| {
         told.send(info).unwrap();
         async { Admission::reject() }
     };
-    let server = serve(Server::builder().admit(hook), echo).await;
+    let server = serve(builder(io).admit(hook), echo).await;
     call(server.caller().uuid(id(3))).await;
     let info: sidetone::callback::CallInfo = infos.recv().await.unwrap();
     assert_eq!(info.id, id(3));

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{IoBackend, builder, over_each_back_end};
+use macro_rules_attribute::apply;
 use sidetone::{
     CallError, Clip, EndReason, Uuid,
     callback::{self, CallInfo, Input, Reply},
@@ -28,11 +30,13 @@ fn all(from: Receiver<&'static str>) -> Vec<&'static str> {
     from.iter().collect()
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_caller_who_says_nothing_is_greeted() {
+fn a_caller_who_says_nothing_is_greeted(io: IoBackend) {
     let said = ramp(4, 0, 4_000);
     let greeting = Clip::from_samples(8_000, said.clone()).unwrap();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let greeting = greeting.clone();
             move |input: Input<'_>, reply: &mut Reply| {
@@ -52,10 +56,12 @@ fn a_caller_who_says_nothing_is_greeted() {
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn started_is_told_once_and_before_all_else() {
+fn started_is_told_once_and_before_all_else(io: IoBackend) {
     let (told, tell) = channel();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let told = told.clone();
             move |input: Input<'_>, reply: &mut Reply| {
@@ -82,10 +88,12 @@ fn started_is_told_once_and_before_all_else() {
     assert_eq!(all(tell), ["started", "digit", "ended"]);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn ended_is_told_once_and_then_the_closure_is_dropped() {
+fn ended_is_told_once_and_then_the_closure_is_dropped(io: IoBackend) {
     let (told, tell) = channel();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let life = Tells(told.clone(), "dropped");
             move |input: Input<'_>, _: &mut Reply| {
@@ -114,11 +122,13 @@ fn ended_is_told_once_and_then_the_closure_is_dropped() {
     assert!(all(tell).is_empty());
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_callback_that_panics_ends_its_call_and_no_other() {
+fn a_callback_that_panics_ends_its_call_and_no_other(io: IoBackend) {
     let failing = Uuid::from_u128(1);
     let (told, errors) = channel();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |call: &CallInfo| {
             let fails = call.id == failing;
             let mut frames = 0;
@@ -153,9 +163,11 @@ fn a_callback_that_panics_ends_its_call_and_no_other() {
     assert!(errors.recv().is_err(), "it is told once");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_factory_that_panics_ends_its_call_and_no_other() {
-    let server = callback::start_server(
+fn a_factory_that_panics_ends_its_call_and_no_other(io: IoBackend) {
+    let server = callback::start(
+        builder(io),
         |call: &CallInfo| {
             assert!(call.id != Uuid::from_u128(1), "as this test wants it");
             |input: Input<'_>, reply: &mut Reply| {
@@ -180,11 +192,13 @@ fn a_factory_that_panics_ends_its_call_and_no_other() {
     assert!(!records[1].as_ref().unwrap().echo().is_empty());
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_clip_is_played_to_its_end_and_then_the_call_is_finished() {
+fn a_clip_is_played_to_its_end_and_then_the_call_is_finished(io: IoBackend) {
     let said = ramp(3, 0, 8_000);
     let clip = Clip::from_samples(8_000, said.clone()).unwrap();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let clip = clip.clone();
             move |input: Input<'_>, reply: &mut Reply| match input {
@@ -208,10 +222,12 @@ fn a_clip_is_played_to_its_end_and_then_the_call_is_finished() {
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_server_that_is_dropped_hangs_up_and_tells_the_end() {
+fn a_server_that_is_dropped_hangs_up_and_tells_the_end(io: IoBackend) {
     let (told, tell) = channel();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let told = told.clone();
             move |input: Input<'_>, _: &mut Reply| match input {

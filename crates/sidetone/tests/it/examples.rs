@@ -22,8 +22,11 @@ mod voicemail;
 
 use std::time::Duration;
 
-use crate::support::{call, calls, id, millis, serve, sound};
-use sidetone::{Clip, Rate, Server};
+use crate::support::{
+    IoBackend, builder, call, calls, id, millis, over_each_back_end, serve, sound,
+};
+use macro_rules_attribute::apply;
+use sidetone::{Clip, Rate};
 use sidetone_audio::tone;
 use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all, exact_runs, ramp};
 
@@ -34,9 +37,10 @@ fn heard(record: &CallRecord) -> Duration {
     Rate::Slin.duration(sound(record).len() as u64)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn echo_says_what_the_caller_says_until_the_key() {
-    let server = serve(Server::builder(), echo::echo).await;
+async fn echo_says_what_the_caller_says_until_the_key(io: IoBackend) {
+    let server = serve(builder(io), echo::echo).await;
     let caller = server.caller().say(Voice::Ramp(1)).dtmf("#", millis(1_000));
     let record = call(caller.hang_up_after(LONG)).await;
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
@@ -64,16 +68,13 @@ fn playback_gives_each_call_the_sound_from_its_beginning_and_hangs_up() {
 }
 
 /// The menu with sounds that can be told apart in a recording, and what a caller hears who does this.
-async fn heard_in_menu(behave: impl FnOnce(Caller) -> Caller) -> CallRecord {
+async fn heard_in_menu(io: IoBackend, behave: impl FnOnce(Caller) -> Caller) -> CallRecord {
     let sounds = ivr::Sounds {
         menu: Clip::from_samples(8_000, ramp(6, 0, 80_000)).unwrap(),
         news: Clip::from_samples(8_000, ramp(7, 0, 16_000)).unwrap(),
         beep: Clip::from_samples(8_000, ramp(8, 0, 800)).unwrap(),
     };
-    let server = serve(Server::builder(), move |call| {
-        ivr::menu(call, sounds.clone())
-    })
-    .await;
+    let server = serve(builder(io), move |call| ivr::menu(call, sounds.clone())).await;
     call(behave(server.caller()).hang_up_after(LONG)).await
 }
 
@@ -82,39 +83,43 @@ fn found(record: &CallRecord, seed: u64, length: usize) -> usize {
     runs.iter().map(|run| run.length).sum()
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn ivr_stops_the_menu_for_a_key_and_plays_what_was_chosen() {
+async fn ivr_stops_the_menu_for_a_key_and_plays_what_was_chosen(io: IoBackend) {
     let keys = |caller: Caller| caller.dtmf("1", millis(1_000)).dtmf("#", millis(6_000));
-    let record = heard_in_menu(keys).await;
+    let record = heard_in_menu(io, keys).await;
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(record.find(&ramp(6, 0, 80_000))[0].source, 0);
     assert!(found(&record, 7, 16_000) > 15_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn ivr_stops_the_menu_for_a_voice() {
+async fn ivr_stops_the_menu_for_a_voice(io: IoBackend) {
     let voice = tone::caller_voice(8_000, Duration::from_secs(3), 1);
     let speech = [vec![0; 4_000], voice].concat();
-    let record = heard_in_menu(|caller| caller.say(speech).dtmf("#", millis(5_000))).await;
+    let record = heard_in_menu(io, |caller| caller.say(speech).dtmf("#", millis(5_000))).await;
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let until_speech = found(&record, 6, 80_000);
     assert!(until_speech > 0 && until_speech < 24_000, "{until_speech}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn ivr_beeps_as_often_as_the_digits_say() {
-    let record = heard_in_menu(|caller| caller.dtmf("212##", millis(200))).await;
+async fn ivr_beeps_as_often_as_the_digits_say(io: IoBackend) {
+    let record = heard_in_menu(io, |caller| caller.dtmf("212##", millis(200))).await;
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     let beeps = record.find(&ramp(8, 0, 800));
     assert_eq!(beeps.iter().map(|run| run.length).sum::<usize>(), 3 * 800);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn voicemail_keeps_what_was_said_and_plays_it_back() {
+async fn voicemail_keeps_what_was_said_and_plays_it_back(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let (greeting, path) = (ramp(6, 0, 8_000), directory.path().to_owned());
     let clip = Clip::from_samples(8_000, greeting.clone()).unwrap();
-    let server = serve(Server::builder(), move |call| {
+    let server = serve(builder(io), move |call| {
         voicemail::mailbox(call, clip.clone(), path.clone())
     })
     .await;
@@ -143,11 +148,12 @@ async fn voicemail_keeps_what_was_said_and_plays_it_back() {
     assert_eq!(found(&record, 9, 16_000), 16_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn bridge_connects_callers_in_pairs_and_lets_the_one_left_wait_again() {
+async fn bridge_connects_callers_in_pairs_and_lets_the_one_left_wait_again(io: IoBackend) {
     let (waiting, music) = (bridge::Waiting::default(), ramp(6, 0, 8_000));
     let clip = Clip::from_samples(8_000, music).unwrap();
-    let server = serve(Server::builder(), move |call| {
+    let server = serve(builder(io), move |call| {
         bridge::pair(call, waiting.clone(), clip.clone())
     })
     .await;
@@ -173,9 +179,10 @@ async fn bridge_connects_callers_in_pairs_and_lets_the_one_left_wait_again() {
     assert!(found(second, 6, 8_000) > 0 && found(third, 2, 64_000) > 4_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn streamed_speech_is_whole_and_ends_at_once_for_a_key() {
-    let server = serve(Server::builder(), streamed_speech::tell).await;
+async fn streamed_speech_is_whole_and_ends_at_once_for_a_key(io: IoBackend) {
+    let server = serve(builder(io), streamed_speech::tell).await;
     let all = call(server.caller().hang_up_after(LONG)).await;
     assert_eq!(all.ended.cause, EndCause::ServerHungUp);
     let whole = heard(&all);

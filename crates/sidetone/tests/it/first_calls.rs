@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use sidetone::{Call, Clip, EndedBy, Event, Server, callback};
+use crate::support::{IoBackend, builder, over_each_back_end};
+use macro_rules_attribute::apply;
+use sidetone::{Call, Clip, EndedBy, Event, callback};
 use sidetone_caller::{CallRecord, Caller, ramp};
 
 async fn echo(mut call: Call) {
@@ -24,9 +26,10 @@ fn assert_echoed(record: &CallRecord, said: usize) {
     assert!(echoes.is_sorted_by_key(|run| run.source), "{echoes:?}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn an_echo_comes_back() {
-    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+async fn an_echo_comes_back(io: IoBackend) {
+    let server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr();
     tokio::spawn(server.serve(echo));
     let record = tokio::task::spawn_blocking(move || {
@@ -40,11 +43,12 @@ async fn an_echo_comes_back() {
     assert_echoed(&record, 16_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_clip_is_heard_whole_and_then_the_call_ends() {
+async fn a_clip_is_heard_whole_and_then_the_call_ends(io: IoBackend) {
     let said = ramp(7, 0, 8_000);
     let clip = Clip::from_samples(8_000, said.clone()).unwrap();
-    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr();
     let handler = move |call: Call| {
         let clip = clip.clone();
@@ -67,10 +71,12 @@ async fn a_clip_is_heard_whole_and_then_the_call_ends() {
     assert_eq!(runs[0].length, said.len());
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn callbacks_echo() {
+fn callbacks_echo(io: IoBackend) {
     let (tell, ended) = std::sync::mpsc::channel();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_| {
             let tell = tell.clone();
             move |input: callback::Input<'_>, reply: &mut callback::Reply| match input {

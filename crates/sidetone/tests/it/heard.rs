@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{call, calls, id, millis, serve, sound};
+use crate::support::{
+    IoBackend, builder, call, calls, id, millis, over_each_back_end, serve, sound,
+};
+use macro_rules_attribute::apply;
 use sidetone::{
-    Call, Clip, Event, Heard, IoBackend, PlayError, Rate, Server, ServerBuilder, Utterance,
+    Call, Clip, Event, Heard, PlayError, Rate, ServerBuilder, Utterance,
     callback::{self, CallInfo, Input, Reply},
 };
 use sidetone_audio::resample::resample_clip;
@@ -19,10 +22,9 @@ use tokio::{sync::mpsc, time::sleep};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Settings for each engine that there is here; where io_uring is not, `engines` says so.
-fn engines() -> Vec<ServerBuilder> {
-    let epoll = Server::builder().io_backend(IoBackend::Epoll);
-    vec![epoll, Server::builder()]
+/// Settings for each back end.
+fn back_ends() -> Vec<ServerBuilder> {
+    vec![builder(IoBackend::Epoll), builder(IoBackend::IoUring)]
 }
 
 /// Numbers that look random and are the same each time.
@@ -34,12 +36,16 @@ fn samples(duration: Duration, rate: Rate) -> usize {
     (duration.as_secs_f64() * f64::from(rate.hz())).round() as usize
 }
 
-async fn heard_from<F, Fut>(caller: impl FnOnce(Caller) -> Caller, handler: F) -> CallRecord
+async fn heard_from<F, Fut>(
+    io: IoBackend,
+    caller: impl FnOnce(Caller) -> Caller,
+    handler: F,
+) -> CallRecord
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    let server = serve(Server::builder(), handler).await;
+    let server = serve(builder(io), handler).await;
     let record = call(caller(server.caller().hang_up_after(LONG))).await;
     server.end().await;
     record
@@ -69,7 +75,7 @@ async fn write(mut utterance: Utterance, said: Vec<i16>, seed: u64, speed: f64) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_utterance_that_is_stopped_was_heard_as_far_as_it_says() {
-    for settings in engines() {
+    for settings in back_ends() {
         let told = Arc::<Mutex<Vec<(u128, u64, Heard)>>>::default();
         let tell = Arc::clone(&told);
         let server = serve(settings, move |mut call: Call| {
@@ -135,9 +141,11 @@ async fn an_utterance_that_is_stopped_was_heard_as_far_as_it_says() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_utterance_that_is_ended_plays_to_its_end_before_what_is_behind_it() {
+async fn an_utterance_that_is_ended_plays_to_its_end_before_what_is_behind_it(io: IoBackend) {
     let record = heard_from(
+        io,
         |caller| caller,
         |mut call: Call| async move {
             let mut utterance = call.utterance(8_000).unwrap();
@@ -168,9 +176,13 @@ async fn an_utterance_that_is_ended_plays_to_its_end_before_what_is_behind_it() 
     );
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_utterance_that_is_dropped_stops_and_one_that_never_began_is_over_at_once() {
+async fn an_utterance_that_is_dropped_stops_and_one_that_never_began_is_over_at_once(
+    io: IoBackend,
+) {
     let record = heard_from(
+        io,
         |caller| caller,
         |call: Call| async move {
             let mut utterance = call.utterance(8_000).unwrap();
@@ -200,10 +212,14 @@ async fn an_utterance_that_is_dropped_stops_and_one_that_never_began_is_over_at_
 }
 
 /// The case of the report: 960 ms were heard, and 100 told.
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clear_tells_of_all_pieces_that_a_player_wrote_and_of_nothing_that_had_not_begun() {
+async fn a_clear_tells_of_all_pieces_that_a_player_wrote_and_of_nothing_that_had_not_begun(
+    io: IoBackend,
+) {
     let (told, mut tell) = mpsc::unbounded_channel();
     let record = heard_from(
+        io,
         |caller| caller,
         move |call: Call| {
             let told = told.clone();
@@ -234,10 +250,14 @@ async fn a_clear_tells_of_all_pieces_that_a_player_wrote_and_of_nothing_that_had
     assert_eq!(all.heard + all.unheard, millis(5 * 215 + 500));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn drained_is_told_once_at_the_end_and_not_after_an_underrun_a_stop_or_a_clear() {
+async fn drained_is_told_once_at_the_end_and_not_after_an_underrun_a_stop_or_a_clear(
+    io: IoBackend,
+) {
     let (told, mut tell) = mpsc::unbounded_channel();
     heard_from(
+        io,
         |caller| caller.hang_up_after(millis(4_000)),
         move |mut call: Call| {
             let told = told.clone();
@@ -321,7 +341,7 @@ fn spoken(bytes: &[u8]) -> Vec<i16> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_in_the_socket_of_a_slow_peer_was_not_heard() {
-    for settings in engines() {
+    for settings in back_ends() {
         let (told, mut tell) = mpsc::unbounded_channel();
         let (go_on, read) = mpsc::channel::<()>(1);
         let read = Arc::new(tokio::sync::Mutex::new(read));
@@ -377,11 +397,12 @@ async fn what_waits_in_the_socket_of_a_slow_peer_was_not_heard() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_on() {
+async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_on(io: IoBackend) {
     let said = ramp(1, 0, 16_000);
     let saying = said.clone();
-    let server = serve(Server::builder(), move |call: Call| {
+    let server = serve(builder(io), move |call: Call| {
         let said = saying.clone();
         async move {
             let number = call.id().as_u128();
@@ -430,12 +451,14 @@ async fn the_first_prompt_of_a_wideband_call_is_wideband_from_its_second_frame_o
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_callback_queues_a_sentence_and_is_told_what_was_heard_of_it() {
+fn a_callback_queues_a_sentence_and_is_told_what_was_heard_of_it(io: IoBackend) {
     let said = ramp(1, 0, 24_000);
     let (told, tell) = std::sync::mpsc::channel();
     let sentence = said.clone();
-    let server = callback::start_server(
+    let server = callback::start(
+        builder(io),
         move |_: &CallInfo| {
             let (sentence, told) = (sentence.clone(), told.clone());
             move |input: Input<'_>, reply: &mut Reply| match input {
@@ -470,11 +493,13 @@ fn a_callback_queues_a_sentence_and_is_told_what_was_heard_of_it() {
     assert_eq!(sound(&whole), said);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_looped_clip_has_no_gap_and_a_finished_call_ends_with_its_round() {
+async fn a_looped_clip_has_no_gap_and_a_finished_call_ends_with_its_round(io: IoBackend) {
     let round = ramp(1, 0, 1_234);
     let clip = Clip::from_samples(8_000, round.clone()).unwrap().looped();
     let record = heard_from(
+        io,
         |caller| caller,
         move |call: Call| {
             let clip = clip.clone();

@@ -1,9 +1,10 @@
 //! What a handler hears: linear samples, whatever the line carries.
 #![allow(clippy::unwrap_used)]
 
-use crate::support::{call, millis, serve};
+use crate::support::{IoBackend, builder, call, millis, over_each_back_end, serve};
 use futures_util::StreamExt;
-use sidetone::{Call, Chunk, Codec, CodecNotice, EndReason, Event, OwnedEvent, Rate, Server};
+use macro_rules_attribute::apply;
+use sidetone::{Call, Chunk, Codec, CodecNotice, EndReason, Event, OwnedEvent, Rate};
 use sidetone_audio::{
     tone::caller_voice,
     vad::{VoiceDetector, VoiceEvent},
@@ -12,19 +13,20 @@ use sidetone_caller::{Caller, Codec as Sends, Generation, Voice, exact_runs, ram
 use tokio::sync::mpsc::unbounded_channel;
 
 /// A handler under `codec` hears, bit by bit, what a caller that sends `sends` said.
-async fn hears(codec: Codec, sends: Sends) {
-    hears_from(codec, sends, |caller| caller).await;
+async fn hears(io: IoBackend, codec: Codec, sends: Sends) {
+    hears_from(io, codec, sends, |caller| caller).await;
 }
 
 /// The same from a caller with a peculiarity; what was noticed about it.
 async fn hears_from(
+    io: IoBackend,
     codec: Codec,
     sends: Sends,
     peculiar: impl FnOnce(Caller) -> Caller,
 ) -> Vec<CodecNotice> {
     let (told, mut heard) = unbounded_channel();
     // Whatever else the machine does, nothing is dropped because this handler comes to it late.
-    let settings = Server::builder().codec(codec).receive_buffer(millis(5000));
+    let settings = builder(io).codec(codec).receive_buffer(millis(5000));
     let server = serve(settings, move |mut call: Call| {
         let told = told.clone();
         async move {
@@ -69,10 +71,11 @@ fn without_wideband_kinds(caller: Caller) -> Caller {
     caller.rules(rules)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn wideband_under_the_kind_of_8_khz_is_heard_at_its_rate() {
+async fn wideband_under_the_kind_of_8_khz_is_heard_at_its_rate(io: IoBackend) {
     for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
-        let notices = hears_from(Codec::Slin, Sends::Slin(rate), without_wideband_kinds).await;
+        let notices = hears_from(io, Codec::Slin, Sends::Slin(rate), without_wideband_kinds).await;
         assert_eq!(notices, [CodecNotice::Wideband { rate }]);
         let text = notices[0].to_string();
         let (name, hz) = (rate.name(), rate.hz().to_string());
@@ -82,26 +85,32 @@ async fn wideband_under_the_kind_of_8_khz_is_heard_at_its_rate() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn long_frames_of_8_khz_are_not_taken_for_wideband() {
+async fn long_frames_of_8_khz_are_not_taken_for_wideband(io: IoBackend) {
     for length in [30, 40, 60] {
         let long = |caller: Caller| caller.ptime(millis(length));
-        let notices = hears_from(Codec::Slin, Sends::Slin(Rate::Slin), long).await;
+        let notices = hears_from(io, Codec::Slin, Sends::Slin(Rate::Slin), long).await;
         assert_eq!(notices, []);
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_held_back_of_a_short_call_is_heard() {
+async fn what_was_held_back_of_a_short_call_is_heard(io: IoBackend) {
     let short = |caller: Caller| caller.ptime(millis(40)).hang_up_after(millis(90));
-    let notices = hears_from(Codec::Slin, Sends::Slin(Rate::Slin), short).await;
+    let notices = hears_from(io, Codec::Slin, Sends::Slin(Rate::Slin), short).await;
     assert_eq!(notices, []);
 }
 
 /// What a server of `codec` notices about a caller, and how much audio its handler gets after the first notice.
-async fn noticed(codec: Codec, caller: impl FnOnce(Caller) -> Caller) -> (Vec<CodecNotice>, usize) {
+async fn noticed(
+    io: IoBackend,
+    codec: Codec,
+    caller: impl FnOnce(Caller) -> Caller,
+) -> (Vec<CodecNotice>, usize) {
     let (told, mut heard) = unbounded_channel();
-    let server = serve(Server::builder().codec(codec), move |mut call: Call| {
+    let server = serve(builder(io).codec(codec), move |mut call: Call| {
         let told = told.clone();
         async move {
             let (mut notices, mut after) = (Vec::new(), 0);
@@ -133,8 +142,9 @@ fn noise(milliseconds: u64) -> Vec<i16> {
     samples.collect()
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn audio_that_is_known_to_be_wrong_is_not_heard() {
+async fn audio_that_is_known_to_be_wrong_is_not_heard(io: IoBackend) {
     for (set, sends) in [
         (Codec::Slin, Sends::Ulaw),
         (Codec::Slin, Sends::Alaw),
@@ -145,7 +155,7 @@ async fn audio_that_is_known_to_be_wrong_is_not_heard() {
             let voice = caller.codec(sends).say(Voice::Ramp(1));
             voice.hang_up_after(millis(1_500))
         };
-        let (notices, heard) = noticed(set, said).await;
+        let (notices, heard) = noticed(io, set, said).await;
         let [CodecNotice::Mismatch { expected, .. }] = notices[..] else {
             panic!("{set} and {sends:?}: {notices:?}");
         };
@@ -155,51 +165,57 @@ async fn audio_that_is_known_to_be_wrong_is_not_heard() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn sound_that_tells_no_codec_is_told_within_two_seconds() {
+async fn sound_that_tells_no_codec_is_told_within_two_seconds(io: IoBackend) {
     let said = |caller: Caller| {
         let caller = caller.codec(Sends::Ulaw).say(noise(2_000));
         caller.hang_up_after(millis(2_000))
     };
-    let (notices, heard) = noticed(Codec::Auto, said).await;
+    let (notices, heard) = noticed(io, Codec::Auto, said).await;
     assert_eq!((notices, heard), (vec![CodecNotice::Undecided], 0));
     // Silence is none.
     let silent = |caller: Caller| caller.codec(Sends::Ulaw).hang_up_after(millis(2_500));
-    assert_eq!(noticed(Codec::Auto, silent).await, (vec![], 0));
+    assert_eq!(noticed(io, Codec::Auto, silent).await, (vec![], 0));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn wideband_under_the_kind_of_8_khz_is_found_by_auto_too() {
+async fn wideband_under_the_kind_of_8_khz_is_found_by_auto_too(io: IoBackend) {
     for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
         let said = |caller: Caller| {
             let caller = caller.codec(Sends::Slin(rate)).say(Voice::Ramp(1));
             without_wideband_kinds(caller).hang_up_after(millis(1_200))
         };
-        let (notices, heard) = noticed(Codec::Auto, said).await;
+        let (notices, heard) = noticed(io, Codec::Auto, said).await;
         assert_eq!(notices, [CodecNotice::Wideband { rate }]);
         assert!(heard > 0);
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn slin_is_heard_as_it_was_said() {
-    hears(Codec::Slin, Sends::Slin(Rate::Slin)).await;
+async fn slin_is_heard_as_it_was_said(io: IoBackend) {
+    hears(io, Codec::Slin, Sends::Slin(Rate::Slin)).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn mu_law_is_heard_as_linear_samples() {
-    hears(Codec::Ulaw, Sends::Ulaw).await;
+async fn mu_law_is_heard_as_linear_samples(io: IoBackend) {
+    hears(io, Codec::Ulaw, Sends::Ulaw).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_law_is_heard_as_linear_samples() {
-    hears(Codec::Alaw, Sends::Alaw).await;
+async fn a_law_is_heard_as_linear_samples(io: IoBackend) {
+    hears(io, Codec::Alaw, Sends::Alaw).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn audio_comes_in_chunks_of_the_length_asked_for_and_the_last_is_shorter() {
+async fn audio_comes_in_chunks_of_the_length_asked_for_and_the_last_is_shorter(io: IoBackend) {
     let (told, mut chunks) = unbounded_channel();
-    let settings = Server::builder().receive_buffer(millis(5_000));
+    let settings = builder(io).receive_buffer(millis(5_000));
     let server = serve(settings, move |mut call: Call| {
         let told = told.clone();
         async move {
@@ -235,9 +251,10 @@ async fn audio_comes_in_chunks_of_the_length_asked_for_and_the_last_is_shorter()
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_half_hears_while_the_other_speaks_and_the_call_lives_with_the_last() {
-    let server = serve(Server::builder(), |call: Call| async {
+async fn one_half_hears_while_the_other_speaks_and_the_call_lives_with_the_last(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async {
         let (mut reader, writer) = call.split();
         let speaking = tokio::spawn(async move {
             let mut player = writer.player(8_000).unwrap();
@@ -272,10 +289,11 @@ async fn one_half_hears_while_the_other_speaks_and_the_call_lives_with_the_last(
     assert_eq!(server.end().await[0].reason, EndReason::Finished);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn digits_come_in_order_among_the_audio() {
+async fn digits_come_in_order_among_the_audio(io: IoBackend) {
     let (told, mut digits) = unbounded_channel();
-    let server = serve(Server::builder(), move |mut call: Call| {
+    let server = serve(builder(io), move |mut call: Call| {
         let told = told.clone();
         async move {
             while let Some(event) = call.next().await {
@@ -300,10 +318,11 @@ async fn digits_come_in_order_among_the_audio() {
     assert_eq!(all, "0123456789*#ABCD");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_has_every_event_and_ends_after_the_end_of_the_call() {
+async fn a_stream_has_every_event_and_ends_after_the_end_of_the_call(io: IoBackend) {
     let (told, mut events) = unbounded_channel();
-    let settings = Server::builder().receive_buffer(millis(5_000));
+    let settings = builder(io).receive_buffer(millis(5_000));
     let server = serve(settings, move |call: Call| {
         let told = told.clone();
         async move {
@@ -331,9 +350,10 @@ async fn a_stream_has_every_event_and_ends_after_the_end_of_the_call() {
     assert_eq!(others.last(), Some(&OwnedEvent::Ended(reason)));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_lives_as_long_as_its_stream() {
-    let server = serve(Server::builder(), |call: Call| async {
+async fn a_call_lives_as_long_as_its_stream(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async {
         let handle = call.handle();
         let mut events = call.into_stream();
         events.next().await;
@@ -346,10 +366,11 @@ async fn a_call_lives_as_long_as_its_stream() {
     assert_eq!(server.end().await[0].reason, EndReason::Finished);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_mutes_the_phone_has_ceased_to_speak() {
+async fn a_caller_who_mutes_the_phone_has_ceased_to_speak(io: IoBackend) {
     let (told, mut ended) = unbounded_channel();
-    let server = serve(Server::builder(), move |mut call: Call| {
+    let server = serve(builder(io), move |mut call: Call| {
         let told = told.clone();
         async move {
             let mut detector = VoiceDetector::new(8000).unwrap();

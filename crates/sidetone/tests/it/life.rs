@@ -8,16 +8,16 @@ use std::{
 };
 
 use crate::support::{
-    call, calls, echo, id, is_callers_end, listen, millis, serve, short_call, until,
+    IoBackend, builder, call, calls, echo, id, is_callers_end, listen, millis, over_each_back_end,
+    serve, short_call, until,
 };
-use sidetone::{
-    Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, Server, ServerBuilder,
-};
+use macro_rules_attribute::apply;
+use sidetone::{Call, EndReason, EndedBy, Event, Handler, IntoOutcome, PlayError, ServerBuilder};
 use sidetone_caller::{CallRecord, Caller, EndCause, Voice, call_all, ramp};
 
 /// What a caller of this handler hears, and why its call ended by the server's account.
-async fn outcome(handler: impl Handler) -> (CallRecord, EndReason) {
-    let server = serve(Server::builder(), handler).await;
+async fn outcome(io: IoBackend, handler: impl Handler) -> (CallRecord, EndReason) {
+    let server = serve(builder(io), handler).await;
     let record = call(server.caller().hang_up_after(Duration::from_secs(30))).await;
     let ended = server.end().await;
     assert_eq!(ended.len(), 1);
@@ -37,17 +37,19 @@ fn heard_of_it(record: &CallRecord) -> usize {
     runs.iter().map(|run| run.length).sum()
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn after_ok_what_is_queued_plays_out() {
-    let (record, reason) = outcome(|call: Call| async move { play(&call, SHORT).await }).await;
+async fn after_ok_what_is_queued_plays_out(io: IoBackend) {
+    let (record, reason) = outcome(io, |call: Call| async move { play(&call, SHORT).await }).await;
     assert_eq!((heard_of_it(&record), reason), (SHORT, EndReason::Finished));
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(record.ended.by(), EndedBy::Server);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_error_the_call_ends_at_once() {
-    let (record, reason) = outcome(|call: Call| async move {
+async fn after_an_error_the_call_ends_at_once(io: IoBackend) {
+    let (record, reason) = outcome(io, |call: Call| async move {
         play(&call, LONG).await?;
         tokio::time::sleep(millis(200)).await;
         Err::<(), Box<dyn std::error::Error + Send + Sync>>("as this test wants it".into())
@@ -57,9 +59,10 @@ async fn after_an_error_the_call_ends_at_once() {
     assert!(heard_of_it(&record) < LONG);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_panic_the_call_ends_at_once() {
-    let (record, reason) = outcome(|call: Call| async move {
+async fn after_a_panic_the_call_ends_at_once(io: IoBackend) {
+    let (record, reason) = outcome(io, |call: Call| async move {
         play(&call, LONG).await.unwrap();
         tokio::time::sleep(millis(200)).await;
         assert!(call.id().is_nil(), "as this test wants it");
@@ -70,12 +73,13 @@ async fn after_a_panic_the_call_ends_at_once() {
     assert!(heard_of_it(&record) < LONG);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays() {
+async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays(io: IoBackend) {
     let closed: Result<(), PlayError> = Err(PlayError::Closed);
     assert_eq!(format!("{:?}", closed.into_outcome()), "Outcome(Ok(()))");
     let (told, mut result) = tokio::sync::mpsc::channel(1);
-    let settings = Server::builder().playback_buffer(millis(200));
+    let settings = builder(io).playback_buffer(millis(200));
     let server = serve(settings, move |call: Call| {
         let told = told.clone();
         async move { told.send(play(&call, LONG).await).await.unwrap() }
@@ -86,9 +90,10 @@ async fn a_closed_call_is_a_normal_end_for_a_handler_that_plays() {
     assert!(is_callers_end(server.end().await[0].reason));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played() {
-    let (record, reason) = outcome(|call: Call| async move {
+async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played(io: IoBackend) {
+    let (record, reason) = outcome(io, |call: Call| async move {
         play(&call, LONG).await.unwrap();
         tokio::time::sleep(millis(200)).await;
         call.hang_up();
@@ -97,7 +102,7 @@ async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played() {
     .await;
     assert!(heard_of_it(&record) < LONG);
     assert_eq!(reason, EndReason::HungUp);
-    let (record, reason) = outcome(|call: Call| async move {
+    let (record, reason) = outcome(io, |call: Call| async move {
         play(&call, SHORT).await.unwrap();
         assert_eq!(call.finish().await, EndReason::Finished);
     })
@@ -105,9 +110,10 @@ async fn hang_up_ends_the_call_at_once_and_finish_when_all_is_played() {
     assert_eq!((heard_of_it(&record), reason), (SHORT, EndReason::Finished));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
-    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+async fn an_accepted_call_that_is_dropped_is_hung_up_at_once(io: IoBackend) {
+    let mut server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let caller = Caller::new(server.local_addr()).hang_up_after(Duration::from_secs(30));
     let calling = tokio::spawn(call(caller));
     let accepted = server.accept().await.unwrap();
@@ -121,9 +127,10 @@ async fn an_accepted_call_that_is_dropped_is_hung_up_at_once() {
     assert!(server.accept().await.is_none());
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_ended_before_it_was_accepted_is_handed_out_with_what_was_said() {
-    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+async fn a_call_that_ended_before_it_was_accepted_is_handed_out_with_what_was_said(io: IoBackend) {
+    let mut server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let said = || (1..=3).map(|frame| vec![frame; 160]).collect();
     short_call(server.local_addr(), id(1), said(), Duration::ZERO).await;
     // The caller knows of the end before the server does.
@@ -143,10 +150,11 @@ async fn a_call_that_ended_before_it_was_accepted_is_handed_out_with_what_was_sa
     running.await.unwrap();
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_summary_says_what_the_caller_lived_through() {
+async fn a_summary_says_what_the_caller_lived_through(io: IoBackend) {
     // Whatever else the machine does, nothing is dropped because the handler comes to it late.
-    let settings = Server::builder().receive_buffer(millis(5_000));
+    let settings = builder(io).receive_buffer(millis(5_000));
     let (began, server) = (Instant::now(), serve(settings, echo).await);
     let caller = server
         .caller()
@@ -170,9 +178,10 @@ async fn a_summary_says_what_the_caller_lived_through() {
     assert!(lived > record.ended.at / 2 && lived < most, "{lived:?}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_shutdown_new_calls_are_rejected_and_running_ones_may_end() {
-    let server = serve(Server::builder(), echo).await;
+async fn after_a_shutdown_new_calls_are_rejected_and_running_ones_may_end(io: IoBackend) {
+    let server = serve(builder(io), echo).await;
     let (address, handle) = (server.address, server.handle.clone());
     let running = server
         .caller()
@@ -200,9 +209,10 @@ async fn after_a_shutdown_new_calls_are_rejected_and_running_ones_may_end() {
     assert_eq!(handle.stats().running, 0);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly() {
-    let server = serve(Server::builder(), listen).await;
+async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly(io: IoBackend) {
+    let server = serve(builder(io), listen).await;
     let callers = (0..5).map(|_| server.caller().say(Voice::Ramp(1)));
     let running = tokio::spawn(calls(callers.collect()));
     until(|| server.handle.stats().running == 5).await;
@@ -220,9 +230,10 @@ async fn when_the_grace_time_is_over_running_calls_are_hung_up_cleanly() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
-    let settings = Server::builder().admit(|_| std::future::pending());
+async fn a_call_that_waits_for_its_admission_ends_with_the_server(io: IoBackend) {
+    let settings = builder(io).admit(|_| std::future::pending());
     let server = serve(settings, echo).await;
     let running = tokio::spawn(call(server.caller()));
     until(|| server.handle.stats().running == 1).await;
@@ -230,9 +241,10 @@ async fn a_call_that_waits_for_its_admission_ends_with_the_server() {
     assert_eq!(running.await.unwrap().ended.cause, EndCause::ServerHungUp);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_dropped_hangs_up_its_calls() {
-    let server = serve(Server::builder(), echo).await;
+async fn a_server_that_is_dropped_hangs_up_its_calls(io: IoBackend) {
+    let server = serve(builder(io), echo).await;
     let running = tokio::spawn(call(server.caller().say(Voice::Ramp(1))));
     until(|| server.handle.stats().running == 1).await;
     server.served.abort();
@@ -247,24 +259,26 @@ fn successor(listener: &TcpListener, settings: ServerBuilder) -> crate::support:
     crate::support::run(server, echo)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn more_connections_than_are_accepted_in_one_go_are_all_accepted() {
+async fn more_connections_than_are_accepted_in_one_go_are_all_accepted(io: IoBackend) {
     const CALLERS: usize = 100;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let waiting = [(); CALLERS].map(|()| TcpStream::connect(address).unwrap());
     // None comes after those that wait already.
-    let server = successor(&listener, Server::builder());
+    let server = successor(&listener, builder(io));
     until(|| server.handle.stats().connections == CALLERS).await;
     drop(waiting);
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
+async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused(io: IoBackend) {
     const CALLS: u64 = 100;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let old = successor(&listener, Server::builder());
+    let old = successor(&listener, builder(io));
     let address = old.address;
     let callers = (0..CALLS).map(move |n| {
         let caller = Caller::new(address)
@@ -281,7 +295,7 @@ async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
     let callers: Vec<Caller> = callers.collect();
     let calling = tokio::task::spawn_blocking(move || call_all(callers));
     tokio::time::sleep(millis(1_000)).await;
-    let new = successor(&listener, Server::builder());
+    let new = successor(&listener, builder(io));
     old.handle.hand_over(Duration::from_secs(30));
     old.served.await.unwrap().unwrap();
     let before = old.handle.stats();
@@ -296,10 +310,11 @@ async fn a_listener_is_handed_over_under_new_calls_and_none_is_refused() {
     assert!(before.calls > 0 && after.calls > 0);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last() {
+async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last(io: IoBackend) {
     let (told, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let server = serve(Server::builder(), move |mut call: Call| {
+    let server = serve(builder(io), move |mut call: Call| {
         let told = told.clone();
         async move {
             while let Some(event) = call.next().await {
@@ -322,9 +337,9 @@ async fn the_handler_is_not_cancelled_when_the_caller_hangs_up_and_ended_is_last
 
 /// What comes of a call that presses so many keys, all at once, to a handler that reads none until the end:
 /// those that it reads then, and why the call ended.
-async fn pressed_and_unread(count: usize) -> (String, EndReason) {
+async fn pressed_and_unread(io: IoBackend, count: usize) -> (String, EndReason) {
     let (told, mut tell) = tokio::sync::mpsc::channel(1);
-    let server = serve(Server::builder(), move |mut call: Call| {
+    let server = serve(builder(io), move |mut call: Call| {
         let told = told.clone();
         async move {
             let mut digits = String::new();
@@ -354,17 +369,18 @@ async fn pressed_and_unread(count: usize) -> (String, EndReason) {
     (tell.recv().await.unwrap(), server.end().await[0].reason)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn no_digit_is_dropped_and_a_flood_of_unread_ones_ends_the_call() {
+async fn no_digit_is_dropped_and_a_flood_of_unread_ones_ends_the_call(io: IoBackend) {
     let all: String = (0..50_000)
         .map(|n| char::from(b'0' + (n % 10) as u8))
         .collect();
-    let (digits, reason) = pressed_and_unread(4_096).await;
+    let (digits, reason) = pressed_and_unread(io, 4_096).await;
     assert_eq!(
         (digits.as_str(), reason),
         (&all[..4_096], EndReason::CallerHungUp)
     );
-    let (digits, reason) = pressed_and_unread(50_000).await;
+    let (digits, reason) = pressed_and_unread(io, 50_000).await;
     assert_eq!(
         (reason, digits.as_str()),
         (EndReason::Flooded, &all[..digits.len()])
@@ -376,11 +392,12 @@ async fn no_digit_is_dropped_and_a_flood_of_unread_ones_ends_the_call() {
     );
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_use_is_said_with_advice() {
+async fn a_port_in_use_is_said_with_advice(io: IoBackend) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Server::builder().bind(address).await.unwrap_err();
+    let error = builder(io).bind(address).await.unwrap_err();
     assert!(
         error.to_string().contains("another program listens there"),
         "{error}"
@@ -391,9 +408,10 @@ async fn a_port_in_use_is_said_with_advice() {
     assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_queues_and_clears_without_end_can_be_hung_up() {
-    let server = serve(Server::builder(), |call: Call| async move {
+async fn a_handler_that_queues_and_clears_without_end_can_be_hung_up(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async move {
         let (_reader, writer) = call.split();
         let spin = move || {
             let (mut line, call) = (writer.live(), writer.handle());

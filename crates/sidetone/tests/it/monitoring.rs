@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use crate::support::{call, id, millis, serve, short_call, until};
-use sidetone::{Call, Server};
+use crate::support::{
+    IoBackend, builder, call, id, millis, over_each_back_end, serve, short_call, until,
+};
+use macro_rules_attribute::apply;
+use sidetone::Call;
 use sidetone_audio::tone;
 use tokio::sync::mpsc;
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_monitor_gives_what_was_played_on_the_calls_clock() {
+async fn a_monitor_gives_what_was_played_on_the_calls_clock(io: IoBackend) {
     let (sender, mut monitored) = mpsc::unbounded_channel();
-    let server = serve(Server::builder(), move |call: Call| {
+    let server = serve(builder(io), move |call: Call| {
         let sender = sender.clone();
         async move {
             let mut monitor = call.handle().monitor().unwrap();
@@ -40,9 +44,10 @@ async fn a_monitor_gives_what_was_played_on_the_calls_clock() {
     assert_eq!(sound(&samples), sound(heard.heard_samples()));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_monitor_begins_with_the_uuid_also_of_a_call_that_is_over() {
-    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+async fn a_monitor_begins_with_the_uuid_also_of_a_call_that_is_over(io: IoBackend) {
+    let mut server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr();
     let running = tokio::spawn(short_call(address, id(1), Vec::new(), millis(300)));
     let stats = || server.handle().stats();

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use crate::support::{call, calls, id, millis, serve, sound};
-use sidetone::{Call, Clip, Event, PlayError, Rate, Server};
+use crate::support::{
+    IoBackend, builder, call, calls, id, millis, over_each_back_end, serve, sound,
+};
+use macro_rules_attribute::apply;
+use sidetone::{Call, Clip, Event, PlayError, Rate};
 use sidetone_caller::{CallRecord, Codec, Run, Voice, exact_runs, ramp};
 
 /// The one stretch in which it was heard.
@@ -29,11 +32,12 @@ where
     record
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clear_ends_a_writer_that_waits_and_nothing_of_it_is_heard_any_more() {
+async fn a_clear_ends_a_writer_that_waits_and_nothing_of_it_is_heard_any_more(io: IoBackend) {
     let said = ramp(1, 0, 80_000);
     let saying = said.clone();
-    let settings = Server::builder().playback_buffer(millis(1_000));
+    let settings = builder(io).playback_buffer(millis(1_000));
     let (told, mut tell) = tokio::sync::mpsc::channel(1);
     let record = heard_from(settings, move |call: Call| {
         let (told, said) = (told.clone(), saying.clone());
@@ -66,9 +70,10 @@ async fn a_clear_ends_a_writer_that_waits_and_nothing_of_it_is_heard_any_more() 
     assert!(after.heard >= before.heard + before.length && after.length == 400);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_queued_right_after_a_clear_is_heard() {
-    let record = heard_from(Server::builder(), |call: Call| async move {
+async fn what_is_queued_right_after_a_clear_is_heard(io: IoBackend) {
+    let record = heard_from(builder(io), |call: Call| async move {
         for round in 0..50 {
             let mut player = call.player(8_000).unwrap();
             player.play(&second(1)).await.unwrap();
@@ -83,10 +88,11 @@ async fn what_is_queued_right_after_a_clear_is_heard() {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn marks_are_reached_in_order_and_before_the_end_of_the_playback() {
+async fn marks_are_reached_in_order_and_before_the_end_of_the_playback(io: IoBackend) {
     let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
-    let record = heard_from(Server::builder(), move |mut call: Call| {
+    let record = heard_from(builder(io), move |mut call: Call| {
         let told = told.clone();
         async move {
             let mut player = call.player(8_000).unwrap();
@@ -111,9 +117,10 @@ async fn marks_are_reached_in_order_and_before_the_end_of_the_playback() {
     assert_eq!(only(record.find(&ramp(1, 0, 2_000))).length, 2_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_clip_makes_room_for_what_is_behind_it() {
-    let record = heard_from(Server::builder(), |call: Call| async move {
+async fn a_stopped_clip_makes_room_for_what_is_behind_it(io: IoBackend) {
+    let record = heard_from(builder(io), |call: Call| async move {
         let (long, next) = (ramp(1, 0, 80_000), ramp(2, 0, 1_600));
         let mut player = call.player(8_000).unwrap();
         let long = Clip::from_samples(8_000, long).unwrap();
@@ -136,9 +143,10 @@ async fn a_stopped_clip_makes_room_for_what_is_behind_it() {
     assert_eq!(next.length, 1_600);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_players_queue_behind_each_other() {
-    let record = heard_from(Server::builder(), |call: Call| async move {
+async fn two_players_queue_behind_each_other(io: IoBackend) {
+    let record = heard_from(builder(io), |call: Call| async move {
         let mut one = call.player(8_000).unwrap();
         let mut other = call.player(8_000).unwrap();
         one.play(&ramp(1, 0, 5_000)).await.unwrap();
@@ -150,9 +158,10 @@ async fn two_players_queue_behind_each_other() {
     assert_eq!(only(record.find(&expected)).length, 15_000);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_prebuffer_uneven_speech_is_heard_in_one_piece() {
-    let record = heard_from(Server::builder(), |call: Call| async move {
+async fn with_a_prebuffer_uneven_speech_is_heard_in_one_piece(io: IoBackend) {
+    let record = heard_from(builder(io), |call: Call| async move {
         let mut player = call.player(8_000).unwrap();
         player.set_prebuffer(millis(800)).unwrap();
         for piece in second(1).chunks(1_600) {
@@ -165,10 +174,10 @@ async fn with_a_prebuffer_uneven_speech_is_heard_in_one_piece() {
     assert_eq!(only(record.find(&second(1))).length, 8_000);
 }
 
-async fn wideband(rate: Rate) {
+async fn wideband(io: IoBackend, rate: Rate) {
     let said = ramp(1, 0, rate.hz() as usize);
     let playing = said.clone();
-    let server = serve(Server::builder(), move |mut call: Call| {
+    let server = serve(builder(io), move |mut call: Call| {
         let said = playing.clone();
         async move {
             // The kind is known from the first frame on.
@@ -185,19 +194,22 @@ async fn wideband(rate: Rate) {
     assert!(record.heard.iter().skip(5).all(|heard| heard.rate == rate));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_16_khz_caller_hears_16_khz() {
-    wideband(Rate::Slin16).await;
+async fn a_16_khz_caller_hears_16_khz(io: IoBackend) {
+    wideband(io, Rate::Slin16).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_48_khz_caller_hears_48_khz() {
-    wideband(Rate::Slin48).await;
+async fn a_48_khz_caller_hears_48_khz(io: IoBackend) {
+    wideband(io, Rate::Slin48).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end() {
-    let record = heard_from(Server::builder(), |call: Call| async move {
+async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end(io: IoBackend) {
+    let record = heard_from(builder(io), |call: Call| async move {
         let tone = sidetone_audio::tone::caller_voice(24_000, Duration::from_secs(1), 1);
         call.player(24_000).unwrap().play(&tone).await.unwrap();
     })
@@ -217,9 +229,10 @@ async fn what_an_other_rate_needs_is_resampled_and_plays_to_its_end() {
 }
 
 /// It leaves when the UUID has come, and what comes so early is mostly lost in Dial.
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_frame_is_silence_however_quick_the_handler_is() {
-    let server = serve(Server::builder(), |call: Call| async move {
+async fn the_first_frame_is_silence_however_quick_the_handler_is(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async move {
         let mut player = call.player(8_000).unwrap();
         player.try_play(&ramp(1, 0, 800)).unwrap();
     })
@@ -232,9 +245,10 @@ async fn the_first_frame_is_silence_however_quick_the_handler_is() {
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn try_play_queues_all_or_nothing() {
-    let settings = Server::builder().playback_buffer(millis(2_000));
+async fn try_play_queues_all_or_nothing(io: IoBackend) {
+    let settings = builder(io).playback_buffer(millis(2_000));
     let record = heard_from(settings, |call: Call| async move {
         let mut player = call.player(8_000).unwrap();
         assert_eq!(player.try_play(&ramp(1, 0, 16_001)), Err(PlayError::Full));
@@ -245,9 +259,10 @@ async fn try_play_queues_all_or_nothing() {
     assert_eq!(sound(&record), ramp(2, 0, 15_000));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_takes_what_fits_and_a_player_outlives_its_call_without_harm() {
-    let settings = Server::builder().playback_buffer(millis(200));
+async fn a_write_takes_what_fits_and_a_player_outlives_its_call_without_harm(io: IoBackend) {
+    let settings = builder(io).playback_buffer(millis(200));
     let (told, mut tell) = tokio::sync::mpsc::channel(1);
     let server = serve(settings, move |call: Call| {
         let told = told.clone();

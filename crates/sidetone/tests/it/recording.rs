@@ -3,9 +3,10 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use crate::support::{id, millis, short_call, until};
+use crate::support::{IoBackend, builder, id, millis, over_each_back_end, short_call, until};
+use macro_rules_attribute::apply;
 use sidetone::{
-    Admission, Call, Event, Rate, Server, Uuid,
+    Admission, Call, Event, Rate, Uuid,
     record::{RecordError, Recorder, Recording},
 };
 use sidetone_caller::{CallRecord, Caller, Codec, Voice, exact_runs};
@@ -29,12 +30,13 @@ fn frames(count: i16) -> Vec<Vec<i16>> {
 
 /// Places calls that are echoed and recorded, one after the other.
 async fn recorded<const N: usize>(
+    io: IoBackend,
     recorder: &Arc<Recorder>,
     callers: impl FnOnce(SocketAddr) -> [Caller; N],
 ) -> [(CallRecord, Recording); N] {
     let recorder = Arc::clone(recorder);
     let (tell, mut recordings) = mpsc::channel(N);
-    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let callers = callers(server.local_addr());
     tokio::spawn(server.serve(move |call: Call| {
         let recording = recorder.record(&call.handle()).unwrap();
@@ -59,11 +61,12 @@ fn sides(path: &Path) -> (Vec<i16>, Vec<i16>, u32) {
     (side(0), side(1), hz)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn both_sides_of_a_call_are_in_its_file_bit_by_bit() {
+async fn both_sides_of_a_call_are_in_its_file_bit_by_bit(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(directory.path().join("made/when/needed")).unwrap());
-    let [(call, recording)] = recorded(&recorder, |address| {
+    let [(call, recording)] = recorded(io, &recorder, |address| {
         [Caller::new(address)
             .say(Voice::Ramp(3))
             .hang_up_after(Duration::from_secs(3))]
@@ -86,11 +89,12 @@ async fn both_sides_of_a_call_are_in_its_file_bit_by_bit() {
     assert_eq!(played, heard);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_uuid_that_comes_again_gets_a_file_of_its_own() {
+async fn a_uuid_that_comes_again_gets_a_file_of_its_own(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
-    let calls = recorded(&recorder, |address| {
+    let calls = recorded(io, &recorder, |address| {
         [11, 12, 13].map(|seed| {
             Caller::new(address)
                 .uuid(Uuid::from_u128(4))
@@ -111,11 +115,12 @@ async fn a_uuid_that_comes_again_gets_a_file_of_its_own() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_wideband_call_is_recorded_at_its_rate() {
+async fn a_wideband_call_is_recorded_at_its_rate(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
-    let [(call, recording)] = recorded(&recorder, |address| {
+    let [(call, recording)] = recorded(io, &recorder, |address| {
         [Caller::new(address)
             .codec(Codec::Slin(Rate::Slin16))
             .say(Voice::Ramp(3))
@@ -128,11 +133,12 @@ async fn a_wideband_call_is_recorded_at_its_rate() {
     assert_eq!(said.len(), 1, "{said:?}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn finishing_makes_recordings_of_running_calls_whole() {
+async fn finishing_makes_recordings_of_running_calls_whole(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(directory.path()).unwrap());
-    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr();
     let (tell, mut begun) = mpsc::channel(1);
     let records = Arc::clone(&recorder);
@@ -203,15 +209,17 @@ async fn recorded_from_the_beginning(settings: sidetone::ServerBuilder, lasting:
     assert_eq!(left.len(), right.len());
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_came_with_the_uuid_is_recorded() {
-    recorded_from_the_beginning(Server::builder(), millis(400)).await;
+async fn what_came_with_the_uuid_is_recorded(io: IoBackend) {
+    recorded_from_the_beginning(builder(io), millis(400)).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_came_before_the_call_was_let_in_is_recorded() {
+async fn what_came_before_the_call_was_let_in_is_recorded(io: IoBackend) {
     let slow = || {
-        Server::builder().admit(|_| async {
+        builder(io).admit(|_| async {
             tokio::time::sleep(millis(500)).await;
             Admission::accept()
         })
@@ -221,11 +229,12 @@ async fn what_came_before_the_call_was_let_in_is_recorded() {
     recorded_from_the_beginning(slow(), millis(100)).await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_call_that_was_over_before_anybody_took_it_has_its_file() {
+async fn a_call_that_was_over_before_anybody_took_it_has_its_file(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(directory.path()).unwrap();
-    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let mut server = builder(io).bind("127.0.0.1:0").await.unwrap();
     short_call(server.local_addr(), id(1), frames(10), Duration::ZERO).await;
     let stats = || server.handle().stats();
     until(|| stats().calls == 1 && stats().running == 0).await;
@@ -240,11 +249,12 @@ async fn a_call_that_was_over_before_anybody_took_it_has_its_file() {
     assert!(matches!(late, Err(RecordError::CallOver)), "{late:?}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn who_records_after_reading_records_from_then_on() {
+async fn who_records_after_reading_records_from_then_on(io: IoBackend) {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(directory.path()).unwrap();
-    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let mut server = builder(io).bind("127.0.0.1:0").await.unwrap();
     let calling = short_call(server.local_addr(), id(1), frames(10), millis(600));
     let calling = tokio::spawn(calling);
     let mut call = server.accept().await.unwrap();

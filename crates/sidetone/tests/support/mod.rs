@@ -1,14 +1,23 @@
 //! Servers on free ports and callers on threads of their own. The caller's record is the judge.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "every test binary uses a part of it"
+)]
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::{
+    env,
     future::Future,
     net::SocketAddr,
+    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+/// Which I/O back end a test's servers run over.
+pub use sidetone::IoBackend;
 use sidetone::{
     Call, CallSummary, EndReason, Event, Handler, ServeError, Server, ServerBuilder, ServerHandle,
     Uuid,
@@ -16,17 +25,94 @@ use sidetone::{
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
 
-/// Runs these tests, one at a time; the main of a test binary that also is the other process of its tests.
-pub fn run_tests(tests: &[(&'static str, fn())]) {
+/// A test with its name.
+pub type Test = (&'static str, fn(IoBackend));
+
+/// Runs these tests over each back end, one at a time; the main of a test binary that also is the other process of its tests.
+pub fn run_tests(tests: &[Test]) {
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads = Some(1);
-    let trials = tests.iter().map(|&(name, test)| {
-        libtest_mimic::Trial::test(name, move || {
-            test();
-            Ok(())
+    let trials = tests.iter().flat_map(|&(name, test)| {
+        [IoBackend::Epoll, IoBackend::IoUring].map(|io| {
+            libtest_mimic::Trial::test(format!("{name}::{io}"), move || {
+                test(io);
+                Ok(())
+            })
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// Makes a test of an I/O back end two tests, `name::epoll` and `name::io_uring`.
+macro_rules! over_each_back_end {
+    ($(#[$attribute:meta])* async fn $name:ident($io:ident: $Io:ty $(,)?) $body:block) => {
+        async fn $name($io: $Io) $body
+
+        mod $name {
+            use $crate::support::IoBackend;
+
+            $(#[$attribute])*
+            async fn epoll() {
+                super::$name(IoBackend::Epoll).await;
+            }
+
+            $(#[$attribute])*
+            async fn io_uring() {
+                super::$name(IoBackend::IoUring).await;
+            }
+        }
+    };
+    ($(#[$attribute:meta])* fn $name:ident($io:ident: $Io:ty $(,)?) $body:block) => {
+        fn $name($io: $Io) $body
+
+        mod $name {
+            use $crate::support::IoBackend;
+
+            $(#[$attribute])*
+            fn epoll() {
+                super::$name(IoBackend::Epoll);
+            }
+
+            $(#[$attribute])*
+            fn io_uring() {
+                super::$name(IoBackend::IoUring);
+            }
+        }
+    };
+}
+pub(crate) use over_each_back_end;
+
+/// Names the back end to a process.
+const VARIABLE: &str = "SIDETONE_IO_BACKEND";
+
+/// Settings of a server over this back end.
+pub fn builder(io: IoBackend) -> ServerBuilder {
+    Server::builder().io_backend(to_be_had(io))
+}
+
+/// This program again, whose servers run over this back end.
+pub fn another_process(io: IoBackend) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    match to_be_had(io) {
+        IoBackend::Auto => command.env_remove(VARIABLE),
+        named => command.env(VARIABLE, named.to_string()),
+    };
+    command
+}
+
+/// In such a process: the server took what was named.
+pub fn assert_named(server: &ServerHandle) {
+    if let Ok(named) = env::var(VARIABLE) {
+        assert_eq!(server.stats().io_uring, named == "io_uring");
+    }
+}
+
+/// Where io_uring can't be had epoll takes its place, except in CI, which has to have it.
+fn to_be_had(io: IoBackend) -> IoBackend {
+    match io {
+        IoBackend::IoUring if env::var_os("CI").is_none() => IoBackend::Auto,
+        named => named,
+    }
 }
 
 /// A runtime with so many workers.

@@ -14,8 +14,10 @@ use std::{
 };
 
 use crate::one_at_a_time;
-use crate::support::{calls, echo, id, millis, runtime, serve};
-use sidetone::Server;
+use crate::support::{
+    IoBackend, builder, calls, echo, id, millis, over_each_back_end, runtime, serve,
+};
+use macro_rules_attribute::apply;
 use sidetone_caller::{CallRecord, Caller, EndCause, Voice};
 
 const CALLS: u64 = 60;
@@ -130,9 +132,9 @@ fn attacks() -> Vec<Attack> {
 }
 
 /// What the ordinary calls lived through, beside this attack.
-fn beside(attack: Option<Attack>) -> Vec<CallRecord> {
+fn beside(io: IoBackend, attack: Option<Attack>) -> Vec<CallRecord> {
     runtime(2).block_on(async {
-        let server = serve(Server::builder(), echo).await;
+        let server = serve(builder(io), echo).await;
         let stop = Arc::new(AtomicBool::new(false));
         let attacking = attack.map(|attack| {
             let (address, stop) = (server.address, Arc::clone(&stop));
@@ -169,14 +171,15 @@ fn missing(records: &[CallRecord]) -> usize {
     records.iter().map(lost).sum()
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn no_connection_takes_frames_from_the_others_whatever_it_sends() {
+fn no_connection_takes_frames_from_the_others_whatever_it_sends(io: IoBackend) {
     let _turn = one_at_a_time();
-    let usual = missing(&beside(None));
+    let usual = missing(&beside(io, None));
     let mut worse = Vec::new();
     for attack in attacks() {
         let name = attack.name;
-        let lost = missing(&beside(Some(attack)));
+        let lost = missing(&beside(io, Some(attack)));
         if lost > usual + NOTHING {
             worse.push(format!("{name}: {lost}"));
         }

@@ -3,18 +3,21 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering},
     time::Duration,
 };
 
 use crate::one_at_a_time;
-use crate::support::{calls, echo, id, millis, runtime, serve};
-use sidetone::{Call, Clip, Event, Handler, Server};
+use crate::support::{
+    IoBackend, builder, calls, echo, id, millis, over_each_back_end, runtime, serve,
+};
+use macro_rules_attribute::apply;
+use sidetone::{Call, Clip, Event, Handler};
 use sidetone_caller::{CallRecord, Caller, EndCause, Spread, Voice, ramp};
 
 const BESIDE: u64 = 8;
-const LENGTH: Duration = Duration::from_secs(12);
-const TROUBLE: Duration = Duration::from_secs(10);
+const LENGTH: Duration = Duration::from_secs(5);
+const TROUBLE: Duration = Duration::from_secs(3);
 /// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
 /// difference between two runs.
 const NOTHING: Duration = Duration::from_millis(300);
@@ -23,12 +26,13 @@ const DISTURBED: u128 = 1000;
 
 /// Places calls that say something of their own each, and one more, to a server with this handler.
 fn run(
+    io: IoBackend,
     handler: impl Handler,
     disturbed: impl FnOnce(Caller) -> Option<Caller>,
 ) -> (Vec<CallRecord>, Option<CallRecord>) {
     let runtime = runtime(4);
     runtime.block_on(async {
-        let server = serve(Server::builder(), handler).await;
+        let server = serve(builder(io), handler).await;
         let beside = (0..BESIDE).map(|seed| {
             let start = millis(5 * seed);
             let caller = server.caller().uuid(id(seed.into())).start_after(start);
@@ -51,8 +55,15 @@ fn run(
     })
 }
 
-fn undisturbed() -> Vec<CallRecord> {
-    run(echo, |_| None).0
+/// The control, once for each back end.
+fn undisturbed(io: IoBackend) -> &'static [CallRecord] {
+    static EPOLL: OnceLock<Vec<CallRecord>> = OnceLock::new();
+    static IO_URING: OnceLock<Vec<CallRecord>> = OnceLock::new();
+    let control = match io {
+        IoBackend::Epoll => &EPOLL,
+        _ => &IO_URING,
+    };
+    control.get_or_init(|| run(io, echo, |_| None).0)
 }
 
 fn delays(records: &[CallRecord]) -> Spread {
@@ -78,11 +89,13 @@ fn assert_as_punctual(records: &[CallRecord], control: &[CallRecord]) {
     }
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_handler_that_blocks_its_thread_delays_no_other_call() {
+fn a_handler_that_blocks_its_thread_delays_no_other_call(io: IoBackend) {
     let _turn = one_at_a_time();
-    let control = undisturbed();
+    let control = undisturbed(io);
     let (records, blocked) = run(
+        io,
         |call: Call| async {
             if call.id() == id(DISTURBED) {
                 std::thread::sleep(TROUBLE);
@@ -91,17 +104,19 @@ fn a_handler_that_blocks_its_thread_delays_no_other_call() {
         },
         Some,
     );
-    assert_as_punctual(&records, &control);
+    assert_as_punctual(&records, control);
     let blocked = blocked.unwrap();
     assert_eq!(blocked.ended.cause, EndCause::HungUp);
     assert!(!blocked.echo().is_empty(), "it echoes again");
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_handler_that_panics_delays_no_other_call() {
+fn a_handler_that_panics_delays_no_other_call(io: IoBackend) {
     let _turn = one_at_a_time();
-    let control = undisturbed();
+    let control = undisturbed(io);
     let (records, failed) = run(
+        io,
         |mut call: Call| async {
             if call.id() == id(DISTURBED) {
                 for _ in 0..20 {
@@ -113,14 +128,15 @@ fn a_handler_that_panics_delays_no_other_call() {
         },
         Some,
     );
-    assert_as_punctual(&records, &control);
+    assert_as_punctual(&records, control);
     assert_eq!(failed.unwrap().ended.cause, EndCause::ServerHungUp);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed() {
+fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(io: IoBackend) {
     let _turn = one_at_a_time();
-    let control = undisturbed();
+    let control = undisturbed(io);
     let (read, missed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (reads, misses) = (Arc::clone(&read), Arc::clone(&missed));
     let handler = move |mut call: Call| {
@@ -139,33 +155,34 @@ fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(
             }
         }
     };
-    let (records, deaf) = run(handler, Some);
-    assert_as_punctual(&records, &control);
+    let (records, deaf) = run(io, handler, Some);
+    assert_as_punctual(&records, control);
     let (read, missed) = (read.load(Ordering::Relaxed), missed.load(Ordering::Relaxed));
     assert!(missed > 100, "{missed}");
     assert_eq!(read + missed, deaf.unwrap().counts.frames_sent);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale() {
+fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale(io: IoBackend) {
     let _turn = one_at_a_time();
-    let control = undisturbed();
+    let control = undisturbed(io);
     let reads_again = millis(500) + TROUBLE;
-    let (records, deaf) = run(echo, |caller| {
+    let (records, deaf) = run(io, echo, |caller| {
         Some(
             caller
                 .receive_buffer(1024)
                 .stop_reading_between(millis(500), reads_again),
         )
     });
-    assert_as_punctual(&records, &control);
+    assert_as_punctual(&records, control);
     let deaf = deaf.unwrap();
     assert_eq!(
         deaf.ended.cause,
         EndCause::HungUp,
         "every message came whole"
     );
-    let usual = delays(&control).p99;
+    let usual = delays(control).p99;
     let stale = deaf.echo_delays();
     let stale = stale
         .iter()
@@ -179,10 +196,11 @@ fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale
     );
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_handler_that_clears_without_end_delays_no_other_call() {
+fn a_handler_that_clears_without_end_delays_no_other_call(io: IoBackend) {
     let _turn = one_at_a_time();
-    let control = undisturbed();
+    let control = undisturbed(io);
     let handler = |call: Call| async {
         if call.id() == id(DISTURBED) {
             let clears = call.handle();
@@ -198,14 +216,15 @@ fn a_handler_that_clears_without_end_delays_no_other_call() {
             echo(call).await;
         }
     };
-    let (records, _) = run(handler, |caller| Some(caller.hang_up_after(TROUBLE)));
-    assert_as_punctual(&records, &control);
+    let (records, _) = run(io, handler, |caller| Some(caller.hang_up_after(TROUBLE)));
+    assert_as_punctual(&records, control);
 }
 
+#[apply(over_each_back_end)]
 #[test]
-fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
+fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on(io: IoBackend) {
     let _turn = one_at_a_time();
-    let said: Arc<[i16]> = ramp(5, 0, 8_000 * 12).into();
+    let said: Arc<[i16]> = ramp(5, 0, 8_000 * LENGTH.as_secs() as usize).into();
     let lateness = |blocks: bool| {
         let runtime = runtime(2);
         let clip = Clip::from_samples(8_000, &said[..]).unwrap();
@@ -225,7 +244,7 @@ fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on() {
             }
         };
         let records = runtime.block_on(async {
-            let server = serve(Server::builder(), handler).await;
+            let server = serve(builder(io), handler).await;
             let uuids = (0..BESIDE).map(|n| id(DISTURBED + u128::from(n)));
             let callers = uuids.map(|uuid| server.caller().uuid(uuid));
             calls(callers.collect()).await
