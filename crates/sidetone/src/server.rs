@@ -400,7 +400,7 @@ impl Server {
         let mut poll = interval(POLL_INTERVAL);
         loop {
             tokio::select! {
-                // They came before the door was closed.
+                // These arrived before the listener was closed.
                 Some(call) = self.next_admitted() => {
                     handling.spawn(run_handler(Arc::clone(handler), call));
                 }

@@ -37,7 +37,7 @@ pub enum Tuning {
 }
 
 impl Tuning {
-    /// How long after the beginning of one turn of a media thread the next one begins at the earliest.
+    /// The shortest time from the start of one iteration of a media thread to the start of the next.
     pub(crate) fn coalescing(self) -> Duration {
         match self {
             Self::Latency => Duration::from_millis(1),
