@@ -67,7 +67,7 @@ pub use handler::{Handler, IntoOutcome, Outcome};
 pub use io_backend::IoBackend;
 pub use live::LiveAudio;
 pub use monitor::Monitor;
-pub use playback::{Clearing, Playback, Stopping};
+pub use playback::{Clearing, Playback, StopOnDrop, Stopping};
 pub use player::Player;
 pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
 pub use sidetone_audio::{

@@ -73,6 +73,11 @@ impl Playback {
         Stopping(self.clone())
     }
 
+    /// Stops it when the guard is dropped: when a task that speaks is aborted, or a future that waits is cancelled.
+    pub fn stop_on_drop(self) -> StopOnDrop {
+        StopOnDrop(Some(self))
+    }
+
     pub(crate) fn shared(&self) -> &CallRef {
         &self.shared
     }
@@ -92,6 +97,44 @@ impl fmt::Debug for Playback {
             .field("call", &self.shared.id)
             .field("finished", &self.is_finished())
             .finish()
+    }
+}
+
+/// Stops a [`Playback`] when it is dropped, as [`Playback::stop`] does. What has finished by then is not affected.
+///
+/// ```no_run
+/// # async fn example(call: sidetone::Call, hint: sidetone::Clip) -> Result<(), Box<dyn std::error::Error>> {
+/// let hint = call.player(8_000)?.play_clip(&hint).await?.stop_on_drop();
+/// hint.playback().finished().await; // cancelled here, the hint stops, too
+/// # Ok(()) }
+/// ```
+#[must_use = "dropping it stops the playback"]
+#[derive(Debug)]
+pub struct StopOnDrop(Option<Playback>);
+
+impl StopOnDrop {
+    /// The playback.
+    pub fn playback(&self) -> &Playback {
+        match &self.0 {
+            Some(playback) => playback,
+            // Only `keep` takes it, and that takes the guard with it.
+            None => unreachable!("the guard is gone with its playback"),
+        }
+    }
+
+    /// Gives up the guard: the playback goes on.
+    pub fn keep(mut self) -> Playback {
+        let playback = self.playback().clone();
+        self.0 = None;
+        playback
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(playback) = self.0.take() {
+            drop(playback.stop());
+        }
     }
 }
 
