@@ -15,6 +15,8 @@ use std::time::Duration;
 /// assert_eq!(Rate::from_hz(44_100), Some(Rate::Slin44));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Rate {
     /// 8 kHz, kind `0x10`. This kind also carries whatever companded or compressed codec a dialplan
     /// leaves in place.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 /// What a call has counted since its connection was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Audio messages that came in.

@@ -100,6 +100,14 @@ impl EndReason {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for EndReason {
+    /// Its [`name`](Self::name).
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,6 +2,8 @@ use std::fmt;
 
 /// What else may come to the port of an AudioSocket server, told by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OtherProtocol {
     /// A request, of a browser or a health check.
