@@ -105,11 +105,11 @@ impl Board {
 
     /// Its handler takes over a call that was let in with its row, and may be over by now.
     pub(crate) fn watch(&self, call: &Call) -> Option<Watch> {
-        let row: &Arc<Row> = call.data()?;
+        let row: Arc<Arc<Row>> = call.data()?;
         // It is set once: a call has one handler.
         let _ = row.handle.set(call.handle());
         Some(Watch {
-            row: Arc::clone(row),
+            row: Arc::clone(&row),
             meter: None,
             log_digits: self.log_digits,
             limits: Limits::default(),

@@ -7,7 +7,12 @@ use sidetone::{
     record::{RecordError, Recorder, Recording},
 };
 
-use crate::{afterwards::Afterwards, events::Event, failure::{Failure, with_sources}, report::Teller};
+use crate::{
+    afterwards::Afterwards,
+    events::Event,
+    failure::{Failure, with_sources},
+    report::Teller,
+};
 
 /// The recordings of a server.
 pub(crate) struct Recordings {

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     str::FromStr,
+    sync::{Arc, OnceLock},
 };
 
 use uuid::Uuid;
@@ -34,7 +35,7 @@ impl CallInfo {
 pub struct Admission(pub(crate) Decision);
 
 pub(crate) enum Decision {
-    Accept(Option<Box<dyn Any + Send + Sync>>),
+    Accept(Option<AnyData>),
     Reject,
 }
 
@@ -44,9 +45,10 @@ impl Admission {
         Self(Decision::Accept(None))
     }
 
-    /// Lets the call in and gives it data, for [`Call::data`](crate::Call::data).
+    /// Lets the call in and attaches `data` to it, shared by everything that knows the call:
+    /// [`Call::data`](crate::Call::data), its halves, its handles and its summary.
     pub fn accept_with(data: impl Any + Send + Sync) -> Self {
-        Self(Decision::Accept(Some(Box::new(data))))
+        Self(Decision::Accept(Some(Arc::new(data))))
     }
 
     /// Turns the call away. To the dialplan it looks like one that was completed.
@@ -61,6 +63,26 @@ impl fmt::Debug for Admission {
             Decision::Accept(_) => "Admission::accept",
             Decision::Reject => "Admission::reject",
         })
+    }
+}
+
+/// What an admission hook attaches to a call.
+pub(crate) type AnyData = Arc<dyn Any + Send + Sync>;
+
+/// The place of that, shared by all handles of the call. It is filled once, if at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallData(Arc<OnceLock<AnyData>>);
+
+impl CallData {
+    pub(crate) fn set(&self, data: Option<AnyData>) {
+        if let Some(data) = data {
+            // A call is admitted once.
+            let _ = self.0.set(data);
+        }
+    }
+
+    pub(crate) fn any(&self) -> Option<AnyData> {
+        self.0.get().cloned()
     }
 }
 

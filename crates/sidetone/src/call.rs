@@ -1,5 +1,4 @@
 use std::{
-    any::Any,
     fmt,
     future::poll_fn,
     net::SocketAddr,
@@ -16,6 +15,7 @@ mod stream;
 pub use stream::EventStream;
 
 use crate::{
+    admission::{AnyData, CallData},
     error::PlayError,
     event::{Event, Frame},
     live::LiveAudio,
@@ -55,13 +55,13 @@ pub struct CallWriter {
 #[derive(Clone)]
 pub struct CallHandle {
     shared: CallRef,
+    data: CallData,
 }
 
-/// Keeps a call alive; the last one ends it.
+/// Keeps a call alive: both halves have it, and the last one to drop it ends the call.
 struct EndOnDrop {
-    shared: CallRef,
+    handle: CallHandle,
     at_drop: EndWanted,
-    data: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Drop for EndOnDrop {
@@ -71,8 +71,8 @@ impl Drop for EndOnDrop {
         } else {
             self.at_drop
         };
-        self.shared.end(wanted);
-        self.shared.forget_beginning();
+        self.handle.end(wanted);
+        self.handle.shared.forget_beginning();
     }
 }
 
@@ -112,16 +112,8 @@ impl Chunk {
 }
 
 impl Call {
-    pub(crate) fn new(
-        shared: CallRef,
-        at_drop: EndWanted,
-        data: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Self {
-        let keep_alive = Arc::new(EndOnDrop {
-            shared,
-            at_drop,
-            data,
-        });
+    pub(crate) fn new(handle: CallHandle, at_drop: EndWanted) -> Self {
+        let keep_alive = Arc::new(EndOnDrop { handle, at_drop });
         let reader = CallReader {
             keep_alive: Arc::clone(&keep_alive),
             batch: Batch::default(),
@@ -250,9 +242,9 @@ impl Call {
         self.handle().stats()
     }
 
-    /// What the admission hook gave to this call.
-    pub fn data<T: 'static>(&self) -> Option<&T> {
-        self.writer.keep_alive.data.as_ref()?.downcast_ref()
+    /// What the [admission hook](crate::ServerBuilder::admit) attached to this call, if it is a `T`.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.writer.data()
     }
 
     /// A handle that doesn't keep the call alive.
@@ -297,14 +289,43 @@ impl CallReader {
 
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
-        self.keep_alive.shared.id
+        self.keep_alive.handle.shared.id
+    }
+
+    /// The other side's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.keep_alive.handle.peer()
+    }
+
+    /// The rate at which audio goes out; see [`Rate`].
+    pub fn rate(&self) -> Rate {
+        self.keep_alive.handle.rate()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> CallStats {
+        self.keep_alive.handle.stats()
+    }
+
+    /// What the [admission hook](crate::ServerBuilder::admit) attached to this call, if it is a `T`.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.keep_alive.handle.data()
+    }
+
+    /// Plays everything queued, hangs up and waits for the end, whatever the other half does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it drops this half. The call still ends when everything queued has been played, or at
+    /// once if the other half is gone and the call was made by [`Server::accept`](crate::Server::accept).
+    pub async fn finish(self) -> EndReason {
+        self.keep_alive.handle.end(EndWanted::Finish);
+        self.keep_alive.handle.closed().await
     }
 
     /// A handle that doesn't keep the call alive.
     pub fn handle(&self) -> CallHandle {
-        CallHandle {
-            shared: self.keep_alive.shared.clone(),
-        }
+        self.keep_alive.handle.clone()
     }
 
     /// What comes next of what is there.
@@ -312,7 +333,7 @@ impl CallReader {
         if self.ended {
             return None;
         }
-        let started_at = self.keep_alive.shared.began;
+        let started_at = self.keep_alive.handle.shared.began;
         let (entry, samples) = self.batch.take()?;
         Some(match entry {
             Entry::Audio(audio) => Event::Audio(Frame {
@@ -342,13 +363,14 @@ impl CallReader {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        let has_events =
-            self.keep_alive
-                .shared
-                .fill(&mut self.batch, |registered| match registered {
-                    Some(registered) => registered.clone_from(waker),
-                    None => *registered = Some(waker.clone()),
-                });
+        let has_events = self
+            .keep_alive
+            .handle
+            .shared
+            .fill(&mut self.batch, |registered| match registered {
+                Some(registered) => registered.clone_from(waker),
+                None => *registered = Some(waker.clone()),
+            });
         if has_events {
             Poll::Ready(())
         } else {
@@ -378,7 +400,7 @@ impl CallWriter {
 
     /// A live source at the rate of the call's frames.
     pub fn live(&self) -> LiveAudio {
-        LiveAudio::new(self.shared().clone(), None)
+        self.keep_alive.handle.live()
     }
 
     /// A live source of `hz` samples per second, any rate from 4 to 384 kHz.
@@ -387,8 +409,7 @@ impl CallWriter {
     ///
     /// When `hz` is out of that range.
     pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
-        sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
-        Ok(LiveAudio::new(self.shared().clone(), Some(hz)))
+        self.keep_alive.handle.live_at(hz)
     }
 
     /// Throws everything queued away; see [`Player::clear`].
@@ -406,21 +427,58 @@ impl CallWriter {
         self.shared().id
     }
 
+    /// The other side's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.keep_alive.handle.peer()
+    }
+
+    /// The rate at which audio goes out; see [`Rate`].
+    pub fn rate(&self) -> Rate {
+        self.keep_alive.handle.rate()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> CallStats {
+        self.keep_alive.handle.stats()
+    }
+
+    /// What the [admission hook](crate::ServerBuilder::admit) attached to this call, if it is a `T`.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.keep_alive.handle.data()
+    }
+
+    /// Plays everything queued, hangs up and waits for the end, whatever the other half does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it drops this half. The call still ends when everything queued has been played, or at
+    /// once if the other half is gone and the call was made by [`Server::accept`](crate::Server::accept).
+    pub async fn finish(self) -> EndReason {
+        self.keep_alive.handle.end(EndWanted::Finish);
+        self.keep_alive.handle.closed().await
+    }
+
     /// A handle that doesn't keep the call alive.
     pub fn handle(&self) -> CallHandle {
-        CallHandle {
-            shared: self.shared().clone(),
-        }
+        self.keep_alive.handle.clone()
     }
 
     fn shared(&self) -> &CallRef {
-        &self.keep_alive.shared
+        &self.keep_alive.handle.shared
     }
 }
 
 impl CallHandle {
     pub(crate) fn new(shared: CallRef) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            data: CallData::default(),
+        }
+    }
+
+    /// Attaches what the admission hook gave.
+    pub(crate) fn set_data(&self, data: Option<AnyData>) {
+        self.data.set(data);
     }
 
     /// The UUID that the dialplan gave this call.
@@ -433,7 +491,17 @@ impl CallHandle {
         self.shared.peer
     }
 
-    /// What was counted so far.
+    /// The rate at which audio goes out; see [`Rate`].
+    pub fn rate(&self) -> Rate {
+        self.shared.rate()
+    }
+
+    /// What the [admission hook](crate::ServerBuilder::admit) attached to this call, if it is a `T`.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.data.any()?.downcast().ok()
+    }
+
+    /// What has been counted so far.
     pub fn stats(&self) -> CallStats {
         CallStats {
             duration: self.shared.duration(clock::now()),
@@ -492,6 +560,21 @@ impl CallHandle {
         Utterance::new(self.shared.clone(), hz)
     }
 
+    /// A live source at the rate of the call's frames. It doesn't keep the call alive either.
+    pub fn live(&self) -> LiveAudio {
+        LiveAudio::new(self.shared.clone(), None)
+    }
+
+    /// A live source of `hz` samples per second, any rate from 4 to 384 kHz. It doesn't keep the call alive either.
+    ///
+    /// # Errors
+    ///
+    /// When `hz` is out of that range.
+    pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
+        sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
+        Ok(LiveAudio::new(self.shared.clone(), Some(hz)))
+    }
+
     pub(crate) fn end(&self, wanted: EndWanted) {
         self.shared.end(wanted);
     }
@@ -530,6 +613,7 @@ impl CallHandle {
             lagged: stats.lagged,
             counters: stats.counters,
             reason,
+            data: self.data.any(),
         }
     }
 }
@@ -546,7 +630,7 @@ impl fmt::Debug for CallHandle {
 impl fmt::Debug for CallReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallReader")
-            .field("id", &self.keep_alive.shared.id)
+            .field("id", &self.keep_alive.handle.shared.id)
             .finish_non_exhaustive()
     }
 }
@@ -554,7 +638,7 @@ impl fmt::Debug for CallReader {
 impl fmt::Debug for EndOnDrop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndOnDrop")
-            .field("id", &self.shared.id)
+            .field("id", &self.handle.shared.id)
             .finish_non_exhaustive()
     }
 }

@@ -231,6 +231,8 @@ impl OwnedFrame {
 /// What comes in under kind `0x10`, which says 8 kHz samples but carries whatever codec a dialplan leaves
 /// in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Codec {
     /// Linear samples, as `AudioSocket()` and `Dial(…/c(slin))` send them.
     #[default]

@@ -80,10 +80,10 @@ pub struct Server {
 
 pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
 
-/// What a call was admitted with.
+/// A call that was let in.
 struct Admitted {
     call: PendingCall,
-    data: Option<Box<dyn std::any::Any + Send + Sync>>,
+    handle: CallHandle,
 }
 
 enum Arrival {
@@ -337,12 +337,12 @@ impl Server {
                             continue;
                         }
                         Arrival::Call(call) => {
-                            let admission_done = self.register(&call.shared);
+                            let (handle, admission_done) = self.register(&call.shared);
                             match &self.admit {
-                                None => Admitted { call, data: None },
+                                None => Admitted { call, handle },
                                 Some(admit) => {
                                     let media = Arc::clone(&self.media.shared);
-                                    let deciding = decide(Arc::clone(admit), call, media, admission_done);
+                                    let deciding = decide(Arc::clone(admit), call, handle, media, admission_done);
                                     self.admitting.spawn(deciding);
                                     continue;
                                 }
@@ -357,15 +357,16 @@ impl Server {
                 },
             };
             // It may have ended while it waited, and is still to be handled: somebody said something.
-            let shared = admitted.call.disarm();
-            return Some(Call::new(shared, self.at_drop, admitted.data));
+            admitted.call.disarm();
+            return Some(Call::new(admitted.handle, self.at_drop));
         }
     }
 
     /// Its end is told, but not before what is returned has been dropped: the admission hook has answered by then.
-    fn register(&mut self, shared: &CallRef) -> oneshot::Sender<()> {
+    fn register(&mut self, shared: &CallRef) -> (CallHandle, oneshot::Sender<()>) {
         let handle = CallHandle::new(Arc::clone(shared));
         self.registry.add(handle.clone());
+        let registered = handle.clone();
         let (admission_done, answered) = oneshot::channel();
         self.report_end(async move {
             // An error is what comes of dropping the other end.
@@ -373,7 +374,7 @@ impl Server {
             let reason = handle.closed().await;
             handle.summary(reason)
         });
-        admission_done
+        (registered, admission_done)
     }
 
     /// Tells the hook of an end, when it has come.
@@ -450,11 +451,11 @@ impl fmt::Debug for Server {
 async fn decide(
     admit: Arc<Admit>,
     call: PendingCall,
+    handle: CallHandle,
     media: Arc<MediaShared>,
     _admission_done: oneshot::Sender<()>,
 ) -> Option<Admitted> {
     let info = CallInfo::new(&call.shared);
-    let handle = CallHandle::new(Arc::clone(&call.shared));
     let timed_out = async {
         handle.closed().await;
         tokio::time::sleep(ADMISSION_TIMEOUT).await;
@@ -465,7 +466,10 @@ async fn decide(
         () = timed_out => return None,
     };
     match admission {
-        Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
+        Admission(Decision::Accept(data)) => {
+            handle.set_data(data);
+            Some(Admitted { call, handle })
+        }
         Admission(Decision::Reject) => {
             media.tally.calls.fetch_sub(1, Ordering::Relaxed);
             media.tally.rejected.fetch_add(1, Ordering::Relaxed);

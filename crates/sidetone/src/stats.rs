@@ -1,11 +1,12 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use sidetone_proto::{Counters, EndReason, OtherProtocol, Rate};
 use uuid::Uuid;
 
-use crate::event::Codec;
+use crate::{admission::AnyData, event::Codec};
 
 /// What a running call has counted so far. It is at most 200 ms old.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CallStats {
@@ -25,6 +26,7 @@ pub struct CallStats {
 }
 
 /// A call that is over.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CallSummary {
@@ -48,9 +50,39 @@ pub struct CallSummary {
     pub counters: Counters,
     /// Why it ended; [`EndReason::by`] says who ended it.
     pub reason: EndReason,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) data: Option<AnyData>,
+}
+
+/// One line: `call UUID from ADDRESS: 12.3 s, slin, 615 frames in, 617 out, ended: WHY`.
+impl fmt::Display for CallSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "call {} from {}: {:.1} s, ",
+            self.id,
+            self.peer,
+            self.duration.as_secs_f64()
+        )?;
+        // The codec is that of 8 kHz.
+        match self.inbound_rate {
+            Rate::Slin => write!(f, "{}", self.codec)?,
+            wideband => f.write_str(wideband.name())?,
+        }
+        write!(
+            f,
+            ", {} frames in, {} out, ended: {}",
+            self.counters.frames_in, self.counters.frames_out, self.reason
+        )
+    }
 }
 
 impl CallSummary {
+    /// What the [admission hook](crate::ServerBuilder::admit) attached to this call, if it is a `T`.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.data.clone()?.downcast().ok()
+    }
+
     pub(crate) fn rejected(id: Uuid, peer: SocketAddr, codec: Codec, reason: EndReason) -> Self {
         Self {
             id,
@@ -62,6 +94,7 @@ impl CallSummary {
             lagged: 0,
             counters: Counters::default(),
             reason,
+            data: None,
         }
     }
 }
@@ -77,7 +110,17 @@ impl OtherProtocols {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for OtherProtocols {
+    /// A map from each protocol's name to its count.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counts = OtherProtocol::ALL.into_iter();
+        serializer.collect_map(counts.map(|protocol| (protocol, self.of(protocol))))
+    }
+}
+
 /// What a server has counted since it started.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {

@@ -144,7 +144,7 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     };
     let (told, mut data) = tokio::sync::mpsc::unbounded_channel();
     let handler = move |call: Call| {
-        told.send(call.data::<String>().cloned()).unwrap();
+        told.send(call.data::<String>()).unwrap();
         listen(call)
     };
     let server = serve(Server::builder().admit(hook), handler).await;
@@ -154,7 +154,8 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others() {
     assert_eq!(records[0].ended.why, Why::ServerHungUp);
     assert!(records[0].heard_samples().iter().all(|sample| *sample == 0));
     assert_eq!(records[1].ended.why, Why::HungUp);
-    assert_eq!(data.recv().await.unwrap().as_deref(), Some("welcome"));
+    let data = data.recv().await.unwrap().unwrap();
+    assert_eq!(*data, "welcome");
     let stats = server.handle.stats();
     assert_eq!((stats.rejected, stats.calls), (1, 1));
     let mut ended = server.end().await;

@@ -12,5 +12,6 @@ mod monitoring;
 mod names;
 mod playing;
 mod recording;
+mod summaries;
 #[path = "../support/mod.rs"]
 mod support;
