@@ -1,6 +1,6 @@
 //! A simulated telephone line: what arrives on a call's socket under kind 0x10, and when.
 
-#![allow(unreachable_pub)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::time::Duration;
 
