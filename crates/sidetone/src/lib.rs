@@ -33,6 +33,7 @@
 //! - [`callback`]: the same with two callbacks and without tokio.
 //! - [`record`]: both sides of a call in a WAV file.
 //! - [`Monitor`]: what a call's other side hears, frame by frame.
+//! - [`vad`]: when the caller speaks.
 //!
 //! # Samples
 //!
@@ -74,6 +75,7 @@ pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
 pub use sidetone_audio::{
     resample::UnsupportedRate,
     sound::{FileName, SoundError},
+    vad,
 };
 pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Kind, OtherProtocol, Rate};
 pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
