@@ -16,6 +16,7 @@ mod stream;
 pub use stream::EventStream;
 
 use crate::{
+    admission::CallInfo,
     clip::Clip,
     error::PlayError,
     event::{Event, Frame},
@@ -497,6 +498,10 @@ impl CallHandle {
     /// When `hz` is out of that range.
     pub fn utterance(&self, hz: u32) -> Result<Utterance, UnsupportedRate> {
         Utterance::new(self.shared.clone(), hz)
+    }
+
+    pub(crate) fn info(&self) -> CallInfo {
+        CallInfo::new(&self.shared)
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {

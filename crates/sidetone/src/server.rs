@@ -22,8 +22,8 @@ use uuid::Uuid;
 use crate::{
     admission::{Admission, Admit, CallInfo, Decision},
     call::{Call, CallHandle},
-    error::{ServeError, WithSources},
-    handler::{Handler, Outcome},
+    error::{HandlerError, ServeError, WithSources},
+    handler::{self, Handler},
     media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
     stats::{CallSummary, OtherProtocols, ServerStats},
 };
@@ -71,6 +71,7 @@ pub struct Server {
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
     on_call_end: Option<OnCallEnd>,
+    on_handler_error: Option<OnHandlerError>,
     /// Those who tell about ends.
     reporting: JoinSet<()>,
     registry: Arc<Registry>,
@@ -79,6 +80,7 @@ pub struct Server {
 }
 
 pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
+pub(crate) type OnHandlerError = Arc<dyn Fn(CallInfo, HandlerError) + Send + Sync>;
 
 /// What a call was admitted with.
 struct Admitted {
@@ -223,6 +225,7 @@ impl Server {
             admit: builder.admit,
             admitting: JoinSet::new(),
             on_call_end: builder.on_call_end,
+            on_handler_error: builder.on_handler_error,
             reporting: JoinSet::new(),
             registry: Arc::default(),
             shutdown: watch::channel(None).0,
@@ -306,7 +309,7 @@ impl Server {
                 biased;
                 _ = shutdown.wait_for(Option::is_some) => break,
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(run_handler(Arc::clone(&handler), call));
+                    handling.spawn(self.handling(&handler, call));
                 }
                 Some(_) = handling.join_next() => {}
             }
@@ -317,6 +320,14 @@ impl Server {
         join_briefly(&mut self.admitting).await;
         join_briefly(&mut handling).await;
         join_briefly(&mut self.reporting).await;
+    }
+
+    fn handling<H: Handler>(
+        &self,
+        handler: &Arc<H>,
+        call: Call,
+    ) -> impl Future<Output = ()> + Send + use<H> {
+        run_handler(Arc::clone(handler), call, self.on_handler_error.clone())
     }
 
     /// The next call past the admission hook. `None` when the media threads are gone.
@@ -401,7 +412,7 @@ impl Server {
             tokio::select! {
                 // They came before the door was closed.
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(run_handler(Arc::clone(handler), call));
+                    handling.spawn(self.handling(handler, call));
                 }
                 Some(_) = handling.join_next() => {}
                 _ = poll.tick() => {
@@ -477,16 +488,26 @@ async fn decide(
     }
 }
 
-async fn run_handler<H: Handler>(handler: Arc<H>, call: Call) {
+async fn run_handler<H: Handler>(
+    handler: Arc<H>,
+    call: Call,
+    on_handler_error: Option<OnHandlerError>,
+) {
     // Not when the task is made: where all threads are busy, it does not run at once.
     let call = call.start_handler();
     let handle = call.handle();
-    let Outcome(result) = handler.handle(call).await;
-    if let Err(error) = result {
-        // At once: its call was dropped with it, and is about to end as finished.
-        handle.end(EndWanted::Fail);
-        let error = WithSources(&*error);
-        tracing::warn!(call = %handle.id(), %error, "a handler failed; its call is hung up");
+    let Err(error) = handler::run(&*handler, call).await else {
+        return;
+    };
+    // At once: its call was dropped with it, and is about to end as finished.
+    handle.end(EndWanted::Fail);
+    let info = handle.info();
+    match on_handler_error {
+        Some(hook) => hook(info, error),
+        None => {
+            let error = WithSources(&error);
+            tracing::warn!(call = %info.id, %error, "a handler failed; its call is hung up");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{CallInfo, Input, Reply};
 use crate::{
-    error::{CallError, ServeError},
+    error::{CallError, HandlerError, ServeError},
     live::LiveAudio,
     media::{Arrivals, Batch, CallRef, EndWanted, Entry, Media},
     server::ServerBuilder,
@@ -347,15 +347,9 @@ impl State {
     fn fail(&mut self, workers: &Workers, panic: &(dyn Any + Send)) {
         self.reply.shared.end(EndWanted::Fail);
         let failed = self.on_input.replace(Box::new(|_, _| {}));
-        let error = CallError::Handler(panic_text(panic));
+        let error = CallError::Handler(HandlerError::from_panic(panic).to_string());
         // Were one of these to panic, too, there would be nobody left to tell.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
         let _ = catch_unwind(AssertUnwindSafe(|| (workers.on_error)(&self.info, &error)));
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it panicked".into())
 }

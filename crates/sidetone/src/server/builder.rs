@@ -11,10 +11,10 @@ use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use super::{OnCallEnd, Server};
+use super::{OnCallEnd, OnHandlerError, Server};
 use crate::{
     admission::{Admission, Admit, CallInfo, Networks},
-    error::ServeError,
+    error::{HandlerError, ServeError},
     event::Codec,
     io_backend::IoBackend,
     media::MediaConfig,
@@ -67,6 +67,7 @@ pub struct ServerBuilder {
     pub(super) reset_when_killed: bool,
     pub(super) admit: Option<Arc<Admit>>,
     pub(super) on_call_end: Option<OnCallEnd>,
+    pub(super) on_handler_error: Option<OnHandlerError>,
     networks: Option<Networks>,
 }
 
@@ -87,6 +88,7 @@ impl Default for ServerBuilder {
             reset_when_killed: false,
             admit: None,
             on_call_end: None,
+            on_handler_error: None,
             networks: None,
         }
     }
@@ -210,6 +212,29 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
         self.on_call_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Gives `hook` every failure of a handler, an error that it returned or a panic, once, and hangs its call up. Without a
+    /// hook a failure is logged as a warning, through [`tracing`](https://docs.rs/tracing); with one it is up to the hook.
+    ///
+    /// That a caller hung up is no failure, whichever error says so; see [`Handler`](crate::Handler). The hook runs on the
+    /// async threads and must not block.
+    ///
+    /// ```
+    /// use {sidetone::{HandlerError, Server}, std::error::Error};
+    ///
+    /// let settings = Server::builder().on_handler_error(|call, error| match &error {
+    ///     HandlerError::Returned(error) => eprintln!("call {}: {error}, {:?}", call.id, error.source()),
+    ///     panic => eprintln!("call {}: {panic}", call.id),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_handler_error(
+        mut self,
+        hook: impl Fn(CallInfo, HandlerError) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_handler_error = Some(Arc::new(hook));
         self
     }
 

@@ -6,6 +6,7 @@ mod callbacks;
 mod examples;
 mod first_calls;
 mod halves;
+mod handlers;
 mod heard;
 mod hearing;
 mod ivr;
