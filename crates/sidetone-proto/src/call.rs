@@ -536,6 +536,11 @@ impl CallMachine {
         self.forget_gaps();
     }
 
+    /// Ends the call so long after its UUID, or not for that: from now on, in place of the limit that it began with.
+    pub fn set_max_duration(&mut self, duration: Option<Duration>) {
+        self.config.max_duration = duration;
+    }
+
     /// The queued audio.
     pub fn playout(&mut self) -> &mut Playout {
         &mut self.playout

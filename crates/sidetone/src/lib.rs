@@ -64,7 +64,7 @@ pub use admission::{Admission, CallInfo, NetworkError, Networks};
 pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
 pub use error::{CallError, HandlerError, PlayError, ServeError};
-pub use event::{Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
+pub use event::{ClosingNotice, Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use io_backend::IoBackend;
 pub use live::LiveAudio;

@@ -3,6 +3,7 @@
 
 mod batch;
 pub(crate) mod clock;
+mod closing;
 mod codec;
 mod commands;
 mod connection;
@@ -48,6 +49,8 @@ pub(crate) use tap::{Purpose, Tap, TapBuffer};
 #[derive(Debug)]
 pub(crate) struct MediaConfig {
     pub(crate) call: CallConfig,
+    /// How long before it a call's longest duration is reported.
+    pub(crate) max_duration_warning: Duration,
     pub(crate) codec: Codec,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,

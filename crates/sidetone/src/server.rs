@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sidetone_proto::Time;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -24,7 +25,7 @@ use crate::{
     call::{Call, CallHandle},
     error::{HandlerError, ServeError, WithSources},
     handler::{self, Handler},
-    media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
+    media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical, clock},
     stats::{CallSummary, OtherProtocols, ServerStats},
 };
 
@@ -475,9 +476,18 @@ async fn decide(
         admission = admit(info) => admission,
         () = timed_out => return None,
     };
-    match admission {
-        Admission(Decision::Accept(data)) => Some(Admitted { call, data }),
-        Admission(Decision::Reject) => {
+    let Admission {
+        decision,
+        max_duration,
+    } = admission;
+    match decision {
+        Decision::Accept(data) => {
+            if let Some(duration) = max_duration {
+                call.shared.closing.set_max_duration(duration);
+            }
+            Some(Admitted { call, data })
+        }
+        Decision::Reject => {
             media.tally.calls.fetch_sub(1, Ordering::Relaxed);
             media.tally.rejected.fetch_add(1, Ordering::Relaxed);
             let shared = call.disarm();
@@ -520,6 +530,21 @@ struct Calls {
     handles: Vec<CallHandle>,
     /// At this many handles the ones of calls that are over are dropped.
     prune_at: usize,
+    shutdown: Option<Shutdown>,
+}
+
+/// A shutdown under way.
+#[derive(Clone, Copy)]
+struct Shutdown {
+    began: Time,
+    grace: Duration,
+}
+
+impl Shutdown {
+    /// When the calls are ended.
+    fn ends_calls_at(self) -> Time {
+        self.began + self.grace
+    }
 }
 
 impl Registry {
@@ -529,7 +554,26 @@ impl Registry {
             calls.handles.retain(|call| call.ended().is_none());
             calls.prune_at = (calls.handles.len() * 2).max(64);
         }
-        calls.handles.push(handle);
+        calls.handles.push(handle.clone());
+        let shutdown = calls.shutdown;
+        drop(calls);
+        if let Some(shutdown) = shutdown {
+            handle.announce_shutdown(shutdown.ends_calls_at());
+        }
+    }
+
+    /// Reports a shutdown, or its new grace time, to all calls: those that come later hear of it as they are added.
+    fn announce_shutdown(&self, grace: Duration) {
+        let (handles, ends_at) = {
+            let mut calls = self.0.lock();
+            let began = calls.shutdown.map_or_else(clock::now, |last| last.began);
+            let shutdown = Shutdown { began, grace };
+            calls.shutdown = Some(shutdown);
+            (calls.handles.clone(), shutdown.ends_calls_at())
+        };
+        for handle in handles {
+            handle.announce_shutdown(ends_at);
+        }
     }
 
     fn calls(&self) -> Vec<CallHandle> {
@@ -556,12 +600,15 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Ends the server gently: the listener stays open, new calls are rejected, and running ones are hung
     /// up after `grace` if they are not over by then. [`Server::serve`] returns when all is done. Called
-    /// again, it changes the grace time.
+    /// again, it changes the grace time, which counts from the first call of this.
+    ///
+    /// Handlers hear of it from [`Event::Closing`](crate::Event::Closing) and [`Call::closing`](crate::Call::closing), also those
+    /// that begin later, and those of calls that [`Server::accept`] gave out.
     ///
     /// A closed listener would refuse connections, and what Asterisk does then can end innocent calls.
     pub fn shutdown(&self, grace: Duration) {
         self.media.draining.store(true, Ordering::Release);
-        self.shutdown.send_replace(Some(grace));
+        self.begin_shutdown(grace);
     }
 
     /// Leaves the listener to somebody else who holds it, and ends as [`shutdown`](Self::shutdown) does, but
@@ -572,6 +619,11 @@ impl ServerHandle {
     /// given; see [`ServerBuilder::from_listener`].
     pub fn hand_over(&self, grace: Duration) {
         self.threads.acceptor().stop_listening();
+        self.begin_shutdown(grace);
+    }
+
+    fn begin_shutdown(&self, grace: Duration) {
+        self.registry.announce_shutdown(grace);
         self.shutdown.send_replace(Some(grace));
     }
 

@@ -332,7 +332,11 @@ impl State {
                     (workers.on_error)(&self.info, &error);
                     continue;
                 }
-                Entry::Codec(_) | Entry::Lagged { .. } | Entry::Mark(_) | Entry::Underrun => {
+                Entry::Codec(_)
+                | Entry::Lagged { .. }
+                | Entry::Mark(_)
+                | Entry::Underrun
+                | Entry::Closing { .. } => {
                     continue;
                 }
             };

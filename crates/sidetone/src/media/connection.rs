@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     CallRef, CallShared, EndWanted, MediaHandle, MediaShared, Token,
     batch::{Batch, Entry},
+    closing::Closing,
     codec::{CallerAudio, InboundCodec},
     commands::{CommandQueue, Destination},
     listener,
@@ -204,6 +205,11 @@ impl Connection {
             },
         );
         if let Some(link) = link {
+            if let Some(at) = link.take_max_duration_warning(now) {
+                let reason = EndReason::MaxDuration;
+                batch.push(Entry::Closing { reason, at });
+                self.progress = true;
+            }
             link.set_queued(Duration::ZERO, self.machine.playout().queued());
             self.slots_unpublished += slots;
             if self.slots_unpublished >= PUBLISH_EVERY
@@ -415,12 +421,14 @@ impl Connection {
         shared.tally.calls.fetch_add(1, Ordering::Relaxed);
         let MediaShared { config, .. } = shared;
         let (receive, playback) = (config.receive_buffer, config.playback_buffer);
+        let closing = Closing::new(config.call.max_duration, config.max_duration_warning);
         let link = Arc::new(CallShared::new(
             id,
             self.peer,
             now,
             receive,
             playback,
+            closing,
             context.handle.clone(),
             context.token,
         ));
@@ -455,6 +463,7 @@ impl Connection {
             return;
         };
         link.note_attention();
+        machine.set_max_duration(link.max_duration());
         // In this order: whatever was queued before the end was wanted is in the outbox, and nothing in the
         // outbox is newer than the clearing that is obeyed.
         let (end_wanted, seen) = (link.end_wanted(), link.generation());

@@ -14,11 +14,13 @@ use uuid::Uuid;
 
 use super::{
     MediaHandle, Token,
-    batch::Batch,
+    batch::{Batch, Entry},
+    clock,
+    closing::Closing,
     commands::CommandQueue,
     tap::{Purpose, Tap, TapBuffer, Taps},
 };
-use crate::event::Codec;
+use crate::event::{ClosingNotice, Codec};
 
 /// What a media thread and the handler of a call share.
 ///
@@ -30,6 +32,7 @@ pub(crate) struct CallShared {
     pub(crate) began: Time,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
+    pub(crate) closing: Closing,
     media: MediaHandle,
     token: Token,
     inbox: Mutex<Inbox>,
@@ -98,12 +101,17 @@ pub(crate) enum EndWanted {
 }
 
 impl CallShared {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place makes it, of what it has at hand"
+    )]
     pub(crate) fn new(
         id: Uuid,
         peer: SocketAddr,
         began: Time,
         receive_buffer: Duration,
         playback_buffer: Duration,
+        closing: Closing,
         media: MediaHandle,
         token: Token,
     ) -> Self {
@@ -113,6 +121,7 @@ impl CallShared {
             began,
             receive_buffer,
             playback_buffer,
+            closing,
             media,
             token,
             inbox: Mutex::default(),
@@ -264,6 +273,31 @@ impl CallShared {
         }
         self.end_wanted.fetch_max(wanted as u8, Ordering::AcqRel);
         self.call_for_attention();
+    }
+
+    /// Reports that the server ends the call then, if it is not over before.
+    pub(crate) fn announce_shutdown(&self, at: Time) {
+        self.closing.set_shutdown(at);
+        let waker = {
+            let mut inbox = self.inbox.lock();
+            // Nothing comes after the end, which is noted before it is put here.
+            if self.ended().is_some() {
+                return;
+            }
+            inbox.batch.push(Entry::Closing {
+                reason: EndReason::Shutdown,
+                at,
+            });
+            inbox.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+        self.wake_waiters();
+    }
+
+    /// What has been reported of the end that this side brings about, while there is still time.
+    pub(crate) fn closing_notice(&self) -> Option<ClosingNotice> {
+        let notice = self.closing.notice(self.began, clock::now());
+        notice.filter(|_| self.ended().is_none())
     }
 
     /// Live audio was queued. The first of it can't wait for the call's next slot: it says when that is due.
@@ -451,6 +485,15 @@ impl CallShared {
             self.unclaimed
                 .fetch_sub(claimed.as_nanos() as u64, Ordering::AcqRel);
         }
+    }
+
+    pub(crate) fn max_duration(&self) -> Option<Duration> {
+        self.closing.max_duration()
+    }
+
+    /// When the call reaches its longest duration, once: when that is to be reported.
+    pub(crate) fn take_max_duration_warning(&self, now: Time) -> Option<Time> {
+        self.closing.take_warning(self.began, now)
     }
 
     pub(crate) fn set_rate(&self, rate: Rate) {

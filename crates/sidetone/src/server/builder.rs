@@ -76,6 +76,7 @@ impl Default for ServerBuilder {
         Self {
             media: MediaConfig {
                 call: CallConfig::default(),
+                max_duration_warning: Duration::from_secs(10),
                 codec: Codec::Slin,
                 receive_buffer: Duration::from_millis(250),
                 playback_buffer: Duration::from_secs(600),
@@ -179,10 +180,20 @@ impl ServerBuilder {
         self
     }
 
-    /// Ends every call after so long. Off unless set.
+    /// Ends every call after so long, counted from its UUID. Off unless set. [`Admission::max_duration`] overrides it for one
+    /// call.
     #[must_use]
     pub fn max_duration(mut self, duration: Duration) -> Self {
         self.media.call.max_duration = Some(duration);
+        self
+    }
+
+    /// How long before a call reaches its longest duration its handler hears of that, from
+    /// [`Event::Closing`](crate::Event::Closing) and [`Call::closing`](crate::Call::closing); 10 s unless set. A call that
+    /// may not last as long is warned as it begins.
+    #[must_use]
+    pub fn max_duration_warning(mut self, before: Duration) -> Self {
+        self.media.max_duration_warning = before;
         self
     }
 

@@ -3,6 +3,7 @@
 mod admission;
 mod backends;
 mod callbacks;
+mod closing;
 mod examples;
 mod first_calls;
 mod halves;
