@@ -135,6 +135,10 @@ impl Call {
         }
     }
 
+    pub(crate) fn shared(&self) -> &CallRef {
+        self.writer.shared()
+    }
+
     /// Its handler begins with it.
     pub(crate) fn start_handler(self) -> Self {
         self.writer.shared().hand_over(clock::now());

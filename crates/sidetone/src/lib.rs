@@ -30,7 +30,7 @@
 //! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, an [`Utterance`] for speech that comes
 //!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveAudio`] for audio that is made while it plays.
 //! - [`Heard`]: what was heard of any of them.
-//! - [`callback`]: the same with two callbacks and without tokio.
+//! - [`callback`]: the same with callbacks, for programs without an async runtime.
 //! - [`record`]: both sides of a call in a WAV file.
 //! - [`Monitor`]: what a call's other side hears, frame by frame.
 //! - [`vad`]: when the caller speaks.

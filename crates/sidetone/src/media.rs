@@ -36,7 +36,7 @@ use sidetone_proto::{CallConfig, OtherProtocol};
 use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
 use event_loop::MediaThread;
 
-pub(crate) use batch::{Batch, Entry};
+pub(crate) use batch::Batch;
 pub(crate) use commands::{CommandQueue, Piece};
 pub(crate) use listener::canonical;
 pub(crate) use playing::Playing;

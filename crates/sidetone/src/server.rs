@@ -32,7 +32,6 @@ use crate::{
 mod builder;
 mod wake_task;
 pub use builder::{ServerBuilder, Tuning};
-use wake_task::WakeTask;
 
 /// How long handlers may go on after their calls were ended by a shutdown.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,6 +87,9 @@ struct Admitted {
     call: PendingCall,
     data: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
+
+/// Wakes the handlers that have news at the end of an iteration of a media thread, and leaves none. It must not wait.
+pub(crate) type WakeAll = dyn Fn(&mut Vec<Waker>) + Send + Sync;
 
 enum Arrival {
     Call(PendingCall),
@@ -168,7 +170,7 @@ struct ArrivalSender {
     sender: mpsc::UnboundedSender<Arrival>,
     arrival_limit: Arc<ArrivalLimit>,
     pending_calls: Arc<AtomicUsize>,
-    wake_task: WakeTask,
+    wake: Box<WakeAll>,
 }
 
 impl Arrivals for ArrivalSender {
@@ -189,7 +191,7 @@ impl Arrivals for ArrivalSender {
     }
 
     fn wake(&self, wakes: &mut Vec<Waker>) {
-        self.wake_task.wake(wakes);
+        (self.wake)(wakes);
     }
 }
 
@@ -199,7 +201,11 @@ impl Server {
         ServerBuilder::default()
     }
 
-    pub(crate) fn start(listener: TcpListener, builder: ServerBuilder) -> Result<Self, ServeError> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        builder: ServerBuilder,
+        wake: Box<WakeAll>,
+    ) -> Result<Self, ServeError> {
         let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let pending_calls = Arc::default();
@@ -208,7 +214,7 @@ impl Server {
             sender,
             arrival_limit: Arc::clone(&arrival_limit),
             pending_calls: Arc::clone(&pending_calls),
-            wake_task: WakeTask::start(),
+            wake,
         });
         let media = Media::start(
             listener,

@@ -11,7 +11,7 @@ use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use super::{OnCallEnd, OnHandlerError, Server};
+use super::{OnCallEnd, OnHandlerError, Server, WakeAll, wake_task::WakeTask};
 use crate::{
     admission::{Admission, Admit, CallInfo, Networks},
     error::{HandlerError, ServeError},
@@ -281,18 +281,28 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn from_listener(mut self, listener: TcpListener) -> Result<Server, ServeError> {
+    pub fn from_listener(self, listener: TcpListener) -> Result<Server, ServeError> {
+        let wake_task = WakeTask::start();
+        self.start(listener, Box::new(move |wakes| wake_task.wake(wakes)))
+    }
+
+    /// Starts the server, whose handlers `wake` is to wake.
+    pub(crate) fn start(
+        mut self,
+        listener: TcpListener,
+        wake: Box<WakeAll>,
+    ) -> Result<Server, ServeError> {
         self.check_allowed(listener.local_addr().map_err(ServeError::Media)?)?;
         self.apply_networks();
         self.apply_linger(&listener)?;
-        Server::start(listener, self)
+        Server::start(listener, self, wake)
     }
 
-    /// Listens without a runtime, for those who bring threads of their own.
-    pub(crate) fn into_parts(
-        mut self,
+    /// Listens without a runtime. It blocks while a host name is looked up.
+    pub(crate) fn listen(
+        &self,
         address: impl std::net::ToSocketAddrs,
-    ) -> Result<(TcpListener, MediaConfig, usize), ServeError> {
+    ) -> Result<TcpListener, ServeError> {
         let mut failure = None;
         let failed = |address: String, source| ServeError::Bind { address, source };
         let addresses = address
@@ -301,11 +311,7 @@ impl ServerBuilder {
         for address in addresses {
             self.check_allowed(address)?;
             match listen(address) {
-                Ok(listener) => {
-                    self.apply_networks();
-                    self.apply_linger(&listener)?;
-                    return Ok((listener, self.media, self.media_threads));
-                }
+                Ok(listener) => return Ok(listener),
                 Err(error) => failure = Some(failed(address.to_string(), error)),
             }
         }
@@ -315,6 +321,18 @@ impl ServerBuilder {
                 io::ErrorKind::AddrNotAvailable.into(),
             )
         }))
+    }
+
+    pub(crate) fn media_thread_count(&self) -> usize {
+        self.media_threads
+    }
+
+    /// Gives failures of handlers to `hook` if there is none yet.
+    pub(crate) fn on_handler_error_or(
+        &mut self,
+        hook: impl Fn(CallInfo, HandlerError) + Send + Sync + 'static,
+    ) {
+        self.on_handler_error.get_or_insert_with(|| Arc::new(hook));
     }
 
     fn apply_networks(&mut self) {
