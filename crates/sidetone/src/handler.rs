@@ -53,6 +53,35 @@ use crate::{
 /// [`PlayError::Closed`](crate::PlayError::Closed) is no failure: that the caller hung up is
 /// a normal end, so a handler can use `?` on everything that plays. That holds for every error that has it among its
 /// [sources](Error::source): an enum of your own, a boxed error, `anyhow` with context.
+///
+/// # What can't be a handler
+///
+/// A closure says what it takes, `|call: Call|`: the compiler can't tell. And it is called for every call, so what it captures
+/// can't be moved into the future:
+///
+/// ```compile_fail
+/// # use sidetone::{Call, Handler};
+/// # fn handler(menu: String) -> impl Handler {
+/// move |call: Call| async move { println!("{} hears {menu}", call.id()) }
+/// # }
+/// ```
+///
+/// Its future must be `Send`: nothing that is not may be held over an `.await`. And it returns `()` or `Result<(), E>`, with an
+/// `E` that becomes a `Box<dyn Error + Send + Sync>`:
+///
+/// ```compile_fail
+/// # use sidetone::{Call, Handler};
+/// # fn handler() -> impl Handler {
+/// async fn count(call: Call) -> u32 { 1 }
+/// count
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't handle calls",
+    label = "not an async function of one `Call`",
+    note = "a handler is an async function like `async fn handle(call: Call)`, which may return a `Result<(), E>`",
+    note = "a closure says what it takes, and clones for each call what all of them share: `move |call: Call| {{ let shared = shared.clone(); async move {{ … }} }}`"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one call from its beginning to its end.
     fn handle(&self, call: Call) -> impl Future<Output = Outcome> + Send;
@@ -74,6 +103,11 @@ where
 pub struct Outcome(pub(crate) Result<(), HandlerError>);
 
 /// What a handler may return: nothing, or a `Result<(), E>`.
+#[diagnostic::on_unimplemented(
+    message = "a handler can't return `{Self}`",
+    label = "neither `()` nor `Result<(), E>`",
+    note = "a handler returns nothing, or a `Result<(), E>` whose `E` becomes a `Box<dyn Error + Send + Sync>`: an error type, `anyhow::Error`, a `String`"
+)]
 pub trait IntoOutcome {
     /// The outcome that it stands for.
     fn into_outcome(self) -> Outcome;

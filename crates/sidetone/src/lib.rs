@@ -71,7 +71,7 @@ pub use live::LiveAudio;
 pub use monitor::Monitor;
 pub use playback::{Clearing, Playback, Stopping};
 pub use player::Player;
-pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
+pub use server::{Serve, Server, ServerBuilder, ServerHandle, Tuning};
 pub use sidetone_audio::{
     resample::UnsupportedRate,
     sound::{FileName, SoundError},

@@ -3,11 +3,12 @@ use std::{
     future::Future,
     net::{SocketAddr, TcpListener},
     panic::resume_unwind,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -295,15 +296,17 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropped, it hangs up all calls and closes the listener.
-    pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
+    pub fn serve(self, handler: impl Handler) -> Serve {
         // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
         // go from one thread to the other and back. The set ends it if this is dropped.
-        let mut serving = JoinSet::new();
-        serving.spawn(self.serve_all(handler));
-        match serving.join_next().await {
-            Some(Err(failed)) if failed.is_panic() => resume_unwind(failed.into_panic()),
-            _ => Ok(()),
-        }
+        Serve(Box::pin(async move {
+            let mut serving = JoinSet::new();
+            serving.spawn(self.serve_all(handler));
+            match serving.join_next().await {
+                Some(Err(failed)) if failed.is_panic() => resume_unwind(failed.into_panic()),
+                _ => Ok(()),
+            }
+        }))
     }
 
     async fn serve_all(mut self, handler: impl Handler) {
@@ -441,6 +444,27 @@ impl Server {
                 }
             }
         }
+    }
+}
+
+/// A server at work: what [`Server::serve`] returns, to be awaited or spawned. It does nothing before that.
+///
+/// It has a name, without the handler's type in it, so that the compiler reports what is wrong with a handler once, where it is
+/// given, and not again where this is awaited.
+#[must_use = "a server serves only while this is awaited or spawned"]
+pub struct Serve(Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>);
+
+impl Future for Serve {
+    type Output = Result<(), ServeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").finish_non_exhaustive()
     }
 }
 
