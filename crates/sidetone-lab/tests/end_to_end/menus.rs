@@ -1,15 +1,15 @@
 //! The library's examples of menus, mailboxes, bridges and streamed speech, with phones on the other side of Asterisk.
 
-#[allow(dead_code, clippy::print_stdout)]
+#[allow(dead_code)]
 #[path = "../../../sidetone/examples/bridge.rs"]
 mod bridge;
-#[allow(dead_code, clippy::print_stdout)]
+#[allow(dead_code)]
 #[path = "../../../sidetone/examples/ivr.rs"]
 mod ivr;
-#[allow(dead_code, clippy::print_stdout)]
+#[allow(dead_code)]
 #[path = "../../../sidetone/examples/streamed_speech.rs"]
 mod streamed_speech;
-#[allow(dead_code, clippy::print_stdout)]
+#[allow(dead_code)]
 #[path = "../../../sidetone/examples/voicemail.rs"]
 mod voicemail;
 
