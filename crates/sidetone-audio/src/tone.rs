@@ -27,11 +27,11 @@ pub fn greeting(rate: u32) -> Vec<i16> {
             let bent = time + bend / 2.0 * time * time;
             let partial =
                 |hertz: f64, decay: f64| (TAU * hertz * bent).sin() * (-decay * time).exp();
-            // The higher a bell's partials are, the sooner they decay.
-            let bell = partial(pitch, 3.0)
+            // The higher a chime's partials are, the sooner they decay.
+            let chime = partial(pitch, 3.0)
                 + 0.4 * partial(2.0 * pitch, 6.0)
                 + 0.2 * partial(2.76 * pitch, 10.0);
-            *sample += 7000.0 * edge * bell;
+            *sample += 7000.0 * edge * chime;
         }
     }
     to_samples(sound)

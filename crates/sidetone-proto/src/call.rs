@@ -143,6 +143,11 @@ impl CallMachine {
         }
     }
 
+    /// Replaces [`CallConfig::max_duration`]: ends the call this long after its UUID, or never for that reason.
+    pub fn set_max_duration(&mut self, duration: Option<Duration>) {
+        self.config.max_duration = duration;
+    }
+
     /// The playout queue.
     pub fn playout(&mut self) -> &mut Playout {
         &mut self.playout

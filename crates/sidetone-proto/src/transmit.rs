@@ -38,7 +38,7 @@ impl Unsent {
     }
 
     /// How many bytes are not known to have been accepted by the kernel.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.remainder.len() + self.in_flight.unwrap_or(0)
     }
 

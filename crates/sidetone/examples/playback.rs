@@ -24,8 +24,8 @@ pub(crate) fn serve(sound: Arc<[i16]>, address: &str) -> Result<CallbackServer, 
             // Once per call: its state lives and ends here.
             let (sound, mut position) = (Arc::clone(&sound), 0);
             move |input: Input<'_>, reply: &mut Reply| {
-                let Input::Audio(samples) = input else { return };
-                let end = (position + samples.len()).min(sound.len());
+                let Input::Audio(frame) = input else { return };
+                let end = (position + frame.samples().len()).min(sound.len());
                 reply.send(&sound[position..end]);
                 position = end;
                 if position == sound.len() {

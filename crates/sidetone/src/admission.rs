@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     str::FromStr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -32,7 +33,21 @@ impl CallInfo {
 }
 
 /// Whether a call is let in.
-pub struct Admission(pub(crate) Decision);
+///
+/// ```
+/// use {sidetone::{Admission, Server}, std::time::Duration};
+///
+/// let settings = Server::builder().admit(|call| async move {
+///     match call.id.get_version_num() {
+///         4 => Admission::accept_with("a guest").max_duration(Duration::from_secs(600)),
+///         _ => Admission::reject(),
+///     }
+/// });
+/// ```
+pub struct Admission {
+    pub(crate) decision: Decision,
+    pub(crate) max_duration: Option<Duration>,
+}
 
 pub(crate) enum Decision {
     Accept(Option<AnyData>),
@@ -42,24 +57,42 @@ pub(crate) enum Decision {
 impl Admission {
     /// Lets the call in.
     pub fn accept() -> Self {
-        Self(Decision::Accept(None))
+        Decision::Accept(None).into()
     }
 
     /// Lets the call in and attaches `data` to it, shared by everything that knows the call:
     /// [`Call::data`](crate::Call::data), its halves, its handles and its summary.
     pub fn accept_with(data: impl Any + Send + Sync) -> Self {
-        Self(Decision::Accept(Some(Arc::new(data))))
+        Decision::Accept(Some(Arc::new(data))).into()
     }
 
     /// Turns the call away. To the dialplan it looks like one that was completed.
     pub fn reject() -> Self {
-        Self(Decision::Reject)
+        Decision::Reject.into()
+    }
+
+    /// Ends the call so long after its UUID came, in place of [`ServerBuilder::max_duration`](crate::ServerBuilder::max_duration),
+    /// be it sooner or later: a call that has lasted as long already ends at once. The handler is
+    /// [warned](crate::ServerBuilder::max_duration_warning) before. It means nothing for a call that is rejected.
+    #[must_use]
+    pub fn max_duration(mut self, duration: Duration) -> Self {
+        self.max_duration = Some(duration);
+        self
+    }
+}
+
+impl From<Decision> for Admission {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            max_duration: None,
+        }
     }
 }
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.decision {
             Decision::Accept(_) => "Admission::accept",
             Decision::Reject => "Admission::reject",
         })

@@ -15,12 +15,12 @@ mod stream;
 pub use stream::EventStream;
 
 use crate::{
-    admission::{AnyData, CallData},
+    admission::{AnyData, CallData, CallInfo},
     clip::Clip,
     error::PlayError,
-    event::{Event, Frame},
+    event::{ClosingNotice, Event},
     live::LiveAudio,
-    media::{Batch, CallRef, EndWanted, Entry, Purpose, Tap, clock},
+    media::{Batch, CallRef, EndWanted, Purpose, Tap, clock},
     monitor::Monitor,
     playback::{Clearing, Playback, queue_clip, wait_for},
     player::Player,
@@ -101,7 +101,7 @@ impl Chunk {
         self.rate
     }
 
-    /// The place of the first sample on the call's clock; see [`Frame::offset`].
+    /// The place of the first sample on the call's clock; see [`Frame::offset`](crate::Frame::offset).
     pub fn offset(&self) -> Duration {
         self.offset
     }
@@ -124,6 +124,10 @@ impl Call {
             reader,
             writer: CallWriter { keep_alive },
         }
+    }
+
+    pub(crate) fn shared(&self) -> &CallRef {
+        self.writer.shared()
     }
 
     /// Its handler begins with it.
@@ -229,6 +233,39 @@ impl Call {
         self.writer.handle().closed().await
     }
 
+    /// Waits until this side is about to end the call, and says why and how much time is left: the grace time of a
+    /// [shutdown](crate::ServerHandle::shutdown), or what is left before the
+    /// [longest duration](crate::ServerBuilder::max_duration_warning). `None` when the call ends without that.
+    ///
+    /// [`Event::Closing`] reports the same, to those who read events, once for each of the two. This stays ready, with less
+    /// time left each time.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancellation safe: it may be dropped and called again.
+    ///
+    /// ```no_run
+    /// use sidetone::{Call, Clip, Event, PlayError};
+    ///
+    /// /// Says good-bye in time when the server is restarted.
+    /// async fn wait_in_line(call: Call, music: Clip, good_bye: Clip) -> Result<(), PlayError> {
+    ///     let mut player = call.player(8_000).expect("a rate that can be resampled");
+    ///     let playback = player.play_clip(&music).await?;
+    ///     tokio::select! {
+    ///         _ = playback.finished() => {}
+    ///         Some(notice) = call.closing() => {
+    ///             println!("{} in {:?}", notice.reason, notice.remaining);
+    ///             playback.stop().await;
+    ///             player.play_clip(&good_bye).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn closing(&self) -> Option<ClosingNotice> {
+        self.writer.handle().closing().await
+    }
+
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
         self.writer.id()
@@ -294,6 +331,15 @@ impl CallReader {
         EventStream::new(self)
     }
 
+    /// Waits until this side is about to end the call; see [`Call::closing`].
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancellation safe: it may be dropped and called again.
+    pub async fn closing(&self) -> Option<ClosingNotice> {
+        self.handle().closing().await
+    }
+
     /// The UUID that the dialplan gave this call.
     pub fn id(&self) -> Uuid {
         self.keep_alive.handle.shared.id
@@ -342,26 +388,9 @@ impl CallReader {
         }
         let started_at = self.keep_alive.handle.shared.began;
         let (entry, samples) = self.batch.take()?;
-        Some(match entry {
-            Entry::Audio(audio) => Event::Audio(Frame {
-                samples,
-                rate: audio.rate,
-                offset: audio.offset,
-                arrived: audio.arrived - started_at,
-            }),
-            Entry::Lagged { frames } => Event::Lagged { frames },
-            Entry::Dtmf(digit) => Event::Dtmf(digit),
-            Entry::Mark(mark) => Event::MarkReached(mark),
-            Entry::Drained => Event::PlaybackDrained,
-            Entry::Underrun => Event::Underrun,
-            Entry::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
-            Entry::Codec(notice) => Event::Codec(notice),
-            Entry::Error(error) => Event::Error(error),
-            Entry::Ended(reason) => {
-                self.ended = true;
-                Event::Ended(reason)
-            }
-        })
+        let event = entry.into_event(samples, started_at);
+        self.ended = matches!(event, Event::Ended(_));
+        Some(event)
     }
 
     /// Ready when there is an event, or never will be one again.
@@ -427,6 +456,15 @@ impl CallWriter {
     /// Ends the call at once: nothing queued is played any more.
     pub fn hang_up(&self) {
         self.shared().end(EndWanted::HangUp);
+    }
+
+    /// Waits until this side is about to end the call; see [`Call::closing`].
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancellation safe: it may be dropped and called again.
+    pub async fn closing(&self) -> Option<ClosingNotice> {
+        self.handle().closing().await
     }
 
     /// The UUID that the dialplan gave this call.
@@ -538,6 +576,16 @@ impl CallHandle {
         }
     }
 
+    /// Waits until this side is about to end the call; see [`Call::closing`].
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancellation safe: it may be dropped and called again.
+    pub async fn closing(&self) -> Option<ClosingNotice> {
+        let notice = |shared: &CallRef| shared.closing_notice();
+        wait_for(&self.shared, notice).await.ok()
+    }
+
     /// Ends the call at once.
     pub fn hang_up(&self) {
         self.shared.end(EndWanted::HangUp);
@@ -580,6 +628,14 @@ impl CallHandle {
     pub fn live_at(&self, hz: u32) -> Result<LiveAudio, UnsupportedRate> {
         sidetone_audio::resample::Resampler::new(hz, Rate::Slin.hz())?;
         Ok(LiveAudio::new(self.shared.clone(), Some(hz)))
+    }
+
+    pub(crate) fn info(&self) -> CallInfo {
+        CallInfo::new(&self.shared)
+    }
+
+    pub(crate) fn announce_shutdown(&self, at: Time) {
+        self.shared.announce_shutdown(at);
     }
 
     pub(crate) fn end(&self, wanted: EndWanted) {

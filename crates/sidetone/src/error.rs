@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
+use std::{any::Any, error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
 use sidetone_proto::Kind;
 
@@ -60,21 +60,66 @@ impl PartialEq for CallError {
 impl Eq for CallError {}
 
 /// Why audio was not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlayError {
-    /// The call is over. Handlers may pass this on with `?`: it is a normal end.
-    #[error("the call is over")]
+    /// The call is over. Handlers may pass this on with `?`, in whatever error type they have: it is a normal end.
     Closed,
     /// `clear()` was called while this was waiting, or an utterance was cleared or stopped before; nothing more of it is
     /// queued.
-    #[error("cleared or stopped while it was being queued")]
     Cleared,
     /// Only from `try_play`: the playback buffer has no room for all of it, so none was queued.
-    #[error(
-        "the playback buffer is full: wait with play() or write(), or make playback_buffer larger"
-    )]
     Full,
+}
+
+impl fmt::Display for PlayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the call is over",
+            Self::Cleared => "cleared or stopped while it was being queued",
+            Self::Full => {
+                "the playback buffer is full: wait with play() or write(), or make playback_buffer larger"
+            }
+        })
+    }
+}
+
+impl Error for PlayError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        (*self == Self::Closed).then_some(&HungUp)
+    }
+}
+
+/// The last source of [`PlayError::Closed`], which shows it in every error that keeps its sources. The error itself can't
+/// be found in all of them: `anyhow` hides it in a type of its own, and a transparent variant only passes its source on.
+#[derive(Debug, thiserror::Error)]
+#[error("one of its two sides hung up")]
+struct HungUp;
+
+/// Whether an error, or one of its sources, says that a call is over.
+pub(crate) fn is_hang_up(error: &(dyn Error + 'static)) -> bool {
+    error.is::<HungUp>() || error.source().is_some_and(is_hang_up)
+}
+
+/// How a handler failed. [`ServerBuilder::on_handler_error`](crate::ServerBuilder::on_handler_error) gets it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerError {
+    /// It returned this error.
+    #[error("it returned an error")]
+    Returned(#[source] Box<dyn Error + Send + Sync>),
+    /// It panicked, with this message.
+    #[error("it panicked: {0}")]
+    Panicked(String),
+}
+
+impl HandlerError {
+    /// Of what [`catch_unwind`](std::panic::catch_unwind) caught.
+    pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked(text.unwrap_or_else(|| "with no message".into()))
+    }
 }
 
 /// Why a server could not start, or failed. Its [source](Error::source) is the system's own error, if there is one.
@@ -155,6 +200,34 @@ mod tests {
             let line = WithSources(&*error).to_string();
             assert_eq!(line, format!("{error}: {source}"));
         }
+    }
+
+    #[test]
+    fn a_hang_up_is_found_in_whatever_error_carries_it() {
+        #[derive(Debug, thiserror::Error)]
+        enum Own {
+            #[error("the menu failed")]
+            Menu(#[from] PlayError),
+            #[error(transparent)]
+            Transparent(PlayError),
+            #[error("a wrapper")]
+            Boxed(#[source] Box<dyn Error + Send + Sync>),
+        }
+        fn is(error: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
+            is_hang_up(&*error.into())
+        }
+        let in_anyhow = |error| anyhow::Error::from(error).context("while it greeted");
+        assert!(is(PlayError::Closed));
+        assert!(is(Own::Menu(PlayError::Closed)) && is(Own::Transparent(PlayError::Closed)));
+        assert!(is(Own::Boxed(Own::Menu(PlayError::Closed).into())));
+        assert!(is(anyhow::Error::from(PlayError::Closed)));
+        assert!(is(in_anyhow(PlayError::Closed).context("in the menu")));
+        assert!(is(anyhow::Error::from(Own::Transparent(PlayError::Closed))));
+        assert!(is(io::Error::other(PlayError::Closed)));
+        for other in [PlayError::Cleared, PlayError::Full] {
+            assert!(!is(other) && !is(Own::Menu(other)) && !is(in_anyhow(other)));
+        }
+        assert!(!is("the call is over"), "a text is no error of ours");
     }
 
     #[test]

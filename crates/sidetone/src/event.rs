@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use sidetone_proto::{EndReason, Rate};
+use sidetone_proto::{EndReason, Rate, Time};
 
 use crate::error::CallError;
 
@@ -58,8 +58,11 @@ pub enum Event<'a> {
     },
     /// What was found out about the caller's codec.
     Codec(CodecNotice),
-    /// Trouble that does not end the call.
+    /// An error that does not end the call.
     Error(CallError),
+    /// This side is about to end the call: the server is shutting down, or the call nears its longest duration. See
+    /// [`Call::closing`](crate::Call::closing), which says the same to those who read no events.
+    Closing(ClosingNotice),
     /// The call is over.
     Ended(EndReason),
 }
@@ -83,6 +86,7 @@ impl From<Event<'_>> for OwnedEvent {
             Event::Lagged { frames } => Self::Lagged { frames },
             Event::Codec(notice) => Self::Codec(notice),
             Event::Error(error) => Self::Error(error),
+            Event::Closing(notice) => Self::Closing(notice),
             Event::Ended(reason) => Self::Ended(reason),
         }
     }
@@ -118,8 +122,29 @@ pub enum OwnedEvent {
     Codec(CodecNotice),
     /// See [`Event::Error`].
     Error(CallError),
+    /// See [`Event::Closing`].
+    Closing(ClosingNotice),
     /// See [`Event::Ended`].
     Ended(EndReason),
+}
+
+/// Why this side is about to end a call, and when. Until then the call goes on as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClosingNotice {
+    /// [`EndReason::Shutdown`] or [`EndReason::MaxDuration`].
+    pub reason: EndReason,
+    /// How long the call can still last, counted from when this was read.
+    pub remaining: Duration,
+}
+
+impl ClosingNotice {
+    pub(crate) fn new(reason: EndReason, at: Time, now: Time) -> Self {
+        Self {
+            reason,
+            remaining: at - now,
+        }
+    }
 }
 
 /// Audio from the caller, lent until the next event is asked for: signed 16-bit samples, mono.

@@ -30,9 +30,10 @@
 //! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, an [`Utterance`] for speech that comes
 //!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveAudio`] for audio that is made while it plays.
 //! - [`Heard`]: what was heard of any of them.
-//! - [`callback`]: the same with two callbacks and without tokio.
+//! - [`callback`]: the same with callbacks, for programs without an async runtime.
 //! - [`record`]: both sides of a call in a WAV file.
 //! - [`Monitor`]: what a call's other side hears, frame by frame.
+//! - [`vad`]: when the caller speaks.
 //!
 //! # Samples
 //!
@@ -62,18 +63,19 @@ mod utterance;
 pub use admission::{Admission, CallInfo, NetworkError, Networks};
 pub use call::{Call, CallHandle, CallReader, CallWriter, Chunk, EventStream};
 pub use clip::{Clip, ClipError};
-pub use error::{CallError, PlayError, ServeError};
-pub use event::{Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
+pub use error::{CallError, HandlerError, PlayError, ServeError};
+pub use event::{ClosingNotice, Codec, CodecNotice, Event, Frame, Mark, OwnedEvent, OwnedFrame};
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use io_backend::IoBackend;
 pub use live::LiveAudio;
 pub use monitor::Monitor;
 pub use playback::{Clearing, Playback, StopOnDrop, Stopping};
 pub use player::Player;
-pub use server::{Server, ServerBuilder, ServerHandle, Tuning};
+pub use server::{Serve, Server, ServerBuilder, ServerHandle, Tuning};
 pub use sidetone_audio::{
     resample::UnsupportedRate,
     sound::{FileName, SoundError},
+    vad,
 };
 pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Kind, OtherProtocol, Rate};
 pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};

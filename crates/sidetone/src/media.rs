@@ -4,6 +4,7 @@
 mod acceptor;
 mod batch;
 pub(crate) mod clock;
+mod closing;
 mod codec;
 mod commands;
 mod connection;
@@ -37,7 +38,7 @@ use sidetone_proto::{CallConfig, OtherProtocol};
 use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
 use event_loop::MediaThread;
 
-pub(crate) use batch::{Batch, Entry};
+pub(crate) use batch::Batch;
 pub(crate) use commands::{CommandQueue, Piece};
 pub(crate) use listener::canonical;
 pub(crate) use playing::Playing;
@@ -50,6 +51,8 @@ pub(crate) use tap::{Purpose, Tap, TapBuffer};
 #[derive(Debug)]
 pub(crate) struct MediaConfig {
     pub(crate) call: CallConfig,
+    /// How long before it a call's longest duration is reported.
+    pub(crate) max_duration_warning: Duration,
     pub(crate) codec: Codec,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
@@ -87,12 +90,12 @@ pub(crate) struct MediaShared {
     pub(crate) prioritised: AtomicBool,
     /// All media threads use io_uring.
     pub(crate) io_uring: AtomicBool,
-    pub(crate) tally: Tally,
+    pub(crate) counters: ServerCounters,
 }
 
 /// Counts since the start of the server.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ServerCounters {
     pub(crate) connections: AtomicUsize,
     pub(crate) calls: AtomicUsize,
     pub(crate) rejected: AtomicUsize,
@@ -183,7 +186,7 @@ impl Media {
             identified: AtomicUsize::new(0),
             prioritised: AtomicBool::new(true),
             io_uring: AtomicBool::new(true),
-            tally: Tally::default(),
+            counters: ServerCounters::default(),
         });
         let handles = (0..count.max(1))
             .map(|_| MediaHandle::new())

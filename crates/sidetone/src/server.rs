@@ -3,15 +3,17 @@ use std::{
     future::Future,
     net::{SocketAddr, TcpListener},
     panic::resume_unwind,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use parking_lot::Mutex;
+use sidetone_proto::Time;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -22,16 +24,15 @@ use uuid::Uuid;
 use crate::{
     admission::{Admission, Admit, CallInfo, Decision},
     call::{Call, CallHandle},
-    error::{ServeError, WithSources},
-    handler::{Handler, Outcome},
-    media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical},
+    error::{HandlerError, ServeError, WithSources},
+    handler::{self, Handler},
+    media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical, clock},
     stats::{CallSummary, OtherProtocols, ServerStats},
 };
 
 mod builder;
 mod wake_task;
 pub use builder::{ServerBuilder, Tuning};
-use wake_task::WakeTask;
 
 /// How long handlers may go on after their calls were ended by a shutdown.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,6 +72,7 @@ pub struct Server {
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
     on_call_end: Option<OnCallEnd>,
+    on_handler_error: Option<OnHandlerError>,
     /// Those who tell about ends.
     reporting: JoinSet<()>,
     registry: Arc<Registry>,
@@ -79,12 +81,16 @@ pub struct Server {
 }
 
 pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
+pub(crate) type OnHandlerError = Arc<dyn Fn(CallInfo, HandlerError) + Send + Sync>;
 
 /// A call that was let in.
 struct Admitted {
     call: PendingCall,
     handle: CallHandle,
 }
+
+/// Wakes the handlers that have news at the end of an iteration of a media thread, and leaves none. It must not wait.
+pub(crate) type WakeAll = dyn Fn(&mut Vec<Waker>) + Send + Sync;
 
 enum Arrival {
     Call(PendingCall),
@@ -165,7 +171,7 @@ struct ArrivalSender {
     sender: mpsc::UnboundedSender<Arrival>,
     arrival_limit: Arc<ArrivalLimit>,
     pending_calls: Arc<AtomicUsize>,
-    wake_task: WakeTask,
+    wake: Box<WakeAll>,
 }
 
 impl Arrivals for ArrivalSender {
@@ -186,7 +192,7 @@ impl Arrivals for ArrivalSender {
     }
 
     fn wake(&self, wakes: &mut Vec<Waker>) {
-        self.wake_task.wake(wakes);
+        (self.wake)(wakes);
     }
 }
 
@@ -196,7 +202,11 @@ impl Server {
         ServerBuilder::default()
     }
 
-    pub(crate) fn start(listener: TcpListener, builder: ServerBuilder) -> Result<Self, ServeError> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        builder: ServerBuilder,
+        wake: Box<WakeAll>,
+    ) -> Result<Self, ServeError> {
         let local = canonical(listener.local_addr().map_err(ServeError::Media)?);
         let (sender, arrivals) = mpsc::unbounded_channel();
         let pending_calls = Arc::default();
@@ -205,7 +215,7 @@ impl Server {
             sender,
             arrival_limit: Arc::clone(&arrival_limit),
             pending_calls: Arc::clone(&pending_calls),
-            wake_task: WakeTask::start(),
+            wake,
         });
         let media = Media::start(
             listener,
@@ -223,6 +233,7 @@ impl Server {
             admit: builder.admit,
             admitting: JoinSet::new(),
             on_call_end: builder.on_call_end,
+            on_handler_error: builder.on_handler_error,
             reporting: JoinSet::new(),
             registry: Arc::default(),
             shutdown: watch::channel(None).0,
@@ -285,15 +296,17 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropped, it hangs up all calls and closes the listener.
-    pub async fn serve(self, handler: impl Handler) -> Result<(), ServeError> {
+    pub fn serve(self, handler: impl Handler) -> Serve {
         // As a task it runs where the handlers do, and not on whatever thread waits for this: each call would
         // go from one thread to the other and back. The set ends it if this is dropped.
-        let mut serving = JoinSet::new();
-        serving.spawn(self.serve_all(handler));
-        match serving.join_next().await {
-            Some(Err(failed)) if failed.is_panic() => resume_unwind(failed.into_panic()),
-            _ => Ok(()),
-        }
+        Serve(Box::pin(async move {
+            let mut serving = JoinSet::new();
+            serving.spawn(self.serve_all(handler));
+            match serving.join_next().await {
+                Some(Err(failed)) if failed.is_panic() => resume_unwind(failed.into_panic()),
+                _ => Ok(()),
+            }
+        }))
     }
 
     async fn serve_all(mut self, handler: impl Handler) {
@@ -306,7 +319,7 @@ impl Server {
                 biased;
                 _ = shutdown.wait_for(Option::is_some) => break,
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(run_handler(Arc::clone(&handler), call));
+                    handling.spawn(self.handling(&handler, call));
                 }
                 Some(_) = handling.join_next() => {}
             }
@@ -317,6 +330,14 @@ impl Server {
         join_briefly(&mut self.admitting).await;
         join_briefly(&mut handling).await;
         join_briefly(&mut self.reporting).await;
+    }
+
+    fn handling<H: Handler>(
+        &self,
+        handler: &Arc<H>,
+        call: Call,
+    ) -> impl Future<Output = ()> + Send + use<H> {
+        run_handler(Arc::clone(handler), call, self.on_handler_error.clone())
     }
 
     /// The next call past the admission hook. `None` when the media threads are gone.
@@ -400,9 +421,9 @@ impl Server {
         let mut poll = interval(POLL_INTERVAL);
         loop {
             tokio::select! {
-                // They came before the door was closed.
+                // These arrived before the listener was closed.
                 Some(call) = self.next_admitted() => {
-                    handling.spawn(run_handler(Arc::clone(handler), call));
+                    handling.spawn(self.handling(handler, call));
                 }
                 Some(_) = handling.join_next() => {}
                 _ = poll.tick() => {
@@ -424,6 +445,27 @@ impl Server {
                 }
             }
         }
+    }
+}
+
+/// A server at work: what [`Server::serve`] returns, to be awaited or spawned. It does nothing before that.
+///
+/// It has a name, without the handler's type in it, so that the compiler reports what is wrong with a handler once, where it is
+/// given, and not again where this is awaited.
+#[must_use = "a server serves only while this is awaited or spawned"]
+pub struct Serve(Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>);
+
+impl Future for Serve {
+    type Output = Result<(), ServeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").finish_non_exhaustive()
     }
 }
 
@@ -465,14 +507,21 @@ async fn decide(
         admission = admit(info) => admission,
         () = timed_out => return None,
     };
-    match admission {
-        Admission(Decision::Accept(data)) => {
+    let Admission {
+        decision,
+        max_duration,
+    } = admission;
+    match decision {
+        Decision::Accept(data) => {
+            if let Some(duration) = max_duration {
+                call.shared.closing.set_max_duration(duration);
+            }
             handle.set_data(data);
             Some(Admitted { call, handle })
         }
-        Admission(Decision::Reject) => {
-            media.tally.calls.fetch_sub(1, Ordering::Relaxed);
-            media.tally.rejected.fetch_add(1, Ordering::Relaxed);
+        Decision::Reject => {
+            media.counters.calls.fetch_sub(1, Ordering::Relaxed);
+            media.counters.rejected.fetch_add(1, Ordering::Relaxed);
             let shared = call.disarm();
             shared.end(EndWanted::Refuse);
             shared.drop_preroll();
@@ -481,16 +530,26 @@ async fn decide(
     }
 }
 
-async fn run_handler<H: Handler>(handler: Arc<H>, call: Call) {
+async fn run_handler<H: Handler>(
+    handler: Arc<H>,
+    call: Call,
+    on_handler_error: Option<OnHandlerError>,
+) {
     // Not when the task is made: where all threads are busy, it does not run at once.
     let call = call.start_handler();
     let handle = call.handle();
-    let Outcome(result) = handler.handle(call).await;
-    if let Err(error) = result {
-        // At once: its call was dropped with it, and is about to end as finished.
-        handle.end(EndWanted::Fail);
-        let error = WithSources(&*error);
-        tracing::warn!(call = %handle.id(), %error, "a handler failed; its call is hung up");
+    let Err(error) = handler::run(&*handler, call).await else {
+        return;
+    };
+    // At once: its call was dropped with it, and is about to end as finished.
+    handle.end(EndWanted::Fail);
+    let info = handle.info();
+    match on_handler_error {
+        Some(hook) => hook(info, error),
+        None => {
+            let error = WithSources(&error);
+            tracing::warn!(call = %info.id, %error, "a handler failed; its call is hung up");
+        }
     }
 }
 
@@ -503,6 +562,21 @@ struct Calls {
     handles: Vec<CallHandle>,
     /// At this many handles the ones of calls that are over are dropped.
     prune_at: usize,
+    shutdown: Option<Shutdown>,
+}
+
+/// A shutdown under way.
+#[derive(Clone, Copy)]
+struct Shutdown {
+    began: Time,
+    grace: Duration,
+}
+
+impl Shutdown {
+    /// When the calls are ended.
+    fn ends_calls_at(self) -> Time {
+        self.began + self.grace
+    }
 }
 
 impl Registry {
@@ -512,7 +586,26 @@ impl Registry {
             calls.handles.retain(|call| call.ended().is_none());
             calls.prune_at = (calls.handles.len() * 2).max(64);
         }
-        calls.handles.push(handle);
+        calls.handles.push(handle.clone());
+        let shutdown = calls.shutdown;
+        drop(calls);
+        if let Some(shutdown) = shutdown {
+            handle.announce_shutdown(shutdown.ends_calls_at());
+        }
+    }
+
+    /// Reports a shutdown, or its new grace time, to all calls: those that come later hear of it as they are added.
+    fn announce_shutdown(&self, grace: Duration) {
+        let (handles, ends_at) = {
+            let mut calls = self.0.lock();
+            let began = calls.shutdown.map_or_else(clock::now, |last| last.began);
+            let shutdown = Shutdown { began, grace };
+            calls.shutdown = Some(shutdown);
+            (calls.handles.clone(), shutdown.ends_calls_at())
+        };
+        for handle in handles {
+            handle.announce_shutdown(ends_at);
+        }
     }
 
     fn calls(&self) -> Vec<CallHandle> {
@@ -539,12 +632,15 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Ends the server gently: the listener stays open, new calls are rejected, and running ones are hung
     /// up after `grace` if they are not over by then. [`Server::serve`] returns when all is done. Called
-    /// again, it changes the grace time.
+    /// again, it changes the grace time, which counts from the first call of this.
+    ///
+    /// Handlers hear of it from [`Event::Closing`](crate::Event::Closing) and [`Call::closing`](crate::Call::closing), also those
+    /// that begin later, and those of calls that [`Server::accept`] gave out.
     ///
     /// A closed listener would refuse connections, and what Asterisk does then can end innocent calls.
     pub fn shutdown(&self, grace: Duration) {
         self.media.draining.store(true, Ordering::Release);
-        self.shutdown.send_replace(Some(grace));
+        self.begin_shutdown(grace);
     }
 
     /// Leaves the listener to somebody else who holds it, and ends as [`shutdown`](Self::shutdown) does, but
@@ -555,6 +651,11 @@ impl ServerHandle {
     /// given; see [`ServerBuilder::from_listener`].
     pub fn hand_over(&self, grace: Duration) {
         self.threads.acceptor().stop_listening();
+        self.begin_shutdown(grace);
+    }
+
+    fn begin_shutdown(&self, grace: Duration) {
+        self.registry.announce_shutdown(grace);
         self.shutdown.send_replace(Some(grace));
     }
 
@@ -584,18 +685,18 @@ impl ServerHandle {
 
     /// What was counted since the server started.
     pub fn stats(&self) -> ServerStats {
-        let tally = &self.media.tally;
+        let counters = &self.media.counters;
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         ServerStats {
-            connections: read(&tally.connections),
-            calls: read(&tally.calls),
+            connections: read(&counters.connections),
+            calls: read(&counters.calls),
             running: self.media.running.load(Ordering::Acquire),
-            rejected: read(&tally.rejected),
+            rejected: read(&counters.rejected),
             unreported: read(&self.arrival_limit.unreported),
-            without_identity: tally.without_identity.load(Ordering::Acquire),
-            other_protocols: OtherProtocols(tally.other_protocols.each_ref().map(read)),
-            crowded_out: read(&tally.crowded_out),
-            out_of_descriptors: read(&tally.out_of_descriptors),
+            without_identity: counters.without_identity.load(Ordering::Acquire),
+            other_protocols: OtherProtocols(counters.other_protocols.each_ref().map(read)),
+            crowded_out: read(&counters.crowded_out),
+            out_of_descriptors: read(&counters.out_of_descriptors),
             prioritised: self.media.prioritised.load(Ordering::Acquire),
             io_uring: self.media.io_uring.load(Ordering::Acquire),
         }

@@ -21,7 +21,7 @@ pub struct CallStats {
     pub buffered: Duration,
     /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
-    /// What the wire and the grid have counted.
+    /// What the connection and the slot schedule have counted.
     pub counters: Counters,
 }
 
@@ -46,7 +46,7 @@ pub struct CallSummary {
     pub codec: Codec,
     /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
-    /// What the wire and the grid have counted.
+    /// What the connection and the slot schedule have counted.
     pub counters: Counters,
     /// Why it ended; [`EndReason::by`] says who ended it.
     pub reason: EndReason,

@@ -90,8 +90,8 @@ fn a_callback_echo_allocates_nothing_per_frame(io: IoBackend) {
         builder(io),
         |_: &CallInfo| {
             |input: Input<'_>, reply: &mut Reply| {
-                if let Input::Audio(samples) = input {
-                    reply.send(samples);
+                if let Input::Audio(frame) = input {
+                    reply.send(frame.samples());
                 }
             }
         },

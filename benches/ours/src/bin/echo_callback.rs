@@ -13,8 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = callback::start_server(
         |_: &CallInfo| {
             |input: Input<'_>, reply: &mut Reply| {
-                if let Input::Audio(samples) = input {
-                    reply.send(samples);
+                if let Input::Audio(frame) = input {
+                    reply.send(frame.samples());
                 }
             }
         },

@@ -65,7 +65,7 @@ async fn written_down() -> anyhow::Result<Lateness> {
     let reports = scribes.reports().await?;
     let (mut right, mut damaged) = (0, 0);
     for report in &reports {
-        let told = report.trouble();
+        let told = report.outages();
         ensure!(
             !told.away && told.lost.is_empty(),
             "{:?}: {told:?}",
@@ -113,7 +113,7 @@ async fn a_recognizer_that_dies_costs_transcripts_and_no_call(_: Arc<Lab>) -> an
 
     let (mut right, mut lost) = (0, 0);
     for report in &reports {
-        let told = report.trouble();
+        let told = report.outages();
         ensure!(told.away && told.back, "{:?}: {told:?}", report.id);
         ensure!(
             !told.lost.is_empty(),
@@ -448,7 +448,7 @@ impl Report {
             .collect()
     }
 
-    fn trouble(&self) -> Told {
+    fn outages(&self) -> Told {
         let mut told = Told::default();
         for (_, event) in &self.written.events {
             match event {

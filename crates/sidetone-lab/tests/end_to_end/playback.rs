@@ -81,7 +81,7 @@ async fn a_callback_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
     let on_call = move |_: &CallInfo| {
         let tell = tell.clone();
         move |input: Input<'_>, reply: &mut Reply| match input {
-            Input::Audio(samples) => reply.send(samples),
+            Input::Audio(frame) => reply.send(frame.samples()),
             Input::Ended(reason) => tell.send(reason).unwrap(),
             _ => {}
         }

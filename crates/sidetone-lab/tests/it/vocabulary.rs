@@ -23,7 +23,6 @@ const REPLACED: &[(&str, &str)] = &[
     ("hole", "gap"),
     ("holes", "gaps"),
     ("house", "project"),
-    ("lane", "connection"),
     ("mouth", "frame writer"),
     ("obey", "apply_commands"),
     ("outbox", "command queue"),

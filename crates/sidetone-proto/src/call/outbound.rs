@@ -74,7 +74,8 @@ impl CallMachine {
     /// count as not sent. While [`wants_poll_heard`](Self::wants_poll_heard) holds, the caller calls this again after
     /// the next slot.
     pub fn poll_heard(&mut self, unsent: Option<usize>, notices: &mut dyn FnMut(Notice<'_>)) {
-        self.playout.poll_heard(self.unsent.len(), unsent, notices);
+        self.playout
+            .poll_heard(self.unsent.bytes(), unsent, notices);
     }
 
     /// Whether bytes wait for the socket to become writable.

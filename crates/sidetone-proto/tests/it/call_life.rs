@@ -292,6 +292,23 @@ fn the_longest_duration_holds_even_while_a_call_is_finishing() {
 }
 
 #[test]
+fn the_longest_duration_can_be_changed_while_a_call_runs() {
+    let config = CallConfig {
+        max_duration: Some(ms(1000)),
+        ..CallConfig::default()
+    };
+    for (changed, shut) in [(Some(ms(700)), Some(at(700))), (None, None)] {
+        let mut world = World::silent(config.clone());
+        world.receive(&uuid_message());
+        world.run(ms(500));
+        world.call.set_max_duration(changed);
+        world.run(ms(5_000));
+        assert_eq!(world.shut, shut);
+        assert_eq!(world.reason(), changed.map(|_| EndReason::MaxDuration));
+    }
+}
+
+#[test]
 fn what_is_queued_leaves_at_its_own_rate_when_wideband_comes_in() {
     let mut world = World::new();
     world

@@ -12,7 +12,7 @@ use crate::support::{Heard, SLOT, World, at, frame, ms, ramp};
 const SLEW: u64 = 100_000;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Action {
     /// Time passes, with polls when they are due.
     Run(u64),
     /// Time passes without polls.
@@ -22,12 +22,12 @@ enum Step {
     Step(i64),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => (0..100_000u64).prop_map(Step::Run),
-        1 => prop_oneof![Just(10_000), Just(60_000), Just(500_000), 0..200_000u64].prop_map(Step::Stall),
-        2 => (-30_000..30_000i64).prop_map(Step::Slew),
-        1 => (-30_000..30_000i64).prop_map(Step::Step),
+        4 => (0..100_000u64).prop_map(Action::Run),
+        1 => prop_oneof![Just(10_000), Just(60_000), Just(500_000), 0..200_000u64].prop_map(Action::Stall),
+        2 => (-30_000..30_000i64).prop_map(Action::Slew),
+        1 => (-30_000..30_000i64).prop_map(Action::Step),
     ]
 }
 
@@ -35,23 +35,23 @@ proptest! {
     #![proptest_config(crate::support::cases(300))]
     #[test]
     fn any_order_of_operations_keeps_the_schedule(
-        steps in prop::collection::vec(any_step(), 1..100),
+        actions in prop::collection::vec(any_action(), 1..100),
         slot in prop::sample::select(vec![ms(20), ms(10)]),
     ) {
         let mut now = at(1000);
         let mut pacer = Pacer::new(now);
-        for step in steps {
-            let until = match step {
-                Step::Run(micros) => now + Duration::from_micros(micros),
-                Step::Stall(micros) => {
+        for action in actions {
+            let until = match action {
+                Action::Run(micros) => now + Duration::from_micros(micros),
+                Action::Stall(micros) => {
                     now += Duration::from_micros(micros);
                     now
                 }
-                Step::Slew(micros) => {
+                Action::Slew(micros) => {
                     pacer.slew(micros * 1000);
                     now
                 }
-                Step::Step(micros) => {
+                Action::Step(micros) => {
                     pacer.step(micros * 1000);
                     now
                 }

@@ -1,7 +1,7 @@
 use std::{
-    any::Any,
-    fmt,
-    net::{SocketAddr, ToSocketAddrs},
+    collections::BTreeMap,
+    fmt, io,
+    net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
@@ -9,40 +9,52 @@ use std::{
     },
     task::{Wake, Waker},
     thread::{self, JoinHandle, Thread},
+    time::Duration,
 };
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use parking_lot::Mutex;
+use sidetone_proto::Time;
+use tokio::{runtime, sync::oneshot};
 
 use super::{CallInfo, Input, Reply};
 use crate::{
-    error::{CallError, ServeError},
-    live::LiveAudio,
-    media::{Arrivals, Batch, CallRef, EndWanted, Entry, Media},
-    server::ServerBuilder,
-    stats::CallSummary,
+    call::Call,
+    error::{CallError, HandlerError, ServeError},
+    event::Event,
+    handler::{Handler, Outcome},
+    media::{Batch, CallRef, EndWanted, clock},
+    server::{ServerBuilder, ServerHandle},
 };
 
 pub(super) type OnInput = dyn FnMut(Input<'_>, &mut Reply) + Send;
 pub(super) type OnCall = dyn Fn(&CallInfo) -> Box<OnInput> + Send + Sync;
 pub(super) type OnError = dyn Fn(&CallInfo, &CallError) + Send + Sync;
 
-/// A running server of the two-callback style. Dropping it hangs all calls up and closes the listener.
+/// A running server of the callback style.
+///
+/// Dropping it hangs all calls up, waits until the callbacks have heard of that, and closes the listener. To end it gently,
+/// use [`ServerHandle::shutdown`].
 pub struct CallbackServer {
-    /// Dropped first: no call arrives after that.
-    media: Option<Media>,
-    workers: Arc<Workers>,
-    threads: Vec<JoinHandle<()>>,
+    handle: ServerHandle,
     local: SocketAddr,
+    /// Runs the server: what is asked for each call, not for each frame.
+    serving: Option<JoinHandle<()>>,
+    queues: Arc<Queues>,
+    workers: Vec<JoinHandle<()>>,
 }
 
-/// The threads that callbacks run on.
-struct Workers {
+/// What the program gave.
+struct Callbacks {
+    on_call: Box<OnCall>,
+    on_error: Box<OnError>,
+}
+
+/// The calls that have news, for each worker.
+struct Queues {
     ready: Vec<ReadyQueue>,
     next: AtomicUsize,
     stopping: AtomicBool,
-    on_call: Box<OnCall>,
-    on_error: Box<OnError>,
 }
 
 /// How many calls with news fit into a worker's queue without taking memory for them.
@@ -51,7 +63,7 @@ const QUEUE_CAPACITY: usize = 4096;
 /// The calls of one worker that have news. Nobody who adds one ever waits.
 struct ReadyQueue {
     calls: ArrayQueue<Arc<CallbackCall>>,
-    /// What found no room there, when thousands have news and the worker does not come to it.
+    /// What found no space there, when thousands have news and the worker does not come to it.
     overflow: SegQueue<Arc<CallbackCall>>,
     thread: OnceLock<Thread>,
 }
@@ -60,7 +72,8 @@ struct ReadyQueue {
 struct CallbackCall {
     shared: CallRef,
     worker: usize,
-    workers: Arc<Workers>,
+    queues: Arc<Queues>,
+    callbacks: Arc<Callbacks>,
     /// It is in its worker's queue, or being worked on.
     queued: AtomicBool,
     /// Only the worker takes this lock.
@@ -72,36 +85,57 @@ struct State {
     reply: Reply,
     on_input: Option<Box<OnInput>>,
     is_over: bool,
+    /// For when its tick is noted.
+    tick: Option<Time>,
+    /// Tells the server that the callbacks are done with the call, or failed.
+    done: Option<oneshot::Sender<Result<(), HandlerError>>>,
 }
 
 impl CallbackServer {
     pub(super) fn start(
-        settings: ServerBuilder,
+        mut settings: ServerBuilder,
         on_call: Box<OnCall>,
         on_error: Box<OnError>,
-        address: impl ToSocketAddrs,
+        listener: TcpListener,
     ) -> Result<Self, ServeError> {
-        let (listener, config, count) = settings.into_parts(address)?;
-        let local = listener.local_addr().map_err(ServeError::Media)?;
-        let workers = Arc::new(Workers {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ServeError::Media)?;
+        // The error callback is told already.
+        settings.on_handler_error_or(|_, _| {});
+        let count = settings.media_thread_count();
+        let queues = Arc::new(Queues {
             ready: (0..count).map(|_| ReadyQueue::new()).collect(),
             next: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            on_call,
-            on_error,
         });
-        let threads = (0..count)
-            .map(|index| spawn(&workers, index))
-            .collect::<Result<_, _>>();
-        let threads = threads.map_err(ServeError::Media)?;
-        let arrivals = Box::new(WorkerArrivals(Arc::clone(&workers)));
-        let media = Media::start(listener, config, arrivals, count).map_err(ServeError::Media)?;
-        Ok(Self {
-            media: Some(media),
-            workers,
-            threads,
-            local,
-        })
+        let waking = Arc::clone(&queues);
+        let wake = Box::new(move |wakes: &mut Vec<Waker>| waking.wake(wakes));
+        let server = settings.start(listener, wake)?;
+        let mut this = Self {
+            handle: server.handle(),
+            local: server.local_addr(),
+            serving: None,
+            queues: Arc::clone(&queues),
+            workers: Vec::new(),
+        };
+        // What has been started by then is stopped if one of them can't be.
+        for index in 0..count {
+            let worker = spawn(&queues, index).map_err(ServeError::Media)?;
+            this.workers.push(worker);
+        }
+        let handler = CallbackHandler {
+            queues,
+            callbacks: Arc::new(Callbacks { on_call, on_error }),
+        };
+        let serve = move || {
+            // It has no errors.
+            let _ = runtime.block_on(server.serve(handler));
+        };
+        let thread = thread::Builder::new().name("sidetone-callbacks".into());
+        this.serving = Some(thread.spawn(serve).map_err(ServeError::Media)?);
+        Ok(this)
     }
 
     /// The address it listens on.
@@ -109,10 +143,25 @@ impl CallbackServer {
         self.local
     }
 
-    /// Serves until the process ends.
+    /// A handle for shutting down, for statistics and for finding calls, from anywhere. It doesn't keep the server alive.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Serves until it is [shut down](ServerHandle::shutdown), and returns when all callbacks have heard of their calls' ends
+    /// and [`on_call_end`](ServerBuilder::on_call_end) of all calls.
     pub fn wait(mut self) {
-        for thread in self.threads.drain(..) {
-            // A worker ends only with the server.
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.serving.take() {
+            // A panic there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        self.queues.stopping.store(true, Ordering::Release);
+        self.queues.ready.iter().for_each(ReadyQueue::unpark);
+        for thread in self.workers.drain(..) {
             let _ = thread.join();
         }
     }
@@ -120,14 +169,8 @@ impl CallbackServer {
 
 impl Drop for CallbackServer {
     fn drop(&mut self) {
-        drop(self.media.take());
-        self.workers.stopping.store(true, Ordering::Release);
-        for ready in &self.workers.ready {
-            ready.unpark();
-        }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.handle.shutdown(Duration::ZERO);
+        self.join();
     }
 }
 
@@ -139,59 +182,124 @@ impl fmt::Debug for CallbackServer {
     }
 }
 
-struct WorkerArrivals(Arc<Workers>);
+/// The handler that hands each call to a worker.
+struct CallbackHandler {
+    queues: Arc<Queues>,
+    callbacks: Arc<Callbacks>,
+}
 
-impl Arrivals for WorkerArrivals {
-    fn arrived(&self, shared: CallRef) {
-        // Callbacks have nobody listen in.
-        shared.end_preroll();
-        let workers = &self.0;
-        let worker = workers.next.fetch_add(1, Ordering::Relaxed) % workers.ready.len();
-        let info = CallInfo::new(&shared);
-        let reply = Reply {
-            shared: shared.clone(),
-            line: LiveAudio::new(shared.clone(), None),
-            rate: shared.rate(),
-            clearing: None,
-        };
-        let state = State {
-            info,
-            reply,
-            on_input: None,
-            is_over: false,
-        };
+impl Handler for CallbackHandler {
+    async fn handle(&self, call: Call) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        self.start(call, done);
+        // A worker that is gone has dropped its calls.
+        Outcome(outcome.await.unwrap_or(Ok(())))
+    }
+}
+
+impl CallbackHandler {
+    fn start(&self, call: Call, done: oneshot::Sender<Result<(), HandlerError>>) {
+        let queues = &self.queues;
+        let worker = queues.next.fetch_add(1, Ordering::Relaxed) % queues.ready.len();
         let call = CallbackCall {
-            shared,
+            shared: call.shared().clone(),
             worker,
-            workers: Arc::clone(workers),
+            queues: Arc::clone(queues),
+            callbacks: Arc::clone(&self.callbacks),
             queued: AtomicBool::new(false),
-            state: Mutex::new(state),
+            state: Mutex::new(State {
+                info: call.handle().info(),
+                reply: Reply::new(call),
+                on_input: None,
+                is_over: false,
+                tick: None,
+                done: Some(done),
+            }),
         };
         Arc::new(call).wake();
+        queues.ready[worker].unpark();
     }
+}
 
-    fn rejected(&self, _: CallSummary) {}
-
-    /// First all of them are put into their queues, then each worker is woken once: one that runs as soon as
+impl Queues {
+    /// First all calls are put into their queues, then each worker is woken once: one that runs as soon as
     /// there is one call for it would take the processor from the media thread for each.
     fn wake(&self, wakes: &mut Vec<Waker>) {
         wakes.drain(..).for_each(Waker::wake);
-        for ready in &self.0.ready {
+        for ready in &self.ready {
             if !ready.is_empty() {
                 ready.unpark();
             }
         }
     }
+
+    fn run(&self, index: usize) {
+        let ready = &self.ready[index];
+        let mut worker = Worker::default();
+        loop {
+            // Whoever stops the worker has added the last call before.
+            let is_stopping = self.stopping.load(Ordering::Acquire);
+            while let Some(call) = ready.pop() {
+                call.work(&mut worker);
+            }
+            let next_tick = worker.tick();
+            match next_tick {
+                // A tick may have made news of its own call, and nobody wakes a worker for that.
+                _ if !ready.is_empty() => {}
+                _ if is_stopping => return,
+                Some(delay) => thread::park_timeout(delay),
+                None => thread::park(),
+            }
+        }
+    }
+}
+
+/// What a worker's calls share.
+#[derive(Default)]
+struct Worker {
+    /// One for all of them, for each reads it to its end.
+    batch: Batch,
+    /// The calls that want a tick, one entry for each, by when.
+    ticks: BTreeMap<(Time, usize), Arc<CallbackCall>>,
+}
+
+impl Worker {
+    /// Gives the ticks that are due, and says how long it is to the next.
+    fn tick(&mut self) -> Option<Duration> {
+        loop {
+            let next = self.ticks.first_entry()?;
+            let delay = next.key().0 - clock::now();
+            if !delay.is_zero() {
+                return Some(delay);
+            }
+            next.remove().give_tick(self);
+        }
+    }
+
+    /// Notes when a call wants its tick, in place of what was noted.
+    fn note_tick(&mut self, call: &Arc<CallbackCall>, state: &mut State) {
+        let wanted = state.reply.tick.filter(|_| !state.is_over);
+        if wanted == state.tick {
+            return;
+        }
+        let key = Arc::as_ptr(call) as usize;
+        if let Some(noted) = state.tick {
+            self.ticks.remove(&(noted, key));
+        }
+        if let Some(wanted) = wanted {
+            self.ticks.insert((wanted, key), Arc::clone(call));
+        }
+        state.tick = wanted;
+    }
 }
 
 impl Wake for CallbackCall {
-    /// Media threads call it, and [`WorkerArrivals::wake`] at the end of the turn; and a call's own worker, which looks into its
-    /// queue before it rests.
+    /// Media threads call it, and [`Queues::wake`] at the end of the iteration; and a call's own worker, which looks into its
+    /// queue before it rests. Whoever else does is heard at the next iteration.
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            let workers = Arc::clone(&self.workers);
-            let ready = &workers.ready[self.worker];
-            ready.push(self);
+            let queues = Arc::clone(&self.queues);
+            queues.ready[self.worker].push(self);
         }
     }
 }
@@ -226,67 +334,83 @@ impl ReadyQueue {
     }
 }
 
-fn spawn(workers: &Arc<Workers>, index: usize) -> std::io::Result<JoinHandle<()>> {
-    let own = Arc::clone(workers);
+fn spawn(queues: &Arc<Queues>, index: usize) -> io::Result<JoinHandle<()>> {
+    let own = Arc::clone(queues);
     let thread = thread::Builder::new()
         .name(format!("sidetone-callback-{index}"))
         .spawn(move || own.run(index))?;
     // It was empty: each worker is started once.
-    let _ = workers.ready[index].thread.set(thread.thread().clone());
+    let _ = queues.ready[index].thread.set(thread.thread().clone());
     Ok(thread)
-}
-
-impl Workers {
-    fn run(&self, index: usize) {
-        let ready = &self.ready[index];
-        // One for all its calls, for each reads it to its end.
-        let mut batch = Batch::default();
-        loop {
-            // Whoever stops the worker has added the last call before.
-            let is_stopping = self.stopping.load(Ordering::Acquire);
-            while let Some(call) = ready.pop() {
-                call.work(&mut batch);
-            }
-            if is_stopping {
-                return;
-            }
-            thread::park();
-        }
-    }
 }
 
 impl CallbackCall {
     /// Calls the callbacks for everything that has come.
-    fn work(self: Arc<Self>, batch: &mut Batch) {
+    fn work(self: Arc<Self>, worker: &mut Worker) {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
+        // Before anything is read: who listens in from here on has all of the call.
+        if state.on_input.is_none() && !state.is_over {
+            self.guard(&mut state, State::start);
+        }
         // What comes from here on puts the call into the queue again.
-        self.shared.take_batch(batch, |waker| {
+        self.shared.take_batch(&mut worker.batch, |waker| {
             waker.get_or_insert_with(|| Waker::from(Arc::clone(&self)));
         });
-        while !state.is_over && (state.has_input(batch) || state.has_cleared(&self)) {
-            let worked = catch_unwind(AssertUnwindSafe(|| state.work(batch, &self.workers)));
-            if let Err(panic) = worked {
-                state.fail(&self.workers, &*panic);
-            }
+        while !state.is_over && (!worker.batch.is_empty() || state.has_cleared(&self)) {
+            let batch = &mut worker.batch;
+            self.guard(&mut state, |state, callbacks| {
+                state.handle_batch(batch, callbacks);
+            });
         }
+        worker.note_tick(&self, &mut state);
         if state.is_over {
             // Nothing more comes, and the waker would keep the call in memory for ever.
-            self.shared.take_batch(batch, |waker| *waker = None);
+            self.shared
+                .take_batch(&mut worker.batch, |waker| *waker = None);
             self.shared.clear_waiters();
+            state.report(Ok(()));
+        }
+    }
+
+    fn give_tick(self: Arc<Self>, worker: &mut Worker) {
+        let mut state = self.state.lock();
+        state.tick = None;
+        state.reply.tick = None;
+        self.guard(&mut state, |state, _| state.input(Input::Tick));
+        worker.note_tick(&self, &mut state);
+        if state.reply.clearing.is_some() {
+            // What was heard is told when it is known, and maybe it is already.
+            drop(state);
+            self.wake();
+        }
+    }
+
+    /// Calls what calls a callback, which may panic.
+    fn guard(&self, state: &mut State, work: impl FnOnce(&mut State, &Callbacks)) {
+        let worked = catch_unwind(AssertUnwindSafe(|| work(state, &self.callbacks)));
+        if let Err(panic) = worked {
+            let error = HandlerError::from_panic(&*panic);
+            state.fail(&self.callbacks, error);
         }
     }
 }
 
 impl State {
-    /// A call that has just begun is news, whether or not it says anything.
-    fn has_input(&self, batch: &Batch) -> bool {
-        self.on_input.is_none() || !batch.is_empty()
+    fn start(&mut self, callbacks: &Callbacks) {
+        self.on_input = Some((callbacks.on_call)(&self.info));
+        self.input(Input::Started);
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        if let Some(on_input) = &mut self.on_input {
+            on_input(input, &mut self.reply);
+        }
     }
 
     /// Whether it is known what was heard of what was cleared. Else the call is woken when it is.
     fn has_cleared(&self, call: &Arc<CallbackCall>) -> bool {
-        let shared = &self.reply.shared;
+        let shared = &call.shared;
         let is_known = |generation| {
             shared.cleared(generation).is_some() || {
                 shared.register_waiter(&Waker::from(Arc::clone(call)));
@@ -297,46 +421,41 @@ impl State {
         self.reply.clearing.is_some_and(is_known)
     }
 
-    fn work(&mut self, batch: &mut Batch, workers: &Workers) {
-        let on_input = match &mut self.on_input {
-            Some(on_input) => on_input,
-            not_started => {
-                let on_input = not_started.insert((workers.on_call)(&self.info));
-                on_input(Input::Started, &mut self.reply);
-                on_input
-            }
-        };
+    fn handle_batch(&mut self, batch: &mut Batch, callbacks: &Callbacks) {
+        let began = self.reply.shared().began;
         loop {
             if let Some(generation) = self.reply.clearing
-                && let Some(heard) = self.reply.shared.cleared(generation)
+                && let Some(heard) = self.reply.shared().cleared(generation)
             {
                 self.reply.clearing = None;
-                on_input(Input::Cleared(heard), &mut self.reply);
+                self.input(Input::Cleared(heard));
             }
             let Some((entry, samples)) = batch.take() else {
                 break;
             };
-            let input = match entry {
-                Entry::Audio(audio) => {
-                    self.reply.rate = audio.rate;
-                    Input::Audio(samples)
+            let input = match entry.into_event(samples, began) {
+                Event::Audio(frame) => {
+                    self.reply.rate = frame.rate();
+                    Input::Audio(frame)
                 }
-                Entry::Dtmf(digit) => Input::Dtmf(digit),
-                Entry::Drained => Input::PlaybackDrained,
-                Entry::NoAudio { duration, .. } => Input::NoAudio(duration),
-                Entry::Ended(reason) => {
+                Event::Dtmf(digit) => Input::Dtmf(digit),
+                Event::MarkReached(mark) => Input::MarkReached(mark),
+                Event::PlaybackDrained => Input::PlaybackDrained,
+                Event::Underrun => Input::Underrun,
+                Event::NoAudio { offset, duration } => Input::NoAudio { offset, duration },
+                Event::Lagged { frames } => Input::Lagged { frames },
+                Event::Codec(notice) => Input::Codec(notice),
+                Event::Closing(notice) => Input::Closing(notice),
+                Event::Ended(reason) => {
                     self.is_over = true;
                     Input::Ended(reason)
                 }
-                Entry::Error(error) => {
-                    (workers.on_error)(&self.info, &error);
-                    continue;
-                }
-                Entry::Codec(_) | Entry::Lagged { .. } | Entry::Mark(_) | Entry::Underrun => {
+                Event::Error(error) => {
+                    (callbacks.on_error)(&self.info, &error);
                     continue;
                 }
             };
-            on_input(input, &mut self.reply);
+            self.input(input);
         }
         if self.is_over {
             self.on_input = None;
@@ -344,18 +463,24 @@ impl State {
     }
 
     /// A callback panicked: its call ends, and it is never called again.
-    fn fail(&mut self, workers: &Workers, panic: &(dyn Any + Send)) {
-        self.reply.shared.end(EndWanted::Fail);
+    fn fail(&mut self, callbacks: &Callbacks, error: HandlerError) {
+        self.reply.shared().end(EndWanted::Fail);
+        self.reply.cancel_tick();
         let failed = self.on_input.replace(Box::new(|_, _| {}));
-        let error = CallError::Handler(panic_text(panic));
+        let told = CallError::Handler(error.to_string());
         // Were one of these to panic, too, there would be nobody left to tell.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
-        let _ = catch_unwind(AssertUnwindSafe(|| (workers.on_error)(&self.info, &error)));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            (callbacks.on_error)(&self.info, &told);
+        }));
+        self.report(Err(error));
     }
-}
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it panicked".into())
+    /// Tells the server, once.
+    fn report(&mut self, outcome: Result<(), HandlerError>) {
+        if let Some(done) = self.done.take() {
+            // The server no longer waits for a callback that took too long.
+            let _ = done.send(outcome);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use rustix::{
 use sidetone_driver::Driver;
 use sidetone_proto::HANGUP;
 
-use super::{Tally, listener};
+use super::{ServerCounters, listener};
 
 /// Descriptors kept open to accept and reject connections when the process has no others left. The more there are,
 /// the longer a rejected connection stays open, and the more likely its peer reads the hang-up before a reset.
@@ -45,15 +45,15 @@ impl Acceptor {
     }
 
     /// Accepts one connection, or rejects those that wait if there are no descriptors.
-    pub(super) fn accept(&mut self, tally: &Tally) -> Accepted {
+    pub(super) fn accept(&mut self, counters: &ServerCounters) -> Accepted {
         match listener::accept(&self.listener) {
             Ok((stream, peer)) => {
-                tally.connections.fetch_add(1, Ordering::Relaxed);
+                counters.connections.fetch_add(1, Ordering::Relaxed);
                 Accepted::Connection(stream, peer)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::NoMore,
             Err(error) if is_out_of_descriptors(&error) => {
-                self.reject_waiting(tally);
+                self.reject_waiting(counters);
                 Accepted::NoMore
             }
             Err(_) => Accepted::Aborted,
@@ -62,14 +62,14 @@ impl Acceptor {
 
     /// Accepts connections with the spare descriptors, and hangs them up. Left in the backlog they would time out
     /// after 2 s, and what Asterisk then does can end other calls.
-    fn reject_waiting(&mut self, tally: &Tally) {
+    fn reject_waiting(&mut self, counters: &ServerCounters) {
         for _ in 0..SPARE_DESCRIPTORS {
             drop(self.spare.pop_front());
             // The kernel reports that it is out of descriptors even if no connection waits.
             let Ok((stream, _)) = self.listener.accept() else {
                 break;
             };
-            tally.out_of_descriptors.fetch_add(1, Ordering::Relaxed);
+            counters.out_of_descriptors.fetch_add(1, Ordering::Relaxed);
             // A connection that is closed with bytes unread, or on their way, is reset, and its peer may not
             // see the hang-up. So read what has come, and keep the connection as a spare until a later one needs
             // its descriptor.

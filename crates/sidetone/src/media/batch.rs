@@ -2,9 +2,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use sidetone_proto::{EndReason, Rate, Time};
 
+use super::clock;
 use crate::{
     error::CallError,
-    event::{CodecNotice, Mark},
+    event::{ClosingNotice, CodecNotice, Event, Frame, Mark},
 };
 
 /// Bytes of memory that a batch keeps between uses for its samples, and again for its entries. What a burst took
@@ -45,6 +46,11 @@ pub(crate) enum Entry {
     },
     Codec(CodecNotice),
     Error(CallError),
+    /// The server ends the call then.
+    Closing {
+        reason: EndReason,
+        at: Time,
+    },
     Ended(EndReason),
 }
 
@@ -59,6 +65,32 @@ pub(crate) struct AudioEntry {
 impl Entry {
     fn is_never_dropped(&self) -> bool {
         matches!(self, Self::Dtmf(_) | Self::Error(_))
+    }
+}
+
+impl Entry {
+    /// The event that it is for a handler, with its samples, on a call that `began` then.
+    pub(crate) fn into_event(self, samples: &[i16], began: Time) -> Event<'_> {
+        match self {
+            Self::Audio(audio) => Event::Audio(Frame {
+                samples,
+                rate: audio.rate,
+                offset: audio.offset,
+                arrived: audio.arrived - began,
+            }),
+            Self::Lagged { frames } => Event::Lagged { frames },
+            Self::Dtmf(digit) => Event::Dtmf(digit),
+            Self::Mark(mark) => Event::MarkReached(mark),
+            Self::Drained => Event::PlaybackDrained,
+            Self::Underrun => Event::Underrun,
+            Self::NoAudio { offset, duration } => Event::NoAudio { offset, duration },
+            Self::Codec(notice) => Event::Codec(notice),
+            Self::Error(error) => Event::Error(error),
+            Self::Closing { reason, at } => {
+                Event::Closing(ClosingNotice::new(reason, at, clock::now()))
+            }
+            Self::Ended(reason) => Event::Ended(reason),
+        }
     }
 }
 
@@ -88,6 +120,16 @@ impl Batch {
                 true
             }
             (Entry::Error(new), Some(Entry::Error(last))) => new == last,
+            (
+                Entry::Closing { reason, at },
+                Some(Entry::Closing {
+                    reason: same,
+                    at: last,
+                }),
+            ) if reason == same => {
+                *last = *at;
+                true
+            }
             (
                 Entry::NoAudio { offset, duration },
                 Some(Entry::NoAudio {

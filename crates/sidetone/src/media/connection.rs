@@ -268,6 +268,11 @@ impl Connection {
             },
         );
         if let Some(call) = &self.call {
+            if let Some(at) = call.closing.take_warning(call.began, now) {
+                let reason = EndReason::MaxDuration;
+                batch.push(Entry::Closing { reason, at });
+                self.has_progress = true;
+            }
             call.set_queued(Duration::ZERO, self.machine.playout().queued());
             self.slots_since_update += slots;
             if self.slots_since_update >= SLOTS_PER_COUNTER_UPDATE

@@ -258,7 +258,7 @@ impl MediaThread {
             let Some(acceptor) = &mut self.acceptor else {
                 return;
             };
-            match acceptor.accept(&self.shared.tally) {
+            match acceptor.accept(&self.shared.counters) {
                 Accepted::Connection(stream, peer) => self.assign(stream, peer, now),
                 Accepted::Aborted => {}
                 Accepted::NoMore => return,
@@ -297,7 +297,7 @@ impl MediaThread {
             Err(_) => {
                 self.connections.remove(token);
                 self.handle.0.load.fetch_sub(1, Ordering::AcqRel);
-                let lost = &self.shared.tally.without_identity;
+                let lost = &self.shared.counters.without_identity;
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -322,7 +322,7 @@ impl MediaThread {
             connection.is_some_and(|connection| !connection.is_identified())
         };
         for token in self.unidentified.push(new, is_unidentified) {
-            let crowded_out = &self.shared.tally.crowded_out;
+            let crowded_out = &self.shared.counters.crowded_out;
             crowded_out.fetch_add(1, Ordering::Relaxed);
             send_hangup(&self.connections[token].stream);
             self.remove(token);

@@ -18,12 +18,14 @@ use uuid::Uuid;
 
 use super::{
     MediaHandle, Token,
-    batch::Batch,
+    batch::{Batch, Entry},
+    clock,
+    closing::Closing,
     commands::CommandQueue,
     playing::NextItem,
     tap::{Purpose, Tap},
 };
-use crate::event::Codec;
+use crate::event::{ClosingNotice, Codec};
 use commands::Commands;
 pub(crate) use commands::{EndWanted, SubmitError};
 use inbox::Inbox;
@@ -37,6 +39,7 @@ pub(crate) struct CallShared {
     pub(crate) began: Time,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
+    pub(crate) closing: Closing,
     pub(super) inbox: Inbox,
     pub(super) commands: Commands,
     pub(super) status: Status,
@@ -48,12 +51,17 @@ pub(crate) struct CallShared {
 pub(crate) type CallRef = Arc<CallShared>;
 
 impl CallShared {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place makes it, of what it has at hand"
+    )]
     pub(crate) fn new(
         id: Uuid,
         peer: SocketAddr,
         began: Time,
         receive_buffer: Duration,
         playback_buffer: Duration,
+        closing: Closing,
         media: MediaHandle,
         token: Token,
     ) -> Self {
@@ -63,6 +71,7 @@ impl CallShared {
             began,
             receive_buffer,
             playback_buffer,
+            closing,
             inbox: Inbox::default(),
             commands: Commands::default(),
             status: Status::default(),
@@ -172,6 +181,25 @@ impl CallShared {
         }
         self.commands.want_end(wanted);
         self.request_poll();
+    }
+
+    /// Reports that the server ends the call at `at`, unless it ends before.
+    pub(crate) fn announce_shutdown(&self, at: Time) {
+        self.closing.set_shutdown(at);
+        let closing = Entry::Closing {
+            reason: EndReason::Shutdown,
+            at,
+        };
+        // The end is published before it is reported, and nothing follows its report.
+        if self.inbox.push_unless(closing, || self.ended().is_some()) {
+            self.inbox.wake_waiters();
+        }
+    }
+
+    /// What has been reported of the end that the server brings about, while the call runs.
+    pub(crate) fn closing_notice(&self) -> Option<ClosingNotice> {
+        let notice = self.closing.notice(self.began, clock::now());
+        notice.filter(|_| self.ended().is_none())
     }
 
     /// Live audio was queued. Its first frame sets the call's schedule, so it can't wait for the next slot.

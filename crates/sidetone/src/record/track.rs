@@ -16,8 +16,8 @@ const MIN_FILL_MS: u64 = 20;
 /// up to here.
 const MAX_LATENESS_MS: u64 = 5_000;
 
-/// A track is corrected when it is off by this much: once a minute at 200 ppm. The grid may move by nearly as
-/// much when a call begins, which is nothing to correct.
+/// A track is corrected when it is off by this much: once a minute at 200 ppm. The slot schedule may move by nearly
+/// as much when a call begins, which is nothing to correct.
 const TOLERANCE_MS: u64 = 12;
 
 /// How far a track is off is the least lateness of any piece in this time: jitter only ever adds to it.

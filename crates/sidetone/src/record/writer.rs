@@ -25,8 +25,7 @@ use crate::{
 /// How often every tap is emptied.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Files that are begun in a turn although it takes too long by then: those that are open go first, as their calls would lose
-/// audio.
+/// Files opened per round once it takes too long. Open files go first, as their calls would lose audio.
 const MAX_LATE_OPENS: usize = 32;
 
 /// A file is made whole every so many polls. With what the timeline holds back, a kill costs 550 ms.

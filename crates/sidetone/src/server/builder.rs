@@ -11,10 +11,10 @@ use sidetone_proto::CallConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use super::{OnCallEnd, Server};
+use super::{OnCallEnd, OnHandlerError, Server, WakeAll, wake_task::WakeTask};
 use crate::{
     admission::{Admission, Admit, CallInfo, Networks},
-    error::ServeError,
+    error::{HandlerError, ServeError},
     event::Codec,
     io_backend::IoBackend,
     media::MediaConfig,
@@ -37,7 +37,7 @@ pub enum Tuning {
 }
 
 impl Tuning {
-    /// How long after the beginning of one turn of a media thread the next one begins at the earliest.
+    /// The shortest time from the start of one iteration of a media thread to the start of the next.
     pub(crate) fn coalescing(self) -> Duration {
         match self {
             Self::Latency => Duration::from_millis(1),
@@ -67,6 +67,7 @@ pub struct ServerBuilder {
     pub(super) reset_when_killed: bool,
     pub(super) admit: Option<Arc<Admit>>,
     pub(super) on_call_end: Option<OnCallEnd>,
+    pub(super) on_handler_error: Option<OnHandlerError>,
     networks: Option<Networks>,
 }
 
@@ -75,6 +76,7 @@ impl Default for ServerBuilder {
         Self {
             media: MediaConfig {
                 call: CallConfig::default(),
+                max_duration_warning: Duration::from_secs(10),
                 codec: Codec::Slin,
                 receive_buffer: Duration::from_millis(250),
                 playback_buffer: Duration::from_secs(600),
@@ -87,6 +89,7 @@ impl Default for ServerBuilder {
             reset_when_killed: false,
             admit: None,
             on_call_end: None,
+            on_handler_error: None,
             networks: None,
         }
     }
@@ -177,10 +180,20 @@ impl ServerBuilder {
         self
     }
 
-    /// Ends every call after so long. Off unless set.
+    /// Ends every call after so long, counted from its UUID. Off unless set. [`Admission::max_duration`] overrides it for one
+    /// call.
     #[must_use]
     pub fn max_duration(mut self, duration: Duration) -> Self {
         self.media.call.max_duration = Some(duration);
+        self
+    }
+
+    /// How long before a call reaches its longest duration its handler hears of that, from
+    /// [`Event::Closing`](crate::Event::Closing) and [`Call::closing`](crate::Call::closing); 10 s unless set. A call that
+    /// may not last as long is warned as it begins.
+    #[must_use]
+    pub fn max_duration_warning(mut self, before: Duration) -> Self {
+        self.media.max_duration_warning = before;
         self
     }
 
@@ -210,6 +223,29 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
         self.on_call_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Gives `hook` every failure of a handler, an error that it returned or a panic, once, and hangs its call up. Without a
+    /// hook a failure is logged as a warning, through [`tracing`](https://docs.rs/tracing); with one it is up to the hook.
+    ///
+    /// That a caller hung up is no failure, whichever error says so; see [`Handler`](crate::Handler). The hook runs on the
+    /// async threads and must not block.
+    ///
+    /// ```
+    /// use {sidetone::{HandlerError, Server}, std::error::Error};
+    ///
+    /// let settings = Server::builder().on_handler_error(|call, error| match &error {
+    ///     HandlerError::Returned(error) => eprintln!("call {}: {error}, {:?}", call.id, error.source()),
+    ///     panic => eprintln!("call {}: {panic}", call.id),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_handler_error(
+        mut self,
+        hook: impl Fn(CallInfo, HandlerError) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_handler_error = Some(Arc::new(hook));
         self
     }
 
@@ -245,18 +281,28 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn from_listener(mut self, listener: TcpListener) -> Result<Server, ServeError> {
+    pub fn from_listener(self, listener: TcpListener) -> Result<Server, ServeError> {
+        let wake_task = WakeTask::start();
+        self.start(listener, Box::new(move |wakes| wake_task.wake(wakes)))
+    }
+
+    /// Starts the server, whose handlers `wake` is to wake.
+    pub(crate) fn start(
+        mut self,
+        listener: TcpListener,
+        wake: Box<WakeAll>,
+    ) -> Result<Server, ServeError> {
         self.check_allowed(listener.local_addr().map_err(ServeError::Media)?)?;
         self.apply_networks();
         self.apply_linger(&listener)?;
-        Server::start(listener, self)
+        Server::start(listener, self, wake)
     }
 
-    /// Listens without a runtime, for those who bring threads of their own.
-    pub(crate) fn into_parts(
-        mut self,
+    /// Listens without a runtime. It blocks while a host name is looked up.
+    pub(crate) fn listen(
+        &self,
         address: impl std::net::ToSocketAddrs,
-    ) -> Result<(TcpListener, MediaConfig, usize), ServeError> {
+    ) -> Result<TcpListener, ServeError> {
         let mut failure = None;
         let failed = |address: String, source| ServeError::Bind { address, source };
         let addresses = address
@@ -265,11 +311,7 @@ impl ServerBuilder {
         for address in addresses {
             self.check_allowed(address)?;
             match listen(address) {
-                Ok(listener) => {
-                    self.apply_networks();
-                    self.apply_linger(&listener)?;
-                    return Ok((listener, self.media, self.media_threads));
-                }
+                Ok(listener) => return Ok(listener),
                 Err(error) => failure = Some(failed(address.to_string(), error)),
             }
         }
@@ -279,6 +321,18 @@ impl ServerBuilder {
                 io::ErrorKind::AddrNotAvailable.into(),
             )
         }))
+    }
+
+    pub(crate) fn media_thread_count(&self) -> usize {
+        self.media_threads
+    }
+
+    /// Gives failures of handlers to `hook` if there is none yet.
+    pub(crate) fn on_handler_error_or(
+        &mut self,
+        hook: impl Fn(CallInfo, HandlerError) + Send + Sync + 'static,
+    ) {
+        self.on_handler_error.get_or_insert_with(|| Arc::new(hook));
     }
 
     fn apply_networks(&mut self) {

@@ -5,9 +5,9 @@ use tokio::{runtime::Handle, sync::Notify};
 
 /// Wakes handlers from inside their runtime.
 ///
-/// A media thread that wakes a task from outside costs a system call, and on a busy processor hands it over
-/// to the one who was woken: fifty handlers woken one by one are fifty changes of thread. Inside the
-/// runtime a wake-up is an entry in a queue. So a media thread wakes one task a turn, and that the others.
+/// Waking a task from outside costs a system call, and on a busy CPU it often hands the CPU over to the woken
+/// thread: fifty wake-ups are fifty context switches. Inside the runtime a wake-up is an entry in a queue. So a
+/// media thread wakes one task per iteration, and that task wakes the others.
 pub(super) struct WakeTask(Arc<Shared>);
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Shared {
         let Some(waiting) = waiting.as_mut() else {
             return false;
         };
-        // Not only for as many as there are now: a turn that is late has more of them.
+        // Not only for as many as there are now: a late iteration has more of them.
         waiting.reserve(wakes.capacity());
         waiting.append(wakes);
         true

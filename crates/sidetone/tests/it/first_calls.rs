@@ -80,7 +80,7 @@ fn callbacks_echo(io: IoBackend) {
         move |_| {
             let tell = tell.clone();
             move |input: callback::Input<'_>, reply: &mut callback::Reply| match input {
-                callback::Input::Audio(samples) => reply.send(samples),
+                callback::Input::Audio(frame) => reply.send(frame.samples()),
                 callback::Input::Ended(reason) => tell.send(reason).unwrap(),
                 _ => {}
             }

@@ -3,9 +3,11 @@
 mod admission;
 mod backends;
 mod callbacks;
+mod closing;
 mod examples;
 mod first_calls;
 mod halves;
+mod handlers;
 mod heard;
 mod hearing;
 mod ivr;

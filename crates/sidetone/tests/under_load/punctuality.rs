@@ -17,8 +17,8 @@ use sidetone_caller::{CallRecord, Caller, EndCause, Spread, Voice, ramp};
 
 const BESIDE: u64 = 8;
 const LENGTH: Duration = Duration::from_secs(5);
-const TROUBLE: Duration = Duration::from_secs(3);
-/// What one waits for another is nothing beside the trouble itself; a busy machine makes this much of a
+const DISTURBANCE: Duration = Duration::from_secs(3);
+/// What one waits for another is nothing beside the disturbance itself; a busy machine makes this much of a
 /// difference between two runs.
 const NOTHING: Duration = Duration::from_millis(300);
 /// The call that is disturbed.
@@ -98,7 +98,7 @@ fn a_handler_that_blocks_its_thread_delays_no_other_call(io: IoBackend) {
         io,
         |call: Call| async {
             if call.id() == id(DISTURBED) {
-                std::thread::sleep(TROUBLE);
+                std::thread::sleep(DISTURBANCE);
             }
             echo(call).await;
         },
@@ -145,7 +145,7 @@ fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(
             if call.id() != id(DISTURBED) {
                 return echo(call).await;
             }
-            tokio::time::sleep(TROUBLE).await;
+            tokio::time::sleep(DISTURBANCE).await;
             while let Some(event) = call.next().await {
                 match event {
                     Event::Audio(_) => reads.fetch_add(1, Ordering::Relaxed),
@@ -167,7 +167,7 @@ fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(
 fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale(io: IoBackend) {
     let _turn = one_at_a_time();
     let control = undisturbed(io);
-    let reads_again = millis(500) + TROUBLE;
+    let reads_again = millis(500) + DISTURBANCE;
     let (records, deaf) = run(io, echo, |caller| {
         Some(
             caller
@@ -216,7 +216,9 @@ fn a_handler_that_clears_without_end_delays_no_other_call(io: IoBackend) {
             echo(call).await;
         }
     };
-    let (records, _) = run(io, handler, |caller| Some(caller.hang_up_after(TROUBLE)));
+    let (records, _) = run(io, handler, |caller| {
+        Some(caller.hang_up_after(DISTURBANCE))
+    });
     assert_as_punctual(&records, control);
 }
 
@@ -235,7 +237,7 @@ fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on(io: IoBackend) 
                 tokio::time::sleep(millis(500)).await;
                 if blocks && call.id() == id(DISTURBED) {
                     // One task on each worker.
-                    let block = || tokio::spawn(async { std::thread::sleep(TROUBLE) });
+                    let block = || tokio::spawn(async { std::thread::sleep(DISTURBANCE) });
                     let (one, other) = (block(), block());
                     let _ = (one.await, other.await);
                 }

@@ -6,7 +6,7 @@ use sidetone_proto::{EndReason, Time};
 use uuid::Uuid;
 
 use super::{Connection, Context};
-use crate::media::{CallShared, MediaShared};
+use crate::media::{CallShared, MediaShared, closing::Closing};
 
 impl Connection {
     /// The UUID was received: creates the call, or rejects it.
@@ -17,16 +17,20 @@ impl Connection {
             self.taps.end_preroll();
             self.rejected = Some(id);
             shared.identified.fetch_add(1, Ordering::AcqRel);
-            shared.tally.rejected.fetch_add(1, Ordering::Relaxed);
+            shared.counters.rejected.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        shared.tally.calls.fetch_add(1, Ordering::Relaxed);
+        shared.counters.calls.fetch_add(1, Ordering::Relaxed);
         let call = Arc::new(CallShared::new(
             id,
             self.peer,
             now,
             shared.config.receive_buffer,
             shared.config.playback_buffer,
+            Closing::new(
+                shared.config.call.max_duration,
+                shared.config.max_duration_warning,
+            ),
             context.handle.clone(),
             context.token,
         ));

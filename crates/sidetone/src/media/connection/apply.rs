@@ -30,6 +30,7 @@ impl Connection {
         };
         let commands = &call.commands;
         commands.reset_poll_request();
+        self.machine.set_max_duration(call.closing.max_duration());
         let (end_wanted, seen) = (commands.end_wanted(), commands.generation());
         let is_preroll_over = self.taps.keeps_preroll() && commands.is_preroll_over(now);
         let taken = commands.try_take(&mut context.scratch.commands);

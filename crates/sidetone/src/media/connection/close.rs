@@ -125,12 +125,12 @@ impl Connection {
             let summary = CallSummary::rejected(id, self.peer, codec, reason);
             return context.shared.arrivals.rejected(summary);
         }
-        let tally = &context.shared.tally;
+        let counters = &context.shared.counters;
         if let EndReason::OtherProtocol(protocol) = reason {
-            let count = &tally.other_protocols[protocol as usize];
+            let count = &counters.other_protocols[protocol as usize];
             count.fetch_add(1, Ordering::Relaxed);
         }
         // In this order: `other_protocols` are a part of `without_identity`, and never exceed it.
-        tally.without_identity.fetch_add(1, Ordering::Release);
+        counters.without_identity.fetch_add(1, Ordering::Release);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | State        | Written by                                | Read by                | Ordering       |
 //! |--------------|-------------------------------------------|------------------------|----------------|
-//! | batch, waker | media thread (append), handler (take all) | media thread, handler  | the mutex      |
+//! | batch, waker | media thread, server (append), handler (take all) | media thread, handler  | the mutex      |
 //! | waiters      | handler (register), media thread (take)   | media thread, handler  | the mutex      |
 //!
 //! The handler takes the batch and registers its waker under one lock, so it can't miss an event that arrives
@@ -17,7 +17,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::media::batch::Batch;
+use crate::media::batch::{Batch, Entry};
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -46,6 +46,20 @@ impl Inbox {
         std::mem::swap(batch, &mut unread.batch);
         register(&mut unread.waker);
         !batch.is_empty()
+    }
+
+    /// Adds an event and wakes the handler, unless `is_over` says under the lock that it would come too late.
+    pub(super) fn push_unless(&self, entry: Entry, is_over: impl FnOnce() -> bool) -> bool {
+        let waker = {
+            let mut unread = self.unread.lock();
+            if is_over() {
+                return false;
+            }
+            unread.batch.push(entry);
+            unread.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+        true
     }
 
     pub(super) fn register_waiter(&self, waker: &Waker) {

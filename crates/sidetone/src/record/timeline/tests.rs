@@ -92,7 +92,7 @@ fn frame(ramp: &[i16], n: u64) -> &[i16] {
     &ramp[n as usize * 160..][..160]
 }
 
-/// A frame from each side every 20 ms; the caller's come up to 5.5 ms after their place on its grid, that is
+/// A frame from each side every 20 ms; the caller's come up to 5.5 ms after their place in its schedule, that is
 /// 14.5 to 25.5 ms apart. `caller` says which are sent.
 fn conversation(seconds: u64, caller: impl Fn(u64) -> bool) -> (MemoryFile, Vec<i16>) {
     let said = ramp(1, 0, seconds as usize * 8_000);
