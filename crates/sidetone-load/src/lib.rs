@@ -23,7 +23,7 @@
 //!
 //! Each call sends 20 ms of 8 kHz audio every 20 ms, on a schedule of its own ([`Phases`]). Over io_uring, everything that
 //! is sent at a time takes one system call. Over epoll, each frame takes one. io_uring is used where a trial of it works;
-//! `SIDETONE_IO_BACKEND=epoll` in the environment selects epoll. The report names the one used.
+//! [`Load::io_backend`] names one, and so does `SIDETONE_IO_BACKEND=epoll` in the environment. The report names the one used.
 //!
 //! With fewer than 200 calls, a frame is sent when it is due and read when it comes. Most of the load's cost is then waking
 //! up. With 200 calls or more, the load wakes up every 500 µs only, sends what is due and reads what has come. A frame can

@@ -2,8 +2,9 @@
 
 use std::error::Error;
 
-use crate::support::{call, millis, serve, sound};
-use sidetone::{Call, CallReader, CallWriter, EndReason, Event, PlayError, Server};
+use crate::support::{IoBackend, builder, call, millis, over_each_back_end, serve, sound};
+use macro_rules_attribute::apply;
+use sidetone::{Call, CallReader, CallWriter, EndReason, Event, PlayError};
 use sidetone_caller::EndCause;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -56,9 +57,10 @@ async fn beeps(call: Call) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tasks_beep_as_often_as_the_digits_say() {
-    let server = serve(Server::builder(), beeps).await;
+async fn two_tasks_beep_as_often_as_the_digits_say(io: IoBackend) {
+    let server = serve(builder(io), beeps).await;
     let caller = server
         .caller()
         .dtmf("12#", millis(200))

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::support::{call, calls, millis, serve, until};
+use crate::support::{IoBackend, builder, call, calls, millis, over_each_back_end, serve, until};
+use macro_rules_attribute::apply;
 use parking_lot::Mutex;
 use sidetone::{
-    Call, Clip, PlayError, Server,
+    Call, Clip, PlayError,
     ivr::{
         Digits, DigitsEnd, Interrupt, InterruptedBy, Ivr, Left, Message, MessageEnd, Prompted,
         bridge,
@@ -18,6 +19,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// What the operation gave that a caller went through, and what the caller heard.
 async fn through<T, Fut>(
+    io: IoBackend,
     behave: impl FnOnce(Caller) -> Caller,
     operation: impl Fn(Ivr) -> Fut + Send + Sync + 'static,
 ) -> (T, CallRecord)
@@ -35,7 +37,7 @@ where
             Ok::<(), PlayError>(())
         }
     };
-    let server = serve(Server::builder(), handler).await;
+    let server = serve(builder(io), handler).await;
     let record = call(behave(server.caller())).await;
     until(|| result.lock().is_some()).await;
     let result = result.lock().take().unwrap();
@@ -50,11 +52,12 @@ fn prompt() -> (Vec<i16>, Clip) {
 }
 
 async fn prompted(
+    io: IoBackend,
     behave: impl FnOnce(Caller) -> Caller,
     interrupt: Interrupt,
 ) -> (Prompted, usize) {
     let (samples, clip) = prompt();
-    let (prompted, record) = through(behave, move |mut ivr| {
+    let (prompted, record) = through(io, behave, move |mut ivr| {
         let clip = clip.clone();
         async move { ivr.prompt(&clip).interrupted_by(interrupt).await }
     })
@@ -63,34 +66,38 @@ async fn prompted(
     (prompted, heard)
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_ends_at_a_key_and_says_what_was_heard() {
+async fn a_prompt_ends_at_a_key_and_says_what_was_heard(io: IoBackend) {
     let caller = |caller: Caller| caller.dtmf("7", millis(1_000)).hang_up_after(LONG);
-    let (prompted, heard) = prompted(caller, Interrupt::KEYS).await;
+    let (prompted, heard) = prompted(io, caller, Interrupt::KEYS).await;
     assert_eq!(prompted.interrupted_by, Some(InterruptedBy::Key('7')));
     assert!(heard > 0 && heard < 40_000, "{heard}");
     let said = sidetone::Rate::Slin.samples_in(prompted.heard.heard);
     assert_eq!(said as usize, heard);
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_ends_at_speech_and_not_at_a_key_unless_told() {
+async fn a_prompt_ends_at_speech_and_not_at_a_key_unless_told(io: IoBackend) {
     let voice = tone::caller_voice(8_000, Duration::from_secs(3), 1);
     let speech = [vec![0; 4_000], voice].concat();
     let caller = |caller: Caller| {
         let caller = caller.dtmf("7", millis(100)).say(speech);
         caller.hang_up_after(LONG)
     };
-    let (prompted, heard) = prompted(caller, Interrupt::SPEECH).await;
+    let (prompted, heard) = prompted(io, caller, Interrupt::SPEECH).await;
     assert_eq!(prompted.interrupted_by, Some(InterruptedBy::Speech));
     assert!(heard > 0 && heard < 40_000, "{heard}");
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_typed_ahead_skips_the_next_prompt_and_is_a_digit() {
+async fn a_key_typed_ahead_skips_the_next_prompt_and_is_a_digit(io: IoBackend) {
     let (samples, clip) = prompt();
     let short = Clip::from_samples(8_000, ramp(7, 0, 16_000)).unwrap();
     let ((second, digits), record) = through(
+        io,
         |caller| caller.dtmf("12#", millis(300)).hang_up_after(LONG),
         move |mut ivr| {
             let (clip, short) = (clip.clone(), short.clone());
@@ -110,18 +117,19 @@ async fn a_key_typed_ahead_skips_the_next_prompt_and_is_a_digit() {
     );
 }
 
-async fn digits(keys: &'static str) -> (Digits, Digits) {
+async fn digits(io: IoBackend, keys: &'static str) -> (Digits, Digits) {
     let behave = move |caller: Caller| caller.dtmf(keys, millis(200)).hang_up_after(LONG);
     let operation = |mut ivr: Ivr| async move {
         let first = ivr.digits(3).between(millis(600)).end('#').await?;
         Ok((first, ivr.digits(3).first(millis(600)).await?))
     };
-    through(behave, operation).await.0
+    through(io, behave, operation).await.0
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn digits_end_with_enough_of_them_with_the_key_or_in_time() {
-    let (full, rest) = digits("1234").await;
+async fn digits_end_with_enough_of_them_with_the_key_or_in_time(io: IoBackend) {
+    let (full, rest) = digits(io, "1234").await;
     assert_eq!(
         (full.digits.as_str(), full.ended_by),
         ("123", DigitsEnd::Full)
@@ -130,7 +138,7 @@ async fn digits_end_with_enough_of_them_with_the_key_or_in_time() {
         (rest.digits.as_str(), rest.ended_by),
         ("4", DigitsEnd::Timeout)
     );
-    let (none, rest) = digits("#").await;
+    let (none, rest) = digits(io, "#").await;
     assert_eq!(
         (none.digits.as_str(), none.ended_by),
         ("", DigitsEnd::EndKey)
@@ -139,27 +147,32 @@ async fn digits_end_with_enough_of_them_with_the_key_or_in_time() {
         (rest.digits.as_str(), rest.ended_by),
         ("", DigitsEnd::Timeout)
     );
-    let (some, _) = digits("12").await;
+    let (some, _) = digits(io, "12").await;
     assert_eq!(
         (some.digits.as_str(), some.ended_by),
         ("12", DigitsEnd::Timeout)
     );
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn digits_that_are_cancelled_stay_typed_ahead() {
+async fn digits_that_are_cancelled_stay_typed_ahead(io: IoBackend) {
     let behave = |caller: Caller| caller.dtmf("12", millis(200)).hang_up_after(LONG);
     let operation = |mut ivr: Ivr| async move {
         let cancelled = tokio::time::timeout(millis(1_500), ivr.digits(3).into_future()).await;
         assert!(cancelled.is_err());
         ivr.digits(2).await
     };
-    let (digits, _) = through(behave, operation).await;
+    let (digits, _) = through(io, behave, operation).await;
     assert_eq!(digits.digits, "12");
 }
 
-async fn message(behave: impl FnOnce(Caller) -> Caller, longest: Duration) -> Message {
-    let (message, _) = through(behave, move |mut ivr| async move {
+async fn message(
+    io: IoBackend,
+    behave: impl FnOnce(Caller) -> Caller,
+    longest: Duration,
+) -> Message {
+    let (message, _) = through(io, behave, move |mut ivr| async move {
         let message = ivr.message().until_key('#').until_silence(millis(1_500));
         Ok(message.longest(longest).await)
     })
@@ -167,29 +180,31 @@ async fn message(behave: impl FnOnce(Caller) -> Caller, longest: Duration) -> Me
     message
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_ends_at_the_key_or_when_it_is_too_long_or_with_the_call() {
+async fn a_message_ends_at_the_key_or_when_it_is_too_long_or_with_the_call(io: IoBackend) {
     let talk = |caller: Caller| caller.say(tone::caller_voice(8_000, LONG, 3));
     let keyed = |caller| talk(caller).dtmf("5#", millis(1_000)).hang_up_after(LONG);
-    let keyed = message(keyed, millis(4_000)).await;
+    let keyed = message(io, keyed, millis(4_000)).await;
     assert_eq!(keyed.ended_by, MessageEnd::Key);
     assert!(keyed.duration() > millis(500) && keyed.duration() < millis(4_000));
-    let long = message(|caller| talk(caller).hang_up_after(LONG), millis(4_000)).await;
+    let long = message(io, |caller| talk(caller).hang_up_after(LONG), millis(4_000)).await;
     assert_eq!(
         (long.ended_by, long.duration()),
         (MessageEnd::Longest, millis(4_000))
     );
     let ended = |caller| talk(caller).hang_up_after(millis(1_000));
-    let ended = message(ended, millis(4_000)).await;
+    let ended = message(io, ended, millis(4_000)).await;
     assert_eq!(ended.ended_by, MessageEnd::CallEnded);
     assert!(ended.duration() > millis(500) && ended.duration() <= millis(1_000));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length() {
+async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length(io: IoBackend) {
     let said = tone::caller_voice(8_000, millis(1_500), 4);
     let silent = |caller: Caller| caller.say(said.clone()).hang_up_after(LONG);
-    let silent = message(silent, LONG).await;
+    let silent = message(io, silent, LONG).await;
     assert_eq!(silent.ended_by, MessageEnd::Silence);
     let said = ramp(9, 0, 8 * 2_500);
     let mute = |caller: Caller| {
@@ -198,7 +213,7 @@ async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length() {
             .mute_between(millis(500), millis(1_500));
         caller.hang_up_after(millis(2_500))
     };
-    let (muted, _) = through(mute, |mut ivr| async move { Ok(ivr.message().await) }).await;
+    let (muted, _) = through(io, mute, |mut ivr| async move { Ok(ivr.message().await) }).await;
     assert!(muted.duration() > millis(2_200), "{:?}", muted.duration());
     let silence = muted.samples.iter().filter(|sample| **sample == 0).count();
     assert!((7_000..9_500).contains(&silence), "{silence}");
@@ -217,8 +232,9 @@ async fn a_message_ends_with_silence_and_a_mute_leaves_a_gap_of_its_length() {
     assert!(muted.write_wav(&file).is_err());
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word() {
+async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word(io: IoBackend) {
     let mut voice = tone::caller_voice(8_000, Duration::from_secs(2), 1);
     let loud = voice.iter().rposition(|sample| sample.abs() > 4_000);
     voice.truncate(loud.unwrap());
@@ -230,7 +246,7 @@ async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word() {
             .mute_between(length, LONG)
             .hang_up_after(LONG)
     };
-    let message = message(caller, LONG).await;
+    let message = message(io, caller, LONG).await;
     assert_eq!(message.ended_by, MessageEnd::Silence);
     assert!(
         message.duration() >= length + millis(1_000),
@@ -239,8 +255,9 @@ async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word() {
     );
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_connects_two_calls_and_tells_who_left() {
+async fn a_bridge_connects_two_calls_and_tells_who_left(io: IoBackend) {
     let waiting = Arc::new(Mutex::new(None::<Call>));
     let left = Arc::new(Mutex::new(None));
     let (first, told) = (Arc::clone(&waiting), Arc::clone(&left));
@@ -258,7 +275,7 @@ async fn a_bridge_connects_two_calls_and_tells_who_left() {
             let _ = call.player(8_000).unwrap().play_clip(&sound).await;
         }
     };
-    let server = serve(Server::builder(), handler).await;
+    let server = serve(builder(io), handler).await;
     let first = server
         .caller()
         .say(ramp(1, 0, 40_000))

@@ -3,20 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sidetone::{Admission, Call, CallInfo, CallSummary, EndReason, Rate, Server};
+use macro_rules_attribute::apply;
+use sidetone::{Admission, Call, CallInfo, CallSummary, EndReason, Rate};
 use sidetone_caller::{Voice, ramp};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{call, id, millis, run, serve};
+use crate::support::{IoBackend, builder, call, id, millis, over_each_back_end, run, serve};
 
 #[derive(Debug, PartialEq)]
 struct Account(u32);
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn data_is_shared_by_call_halves_handle_and_summary() {
+async fn data_is_shared_by_call_halves_handle_and_summary(io: IoBackend) {
     let (told, mut from_handler) = unbounded_channel();
     let (summarize, mut from_summary) = unbounded_channel();
-    let server = Server::builder()
+    let server = builder(io)
         .admit(|_: CallInfo| async { Admission::accept_with(Account(7)) })
         .on_call_end(move |summary: CallSummary| summarize.send(summary.data::<Account>()).unwrap())
         .bind("127.0.0.1:0")
@@ -52,9 +54,10 @@ async fn data_is_shared_by_call_halves_handle_and_summary() {
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn halves_know_their_call_and_either_can_finish_it() {
-    let server = serve(Server::builder(), |call: Call| async {
+async fn halves_know_their_call_and_either_can_finish_it(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async {
         let (id, peer) = (call.id(), call.peer());
         let (reader, writer) = call.split();
         assert_eq!((reader.id(), writer.id()), (id, id));
@@ -81,9 +84,10 @@ async fn halves_know_their_call_and_either_can_finish_it() {
     assert!(ended.iter().all(|it| it.reason == EndReason::Finished));
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handle_has_live_audio_too() {
-    let server = serve(Server::builder(), |call: Call| async move {
+async fn a_handle_has_live_audio_too(io: IoBackend) {
+    let server = serve(builder(io), |call: Call| async move {
         assert!(call.handle().live_at(1).is_err());
         let mut live = call.handle().live_at(8_000).unwrap();
         for frame in ramp(1, 0, 8_000).chunks(160) {
@@ -102,10 +106,11 @@ async fn a_handle_has_live_audio_too() {
     server.end().await;
 }
 
+#[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_playback_stops_with_its_guard_and_plays_on_without() {
+async fn a_playback_stops_with_its_guard_and_plays_on_without(io: IoBackend) {
     let (told, mut outcomes) = unbounded_channel();
-    let server = serve(Server::builder(), move |call: Call| {
+    let server = serve(builder(io), move |call: Call| {
         let told = told.clone();
         async move {
             let clip = |seed| sidetone::Clip::from_samples(8_000, ramp(seed, 0, 80_000)).unwrap();
@@ -136,7 +141,7 @@ async fn a_playback_stops_with_its_guard_and_plays_on_without() {
 
 /// The summary of one short call.
 async fn summary() -> CallSummary {
-    let server = serve(Server::builder(), crate::support::listen).await;
+    let server = serve(builder(IoBackend::Auto), crate::support::listen).await;
     let caller = server.caller().uuid(id(5)).say(Voice::Ramp(1));
     call(caller.hang_up_after(millis(500))).await;
     server.end().await.remove(0)
@@ -173,7 +178,7 @@ async fn summaries_and_statistics_are_serialized_with_their_names() {
     assert_eq!(json["reason"], summary.reason.name());
     assert_eq!(json["counters"]["frames_in"], summary.counters.frames_in);
     assert!(json.get("data").is_none());
-    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let server = builder(IoBackend::Auto).bind("127.0.0.1:0").await.unwrap();
     let json = serde_json::to_value(server.handle().stats()).unwrap();
     assert_eq!(
         (&json["calls"], &json["other_protocols"]["web_socket"]),
