@@ -12,6 +12,7 @@ mod heard;
 mod hearing;
 mod ivr;
 mod life;
+mod mistakes;
 mod monitoring;
 mod names;
 mod playing;
