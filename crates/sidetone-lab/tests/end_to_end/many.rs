@@ -222,7 +222,7 @@ impl Callers {
             Caller::new(server)
                 .uuid(Uuid::from_u128(number.into()))
                 .say(voice(number))
-                // Their grids are spread over a frame.
+                // Their schedules are spread over a frame.
                 .start_after(FRAME_TIME * number as u32 / CALLS as u32)
                 .hang_up_after(talk)
                 .counts_only()

@@ -1,4 +1,5 @@
 //! Which I/O back end a server takes, and that it says so.
+#![allow(clippy::unwrap_used)]
 
 use sidetone::{IoBackend, Server};
 

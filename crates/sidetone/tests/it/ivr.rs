@@ -1,4 +1,5 @@
 //! Menus, judged by what simulated callers heard.
+#![allow(clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
 
