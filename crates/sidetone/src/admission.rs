@@ -66,14 +66,14 @@ impl Admission {
         Decision::Accept(Some(Arc::new(data))).into()
     }
 
-    /// Turns the call away. To the dialplan it looks like one that was completed.
+    /// Rejects the call. To the dialplan it looks like one that was completed.
     pub fn reject() -> Self {
         Decision::Reject.into()
     }
 
-    /// Ends the call so long after its UUID came, in place of [`ServerBuilder::max_duration`](crate::ServerBuilder::max_duration),
-    /// be it sooner or later: a call that has lasted as long already ends at once. The handler is
-    /// [warned](crate::ServerBuilder::max_duration_warning) before. It means nothing for a call that is rejected.
+    /// Ends the call this long after its UUID, sooner or later than [`ServerBuilder::max_duration`](crate::ServerBuilder::max_duration)
+    /// says. A call that has lasted longer already ends at once. The handler is
+    /// [warned](crate::ServerBuilder::max_duration_warning) before.
     #[must_use]
     pub fn max_duration(mut self, duration: Duration) -> Self {
         self.max_duration = Some(duration);

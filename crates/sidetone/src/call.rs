@@ -642,10 +642,10 @@ impl CallHandle {
         self.shared.end(wanted);
     }
 
-    /// Listens in on what this call's other side hears, for whoever wants to transcribe or measure that.
+    /// A monitor of what the caller hears, to transcribe or measure it.
     ///
-    /// Made by a handler before it reads anything of its call, and within a second, it begins with the UUID, even if the call is
-    /// over by then; made later, with what leaves from now on.
+    /// If the handler makes it before it reads an event, and within a second, it starts at the UUID, even if the call is over by
+    /// then. Made later, it starts now.
     ///
     /// A call has one monitor at a time: a second one ends the first. Recording goes on beside it.
     ///

@@ -1,10 +1,10 @@
-//! Callbacks and no async runtime: the style of the project that this one began from.
+//! Callbacks, for programs without an async runtime.
 //!
-//! One factory is called once per call, as soon as it begins, and returns what is called for everything that
-//! happens on it, [`Input::Started`] first and [`Input::Ended`] last; the other callback hears of errors. All of them run on one
-//! worker thread per media thread, so they must not
-//! block: a slow one makes the other calls' *callbacks* late, though never their reads, their clock or what
-//! they have queued.
+//! The first callback is called once for each call, as soon as it starts. It returns a closure that is called for everything
+//! that happens on the call, [`Input::Started`] first and [`Input::Ended`] last. The second callback gets errors.
+//!
+//! All of them run on one worker thread per media thread, so they must not block. A slow one delays the callbacks of other
+//! calls, but never their reads, their timing or what they have queued.
 //!
 //! ```no_run
 //! use sidetone::Clip;
@@ -32,7 +32,7 @@
 //!
 //! It is the same server as [`Server`](crate::Server), with a handler that calls the callbacks: every setting of
 //! [`ServerBuilder`] holds, [`admit`](ServerBuilder::admit) and [`on_call_end`](ServerBuilder::on_call_end) with it. Hooks
-//! run on a thread of the server's own, which has a tokio runtime with time and I/O for them; nobody else needs one. Data
+//! run on a thread of the server's own, which has a tokio runtime with time and I/O for them; the program needs none. Data
 //! from the admission is at [`Reply::data`], and [`CallbackServer::handle`] shuts down, counts and finds calls.
 //!
 //! A callback that panics ends its call. The error callback gets that as [`CallError::Handler`], and
@@ -94,7 +94,7 @@ pub use worker::CallbackServer;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
-    /// The call begins: always the first, and told at once, so a caller who says nothing can be greeted.
+    /// The call starts. This is always the first input, and comes at once, so that a silent caller can be greeted.
     Started,
     /// Audio from the caller, with its rate and its place on the call's clock.
     Audio(Frame<'a>),

@@ -31,19 +31,18 @@ pub enum Event<'a> {
     /// Everything queued has been heard to its end: nothing is left, neither a clip nor a mark nor an open
     /// [`Utterance`](crate::Utterance).
     ///
-    /// It comes once each time the queue becomes empty, if there was any audio in it. It does not come when the last of it was
-    /// stopped or cleared, nor each time that an utterance has nothing to play before it is ended. What a
-    /// [`Player`](crate::Player) writes, and nothing says that more won't come, is taken for ended after a second.
+    /// It comes once each time the queue becomes empty after it held audio. It does not come when the last item was stopped or
+    /// cleared, nor when an open utterance has nothing to play. The samples that a [`Player`](crate::Player) writes count as
+    /// ended after a second without further ones, unless a mark or another item follows sooner.
     PlaybackDrained,
     /// A live source had nothing when its slot was due; silence went out.
     Underrun,
-    /// No audio came for this stretch of the call's clock: the caller is muted or on hold, or the phone sends nothing
-    /// where nobody speaks.
+    /// No audio came for this part of the call's clock: the caller is muted or on hold, or the phone suppresses silence.
     ///
-    /// It is told while it lasts, first 120 ms after the last audio came, 100 ms at a time for a second and then a
-    /// second at a time; what waits unread is told as one. For the end of speech it counts as
-    /// silence ([`VoiceDetector::push_silence`](sidetone_audio::vad::VoiceDetector::push_silence)). Should audio that was
-    /// only late come after all, its place may lie in a stretch that was told.
+    /// It is reported while it lasts: first 120 ms after the last audio, every 100 ms for a second, and then every second.
+    /// Unread reports are merged. To a voice detector it is silence
+    /// ([`VoiceDetector::push_silence`](sidetone_audio::vad::VoiceDetector::push_silence)). Audio that was only late may
+    /// still come, with a place in a part that was reported.
     NoAudio {
         /// Where it begins on the call's clock.
         offset: Duration,
@@ -60,8 +59,8 @@ pub enum Event<'a> {
     Codec(CodecNotice),
     /// An error that does not end the call.
     Error(CallError),
-    /// This side is about to end the call: the server is shutting down, or the call nears its longest duration. See
-    /// [`Call::closing`](crate::Call::closing), which says the same to those who read no events.
+    /// The server is about to end the call: it is shutting down, or the call nears its longest duration.
+    /// [`Call::closing`](crate::Call::closing) is the same for handlers that read no events.
     Closing(ClosingNotice),
     /// The call is over.
     Ended(EndReason),
@@ -274,11 +273,11 @@ pub enum Codec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CodecNotice {
-    /// Under [`Codec::Auto`]: this is what it is. Said once per call.
+    /// Under [`Codec::Auto`]: the caller's codec. Reported once per call.
     Decided(Codec),
-    /// The audio is not what the server was told to expect. It would be noise, so the application gets none of it.
+    /// The audio is not in the codec that was set. It would be noise, so the handler gets silence instead.
     Mismatch {
-        /// What the server was told.
+        /// The codec that was set.
         expected: Codec,
         /// About how many bytes a second came.
         bytes_per_second: u32,
@@ -289,8 +288,8 @@ pub enum CodecNotice {
         /// The rate of what comes in.
         rate: Rate,
     },
-    /// Under [`Codec::Auto`]: there is sound, and for 1.5 s it has not told what it is. Nothing of it is heard until it
-    /// does. Said once per call.
+    /// Under [`Codec::Auto`]: there has been sound for 1.5 s, and its codec is still unknown. The handler gets silence until
+    /// it is known. Reported once per call.
     Undecided,
     /// Under [`Codec::Auto`]: it is compressed, which is not supported.
     Unsupported {

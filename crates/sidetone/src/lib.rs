@@ -1,17 +1,16 @@
 //! AudioSocket server for Asterisk: put programs on phone calls.
 //!
-//! Asterisk connects, says which call it is, and then both sides exchange 20 ms frames of audio. This
-//! library keeps each call's clock and plays what a handler has queued, whatever the handler does: one that
-//! is slow, blocked or gone makes no other call late.
+//! Asterisk connects over TCP and sends the call's UUID. Then both sides exchange 20 ms frames of audio. This library does the
+//! timing: queued audio leaves at real time, and a handler that is slow, blocked or dead delays no other call.
 //!
 //! ```no_run
 //! use sidetone::{Call, Event, Server};
 //!
 //! async fn echo(mut call: Call) {
-//!     let mut line = call.live();
+//!     let mut live = call.live();
 //!     while let Some(event) = call.next().await {
 //!         match event {
-//!             Event::Audio(frame) => line.push(frame.samples()),
+//!             Event::Audio(frame) => live.push(frame.samples()),
 //!             Event::Dtmf('#') => break,
 //!             _ => {}
 //!         }
@@ -31,14 +30,15 @@
 //!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveAudio`] for audio that is made while it plays.
 //! - [`Heard`]: what was heard of any of them.
 //! - [`callback`]: the same with callbacks, for programs without an async runtime.
+//! - [`ivr`]: prompts that the caller can interrupt, digits, spoken messages, a bridge between two calls.
 //! - [`record`]: both sides of a call in a WAV file.
 //! - [`Monitor`]: what a call's other side hears, frame by frame.
 //! - [`vad`]: when the caller speaks.
 //!
 //! # Samples
 //!
-//! A sample is an `i16`, mono. A call's [`Rate`] is 8 kHz until Asterisk sends a wideband kind; a [`Player`]
-//! takes whatever rate it was made for and resamples.
+//! A sample is an `i16`, mono. A call's [`Rate`] is 8 kHz unless Asterisk sends a wideband kind. A [`Player`] takes any rate
+//! from 4 to 384 kHz and resamples.
 
 mod admission;
 mod call;

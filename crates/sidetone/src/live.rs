@@ -40,9 +40,8 @@ impl LiveAudio {
         }
     }
 
-    /// Lets audio wait longer, by `prebuffer`, than its jitter asks for: whoever pushes may then be late by
-    /// that much, once in a while, without a gap, and sound that is there because slots were missed is only
-    /// dropped above that much again. Up to 80 ms and twice the prebuffer are held. None unless set.
+    /// Delays audio by `prebuffer` more than its jitter requires. Pushes may then be late by that much, now and then, without a
+    /// gap. At most 80 ms and twice the prebuffer are held. The default is none.
     ///
     /// It holds from the beginning of live audio, so set it before the first [`push`](Self::push); else
     /// from the next beginning on, after a pause of 100 ms.

@@ -59,7 +59,7 @@ impl Playback {
     /// Takes it out of the queue, whether it plays already or waits: nothing of it leaves after the slot that is just
     /// being written. What is queued behind it follows at the next slot.
     ///
-    /// The future says what was heard of it and what not, to the sample of the call's rate; it may be dropped.
+    /// The future returns what was heard and what was not, to the sample at the call's rate. It may be dropped.
     pub fn stop(&self) -> Stopping {
         self.playing.note_stopped();
         // After the end there is nothing to stop.

@@ -51,7 +51,7 @@
 //! One thread writes the recordings of all calls, those that are open first. A slow disk keeps it from its work and nothing
 //! else: up to five seconds of each side wait in memory, what comes after that is lost and counted. An error, such as a
 //! full disk or a limit on the size of files, ends the recording of that call with what is there; its file stays a
-//! `.part`, or goes if there is no sound in it. Either is said once per call as a warning (target `sidetone::record`),
+//! `.part`, or goes if there is no sound in it. Either is logged once per call as a warning (target `sidetone::record`),
 //! and in the [`Report`]. A directory that went away is made again for the next file.
 
 mod file;

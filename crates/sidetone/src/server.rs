@@ -43,7 +43,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long ending all calls at once may take: the media threads allow the other sides half a second to close.
 const HANG_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// News of calls that may wait for somebody to take it, beyond the calls that there may be at once.
+/// Starts and rejections of calls that may wait to be accepted, beyond the number of calls at a time.
 const MAX_QUEUED_ARRIVALS: usize = 4096;
 
 /// How long a call that is over waits for the answer of the admission hook: one that answers nothing would have ever
@@ -67,7 +67,7 @@ pub struct Server {
     local: SocketAddr,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     arrival_limit: Arc<ArrivalLimit>,
-    /// Calls that were announced and that nobody has taken yet.
+    /// Calls that were announced and have not been accepted yet.
     pending_calls: Arc<AtomicUsize>,
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
@@ -97,7 +97,7 @@ enum Arrival {
     Rejected(Box<CallSummary>),
 }
 
-/// A call that no handler has yet. Dropped as such, it is hung up: nobody would ever speak to it.
+/// A call without a handler. Dropped as such, it is hung up.
 struct PendingCall {
     shared: CallRef,
     count: Arc<AtomicUsize>,
@@ -259,13 +259,12 @@ impl Server {
 
     /// Waits for the next call that is let in. Dropped, the call is hung up.
     ///
-    /// `None` when no more calls will come because [`ServerHandle::shutdown`] or
-    /// [`ServerHandle::hand_over`] was called. Ending the running calls in time is up to whoever accepted
-    /// them.
+    /// Returns `None` after [`ServerHandle::shutdown`] or [`ServerHandle::hand_over`], when no more calls will come. The
+    /// caller of this method ends the running calls in time.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it has taken no call.
+    /// This method is cancellation safe. If it is dropped before it completes, it has taken no call.
     pub async fn accept(&mut self) -> Option<Call> {
         let mut shutdown = self.shutdown.subscribe();
         tokio::select! {
@@ -344,7 +343,7 @@ impl Server {
     async fn next_admitted(&mut self) -> Option<Call> {
         loop {
             while self.reporting.try_join_next().is_some() {}
-            // Of so many some have an end to tell, and are slow at it.
+            // With this many, some have ended and their hooks are slow.
             while self.reporting.len() >= self.arrival_limit.max
                 && self.reporting.join_next().await.is_some()
             {}
@@ -377,13 +376,13 @@ impl Server {
                     Ok(None) | Err(_) => continue,
                 },
             };
-            // It may have ended while it waited, and is still to be handled: somebody said something.
+            // It may have ended while it waited. It is still handled, for the caller may have spoken.
             admitted.call.disarm();
             return Some(Call::new(admitted.handle, self.at_drop));
         }
     }
 
-    /// Its end is told, but not before what is returned has been dropped: the admission hook has answered by then.
+    /// Registers a call. Its end is reported only after the returned sender is dropped, when the admission hook has answered.
     fn register(&mut self, shared: &CallRef) -> (CallHandle, oneshot::Sender<()>) {
         let handle = CallHandle::new(Arc::clone(shared));
         self.registry.add(handle.clone());
@@ -398,14 +397,14 @@ impl Server {
         (registered, admission_done)
     }
 
-    /// Tells the hook of an end, when it has come.
+    /// Calls the hook when the call has ended.
     fn report_end(&mut self, end: impl Future<Output = CallSummary> + Send + 'static) {
         if let Some(hook) = self.on_call_end.clone() {
             self.reporting.spawn(async move { hook(end.await) });
         }
     }
 
-    /// Whether there is, after a shutdown, still somebody to be handled.
+    /// Whether calls are still to be handled after a shutdown.
     fn more_may_come(&self) -> bool {
         let media = &self.media.shared;
         let (open, answered) = (self.media.open(), media.identified.load(Ordering::Acquire));
@@ -477,7 +476,7 @@ async fn join_briefly<T: 'static>(tasks: &mut JoinSet<T>) {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The calls end with the server, and that is told, too.
+        // The calls end with the server, and their ends are reported too.
         self.reporting.detach_all();
     }
 }
@@ -643,9 +642,8 @@ impl ServerHandle {
         self.begin_shutdown(grace);
     }
 
-    /// Leaves the listener to somebody else who holds it, and ends as [`shutdown`](Self::shutdown) does, but
-    /// turns nobody away: for a restart in which no call is refused. Connections that were accepted before
-    /// are served, also those that say their UUID only later.
+    /// Stops accepting, leaves the listener open for a successor, and ends as [`shutdown`](Self::shutdown) does, but rejects no
+    /// call. Connections that were accepted before are served, even if their UUID comes later. Use it for restarts.
     ///
     /// The successor must be listening on the same socket already, through a duplicate of it that it was
     /// given; see [`ServerBuilder::from_listener`].

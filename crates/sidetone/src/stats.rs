@@ -14,8 +14,8 @@ pub struct CallStats {
     pub duration: Duration,
     /// The rate at which audio goes out.
     pub rate: Rate,
-    /// What comes in under kind `0x10`: what the server was told to expect, or what was found out; under
-    /// [`Codec::Auto`] that until something is.
+    /// The codec of inbound audio under kind `0x10`: the one that was set or detected. Under [`Codec::Auto`], that until one is
+    /// detected.
     pub codec: Codec,
     /// Audio queued and not yet written.
     pub buffered: Duration,
@@ -41,8 +41,8 @@ pub struct CallSummary {
     /// The rate at which audio came in at last: the same, unless Asterisk sent another one under kind `0x10`
     /// ([`CodecNotice::Wideband`](crate::CodecNotice::Wideband)).
     pub inbound_rate: Rate,
-    /// What came in under kind `0x10`, or would have: what the server was told to expect; under [`Codec::Auto`] what
-    /// was found out, if anything was.
+    /// The codec of inbound audio under kind `0x10`: the one that was set; under [`Codec::Auto`] the one that was detected, if
+    /// any.
     pub codec: Codec,
     /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
@@ -132,22 +132,22 @@ pub struct ServerStats {
     pub running: usize,
     /// Calls rejected, for whatever reason.
     pub rejected: usize,
-    /// Calls of which nothing was told, neither by [`Server::accept`](crate::Server::accept) nor by
-    /// [`ServerBuilder::on_call_end`](crate::ServerBuilder::on_call_end): nobody took what was to be told of those before, 4096 more than there
-    /// may be calls at once. Those that were let in are hung up.
+    /// Calls that were never reported, neither by [`Server::accept`](crate::Server::accept) nor by
+    /// [`ServerBuilder::on_call_end`](crate::ServerBuilder::on_call_end), because 4096 more than the calls allowed at a time
+    /// were waiting to be accepted. Those among them that were let in are hung up.
     pub unreported: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
     /// Of these, connections that spoke another protocol, and were closed at once.
     pub other_protocols: OtherProtocols,
-    /// Connections that were closed before they said their UUID because too many others had come since: together they
-    /// may hold a quarter of the process's descriptors, and the oldest goes first.
+    /// Connections that were closed before their UUID came, because too many others were waiting: together they may hold a
+    /// quarter of the process's descriptors, and the oldest is closed first.
     pub crowded_out: usize,
     /// Connections ended at once because the process had no descriptors left: raise the limit
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).
     pub out_of_descriptors: usize,
-    /// Whether the system lets the media threads go before others, as they ask for when they start. If not,
-    /// frames are later where the machine is busy: allow it with `LimitNICE=-11` in systemd, or `CAP_SYS_NICE`.
+    /// Whether the media threads run at the higher priority that they ask for. If not, frames are later when the machine is
+    /// busy: allow it with `LimitNICE=-11` in systemd, or `CAP_SYS_NICE`.
     pub prioritised: bool,
     /// Whether the media threads run over io_uring; else they run over epoll. See [`IoBackend`](crate::IoBackend).
     pub io_uring: bool,

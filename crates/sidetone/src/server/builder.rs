@@ -96,10 +96,9 @@ impl Default for ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// At most so many calls at a time; further ones are rejected. 10 000 unless set.
+    /// The number of calls at a time; further ones are rejected. The default is 10 000.
     ///
-    /// A call that is rejected looks completed to the dialplan, so the first limit belongs there
-    /// (`GROUP_COUNT`); this is the second net.
+    /// To the dialplan, a rejected call looks like one that was completed. So put the first limit there (`GROUP_COUNT`).
     #[must_use]
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.media.max_calls = calls;
@@ -172,41 +171,38 @@ impl ServerBuilder {
         self
     }
 
-    /// Ends a call from which nothing came for so long. Off unless set, for silence is legal: a muted caller
-    /// sends none.
+    /// Ends a call from which nothing came for this long. Off by default, since a muted caller may send nothing.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.media.call.idle_timeout = Some(timeout);
         self
     }
 
-    /// Ends every call after so long, counted from its UUID. Off unless set. [`Admission::max_duration`] overrides it for one
-    /// call.
+    /// Ends every call this long after its UUID. Off by default. [`Admission::max_duration`] overrides it for one call.
     #[must_use]
     pub fn max_duration(mut self, duration: Duration) -> Self {
         self.media.call.max_duration = Some(duration);
         self
     }
 
-    /// How long before a call reaches its longest duration its handler hears of that, from
-    /// [`Event::Closing`](crate::Event::Closing) and [`Call::closing`](crate::Call::closing); 10 s unless set. A call that
-    /// may not last as long is warned as it begins.
+    /// How long before a call reaches its longest duration its handler is warned, by [`Event::Closing`](crate::Event::Closing) and
+    /// [`Call::closing`](crate::Call::closing). The default is 10 s. A call with a shorter limit is warned as it starts.
     #[must_use]
     pub fn max_duration_warning(mut self, before: Duration) -> Self {
         self.media.max_duration_warning = before;
         self
     }
 
-    /// Which addresses may connect. Needed as soon as the server can be reached from other machines; on
-    /// loopback it is this machine unless set. Calls from elsewhere are rejected.
+    /// The addresses that may connect; calls from others are rejected. It must be set when the server can be reached from other
+    /// machines. On loopback the default is this machine.
     #[must_use]
     pub fn allow(mut self, networks: Networks) -> Self {
         self.networks = Some(networks);
         self
     }
 
-    /// Asks `hook` about every call before a handler sees it. Meanwhile the caller hears silence. When the call ends before
-    /// there is an answer, the hook's future is dropped.
+    /// Asks `hook` about every call before its handler starts. Meanwhile the caller hears silence. If the call ends before the
+    /// hook answers, the hook's future is dropped 5 s later.
     #[must_use]
     pub fn admit<F, Fut>(mut self, hook: F) -> Self
     where
@@ -217,9 +213,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Tells `hook` about every call that is over, and every one that was rejected, once. Of a call that
-    /// [`admit`](Self::admit) is asked about, it is told after that has answered; the handler may still be at work then, or not
-    /// have begun. It runs on the async threads and must not block.
+    /// Calls `hook` once for every call that ended or was rejected, after [`admit`](Self::admit) has answered. The handler may
+    /// still be running then, or not have started. The hook runs on the async threads and must not block.
     #[must_use]
     pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
         self.on_call_end = Some(Arc::new(hook));
