@@ -53,7 +53,7 @@ pub(crate) struct CallEntry {
     /// In dBFS, as the bits of an `f32`.
     level: AtomicU32,
     captions: Mutex<Captions>,
-    summary: Mutex<Option<CallSummary>>,
+    ended: Mutex<Option<ServerEvent>>,
     reporter: Reporter,
 }
 
@@ -86,6 +86,9 @@ impl Default for Limits {
     }
 }
 
+/// The data of an accepted call: its entry, until its handler takes it.
+pub(crate) type Admitted = Mutex<Option<Arc<CallEntry>>>;
+
 impl CallRegistry {
     pub(crate) fn new(reporter: Reporter, log_digits: bool) -> Self {
         Self {
@@ -97,7 +100,7 @@ impl CallRegistry {
     }
 
     /// Adds a call that is accepted. Its peer identifies it: UUIDs can repeat, an address with its port can't.
-    pub(crate) fn start(&self, id: Uuid, peer: SocketAddr) -> Arc<CallEntry> {
+    pub(crate) fn start(&self, id: Uuid, peer: SocketAddr) -> Admitted {
         self.reporter.report(ServerEvent::CallStarted { id, peer });
         let entry = Arc::new(CallEntry {
             id,
@@ -105,20 +108,20 @@ impl CallRegistry {
             handle: OnceLock::new(),
             level: AtomicU32::new(FLOOR_DBFS.to_bits()),
             captions: Mutex::default(),
-            summary: Mutex::default(),
+            ended: Mutex::default(),
             reporter: self.reporter.clone(),
         });
         self.entries.lock().push(Arc::clone(&entry));
-        entry
+        Mutex::new(Some(entry))
     }
 
     /// The observer for the handler of a call that was accepted with its entry. The call may have ended by now.
     pub(crate) fn observe(&self, call: &Call) -> Option<CallObserver> {
-        let entry: Arc<Arc<CallEntry>> = call.data()?;
-        // It is set once: a call has one handler.
+        // Taken, since the entry has a handle of the call, and the call must not keep its own handle in memory.
+        let entry = call.data::<Admitted>()?.lock().take()?;
         let _ = entry.handle.set(call.handle());
         Some(CallObserver {
-            entry: Arc::clone(&entry),
+            entry,
             meter: None,
             log_digits: self.log_digits,
             limits: Limits::default(),
@@ -136,7 +139,8 @@ impl CallRegistry {
             }
             Some(place) => {
                 let entry = entries.remove(place);
-                *entry.summary.lock() = Some(summary);
+                // Without the summary's data, which may be this entry.
+                *entry.ended.lock() = Some(ServerEvent::CallEnded(summary.into()));
             }
         }
     }
@@ -207,8 +211,8 @@ impl CallEntry {
 
 impl Drop for CallEntry {
     fn drop(&mut self) {
-        if let Some(summary) = self.summary.get_mut().take() {
-            self.reporter.report(ServerEvent::CallEnded(summary.into()));
+        if let Some(ended) = self.ended.get_mut().take() {
+            self.reporter.report(ended);
         }
     }
 }

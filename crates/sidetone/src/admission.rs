@@ -61,7 +61,8 @@ impl Admission {
     }
 
     /// Lets the call in and attaches `data` to it, shared by everything that knows the call:
-    /// [`Call::data`](crate::Call::data), its halves, its handles and its summary.
+    /// [`Call::data`](crate::Call::data), its halves, its handles and its summary. Data that keeps a handle or the summary of its
+    /// own call is never freed.
     pub fn accept_with(data: impl Any + Send + Sync) -> Self {
         Decision::Accept(Some(Arc::new(data))).into()
     }

@@ -1,4 +1,4 @@
-//! The library's examples of menus, mailboxes, bridges and streamed speech, with phones on the other side of Asterisk.
+//! The examples of menus, mailboxes, bridges, streamed speech and transcription, with phones on the other side of Asterisk.
 
 #[allow(dead_code)]
 #[path = "../../../sidetone/examples/bridge.rs"]
@@ -10,6 +10,9 @@ mod ivr;
 #[path = "../../../sidetone/examples/streamed_speech.rs"]
 mod streamed_speech;
 #[allow(dead_code)]
+#[path = "../../../sidetone-speech/examples/transcribe.rs"]
+mod transcribe;
+#[allow(dead_code)]
 #[path = "../../../sidetone/examples/voicemail.rs"]
 mod voicemail;
 
@@ -19,10 +22,13 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use futures_util::future::try_join;
-use sidetone::{Clip, Server};
+use sidetone::{Clip, EndReason, Server};
 use sidetone_audio::g711::Law;
 use sidetone_caller::exact_runs;
 use sidetone_lab::phone::{Phone, PhoneOptions};
+use sidetone_services::{google, synthesize};
+use sidetone_speech::google::Google;
+use tokio::net::TcpListener;
 
 use crate::phones::{dial, samples, speakable};
 use crate::serve::Served;
@@ -33,6 +39,7 @@ scenarios![
     a_phone_leaves_a_message_and_hears_it,
     two_phones_are_bridged_and_the_one_left_waits_again,
     a_phone_hears_streamed_speech_and_ends_it_by_a_key,
+    a_phone_is_transcribed_until_the_stop_word,
 ];
 
 /// No example keeps a phone for longer.
@@ -192,6 +199,27 @@ async fn a_phone_hears_streamed_speech_and_ends_it_by_a_key(lab: Arc<Lab>) -> an
         cut > Duration::ZERO && cut < whole / 2,
         "{cut:?} of {whole:?}"
     );
+    Ok(())
+}
+
+async fn a_phone_is_transcribed_until_the_stop_word(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let mut service = google::Service::new(google::Rules::default());
+    let address = service.listen(TcpListener::bind("127.0.0.1:0").await?)?;
+    let google = Google::new(["en-US"])
+        .project("test")
+        .endpoint(format!("http://{address}"));
+    let google = Arc::new(google);
+    let handler = move |call| transcribe::transcribe_call(call, Arc::clone(&google));
+    let mut server = Served::start(transcribe::settings(), handler).await?;
+    let mut phone = call(&lab, &server).await?;
+    wait(&phone, 500);
+    phone.say(&synthesize(&["please", "stop", "now"], 8_000));
+    wait(&phone, 20_000);
+    phone.ended(LONG).await?;
+    let ended = server.ended().await?;
+    ensure!(ended.reason == EndReason::HungUp, "{ended}");
+    // The limit of 30 s would be another reason, and later.
+    ensure!(ended.duration < Duration::from_secs(15), "{ended}");
     Ok(())
 }
 
