@@ -26,6 +26,7 @@
 //! # Where to go from here
 //!
 //! - [`Server`] and [`ServerBuilder`]: listening, limits, shutting down.
+//! - [`Handler`]: what a handler can be, state that all calls share, and how a handler ends.
 //! - [`Call`]: its events, and what it can play: a [`Player`] for audio at any rate, an [`Utterance`] for speech that comes
 //!   in pieces and may be interrupted, a [`Clip`] shared by many calls, a [`LiveAudio`] for audio that is made while it plays.
 //! - [`Heard`]: what was heard of any of them.
