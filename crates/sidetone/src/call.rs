@@ -16,13 +16,12 @@ pub use stream::EventStream;
 
 use crate::{
     admission::{AnyData, CallData, CallInfo},
-    clip::Clip,
     error::PlayError,
     event::{ClosingNotice, Event},
     live::LiveAudio,
     media::{Batch, CallRef, EndWanted, Purpose, Tap, clock},
     monitor::Monitor,
-    playback::{Clearing, Playback, queue_clip, wait_for},
+    playback::{Clearing, wait_for},
     player::Player,
     stats::{CallStats, CallSummary},
     utterance::Utterance,
@@ -134,12 +133,6 @@ impl Call {
     pub(crate) fn start_handler(self) -> Self {
         self.writer.shared().note_handler_started(clock::now());
         self
-    }
-
-    /// Queues a clip behind what is queued already.
-    pub(crate) fn queue_clip(&self, clip: &Clip) -> Result<Playback, PlayError> {
-        let shared = self.writer.shared();
-        queue_clip(shared, shared.generation(), clip)
     }
 
     /// Waits for the next event. After [`Event::Ended`] there is none.

@@ -75,7 +75,10 @@ impl Playback {
 
     /// Stops it when the guard is dropped: when a task that speaks is aborted, or a future that waits is cancelled.
     pub fn stop_on_drop(self) -> StopOnDrop {
-        StopOnDrop(Some(self))
+        StopOnDrop {
+            playback: self,
+            is_kept: false,
+        }
     }
 
     pub(crate) fn shared(&self) -> &CallRef {
@@ -110,30 +113,28 @@ impl fmt::Debug for Playback {
 /// ```
 #[must_use = "dropping it stops the playback"]
 #[derive(Debug)]
-pub struct StopOnDrop(Option<Playback>);
+pub struct StopOnDrop {
+    playback: Playback,
+    is_kept: bool,
+}
 
 impl StopOnDrop {
     /// The playback.
     pub fn playback(&self) -> &Playback {
-        match &self.0 {
-            Some(playback) => playback,
-            // Only `keep` takes it, and that takes the guard with it.
-            None => unreachable!("the guard is gone with its playback"),
-        }
+        &self.playback
     }
 
     /// Gives up the guard: the playback goes on.
     pub fn keep(mut self) -> Playback {
-        let playback = self.playback().clone();
-        self.0 = None;
-        playback
+        self.is_kept = true;
+        self.playback.clone()
     }
 }
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        if let Some(playback) = self.0.take() {
-            drop(playback.stop());
+        if !self.is_kept {
+            drop(self.playback.stop());
         }
     }
 }
@@ -200,6 +201,23 @@ pub(crate) fn queue_mark(shared: &CallRef, generation: u64) -> Result<Playback, 
         commands.mark(playback.id, Some(Arc::clone(&playback.playing)));
     })?;
     Ok(playback)
+}
+
+/// Waits until `playback`, queued under `generation`, was heard to its end, or a clear cut it off. Fails when the end of the call
+/// did.
+pub(crate) async fn wait_until_whole(
+    playback: &Playback,
+    generation: u64,
+) -> Result<(), PlayError> {
+    let check = |shared: &CallRef| {
+        // In this order: a clear raises the generation before it finishes anything.
+        let is_finished = playback.heard().is_some();
+        match shared.generation() != generation || playback.playing.is_whole() {
+            true => Some(Ok(())),
+            false => is_finished.then_some(Err(PlayError::Closed)),
+        }
+    };
+    wait_for(&playback.shared, check).await?
 }
 
 /// Waits until `look` finds what it looks for, or the call is over.

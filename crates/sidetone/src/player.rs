@@ -7,7 +7,7 @@ use crate::{
     error::PlayError,
     event::Mark,
     media::CallRef,
-    playback::{Clearing, Playback, queue_clip, queue_mark, wait_for},
+    playback::{Clearing, Playback, queue_clip, queue_mark, wait_until_whole},
     playout_writer::PlayoutWriter,
 };
 
@@ -148,11 +148,7 @@ impl Player {
             Err(PlayError::Cleared) => return Ok(()),
             end => end?,
         };
-        let check = |shared: &CallRef| {
-            let is_over = end.heard().is_some() || shared.generation() != generation;
-            is_over.then_some(())
-        };
-        wait_for(self.shared(), check).await
+        wait_until_whole(&end, generation).await
     }
 
     /// How much audio is queued on this call and not yet written.

@@ -7,7 +7,10 @@ use std::{
 use sidetone_proto::Heard;
 
 use super::{Ivr, speech::Speech};
-use crate::{Clip, Event, PlayError, Playback};
+use crate::{
+    Clip, Event, PlayError,
+    playback::{queue_clip, wait_until_whole},
+};
 
 /// What ends a prompt before it has been heard whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,19 +109,22 @@ impl<'a> PlayPrompt<'a> {
                 interrupted_by: Some(InterruptedBy::Key(key)),
             });
         }
-        let playing = StopOnDrop(ivr.call.queue_clip(clip)?);
+        let shared = ivr.call.shared();
+        let generation = shared.generation();
+        let playing = queue_clip(shared, generation, clip)?.stop_on_drop();
         let by = tokio::select! {
             biased;
-            heard = playing.0.finished() => {
-                return match ivr.call.handle().ended() {
-                    Some(_) => Err(PlayError::Closed),
-                    None => Ok(Prompted { heard, interrupted_by: None }),
-                };
+            over = wait_until_whole(playing.playback(), generation) => {
+                over?;
+                return Ok(Prompted {
+                    heard: playing.playback().finished().await,
+                    interrupted_by: None,
+                });
             }
             by = interruption(ivr, interrupt) => by?,
         };
         Ok(Prompted {
-            heard: playing.0.stop().await,
+            heard: playing.playback().stop().await,
             interrupted_by: Some(by),
         })
     }
@@ -151,15 +157,5 @@ impl<'a> IntoFuture for PlayPrompt<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.play())
-    }
-}
-
-struct StopOnDrop(Playback);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if !self.0.is_finished() {
-            drop(self.0.stop());
-        }
     }
 }

@@ -12,6 +12,8 @@ use sidetone_proto::{Heard, ItemId};
 #[derive(Debug, Default)]
 pub(crate) struct Playing {
     finished: OnceLock<Heard>,
+    /// It was heard to its end, rather than cut off. Set before `finished`.
+    is_whole: AtomicBool,
     is_opened: AtomicBool,
     is_stopped: AtomicBool,
     /// Nanoseconds of it that were discarded before they reached the playout queue.
@@ -28,6 +30,16 @@ impl Playing {
         heard.unheard += Duration::from_nanos(self.discarded.load(Ordering::Acquire));
         // The command queue or the playout queue owns it and finishes it, so the first result is the only one.
         let _ = self.finished.set(heard);
+    }
+
+    /// It was heard to its end. To be called before [`finish`](Self::finish).
+    pub(crate) fn note_whole(&self) {
+        self.is_whole.store(true, Ordering::Release);
+    }
+
+    /// Whether it is finished because it was heard to its end. Read it after [`finished`](Self::finished).
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
     }
 
     /// Adds audio that was discarded before it reached the playout queue.

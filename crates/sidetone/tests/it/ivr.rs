@@ -295,3 +295,14 @@ async fn a_bridge_connects_two_calls_and_tells_who_left(io: IoBackend) {
     assert!(heard(&records[1], 1) > 8_000, "{}", heard(&records[1], 1));
     assert!(!records[1].find(&ramp(11, 0, 4_000)).is_empty());
 }
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_fails_when_the_call_ends_before(io: IoBackend) {
+    let operation = |mut ivr: Ivr| async move {
+        let (_, clip) = prompt();
+        Ok(ivr.prompt(&clip).await)
+    };
+    let (prompted, _) = through(io, |caller| caller.hang_up_after(millis(1_000)), operation).await;
+    assert_eq!(prompted, Err(PlayError::Closed));
+}

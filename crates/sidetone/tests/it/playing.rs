@@ -285,3 +285,23 @@ async fn a_write_takes_what_fits_and_a_player_outlives_its_call_without_harm(io:
     assert_eq!(player.play(&second(1)).await, Err(PlayError::Closed));
     assert_eq!(player.mark(), Err(PlayError::Closed));
 }
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_the_queue_fails_when_the_call_ends_before(io: IoBackend) {
+    let (results, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        let results = results.clone();
+        async move {
+            let mut player = call.player(8_000).unwrap();
+            player.play(&second(1)).await.unwrap();
+            results.send(player.drained().await).unwrap();
+            player.play(&ramp(2, 0, 80_000)).await.unwrap();
+            results.send(player.drained().await).unwrap();
+        }
+    };
+    let server = serve(builder(io), handler).await;
+    call(server.caller().hang_up_after(millis(2_500))).await;
+    assert_eq!(received.recv().await, Some(Ok(())));
+    assert_eq!(received.recv().await, Some(Err(PlayError::Closed)));
+}

@@ -30,7 +30,13 @@ impl Connection {
             } => {
                 *has_progress = true;
                 match playing.iter().position(|(id, _)| *id == item) {
-                    Some(index) => playing.swap_remove(index).1.finish(heard),
+                    Some(index) => {
+                        let (_, playing) = playing.swap_remove(index);
+                        if is_whole {
+                            playing.note_whole();
+                        }
+                        playing.finish(heard);
+                    }
                     None if is_whole => batch.push(Entry::Mark(Mark(item.0))),
                     None => {}
                 }
