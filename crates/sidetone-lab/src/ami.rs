@@ -305,7 +305,7 @@ pub enum AmiError {
 async fn read(mut reader: BufReader<OwnedReadHalf>, subscribers: Subscribers) {
     let mut message = Message::default();
     let mut line = Vec::new();
-    // An error is an end like any other: whoever waits is told when the senders go.
+    // An error is an end like any other: the receivers see it when the senders are dropped.
     while reader.read_until(b'\n', &mut line).await.unwrap_or(0) > 0 {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();

@@ -308,7 +308,7 @@ pub enum AriError {
     #[error("Asterisk's HTTP server can't be reached: {0}")]
     Http(#[from] ureq::Error),
     /// The events' connection could not be made, or ended.
-    #[error("ARI's events can't be had: {0}")]
+    #[error("ARI's events are not available: {0}")]
     Events(String),
     /// Asterisk refused a request.
     #[error("Asterisk refused {request}: {reason}")]

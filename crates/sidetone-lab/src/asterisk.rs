@@ -53,7 +53,7 @@ impl Asterisk {
     ///
     /// # Errors
     ///
-    /// [`StartError::Fetch`] if it can't be had on this machine, else what went wrong in starting it.
+    /// [`StartError::Fetch`] if it is not available on this machine, else why it did not start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let fetched = tokio::task::spawn_blocking(fetch::asterisk).await;
         let tree = fetched.map_err(std::io::Error::other)??;
@@ -177,7 +177,7 @@ impl Asterisk {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// It can't be had on this machine.
+    /// It is not available on this machine.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// It was started and died, or didn't come up within 30 s.

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A running recognizer of English with the protocol of a Vosk server, on loopback: `recognizer/server.py` over pocketsphinx.
 ///
 /// It is a weak recognizer, but a real one. Given a `phrase_list` it expects their words in an order like theirs, which helps a
-/// lot. Dropped, it is gone, and whoever talks to it is cut off.
+/// lot. Dropping it ends the process and its connections.
 #[derive(Debug)]
 pub struct Recognizer {
     // First the process goes, then its folder.
@@ -36,7 +36,7 @@ impl Recognizer {
     ///
     /// # Errors
     ///
-    /// [`StartError::Fetch`] if it can't be had on this machine, else what went wrong in starting it.
+    /// [`StartError::Fetch`] if it is not available on this machine, else why it did not start.
     pub async fn start(calls: usize) -> Result<Self, StartError> {
         let fetched = tokio::task::spawn_blocking(fetch::recognizer).await;
         let packages = fetched.map_err(std::io::Error::other)??;

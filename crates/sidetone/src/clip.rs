@@ -100,7 +100,7 @@ impl Clip {
             return;
         }
         let clip = self.0.clone();
-        // If it panics, whoever plays the clip resamples it.
+        // Without the variant, the clip is resampled while it plays.
         let _ = tokio::task::spawn_blocking(move || clip.prepare(rate)).await;
     }
 

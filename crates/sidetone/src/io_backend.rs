@@ -11,7 +11,7 @@ pub enum IoBackend {
     /// Readiness, and a system call for each read and write. Works everywhere.
     Epoll,
     /// Completions, and one system call for all writes of an event-loop iteration. The server fails to start where
-    /// io_uring can't be had.
+    /// io_uring is not available.
     IoUring,
 }
 

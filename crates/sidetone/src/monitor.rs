@@ -11,11 +11,11 @@ use crate::{
 /// How often it is looked whether something came.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What left the socket of a call, silence included: what its other side hears.
+/// What a call's other side hears, silence included, frame by frame.
 ///
-/// It is on the same clock as the frames that come in, so that both sides of a conversation can be put
-/// together. It comes up to 100 ms later than it left. Whoever does not read it for five seconds loses
-/// frames, which shows in their offsets, and costs the call nothing.
+/// Offsets are on the same clock as those of inbound frames, so both sides of a conversation can be aligned. A frame arrives
+/// up to 100 ms after it was sent. Frames that are not read for five seconds are dropped, which shows in the offsets and
+/// costs the call nothing.
 ///
 /// Made by [`CallHandle::monitor`]. Dropping it ends it.
 ///

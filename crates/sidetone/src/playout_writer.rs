@@ -14,8 +14,8 @@ const MAX_COPIED: usize = 2048;
 
 /// Samples at a fixed rate on their way into a call's queue.
 ///
-/// They are resampled here, on the thread of whoever writes them, if the call's own rate is known. Before that they are
-/// queued as they are, and the media thread resamples each slot when it is due; and so what follows them without a pause.
+/// Once the call's own rate is known, they are resampled here, on the writer's thread. Before that they are queued as they are,
+/// and the media thread resamples each slot when it is due, also of what follows them without a pause.
 pub(crate) struct PlayoutWriter {
     pub(crate) shared: CallRef,
     pub(crate) hz: u32,

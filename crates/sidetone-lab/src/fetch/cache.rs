@@ -15,7 +15,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Waits for whoever else has it.
+    /// Waits until no other process has it.
     pub(super) fn open() -> Result<Self, FetchError> {
         let folder = folder();
         std::fs::create_dir_all(&folder).map_err(at(&folder))?;

@@ -3,7 +3,7 @@
 //! A new file of scenarios has a `scenarios![one, another]` and gets its line in [`side_by_side`], or in [`alone`] if it judges
 //! time or keeps the machine busy, or in [`in_pairs`] if it does so over a minute. Each scenario has an Asterisk to itself while it runs.
 //!
-//! If Asterisk can't be had on this machine the scenarios are skipped, aloud; where the variable `CI` is set that is a failure.
+//! If Asterisk is not available on this machine, the scenarios are skipped, aloud; where the variable `CI` is set that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -256,7 +256,7 @@ fn without_asterisk(arguments: &Arguments, error: &anyhow::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     eprintln!(
-        "\n*** SKIPPED: NO END-TO-END TEST RUNS, for Asterisk can't be had here. ***\n*** {error} ***"
+        "\n*** SKIPPED: NO END-TO-END TEST RUNS, for Asterisk is not available here. ***\n*** {error} ***"
     );
     let ignored = all()
         .map(|scenario| listed(scenario).with_ignored_flag(true))
@@ -266,7 +266,9 @@ fn without_asterisk(arguments: &Arguments, error: &anyhow::Error) -> ExitCode {
 
 /// A scenario that is only named, not run.
 fn listed(scenario: Scenario) -> Trial {
-    Trial::test(short(scenario.name), || Err("Asterisk can't be had".into()))
+    Trial::test(short(scenario.name), || {
+        Err("Asterisk is not available".into())
+    })
 }
 
 /// The name without that of this binary, which is the same for all.

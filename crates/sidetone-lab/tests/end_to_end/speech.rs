@@ -48,7 +48,7 @@ async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
 ) -> anyhow::Result<()> {
     let recognizer = match Recognizer::start(CALLS).await {
         Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {
-            eprintln!("\n*** SKIPPED: the recognizer can't be had here. ***\n*** {error} ***");
+            eprintln!("\n*** SKIPPED: the recognizer is not available here. ***\n*** {error} ***");
             return Ok(());
         }
         started => started?,

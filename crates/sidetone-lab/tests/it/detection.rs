@@ -1,6 +1,6 @@
 //! What the codec `auto` makes of people: decisions over the English prompts of Asterisk, in virtual time.
 //!
-//! The prompts are fetched, as Asterisk itself is. If they can't be had the test is skipped, aloud; where the variable `CI` is set
+//! The prompts are fetched, as Asterisk itself is. If they are not available the test is skipped, aloud; where the variable `CI` is set
 //! that is a failure.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -145,8 +145,9 @@ fn prompts() -> Option<Vec<PathBuf>> {
         Ok(package) => package,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
-            let notice =
-                format!("\n*** SKIPPED: the prompts can't be had here. ***\n*** {error} ***\n");
+            let notice = format!(
+                "\n*** SKIPPED: the prompts are not available here. ***\n*** {error} ***\n"
+            );
             std::io::stderr().write_all(notice.as_bytes()).unwrap();
             return None;
         }

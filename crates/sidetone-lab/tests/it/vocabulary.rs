@@ -33,6 +33,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("seat", "registration"),
     ("straggler", "late frame"),
     ("stragglers", "late frames"),
+    ("whoever", "who it is, by name"),
     ("tally", "counts"),
     ("tape", "replay buffer"),
     ("teller", "reporter"),

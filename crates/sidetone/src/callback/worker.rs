@@ -237,7 +237,7 @@ impl Queues {
         let ready = &self.ready[index];
         let mut worker = Worker::default();
         loop {
-            // Whoever stops the worker has added the last call before.
+            // The last call is added before the worker is told to stop.
             let is_stopping = self.stopping.load(Ordering::Acquire);
             while let Some(call) = ready.pop() {
                 call.work(&mut worker);
@@ -294,8 +294,9 @@ impl Worker {
 }
 
 impl Wake for CallbackCall {
-    /// Media threads call it, and [`Queues::wake`] at the end of the iteration; and a call's own worker, which looks into its
-    /// queue before it rests. Whoever else does is heard at the next iteration.
+    /// Adds the call to its worker's queue. It does not wake the worker: media threads do that with [`Queues::wake`] at the end
+    /// of an iteration, and a worker looks into its queue before it parks. A call added by another thread waits for the next
+    /// iteration.
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let queues = Arc::clone(&self.queues);

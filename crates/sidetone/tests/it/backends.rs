@@ -15,7 +15,7 @@ async fn is_io_uring(io_backend: IoBackend) -> Result<bool, sidetone::ServeError
 #[tokio::test]
 async fn the_back_end_that_is_named_is_taken() {
     assert!(!is_io_uring(IoBackend::Epoll).await.unwrap());
-    // Where it can't be had, starting fails; it never ends in another back end.
+    // Where it is not available, starting fails. It never falls back to epoll.
     assert!(is_io_uring(IoBackend::IoUring).await.unwrap_or(true));
 }
 

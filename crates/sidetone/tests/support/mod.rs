@@ -107,7 +107,7 @@ pub fn assert_named(server: &ServerHandle) {
     }
 }
 
-/// Where io_uring can't be had epoll takes its place, except in CI, which has to have it.
+/// Falls back to epoll where io_uring is not available, except in CI, which must have it.
 fn to_be_had(io: IoBackend) -> IoBackend {
     match io {
         IoBackend::IoUring if env::var_os("CI").is_none() => IoBackend::Auto,
