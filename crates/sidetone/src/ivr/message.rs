@@ -122,7 +122,7 @@ impl<'a> RecordMessage<'a> {
                     }
                 }
                 Ok(Event::NoAudio { offset, duration }) => {
-                    track.extend_to(offset, duration);
+                    track.extend(offset, duration);
                     speech.push_silence(duration);
                 }
                 Ok(Event::Dtmf(key)) if Some(key) == self.key => break MessageEnd::Key,
@@ -130,13 +130,13 @@ impl<'a> RecordMessage<'a> {
                 Err(_) => break MessageEnd::CallEnded,
             }
             if speech.is_speaking() {
-                spoke_until = track.duration();
+                spoke_until = track.length;
             }
             if track.is_full() {
                 break MessageEnd::Longest;
             }
             if let Some(silence) = self.silence
-                && track.duration() >= spoke_until + silence
+                && track.length >= spoke_until + silence
             {
                 break MessageEnd::Silence;
             }
@@ -165,6 +165,8 @@ struct Track {
     rate: Option<Rate>,
     /// The place of the first sample on the call's clock.
     origin: Option<Duration>,
+    /// How long it is, also while nothing has told the rate.
+    length: Duration,
     longest: Duration,
     resampler: Option<(Rate, Resampler)>,
 }
@@ -175,6 +177,7 @@ impl Track {
             samples: Vec::new(),
             rate: None,
             origin: None,
+            length: Duration::ZERO,
             longest,
             resampler: None,
         }
@@ -182,10 +185,10 @@ impl Track {
 
     fn put(&mut self, frame: &Frame<'_>) {
         let rate = *self.rate.get_or_insert(frame.rate());
-        let at = self.place(rate, frame.offset());
+        self.extend(frame.offset(), frame.duration());
         if frame.rate() == rate {
             self.resampler = None;
-            return self.write(at, frame.samples());
+            return self.write(rate, frame.offset(), frame.samples());
         }
         if self
             .resampler
@@ -201,46 +204,34 @@ impl Track {
         if let Some((_, resampler)) = &mut self.resampler {
             resampler.process(frame.samples(), &mut resampled);
         }
-        self.write(at, &resampled);
+        self.write(rate, frame.offset(), &resampled);
     }
 
-    /// Nothing came for so long.
-    fn extend_to(&mut self, offset: Duration, duration: Duration) {
-        let Some(rate) = self.rate else { return };
-        let end = self.place(rate, offset + duration).min(self.most(rate));
-        if end > self.samples.len() {
-            self.samples.resize(end, 0);
-        }
-    }
-
-    fn write(&mut self, at: usize, samples: &[i16]) {
-        let Some(rate) = self.rate else { return };
-        let end = (at + samples.len()).min(self.most(rate));
-        let Some(length) = end.checked_sub(at) else {
-            return self.samples.resize(end.max(self.samples.len()), 0);
-        };
-        if end > self.samples.len() {
-            self.samples.resize(end, 0);
-        }
-        self.samples[at..end].copy_from_slice(&samples[..length]);
-    }
-
-    fn place(&mut self, rate: Rate, offset: Duration) -> usize {
+    /// Extends the message to the end of this part of the call's clock, with silence. It starts with the first part.
+    fn extend(&mut self, offset: Duration, duration: Duration) {
         let origin = *self.origin.get_or_insert(offset);
-        rate.samples_in(offset.saturating_sub(origin)) as usize
+        let end = (offset + duration).saturating_sub(origin);
+        self.length = self.length.max(end).min(self.longest);
+        if let Some(rate) = self.rate {
+            self.resize(rate.samples_in(self.length) as usize);
+        }
     }
 
-    fn most(&self, rate: Rate) -> usize {
-        rate.samples_in(self.longest) as usize
+    fn write(&mut self, rate: Rate, offset: Duration, samples: &[i16]) {
+        let place = offset.saturating_sub(self.origin.unwrap_or_default());
+        let at = rate.samples_in(place) as usize;
+        let end = (at + samples.len()).min(rate.samples_in(self.longest) as usize);
+        if let Some(length) = end.checked_sub(at) {
+            self.resize(end);
+            self.samples[at..end].copy_from_slice(&samples[..length]);
+        }
     }
 
-    fn duration(&self) -> Duration {
-        let rate = self.rate.unwrap_or_default();
-        rate.duration(self.samples.len() as u64)
+    fn resize(&mut self, length: usize) {
+        self.samples.resize(length.max(self.samples.len()), 0);
     }
 
     fn is_full(&self) -> bool {
-        self.rate
-            .is_some_and(|rate| self.samples.len() >= self.most(rate))
+        self.length >= self.longest
     }
 }

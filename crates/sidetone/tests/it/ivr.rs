@@ -258,6 +258,19 @@ async fn a_message_ends_when_the_caller_is_muted_in_the_middle_of_a_word(io: IoB
 
 #[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_caller_who_sends_nothing_ends_with_the_silence(io: IoBackend) {
+    let caller = |caller: Caller| {
+        caller
+            .mute_between(Duration::ZERO, LONG)
+            .hang_up_after(LONG)
+    };
+    let message = message(io, caller, LONG).await;
+    assert_eq!(message.ended_by, MessageEnd::Silence);
+    assert!(message.samples.iter().all(|sample| *sample == 0));
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_connects_two_calls_and_tells_who_left(io: IoBackend) {
     let waiting = Arc::new(Mutex::new(None::<Call>));
     let left = Arc::new(Mutex::new(None));
