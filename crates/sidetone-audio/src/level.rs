@@ -18,8 +18,27 @@ pub const FLOOR_DBFS: f32 = -96.0;
 /// assert_eq!(rms_dbfs(&[0; 160]), FLOOR_DBFS);
 /// ```
 pub fn peak_dbfs(samples: &[i16]) -> f32 {
-    let peak = samples.iter().map(|sample| sample.unsigned_abs()).max();
-    decibels(f64::from(peak.unwrap_or(0)) / FULL_SCALE)
+    amplitude_dbfs(peak(samples))
+}
+
+/// The largest distance from zero, at most 32768.
+///
+/// ```
+/// assert_eq!(sidetone_audio::level::peak(&[3, -7, 5]), 7);
+/// ```
+pub fn peak(samples: &[i16]) -> u16 {
+    // Two extremes instead of one distance: every processor has an instruction for eight of these.
+    let (low, high) = samples
+        .iter()
+        .fold((0, 0), |(low, high): (i16, i16), &sample| {
+            (low.min(sample), high.max(sample))
+        });
+    low.unsigned_abs().max(high.unsigned_abs())
+}
+
+/// The level of an amplitude of which 32768 is full scale, in dBFS.
+pub fn amplitude_dbfs(amplitude: u16) -> f32 {
+    decibels(f64::from(amplitude) / FULL_SCALE)
 }
 
 /// The level of the mean power, in dBFS.

@@ -19,7 +19,7 @@ use crate::{
     error::PlayError,
     event::{ClosingNotice, Event},
     live::LiveAudio,
-    media::{Batch, CallRef, EndWanted, Purpose, Tap, clock},
+    media::{Batch, CallRef, EndWanted, Purpose, Side, Tap, clock},
     monitor::Monitor,
     playback::{Clearing, wait_for},
     player::Player,
@@ -541,12 +541,15 @@ impl CallHandle {
 
     /// What has been counted so far.
     pub fn stats(&self) -> CallStats {
+        let now = clock::now();
         CallStats {
-            duration: self.shared.duration(clock::now()),
+            duration: self.shared.duration(now),
             rate: self.shared.rate(),
             codec: self.shared.codec(),
             buffered: self.shared.buffered(),
             lagged: self.shared.lagged(),
+            caller_dbfs: self.shared.level(Side::Caller, now),
+            server_dbfs: self.shared.level(Side::Server, now),
             counters: self.shared.counters(),
         }
     }

@@ -9,6 +9,7 @@ mod codec;
 mod commands;
 mod connection;
 mod event_loop;
+mod levels;
 mod listener;
 mod playing;
 mod shared;

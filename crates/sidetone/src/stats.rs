@@ -6,6 +6,13 @@ use uuid::Uuid;
 use crate::{admission::AnyData, event::Codec};
 
 /// What a running call has counted so far. It is at most 200 ms old.
+///
+/// ```no_run
+/// # fn example(call: &sidetone::CallHandle) {
+/// let stats = call.stats();
+/// println!("caller {:.0} dBFS, server {:.0} dBFS", stats.caller_dbfs, stats.server_dbfs);
+/// # }
+/// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -21,6 +28,11 @@ pub struct CallStats {
     pub buffered: Duration,
     /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
+    /// How loud the caller is, in dBFS: the latest peak, falling to a third of its amplitude in 300 ms. It is at most a slot
+    /// old, and never below [`FLOOR_DBFS`](sidetone_audio::level::FLOOR_DBFS), -96.
+    pub caller_dbfs: f32,
+    /// How loud what is played is, in the same way.
+    pub server_dbfs: f32,
     /// What the connection and the slot schedule have counted.
     pub counters: Counters,
 }

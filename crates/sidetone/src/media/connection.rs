@@ -274,6 +274,7 @@ impl Connection {
                 self.has_progress = true;
             }
             call.set_queued(Duration::ZERO, self.machine.playout().queued());
+            call.status.set_levels(self.taps.levels());
             self.slots_since_update += slots;
             if self.slots_since_update >= SLOTS_PER_COUNTER_UPDATE
                 && call.status.try_set_counters(self.machine.counters())

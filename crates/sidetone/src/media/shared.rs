@@ -23,7 +23,7 @@ use super::{
     closing::Closing,
     commands::CommandQueue,
     playing::NextItem,
-    tap::{Purpose, Tap},
+    tap::{Purpose, Side, Tap},
 };
 use crate::event::{ClosingNotice, Codec};
 use commands::Commands;
@@ -260,6 +260,11 @@ impl CallShared {
 
     pub(crate) fn ended(&self) -> Option<EndReason> {
         self.status.ended().map(|(reason, _)| reason)
+    }
+
+    /// How loud a side is, in dBFS.
+    pub(crate) fn level(&self, side: Side, now: Time) -> f32 {
+        self.status.level(side).dbfs(now)
     }
 
     /// How long the call has lasted, or lasted if it is over.

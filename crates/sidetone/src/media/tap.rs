@@ -8,7 +8,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sidetone_audio::level::peak;
 use sidetone_proto::{Rate, Time};
+
+use super::levels::Levels;
 
 /// Audio that is buffered for a reader at most: five seconds of each side. Beyond that frames are lost and counted.
 /// The media thread never waits for the reader.
@@ -124,11 +127,10 @@ impl TapWriter {
         }
     }
 
-    pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
-        if samples.is_empty() || self.tap.is_closed() {
+    fn put(&mut self, frame: TapFrame, samples: &[i16]) {
+        if self.tap.is_closed() {
             return;
         }
-        let frame = TapFrame::new(side, rate, at, samples);
         match self.tap.buffer.try_lock() {
             Some(mut shared) => {
                 shared.append(&mut self.backlog);
@@ -149,9 +151,10 @@ impl TapWriter {
     }
 }
 
-/// The taps of one call, and its preroll.
+/// The taps of one call, its preroll, and how loud it is.
 #[derive(Debug, Default)]
 pub(crate) struct Taps {
+    levels: Levels,
     recording: Option<Box<TapWriter>>,
     monitor: Option<Box<TapWriter>>,
     preroll: Preroll,
@@ -198,19 +201,29 @@ impl Taps {
     }
 
     pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+        if samples.is_empty() {
+            return;
+        }
+        let peak = peak(samples);
+        self.levels.put(side, at, peak);
+        let frame = TapFrame::new(side, rate, at, samples.len(), peak == 0);
         match &mut self.preroll {
             Preroll::Over => {}
-            Preroll::Kept(_) | Preroll::Empty if samples.is_empty() => {}
-            Preroll::Kept(kept) => kept.put(TapFrame::new(side, rate, at, samples), samples),
+            Preroll::Kept(kept) => kept.put(frame, samples),
             Preroll::Empty => {
                 let mut kept = Box::<TapBuffer>::default();
-                kept.put(TapFrame::new(side, rate, at, samples), samples);
+                kept.put(frame, samples);
                 self.preroll = Preroll::Kept(kept);
             }
         }
         for tap in self.all() {
-            tap.put(side, rate, at, samples);
+            tap.put(frame, samples);
         }
+    }
+
+    /// How loud the call is.
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
     }
 
     /// Closes all taps. Returns false if a reader holds a lock; it is to be called again then.
@@ -225,13 +238,13 @@ impl Taps {
 }
 
 impl TapFrame {
-    fn new(side: Side, rate: Rate, at: Time, samples: &[i16]) -> Self {
+    fn new(side: Side, rate: Rate, at: Time, length: usize, is_silent: bool) -> Self {
         Self {
             side,
             rate,
             at,
-            length: samples.len(),
-            is_silence: samples.len() <= SILENCE.len() && samples.iter().all(|sample| *sample == 0),
+            length,
+            is_silence: is_silent && length <= SILENCE.len(),
         }
     }
 }
@@ -298,7 +311,8 @@ mod tests {
 
     fn put(writer: &mut TapWriter, rate: Rate, value: i16) {
         let samples = vec![value; rate.slot_samples()];
-        writer.put(Side::Caller, rate, Time::ZERO, &samples);
+        let frame = TapFrame::new(Side::Caller, rate, Time::ZERO, samples.len(), value == 0);
+        writer.put(frame, &samples);
     }
 
     #[test]

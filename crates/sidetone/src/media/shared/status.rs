@@ -4,6 +4,7 @@
 //! |--------------------------------|-----------------|-----------------------------------------------------------|
 //! | `rate`, `codec`, `linear_rate` | relaxed         | single values; what they describe travels in the inbox    |
 //! | `lagged`                       | relaxed         | a statistic                                               |
+//! | `levels`                       | relaxed         | single values, for a picture                              |
 //! | `queued`                       | release/acquire | stored before `Commands::unclaimed` is reduced, see below |
 //! | `ended`                        | the `OnceLock`  | set after the counters: a summary has the final ones      |
 //! | `counters`, `cleared`          | the mutex       | wider than a word; the media thread only tries the lock   |
@@ -23,7 +24,13 @@ use std::{
 use parking_lot::Mutex;
 use sidetone_proto::{Counters, EndReason, Heard, Rate, Time};
 
-use crate::event::Codec;
+use crate::{
+    event::Codec,
+    media::{
+        Side,
+        levels::{Level, Levels},
+    },
+};
 
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -35,6 +42,8 @@ pub(crate) struct Status {
     /// Audio in the media thread's playout queue, in nanoseconds.
     queued: AtomicU64,
     lagged: AtomicU64,
+    /// [`Level`]s of the caller and of the server.
+    levels: [AtomicU64; 2],
     ended: OnceLock<(EndReason, Time)>,
     counters: Mutex<Counters>,
     /// The last generation whose clear is complete, and what was heard of the audio it cut off.
@@ -49,6 +58,7 @@ impl Default for Status {
             linear_rate: AtomicU8::new(Rate::default().code()),
             queued: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
+            levels: Default::default(),
             ended: OnceLock::new(),
             counters: Mutex::default(),
             cleared: Mutex::default(),
@@ -82,6 +92,10 @@ impl Status {
         self.lagged.load(Ordering::Relaxed)
     }
 
+    pub(super) fn level(&self, side: Side) -> Level {
+        Level::from_bits(self.levels[side as usize].load(Ordering::Relaxed))
+    }
+
     pub(super) fn ended(&self) -> Option<(EndReason, Time)> {
         self.ended.get().copied()
     }
@@ -113,6 +127,13 @@ impl Status {
     pub(super) fn set_queued(&self, queued: Duration) {
         self.queued
             .store(queued.as_nanos() as u64, Ordering::Release);
+    }
+
+    pub(crate) fn set_levels(&self, levels: &Levels) {
+        for side in [Side::Caller, Side::Server] {
+            let bits = levels.of(side).to_bits();
+            self.levels[side as usize].store(bits, Ordering::Relaxed);
+        }
     }
 
     /// Adds frames that were dropped before the handler read them.
