@@ -19,8 +19,8 @@ use crate::{
     error::PlayError,
     event::{ClosingNotice, Event},
     live::LiveAudio,
-    media::{Batch, CallRef, EndWanted, Purpose, Side, Tap, clock},
-    monitor::Monitor,
+    media::{Batch, CallRef, EndWanted, Purpose, Side, Sides, Tap, clock},
+    monitor::{Monitor, MonoMix},
     playback::{Clearing, wait_for},
     player::Player,
     stats::{CallStats, CallSummary},
@@ -638,22 +638,35 @@ impl CallHandle {
         self.shared.end(wanted);
     }
 
-    /// A monitor of what the caller hears, to transcribe or measure it.
+    /// A monitor of what the caller says, hears, or both, to transcribe or measure it.
     ///
     /// If the handler makes it before it reads an event, and within a second, it starts at the UUID, even if the call is over by
     /// then. Made later, it starts now.
     ///
-    /// A call has one monitor at a time: a second one ends the first. Recording goes on beside it.
+    /// A call may have 16 monitors and [mixes](Self::listen) at a time. Recording goes on beside them.
     ///
     /// # Errors
     ///
-    /// [`PlayError::Closed`] if the call is over and the handler has read something of it.
-    pub fn monitor(&self) -> Result<Monitor, PlayError> {
-        Ok(Monitor::new(self.tap(Purpose::Monitor)?, self.clone()))
+    /// [`PlayError::Closed`] if the call is over and the handler has read something of it, [`PlayError::TooManyMonitors`].
+    pub fn monitor(&self, sides: Sides) -> Result<Monitor, PlayError> {
+        Monitor::new(self, sides)
     }
 
-    pub(crate) fn tap(&self, purpose: Purpose) -> Result<Arc<Tap>, PlayError> {
-        Ok(self.shared.add_tap(clock::now(), purpose)?)
+    /// What the caller says, hears, or both, from now on, as one stream of this rate to listen to.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] if the call is over, [`PlayError::TooManyMonitors`] if it has 16 monitors and mixes.
+    pub fn listen(&self, sides: Sides, rate: Rate) -> Result<MonoMix, PlayError> {
+        MonoMix::new(self, sides, rate)
+    }
+
+    pub(crate) fn recording_tap(&self) -> Result<Arc<Tap>, PlayError> {
+        Ok(self.shared.add_tap(clock::now(), Purpose::Recording)?)
+    }
+
+    pub(crate) fn shared(&self) -> &CallRef {
+        &self.shared
     }
 
     pub(crate) fn started_at(&self) -> Time {

@@ -59,7 +59,7 @@ impl PartialEq for CallError {
 
 impl Eq for CallError {}
 
-/// Why audio was not queued.
+/// Why audio was not queued, or a call can't be monitored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlayError {
@@ -70,6 +70,9 @@ pub enum PlayError {
     Cleared,
     /// Only from `try_play`: the playback buffer has no room for all of it, so none was queued.
     Full,
+    /// Only from [`monitor`](crate::CallHandle::monitor) and [`listen`](crate::CallHandle::listen): the call has 16 of them,
+    /// and no more.
+    TooManyMonitors,
 }
 
 impl fmt::Display for PlayError {
@@ -79,6 +82,9 @@ impl fmt::Display for PlayError {
             Self::Cleared => "cleared or stopped while it was being queued",
             Self::Full => {
                 "the playback buffer is full: wait with play() or write(), or make playback_buffer larger"
+            }
+            Self::TooManyMonitors => {
+                "the call has 16 monitors, which is the limit: drop one of them first"
             }
         })
     }

@@ -241,7 +241,7 @@ impl OwnedFrame {
         self.offset
     }
 
-    /// See [`Frame::arrived`]. For a frame of a [`Monitor`](crate::Monitor) it is when the frame left.
+    /// See [`Frame::arrived`]. For a server's frame of a [`Monitor`](crate::Monitor) it is when the frame left.
     pub fn arrived(&self) -> Duration {
         self.arrived
     }

@@ -50,7 +50,7 @@
 //! - [`callback`]: the same with callbacks, for programs without an async runtime.
 //! - [`ivr`]: prompts that the caller can interrupt, digits, spoken messages, a bridge between two calls.
 //! - [`record`]: both sides of a call in a WAV file.
-//! - [`Monitor`]: what a call's other side hears, frame by frame.
+//! - [`Monitor`]: what either side of a call says, frame by frame; [`MonoMix`]: one stream of it, to listen in.
 //! - [`vad`]: when the caller speaks.
 //!
 //! # Samples
@@ -86,7 +86,8 @@ pub use event::{ClosingNotice, Codec, CodecNotice, Event, Frame, Mark, OwnedEven
 pub use handler::{Handler, IntoOutcome, Outcome};
 pub use io_backend::IoBackend;
 pub use live::LiveAudio;
-pub use monitor::Monitor;
+pub use media::{Side, Sides};
+pub use monitor::{Monitor, MonoMix};
 pub use playback::{Clearing, Playback, StopOnDrop, Stopping};
 pub use player::Player;
 pub use server::{Serve, Server, ServerBuilder, ServerHandle, Tuning};

@@ -45,8 +45,8 @@ pub(crate) use listener::canonical;
 pub(crate) use playing::Playing;
 pub(crate) use shared::{CallRef, CallShared, EndWanted, SubmitError};
 pub(crate) use sidetone_driver::Token;
-pub use tap::Side;
-pub(crate) use tap::{Purpose, Tap, TapBuffer};
+pub(crate) use tap::{Purpose, Tap, TapBuffer, TapFrame};
+pub use tap::{Side, Sides};
 
 /// The configuration of a server's media threads.
 #[derive(Debug)]

@@ -72,8 +72,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::call::CallHandle;
 pub use crate::media::Side;
-use crate::{call::CallHandle, media::Purpose};
 use file::Storage;
 pub use stereo::StereoFile;
 use writer::{Command, Job};
@@ -202,9 +202,7 @@ impl Recorder {
     /// A call that is over and of which the handler has read something, a recorder that has finished, or a disk that stands
     /// still while too many recordings wait for it. What the disk says later is in the [`Report`].
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
-        let tap = call
-            .tap(Purpose::Recording)
-            .map_err(|_| RecordError::CallOver)?;
+        let tap = call.recording_tap().map_err(|_| RecordError::CallOver)?;
         let (report, receiver) = watch::channel(Report::default());
         let job = Job::new(call.clone(), tap, report);
         self.commands

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use sidetone::{Call, CallHandle, Clip, Codec, Event, Heard, Monitor, PlayError, Rate};
+use sidetone::{Call, CallHandle, Clip, Codec, Event, Heard, Monitor, PlayError, Rate, Sides};
 use sidetone_audio::g711::Law;
 use tokio::{
     sync::mpsc,
@@ -35,7 +35,7 @@ impl Session {
         let plan = &self.plan;
         let handle = call.handle();
         if plan.both
-            && let Ok(monitor) = handle.monitor()
+            && let Ok(monitor) = handle.monitor(Sides::Server)
         {
             tokio::spawn(transcribe_monitor(monitor, self.track(Side::Heard)));
         }
@@ -89,7 +89,7 @@ async fn play_prompts(call: &CallHandle, clips: &[Clip]) -> Result<Heard, PlayEr
 
 /// Transcribes what the caller hears.
 async fn transcribe_monitor(mut monitor: Monitor, mut track: Track) {
-    while let Some(frame) = monitor.next().await {
+    while let Some((_, frame)) = monitor.next().await {
         track.push(frame.offset(), frame.rate().hz(), None, frame.samples());
     }
 }

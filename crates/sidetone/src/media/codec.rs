@@ -212,7 +212,7 @@ impl CallerAudio<'_> {
                 Encoding::Companded(law) => law.decode(bytes, samples),
             });
         let samples = self.batch.samples_from(before);
-        self.taps.put(Side::Caller, rate, arrived, samples);
+        self.taps.put(Side::Caller, rate, arrived, offset, samples);
     }
 
     fn notify(&mut self, notice: Option<CodecNotice>) {

@@ -247,7 +247,7 @@ impl CommandQueue {
                     purpose,
                     tap,
                     from_preroll,
-                } => call.taps.set(purpose, tap, from_preroll),
+                } => call.taps.add(purpose, tap, from_preroll),
             }
         }
         self.samples.clear();
@@ -276,7 +276,7 @@ impl CommandQueue {
         }
     }
 
-    /// Discards everything, since the call is over. Only taps are still set: they get what has passed.
+    /// Discards everything, since the call is over. Only taps are still added: they get what has passed.
     pub(crate) fn discard_all(&mut self, playing: &[(ItemId, Arc<Playing>)], taps: &mut Taps) {
         self.discard();
         self.report_discarded(playing);
@@ -287,7 +287,7 @@ impl CommandQueue {
                 from_preroll,
             } = command
             {
-                taps.set(purpose, tap, from_preroll);
+                taps.add(purpose, tap, from_preroll);
             }
         }
         (self.audio, self.discarded) = (Duration::ZERO, Duration::ZERO);

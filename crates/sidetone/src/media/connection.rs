@@ -249,6 +249,8 @@ impl Connection {
         let scratch = &mut *context.scratch;
         scratch.transmit.clear();
         let (taps, batch) = (&mut self.taps, &mut scratch.batch);
+        let age = self.call.as_ref().map(|call| now - call.began);
+        let offset = age.unwrap_or_default();
         let mut slots = 0;
         self.machine.poll_transmit(
             now,
@@ -257,7 +259,7 @@ impl Connection {
             &mut |notice| match notice {
                 Notice::Slot { rate, samples } => {
                     slots += 1;
-                    taps.put(Side::Server, rate, now, samples);
+                    taps.put(Side::Server, rate, now, offset, samples);
                 }
                 Notice::Underrun => batch.push(Entry::Underrun),
                 Notice::NoAudio { offset, duration } => {

@@ -3,17 +3,12 @@
 //! The media thread keeps the loudest recent frame of each side, and when that was. Whoever reads the level computes how far
 //! it has fallen since. So a frame costs its peak and a comparison, and nobody who does not look pays for logarithms.
 
-use std::time::Duration;
-
 use sidetone_audio::level::{FLOOR_DBFS, amplitude_dbfs};
 use sidetone_proto::Time;
 
 use super::tap::Side;
 
-/// A level falls as the charge of a capacitor does, to a third in 300 ms.
-const FALL_TIME: Duration = Duration::from_millis(300);
-
-/// The same in decibels.
+/// A level falls to a third, more exactly by the factor e, in 300 ms. In decibels that is a straight line.
 const FALL_DB_PER_SECOND: f32 = 28.953;
 
 /// The same as a power of two, in 1/1024 per 1024 nanoseconds and shifted by 32: log2(e) * 1024 * 1024 ns / 300 ms.
@@ -94,6 +89,8 @@ fn log2(peak: u16) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(milliseconds: u64) -> Time {
@@ -106,7 +103,7 @@ mod tests {
         assert_eq!(level.dbfs(at(5)), FLOOR_DBFS, "nothing came yet");
         level.put(at(1_000), 16_384);
         assert!((level.dbfs(at(1_000)) + 6.02).abs() < 0.05);
-        let third = level.dbfs(at(1_000) + FALL_TIME);
+        let third = level.dbfs(at(1_300));
         assert!((third + 6.02 + 8.69).abs() < 0.05, "{third}");
         // What is quieter than it has fallen to changes nothing, silence neither.
         level.put(at(1_100), 8_192);

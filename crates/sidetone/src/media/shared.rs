@@ -11,7 +11,15 @@ mod commands;
 mod inbox;
 mod status;
 
-use std::{net::SocketAddr, sync::Arc, task::Waker, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
 
 use sidetone_proto::{Counters, EndReason, Heard, ItemId, Rate, Time};
 use uuid::Uuid;
@@ -46,7 +54,11 @@ pub(crate) struct CallShared {
     media: MediaHandle,
     token: Token,
     next_item: NextItem,
+    monitors: AtomicUsize,
 }
+
+/// What listens in on a call at the same time at most. Each costs the media thread a copy of every frame.
+const MAX_MONITORS: usize = 16;
 
 pub(crate) type CallRef = Arc<CallShared>;
 
@@ -78,6 +90,7 @@ impl CallShared {
             media,
             token,
             next_item: NextItem::default(),
+            monitors: AtomicUsize::new(0),
         }
     }
 }
@@ -134,6 +147,20 @@ impl CallShared {
     /// the call it succeeds only if the handler has not read yet, and has the whole call.
     pub(crate) fn add_tap(&self, now: Time, purpose: Purpose) -> Result<Arc<Tap>, SubmitError> {
         self.commands.add_tap(now, purpose)
+    }
+
+    /// Counts a monitor, unless there are too many. [`forget_monitor`](Self::forget_monitor) takes it back.
+    pub(crate) fn count_monitor(&self) -> bool {
+        // It guards nothing but itself.
+        let more = |monitors| (monitors < MAX_MONITORS).then_some(monitors + 1);
+        let counted = self
+            .monitors
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.is_ok()
+    }
+
+    pub(crate) fn forget_monitor(&self) {
+        self.monitors.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A handler starts. The preroll is kept a while longer, for the tap that it may add.

@@ -13,7 +13,7 @@ use sidetone_proto::{Rate, Time};
 
 use super::levels::Levels;
 
-/// Audio that is buffered for a reader at most: five seconds of each side. Beyond that frames are lost and counted.
+/// Audio that is buffered for a reader at most: five seconds of each of two sides. Beyond that frames are lost and counted.
 /// The media thread never waits for the reader.
 const MAX_BUFFERED: Duration = Duration::from_secs(10);
 
@@ -32,6 +32,28 @@ pub enum Side {
     Server,
 }
 
+/// One side of a call or both, to listen in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    /// What comes from the caller.
+    Caller,
+    /// What the server plays, so what the caller hears.
+    Server,
+    /// Both.
+    Both,
+}
+
+impl Sides {
+    /// Whether `side` is among them.
+    pub fn contains(self, side: Side) -> bool {
+        match self {
+            Self::Caller => side == Side::Caller,
+            Self::Server => side == Side::Server,
+            Self::Both => true,
+        }
+    }
+}
+
 /// Both sides of a call as a media thread receives and sends them, for one reader.
 ///
 /// `closed` is released after the last push under the mutex, and acquired by the reader before its last `take`. So
@@ -43,11 +65,13 @@ pub(crate) struct Tap {
     closed: AtomicBool,
 }
 
-/// What a tap is for. A call has one tap of each purpose at a time.
+/// What a tap is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
+    /// Of both sides. A new one replaces the one before.
     Recording,
-    Monitor,
+    /// Beside the others.
+    Monitor(Sides),
 }
 
 /// Audio of both sides, in the order of time.
@@ -67,6 +91,8 @@ pub(crate) struct TapFrame {
     pub(crate) rate: Rate,
     /// When it was received or sent.
     pub(crate) at: Time,
+    /// The place of its first sample on the call's clock.
+    pub(crate) offset: Duration,
     length: usize,
     is_silence: bool,
 }
@@ -114,21 +140,23 @@ impl Tap {
 #[derive(Debug)]
 pub(crate) struct TapWriter {
     tap: Arc<Tap>,
+    sides: Sides,
     /// Audio that came while the reader held the lock.
     backlog: TapBuffer,
 }
 
 impl TapWriter {
     /// `preroll` precedes what is put.
-    pub(crate) fn new(tap: Arc<Tap>, preroll: TapBuffer) -> Self {
+    fn new(tap: Arc<Tap>, sides: Sides, preroll: TapBuffer) -> Self {
         Self {
             tap,
+            sides,
             backlog: preroll,
         }
     }
 
     fn put(&mut self, frame: TapFrame, samples: &[i16]) {
-        if self.tap.is_closed() {
+        if !self.sides.contains(frame.side) || self.tap.is_closed() {
             return;
         }
         match self.tap.buffer.try_lock() {
@@ -156,7 +184,7 @@ impl TapWriter {
 pub(crate) struct Taps {
     levels: Levels,
     recording: Option<Box<TapWriter>>,
-    monitor: Option<Box<TapWriter>>,
+    monitors: Vec<TapWriter>,
     preroll: Preroll,
 }
 
@@ -172,18 +200,23 @@ enum Preroll {
 }
 
 impl Taps {
-    /// Sets the tap for `purpose`, and closes the one it replaces. It starts with the preroll if `from_preroll` and if
+    /// Adds a tap. It starts with the preroll if `from_preroll` and if
     /// that is still kept.
-    pub(crate) fn set(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
-        let writer = match purpose {
-            Purpose::Recording => &mut self.recording,
-            Purpose::Monitor => &mut self.monitor,
-        };
+    pub(crate) fn add(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         let preroll = match &self.preroll {
             Preroll::Kept(kept) if from_preroll => TapBuffer::clone(kept),
             _ => TapBuffer::default(),
         };
-        *writer = Some(Box::new(TapWriter::new(tap, preroll)));
+        match purpose {
+            Purpose::Recording => {
+                let writer = TapWriter::new(tap, Sides::Both, preroll);
+                self.recording = Some(Box::new(writer));
+            }
+            Purpose::Monitor(sides) => {
+                self.monitors.retain(|monitor| !monitor.tap.is_closed());
+                self.monitors.push(TapWriter::new(tap, sides, preroll));
+            }
+        }
     }
 
     /// Whether the preroll is still kept.
@@ -200,13 +233,28 @@ impl Taps {
         }
     }
 
-    pub(crate) fn put(&mut self, side: Side, rate: Rate, at: Time, samples: &[i16]) {
+    /// Takes samples that passed the socket at `at`, and whose first one stands at `offset` on the call's clock.
+    pub(crate) fn put(
+        &mut self,
+        side: Side,
+        rate: Rate,
+        at: Time,
+        offset: Duration,
+        samples: &[i16],
+    ) {
         if samples.is_empty() {
             return;
         }
         let peak = peak(samples);
         self.levels.put(side, at, peak);
-        let frame = TapFrame::new(side, rate, at, samples.len(), peak == 0);
+        let frame = TapFrame {
+            side,
+            rate,
+            at,
+            offset,
+            length: samples.len(),
+            is_silence: peak == 0 && samples.len() <= SILENCE.len(),
+        };
         match &mut self.preroll {
             Preroll::Over => {}
             Preroll::Kept(kept) => kept.put(frame, samples),
@@ -232,20 +280,8 @@ impl Taps {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut TapWriter> {
-        let taps = self.recording.iter_mut().chain(&mut self.monitor);
-        taps.map(Box::as_mut)
-    }
-}
-
-impl TapFrame {
-    fn new(side: Side, rate: Rate, at: Time, length: usize, is_silent: bool) -> Self {
-        Self {
-            side,
-            rate,
-            at,
-            length,
-            is_silence: is_silent && length <= SILENCE.len(),
-        }
+        let recording = self.recording.iter_mut().map(Box::as_mut);
+        recording.chain(&mut self.monitors)
     }
 }
 
@@ -311,14 +347,21 @@ mod tests {
 
     fn put(writer: &mut TapWriter, rate: Rate, value: i16) {
         let samples = vec![value; rate.slot_samples()];
-        let frame = TapFrame::new(Side::Caller, rate, Time::ZERO, samples.len(), value == 0);
+        let frame = TapFrame {
+            side: Side::Caller,
+            rate,
+            at: Time::ZERO,
+            offset: Duration::ZERO,
+            length: samples.len(),
+            is_silence: value == 0,
+        };
         writer.put(frame, &samples);
     }
 
     #[test]
     fn audio_that_comes_while_the_reader_holds_the_lock_is_not_lost() {
         let tap = Arc::new(Tap::default());
-        let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
+        let mut writer = TapWriter::new(Arc::clone(&tap), Sides::Both, TapBuffer::default());
         put(&mut writer, Rate::Slin, 1);
         let taking = tap.buffer.lock();
         put(&mut writer, Rate::Slin, 2);
@@ -335,7 +378,7 @@ mod tests {
     fn the_limit_is_the_same_duration_at_every_rate() {
         for rate in Rate::ALL {
             let tap = Arc::new(Tap::default());
-            let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
+            let mut writer = TapWriter::new(Arc::clone(&tap), Sides::Both, TapBuffer::default());
             let slots = (MAX_BUFFERED.as_millis() / rate.slot().as_millis()) as u64;
             for _ in 0..slots + 7 {
                 put(&mut writer, rate, 1);
@@ -353,9 +396,39 @@ mod tests {
     #[test]
     fn a_closed_tap_takes_no_memory() {
         let tap = Arc::new(Tap::default());
-        let mut writer = TapWriter::new(Arc::clone(&tap), TapBuffer::default());
+        let mut writer = TapWriter::new(Arc::clone(&tap), Sides::Both, TapBuffer::default());
         tap.close();
         put(&mut writer, Rate::Slin, 1);
         assert_eq!(tap.buffer.lock().samples.capacity(), 0);
+    }
+
+    #[test]
+    fn a_monitor_gets_its_sides_beside_others_until_it_is_closed() {
+        let mut taps = Taps::default();
+        let [caller, both, closed] = [(); 3].map(|()| Arc::<Tap>::default());
+        let monitors = [
+            (Sides::Caller, &caller),
+            (Sides::Both, &both),
+            (Sides::Both, &closed),
+        ];
+        for (sides, tap) in monitors {
+            taps.add(Purpose::Monitor(sides), Arc::clone(tap), true);
+        }
+        closed.close();
+        for side in [Side::Server, Side::Caller] {
+            taps.put(side, Rate::Slin, Time::ZERO, Duration::ZERO, &[1; 160]);
+        }
+        let sides = |tap: &Tap| -> Vec<Side> {
+            let mut buffer = TapBuffer::default();
+            tap.take(&mut buffer);
+            buffer.frames().map(|(frame, _)| frame.side).collect()
+        };
+        assert_eq!(sides(&caller), [Side::Caller]);
+        assert_eq!(sides(&both), [Side::Server, Side::Caller]);
+        assert_eq!(sides(&closed), []);
+        taps.add(Purpose::Recording, Arc::default(), true);
+        taps.add(Purpose::Monitor(Sides::Both), Arc::default(), true);
+        assert_eq!(taps.monitors.len(), 3, "the closed one is gone");
+        assert!(taps.try_end() && caller.is_closed() && both.is_closed());
     }
 }

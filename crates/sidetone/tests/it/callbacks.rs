@@ -9,7 +9,7 @@ use std::{
 use crate::support::{IoBackend, builder, over_each_back_end};
 use macro_rules_attribute::apply;
 use sidetone::{
-    Admission, CallError, CallHandle, Clip, EndReason, HandlerError, Server, Uuid,
+    Admission, CallError, CallHandle, Clip, EndReason, HandlerError, Server, Sides, Uuid,
     callback::{self, CallInfo, Input, Reply},
 };
 use sidetone_caller::{Caller, EndCause, Voice, call_all, ramp};
@@ -474,7 +474,8 @@ fn a_monitor_made_as_a_call_starts_begins_with_its_uuid() {
         let give = give.clone();
         move |input: Input<'_>, reply: &mut Reply| {
             if let Input::Started = input {
-                give.send(reply.handle().monitor().unwrap()).unwrap();
+                give.send(reply.handle().monitor(Sides::Server).unwrap())
+                    .unwrap();
             }
         }
     };
@@ -488,6 +489,6 @@ fn a_monitor_made_as_a_call_starts_begins_with_its_uuid() {
     let caller = Caller::new(server.local_addr()).hang_up_after(3 * SHORT);
     caller.call().unwrap();
     let mut monitor = monitors.recv().unwrap();
-    let first = crate::support::runtime(1).block_on(monitor.next()).unwrap();
+    let (_, first) = crate::support::runtime(1).block_on(monitor.next()).unwrap();
     assert!(first.offset() < Duration::from_millis(20), "{first:?}");
 }
