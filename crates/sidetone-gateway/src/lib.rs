@@ -1,1 +1,35 @@
-//! The voice gateway.
+//! The voice gateway: what `sidetone serve` runs.
+
+mod action;
+mod bus;
+mod call;
+pub mod config;
+mod event;
+mod gateway;
+mod handover;
+mod http;
+mod metrics;
+mod pattern;
+pub mod rate_limit;
+mod recording;
+mod registry;
+mod results;
+mod route;
+mod snapshot;
+mod ticket;
+
+pub use bus::EventSink;
+pub use config::{Config, ConfigErrors};
+pub use event::{EventKind, Level, Published, envelope};
+pub use gateway::{Gateway, GatewayHandle, Inherited, OpenError};
+
+/// An error with its sources, on one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line += &format!(": {error}");
+        source = error.source();
+    }
+    line
+}

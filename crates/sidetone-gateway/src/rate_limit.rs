@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Lets some events of a kind pass each second, and counts the others.
 #[derive(Debug)]
-pub(crate) struct RateLimit {
+pub struct RateLimit {
     per_second: u32,
     /// When the current second began.
     since: Option<Instant>,
@@ -15,7 +15,8 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    pub(crate) const fn new(per_second: u32) -> Self {
+    /// Lets so many events pass each second.
+    pub const fn new(per_second: u32) -> Self {
         Self {
             per_second,
             since: None,
@@ -25,7 +26,7 @@ impl RateLimit {
     }
 
     /// Whether an event may be reported. If not, `count` is added to the suppressed ones.
-    pub(crate) fn allows(&mut self, now: Instant, count: u64) -> bool {
+    pub fn allows(&mut self, now: Instant, count: u64) -> bool {
         if self.since.is_none_or(|since| now - since >= SECOND) {
             self.since = Some(now);
             self.passed = 0;
@@ -39,13 +40,13 @@ impl RateLimit {
     }
 
     /// How many were suppressed, once their second is over. Counting starts again.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<u64> {
+    pub fn take_due(&mut self, now: Instant) -> Option<u64> {
         let is_due = self.suppressed > 0 && self.since.is_none_or(|since| now - since >= SECOND);
         is_due.then(|| self.take()).flatten()
     }
 
     /// How many were suppressed. Counting starts again.
-    pub(crate) fn take(&mut self) -> Option<u64> {
+    pub fn take(&mut self) -> Option<u64> {
         let count = std::mem::take(&mut self.suppressed);
         (count > 0).then_some(count)
     }

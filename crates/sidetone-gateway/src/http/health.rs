@@ -1,0 +1,54 @@
+//! What monitoring asks for.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use utoipa::openapi::OpenApi;
+
+use super::{App, auth::MayRead};
+
+/// The format of OpenMetrics, which Prometheus reads.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Figures for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "monitoring",
+    responses((status = OK, content_type = "application/openmetrics-text", body = String), (status = UNAUTHORIZED, body = super::problem::Problem))
+)]
+pub(super) async fn metrics(_: MayRead, State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS)], app.metrics.encode()).into_response()
+}
+
+/// Whether the process is alive
+#[utoipa::path(get, path = "/livez", tag = "monitoring", security(()), responses((status = OK, body = String)))]
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it takes calls
+///
+/// Not if it is full, draining, about to end, or short of disk.
+#[utoipa::path(
+    get, path = "/readyz", tag = "monitoring", security(()),
+    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = String, description = "Why not, a word per line"))
+)]
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let reasons = app.shared.not_ready();
+    match reasons.is_empty() {
+        true => "ok\n".into_response(),
+        false => {
+            let text = reasons.join("\n") + "\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+/// This description.
+pub(super) async fn openapi(_: MayRead, Extension(api): Extension<Arc<OpenApi>>) -> Json<OpenApi> {
+    Json((*api).clone())
+}

@@ -1,0 +1,200 @@
+//! What Prometheus reads. Everything is counted elsewhere; this only writes it down.
+
+use std::{
+    fmt::{self, Debug},
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use crate::{gateway::Shared, registry::Sums};
+
+/// All figures of a gateway.
+pub(crate) struct Metrics(Registry);
+
+impl Metrics {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let mut registry = Registry::with_prefix("sidetone");
+        registry.register_collector(Box::new(Figures(Arc::downgrade(shared))));
+        Self(registry)
+    }
+
+    /// In the format of OpenMetrics.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only if a figure can't be written, and these can.
+        let _ = text::encode(&mut text, &self.0);
+        text
+    }
+}
+
+struct Figures(Weak<Shared>);
+
+impl Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        match self.0.upgrade() {
+            Some(shared) => Writer(encoder).all(&shared),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn all(&mut self, shared: &Shared) -> fmt::Result {
+        self.calls(shared)?;
+        self.audio(shared)?;
+        self.connections(shared)?;
+        self.tickets(shared)?;
+        self.backlogs(shared)
+    }
+
+    fn calls(&mut self, shared: &Shared) -> fmt::Result {
+        let registry = &shared.registry;
+        let totals = registry.totals();
+        self.gauge("calls", "Calls that are running", registry.running().len())?;
+        self.gauge("calls_max", "The most calls at a time", registry.max_calls())?;
+        let by_reason = |counts: std::collections::BTreeMap<&'static str, u64>| {
+            counts.into_iter().map(|(reason, count)| ([("reason", reason)], count))
+        };
+        self.counters("calls_ended", "Calls that are over, by why they ended", by_reason(totals.ended))?;
+        self.counters("calls_rejected", "Calls that were not let in, by why", by_reason(totals.rejected))?;
+        self.gauge("draining", "1 while no new calls are taken", u8::from(registry.draining().is_some()))?;
+        self.gauge("ready", "1 while calls may come", u8::from(shared.not_ready().is_empty()))
+    }
+
+    fn audio(&mut self, shared: &Shared) -> fmt::Result {
+        let mut sums: Sums = shared.registry.totals().sums;
+        let (mut queued, mut lag) = (0.0, 0.0_f64);
+        for call in shared.registry.running() {
+            if let Some(handle) = call.handle() {
+                let stats = handle.stats();
+                sums.add(&stats.counters, stats.lagged);
+                queued += stats.buffered.as_secs_f64();
+                lag = lag.max(stats.handler_lag.as_secs_f64());
+            }
+        }
+        self.counter("frames_received", "Audio messages from callers", sums.frames_in)?;
+        self.counter("frames_sent", "Audio messages to callers, silence included", sums.frames_out)?;
+        self.counter("underruns", "Times that live audio had nothing when its slot was due: a caller heard a gap", sums.underruns)?;
+        self.counter("gaps", "Times that a caller's audio was missing", sums.gaps)?;
+        self.counter("slips", "Times that a stall moved the schedule of a call", sums.slips)?;
+        self.counter("frames_lagged", "Inbound frames dropped because they were not handled in time", sums.lagged)?;
+        self.counter("digits", "DTMF digits received", sums.digits)?;
+        self.gauge_seconds("playback_queued", "Audio that is queued to be played, of all calls", queued)?;
+        self.gauge_seconds("handler_lag_max", "Inbound audio that waits to be handled, of the call with the most", lag)?;
+        self.lateness(shared)
+    }
+
+    fn lateness(&mut self, shared: &Shared) -> fmt::Result {
+        let lateness = shared.server.lateness();
+        // Each bucket on its own: they are added up where they are written.
+        let mut buckets: Vec<(f64, u64)> = lateness
+            .bounds()
+            .iter()
+            .map(|bound| bound.as_secs_f64())
+            .chain([f64::INFINITY])
+            .zip(lateness.counts().iter().copied())
+            .collect();
+        if buckets.is_empty() {
+            buckets.push((f64::INFINITY, 0));
+        }
+        let help = "How long after its slot each frame left";
+        let mut encoder = self.0.encode_descriptor(
+            "frame_lateness",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        let count = lateness.counts().iter().sum();
+        let sum = lateness.sum().as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn connections(&mut self, shared: &Shared) -> fmt::Result {
+        let stats = shared.server.stats();
+        self.counter("connections", "Connections accepted", stats.connections as u64)?;
+        let without = [
+            ("probe", stats.probes),
+            ("without_uuid", stats.without_identity.saturating_sub(stats.probes)),
+            ("crowded_out", stats.crowded_out),
+            ("too_fast", stats.too_fast),
+            ("out_of_descriptors", stats.out_of_descriptors),
+        ];
+        let without = without
+            .into_iter()
+            .map(|(reason, count)| ([("reason", reason)], count as u64));
+        self.counters("connections_without_call", "Connections that no call came of, by why", without)
+    }
+
+    fn tickets(&mut self, shared: &Shared) -> fmt::Result {
+        let (unused, counts) = shared.registry.tickets(Instant::now());
+        self.gauge("tickets_unused", "Tickets whose calls have not come", unused)?;
+        self.counter("tickets_minted", "Tickets minted", counts.minted)?;
+        self.counter("tickets_used", "Tickets that let a call in", counts.used)?;
+        self.counter("tickets_expired", "Tickets that nobody used in time", counts.expired)
+    }
+
+    fn backlogs(&mut self, shared: &Shared) -> fmt::Result {
+        let (open, short) = match &shared.recordings {
+            Some(recordings) => (recordings.open_count(), recordings.is_short_of_disk()),
+            None => (0, false),
+        };
+        self.gauge("recordings_open", "Recordings that are not complete", open)?;
+        self.gauge("recording_disk_short", "1 while calls go on unrecorded, since the disk is almost full", u8::from(short))
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        let encoder = self.0.encode_descriptor(name, help, None, counter.metric_type())?;
+        counter.encode(encoder)
+    }
+
+    /// One counter for each set of labels.
+    fn counters<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ([(&'static str, &'a str); N], u64)>,
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            let labels = labels.to_vec();
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl TryInto<i64>) -> fmt::Result {
+        let gauge = ConstGauge::new(value.try_into().unwrap_or(i64::MAX));
+        let encoder = self.0.encode_descriptor(name, help, None, gauge.metric_type())?;
+        gauge.encode(encoder)
+    }
+
+    fn gauge_seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let gauge = ConstGauge::new(value);
+        let encoder = self.0.encode_descriptor(
+            name,
+            help,
+            Some(&Unit::Seconds),
+            gauge.metric_type(),
+        )?;
+        gauge.encode(encoder)
+    }
+}

@@ -1,0 +1,549 @@
+//! The calls of a gateway: who gets in, who is there, and what they leave behind.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sidetone::{Admission, CallHandle, CallInfo, CallSummary, Counters, EndReason, HandlerError};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    action::Action,
+    bus::Bus,
+    handover::HandoverDir,
+    call::{CallContext, Params},
+    config::{Config, Route, TicketPolicy},
+    event::GatewayEvent,
+    rate_limit::RateLimit,
+    recording::RecordingControl,
+    results::{CallResult, Results},
+    ticket::{ClaimError, Counts, MintError, Saved, Ticket, Tickets},
+    with_sources,
+};
+
+/// Rejected calls that are reported each second. Others are counted.
+const REJECTED_PER_SECOND: u32 = 100;
+
+/// Everything that admission, handlers and the HTTP API share.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    config: ArcSwap<Config>,
+    state: Mutex<State>,
+    rejections: Mutex<RateLimit>,
+    pub(crate) bus: Bus,
+    max_calls: usize,
+    /// Where results are left for the process that follows.
+    leaving: OnceLock<HandoverDir>,
+    is_closing: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tickets: Tickets,
+    running: HashMap<Uuid, Arc<RunningCall>>,
+    results: Results,
+    /// When the calls are hung up, since an operator wants the gateway to be without calls.
+    draining: Option<Instant>,
+    totals: Totals,
+}
+
+/// What has been counted since the start, of calls that are over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) ended: BTreeMap<&'static str, u64>,
+    pub(crate) rejected: BTreeMap<&'static str, u64>,
+    pub(crate) sums: Sums,
+}
+
+/// What is added up over calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) frames_in: u64,
+    pub(crate) frames_out: u64,
+    pub(crate) underruns: u64,
+    pub(crate) gaps: u64,
+    pub(crate) slips: u64,
+    pub(crate) lagged: u64,
+    pub(crate) digits: u64,
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, counters: &Counters, lagged: u64) {
+        self.frames_in += counters.frames_in;
+        self.frames_out += counters.frames_out;
+        self.underruns += counters.underruns;
+        self.gaps += counters.gaps;
+        self.slips += counters.slips;
+        self.lagged += lagged;
+        self.digits += counters.digits;
+    }
+}
+
+/// A call that was let in and is not over.
+#[derive(Debug)]
+pub(crate) struct RunningCall {
+    pub(crate) context: Arc<CallContext>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) recording: RecordingControl,
+    handle: OnceLock<CallHandle>,
+    action: Mutex<Action>,
+    last_event: Mutex<String>,
+    ending: Mutex<EndingState>,
+    is_over: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct EndingState {
+    summary: Option<Box<CallSummary>>,
+    is_handled: bool,
+}
+
+/// The data of a call that was let in, until its handler takes it.
+pub(crate) type Admitted = Mutex<Option<Handled>>;
+
+/// Held while a call is handled. The call's end is reported when this is dropped and the call is over, so that nothing is
+/// reported of a call after its end.
+#[derive(Debug)]
+pub(crate) struct Handled {
+    pub(crate) call: Arc<RunningCall>,
+    registry: Arc<Registry>,
+}
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.call.ending.lock().is_handled = true;
+        self.registry.report_end_if_over(&self.call);
+    }
+}
+
+/// Why the gateway rejects a call, besides the reasons of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    NoTicket,
+    TicketUsed,
+    TicketExpired,
+    AlreadyConnected,
+    RouteGone,
+    NoRoute,
+    Full,
+    Draining,
+}
+
+impl Rejection {
+    /// As a label of a metric, and in events.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NoTicket => "no_ticket",
+            Self::TicketUsed => "ticket_used",
+            Self::TicketExpired => "ticket_expired",
+            Self::AlreadyConnected => "already_connected",
+            Self::RouteGone => "route_gone",
+            Self::NoRoute => "no_route",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::NoTicket => "has no ticket: the dialplan gets one from /v1/tickets for each call",
+            Self::TicketUsed => "comes with a ticket that was used: each is good for one call",
+            Self::TicketExpired => "comes with a ticket that has expired: raise ticket_lifetime if calls take so long to come",
+            Self::AlreadyConnected => "has the UUID of a call that is connected",
+            Self::RouteGone => "has a ticket for a route that is no longer in the file",
+            Self::NoRoute => "has no ticket, and the file has no default_route",
+            Self::Full => "exceeds max_calls",
+            Self::Draining => "came while the gateway is draining",
+        }
+    }
+}
+
+impl From<ClaimError> for Rejection {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Unknown => Self::NoTicket,
+            ClaimError::Used => Self::TicketUsed,
+            ClaimError::Expired => Self::TicketExpired,
+        }
+    }
+}
+
+/// Why there is no ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTicket {
+    /// All calls are taken, or promised.
+    Full,
+    Draining,
+    TooManyUnused,
+    UnknownRoute,
+}
+
+/// What there is to know of a call's result.
+pub(crate) enum ResultState {
+    Over(CallResult),
+    Running(Arc<RunningCall>),
+    Unknown,
+}
+
+impl Registry {
+    pub(crate) fn new(config: Config, max_calls: usize, bus: Bus) -> Self {
+        Self {
+            config: ArcSwap::from_pointee(config),
+            state: Mutex::default(),
+            rejections: Mutex::new(RateLimit::new(REJECTED_PER_SECOND)),
+            bus,
+            max_calls,
+            leaving: OnceLock::new(),
+            is_closing: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// New calls and requests go by this configuration.
+    pub(crate) fn set_config(&self, config: Config) {
+        self.bus.set_with_digits(config.server.log_digits);
+        self.config.store(Arc::new(config));
+    }
+
+    pub(crate) fn max_calls(&self) -> usize {
+        let configured = self.config().server.max_calls;
+        configured.map_or(self.max_calls, |max| max.min(self.max_calls))
+    }
+
+    /// Mints a ticket.
+    pub(crate) fn mint(
+        &self,
+        route: &str,
+        params: Params,
+        minted_by: Option<String>,
+        max_unused: Option<usize>,
+        now: Instant,
+    ) -> Result<Uuid, NoTicket> {
+        let config = self.config();
+        if !config.routes.contains_key(route) {
+            return Err(NoTicket::UnknownRoute);
+        }
+        let max_calls = self.max_calls();
+        let mut state = self.state.lock();
+        if state.draining.is_some() {
+            return Err(NoTicket::Draining);
+        }
+        if state.running.len() + state.tickets.unused(now) >= max_calls {
+            return Err(NoTicket::Full);
+        }
+        let ticket = Ticket {
+            route: route.into(),
+            params: Arc::new(params),
+            minted_by,
+        };
+        let max_unused = max_unused.unwrap_or(max_calls.div_ceil(2));
+        let expires = now + config.server.ticket_lifetime;
+        let minted = state.tickets.mint(ticket, max_unused, now, expires);
+        minted.map_err(|MintError::TooManyUnused| NoTicket::TooManyUnused)
+    }
+
+    /// Lets a call in, or not.
+    pub(crate) fn admit(self: &Arc<Self>, info: CallInfo) -> Admission {
+        match self.admitted(info, Instant::now()) {
+            Ok(call) => {
+                let longest = call.route.max_duration;
+                let longest = longest.or(self.config().server.max_duration);
+                let handled = Handled {
+                    call,
+                    registry: Arc::clone(self),
+                };
+                let data: Admitted = Mutex::new(Some(handled));
+                let admission = Admission::accept_with(data);
+                match longest {
+                    Some(longest) => admission.max_duration(longest),
+                    None => admission,
+                }
+            }
+            Err(rejection) => Admission::reject_with(rejection),
+        }
+    }
+
+    fn admitted(&self, info: CallInfo, now: Instant) -> Result<Arc<RunningCall>, Rejection> {
+        let config = self.config();
+        let max_calls = self.max_calls();
+        let mut state = self.state.lock();
+        if state.running.contains_key(&info.id) {
+            return Err(Rejection::AlreadyConnected);
+        }
+        let ticket = match state.tickets.claim(info.id, now) {
+            Ok(ticket) => ticket,
+            Err(ClaimError::Unknown) if config.server.tickets == TicketPolicy::Optional => {
+                if state.draining.is_some() {
+                    return Err(Rejection::Draining);
+                }
+                if state.running.len() + state.tickets.unused(now) >= max_calls {
+                    return Err(Rejection::Full);
+                }
+                let route = config.server.default_route.clone();
+                Ticket {
+                    route: route.ok_or(Rejection::NoRoute)?,
+                    params: Arc::default(),
+                    minted_by: None,
+                }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let route = config.routes.get(&ticket.route);
+        let route = Arc::clone(route.ok_or(Rejection::RouteGone)?);
+        let call = Arc::new(RunningCall::new(info, ticket, route, now));
+        state.running.insert(info.id, Arc::clone(&call));
+        drop(state);
+        self.bus
+            .publish(GatewayEvent::Started(Arc::clone(&call.context)));
+        Ok(call)
+    }
+
+    /// Takes note of a call that is over or was rejected.
+    pub(crate) fn end(&self, summary: CallSummary) {
+        let call = match summary.reason.is_rejected() {
+            true => None,
+            false => self.state.lock().running.get(&summary.id).cloned(),
+        };
+        match call {
+            Some(call) if call.context.peer == summary.peer => {
+                call.ending.lock().summary = Some(Box::new(summary));
+                self.report_end_if_over(&call);
+            }
+            _ => {
+                let rejection = summary.data::<Rejection>();
+                self.reject(&summary, rejection.map(|it| *it));
+            }
+        }
+    }
+
+    fn report_end_if_over(&self, call: &Arc<RunningCall>) {
+        let summary = {
+            let mut ending = call.ending.lock();
+            match ending.is_handled {
+                true => ending.summary.take(),
+                false => None,
+            }
+        };
+        let Some(summary) = summary else { return };
+        let result = CallResult {
+            action: call.result(),
+            minted_by: call.context.minted_by.clone(),
+        };
+        {
+            let mut state = self.state.lock();
+            state.running.remove(&summary.id);
+            state.results.add(summary.id, result.clone(), Instant::now());
+            *state.totals.ended.entry(summary.reason.name()).or_default() += 1;
+            state.totals.sums.add(&summary.counters, summary.lagged);
+        }
+        if let Some(dir) = self.leaving.get()
+            && let Err(error) = dir.leave_result(summary.id, &result)
+        {
+            self.bus.publish(GatewayEvent::CallNotice {
+                call: Arc::clone(&call.context),
+                text: format!("the dialplan can't get the result, since state_dir fails: {error}"),
+            });
+        }
+        self.bus.publish(GatewayEvent::Ended {
+            call: Arc::clone(&call.context),
+            summary,
+            result: result.action.to_string(),
+        });
+        call.is_over.send_replace(true);
+    }
+
+    fn reject(&self, summary: &CallSummary, rejection: Option<Rejection>) {
+        let reason = match (rejection, summary.reason) {
+            (Some(rejection), _) => rejection.name(),
+            (None, EndReason::Full) => Rejection::Full.name(),
+            (None, reason) => reason.name(),
+        };
+        let text = match rejection {
+            Some(rejection) => rejection.text().to_owned(),
+            None => summary.reason.to_string(),
+        };
+        *self
+            .state
+            .lock()
+            .totals
+            .rejected
+            .entry(reason)
+            .or_default() += 1;
+        self.report_suppressed();
+        if self.rejections.lock().allows(Instant::now(), 1) {
+            self.bus.publish(GatewayEvent::Rejected {
+                id: summary.id,
+                peer: summary.peer,
+                reason,
+                text,
+            });
+        }
+    }
+
+    /// Reports how many rejections were not reported one by one, once a second.
+    pub(crate) fn report_suppressed(&self) {
+        let count = self.rejections.lock().take_due(Instant::now());
+        if let Some(rejected) = count {
+            self.bus.publish(GatewayEvent::Suppressed { rejected });
+        }
+    }
+
+    pub(crate) fn running(&self) -> Vec<Arc<RunningCall>> {
+        self.state.lock().running.values().cloned().collect()
+    }
+
+    pub(crate) fn call(&self, id: Uuid) -> Option<Arc<RunningCall>> {
+        self.state.lock().running.get(&id).cloned()
+    }
+
+    pub(crate) fn result(&self, id: Uuid, now: Instant) -> ResultState {
+        let mut state = self.state.lock();
+        if let Some(call) = state.running.get(&id) {
+            return ResultState::Running(Arc::clone(call));
+        }
+        match state.results.get(id, now) {
+            Some(result) => ResultState::Over(result.clone()),
+            None => ResultState::Unknown,
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.state.lock().totals.clone()
+    }
+
+    /// Unused tickets, and what became of the others.
+    pub(crate) fn tickets(&self, now: Instant) -> (usize, Counts) {
+        let mut state = self.state.lock();
+        (state.tickets.unused(now), state.tickets.counts())
+    }
+
+    /// Lets no new calls in, and says when the last ones are to be hung up; `None` ends that.
+    pub(crate) fn drain(&self, until: Option<Instant>) {
+        self.state.lock().draining = until;
+    }
+
+    pub(crate) fn draining(&self) -> Option<Instant> {
+        self.state.lock().draining
+    }
+
+    /// The process ends when its calls are over.
+    pub(crate) fn close(&self) {
+        self.is_closing.send_replace(true);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.is_closing.borrow()
+    }
+
+    /// Waits until the process is to end.
+    pub(crate) async fn closed(&self) {
+        // It fails only if the sender is gone, and that is `self`.
+        let _ = self.is_closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Leaves the results of calls there from now on.
+    pub(crate) fn leave_results_in(&self, dir: HandoverDir) {
+        let _ = self.leaving.set(dir);
+    }
+
+    /// A handler failed; its call is hung up.
+    pub(crate) fn report_handler_error(&self, info: CallInfo, error: &HandlerError) {
+        if let Some(call) = self.call(info.id) {
+            self.bus.publish(GatewayEvent::CallNotice {
+                call: Arc::clone(&call.context),
+                text: format!("the call failed: {}", with_sources(error)),
+            });
+        }
+    }
+
+    pub(crate) fn save_tickets(&self) -> Saved {
+        let mut state = self.state.lock();
+        state.tickets.save(Instant::now(), SystemTime::now())
+    }
+
+    pub(crate) fn restore_tickets(&self, saved: Saved) -> usize {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        state.tickets.restore(saved, now, SystemTime::now())
+    }
+
+    /// Waits until every call's end has been reported, for `longest` at most.
+    pub(crate) async fn settle(&self, longest: Duration) {
+        let all = async {
+            for call in self.running() {
+                call.over().await;
+            }
+        };
+        let _ = tokio::time::timeout(longest, all).await;
+    }
+}
+
+impl RunningCall {
+    fn new(info: CallInfo, ticket: Ticket, route: Arc<Route>, now: Instant) -> Self {
+        let CallInfo { id, peer, .. } = info;
+        Self {
+            context: Arc::new(CallContext {
+                id,
+                peer,
+                route: ticket.route,
+                params: ticket.params,
+                minted_by: ticket.minted_by,
+                started: SystemTime::now(),
+                started_at: now,
+            }),
+            action: Mutex::new(route.result.clone()),
+            route,
+            recording: RecordingControl::default(),
+            handle: OnceLock::new(),
+            last_event: Mutex::new("started".into()),
+            ending: Mutex::default(),
+            is_over: watch::Sender::new(false),
+        }
+    }
+
+    /// What the HTTP API reaches it by; none until it is handled.
+    pub(crate) fn handle(&self) -> Option<&CallHandle> {
+        self.handle.get()
+    }
+
+    pub(crate) fn set_handle(&self, handle: CallHandle) {
+        let _ = self.handle.set(handle);
+    }
+
+    /// Decides what the dialplan does next.
+    ///
+    /// # Errors
+    ///
+    /// A result that the route does not allow.
+    pub(crate) fn set_result(&self, action: Action) -> Result<(), String> {
+        action.check(&self.route)?;
+        *self.action.lock() = action;
+        Ok(())
+    }
+
+    pub(crate) fn result(&self) -> Action {
+        self.action.lock().clone()
+    }
+
+    pub(crate) fn note(&self, event: impl Into<String>) {
+        *self.last_event.lock() = event.into();
+    }
+
+    pub(crate) fn last_event(&self) -> String {
+        self.last_event.lock().clone()
+    }
+
+    /// Waits until its end has been reported.
+    pub(crate) async fn over(&self) {
+        // It fails only if the sender is gone, and that is `self`.
+        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+}

@@ -1,0 +1,122 @@
+//! What is wrong with a file, and how that is told.
+
+use std::path::Path;
+
+use sidetone_gateway::Config;
+
+fn errors(text: &str) -> Vec<String> {
+    match Config::parse(text, Path::new("sidetone.toml")) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn the_default_is_good() {
+    assert!(Config::embedded().is_ok());
+}
+
+#[test]
+fn an_error_names_its_place_and_what_was_probably_meant() {
+    let wrong = [
+        (
+            "[server]\nlisten = \"127.0.0.1:9092\"\nmax_cals = 3\n",
+            "sidetone.toml:3:1: unknown key `max_cals`: did you mean `max_calls`?",
+        ),
+        ("[sever]\n", "sidetone.toml:1:2: unknown key `sever`: did you mean `server`?"),
+        (
+            "[route.echo]\nechoo = {}\n",
+            "sidetone.toml:2:1: unknown key `echoo`: did you mean `echo`?",
+        ),
+        (
+            "[server]\nmax_duration = \"4 hours\"\n",
+            "sidetone.toml:2:16: \"4 hours\" is not a time like \"30s\", \"5m\", \"4h\" or \"7d\"",
+        ),
+        (
+            "[server]\ndefault_route = \"ecco\"\n[route.echo]\necho = {}\n",
+            "sidetone.toml:2:17: there is no route \"ecco\": did you mean \"echo\"?",
+        ),
+        (
+            "[route.a]\ntranscribe = \"local\"\n",
+            "sidetone.toml:2:14: there is no transcriber \"local\", nor any other",
+        ),
+        (
+            "[route.a]\nrecord = true\n",
+            "sidetone.toml:2:10: say where recordings go: [recording] with dir = \"…\"",
+        ),
+        (
+            "[route.a]\nmax_duration = \"3m\"\n",
+            "sidetone.toml:1:1: say what the route does: play, echo, record or transcribe",
+        ),
+        (
+            "[route.a]\nplay = { file = \"no-such-file.wav\" }\n",
+            "sidetone.toml:2:17: ",
+        ),
+        (
+            "[route.a]\necho = {}\nresult = \"dial,200\"\n",
+            "sidetone.toml:3:10: the route a does not allow to dial 200",
+        ),
+        (
+            "[route.a]\necho = {}\ndial = [\"_.\"]\n",
+            "sidetone.toml:3:9: \"_.\" is no pattern of extensions: it matches everything",
+        ),
+        (
+            "[server]\nlisten = \"0.0.0.0:9092\"\n",
+            "sidetone.toml:2:10: 0.0.0.0:9092 can be reached from other machines",
+        ),
+        (
+            "[server]\nallow = [\"10.0.0.0/33\"]\n",
+            "sidetone.toml:2:10: \"10.0.0.0/33\" is not a network",
+        ),
+        (
+            "[[hook]]\nurl = \"https://user:secret@crm.example/\"\nevents = [\"call.ended\"]\n",
+            "sidetone.toml:2:7: ",
+        ),
+        (
+            "[[hook]]\nurl = \"https://crm.example/{call}\"\nevents = [\"call.ended\"]\n",
+            "sidetone.toml:2:7: ",
+        ),
+        (
+            "[[hook]]\nurl = \"https://crm.example/\"\nevents = [\"call.end\"]\n",
+            "sidetone.toml:3:11: there is no event \"call.end\": did you mean \"call.ended\"?",
+        ),
+        (
+            "[[http.token]]\nname = \"a\"\nsecret = \"hunter2hunter2hunter2\"\nmay = []\n",
+            "sidetone.toml:3:10: ",
+        ),
+        (
+            "[http]\n[[http.token]]\nname = \"a\"\nsecret = { env = \"NOT_SET_ANYWHERE\" }\nmay = [\"read\"]\n",
+            "sidetone.toml:4:10: the environment variable NOT_SET_ANYWHERE is not set",
+        ),
+        ("[server\n", "sidetone.toml:1:8: "),
+        ("[server]\nmax_calls = 0\n", "sidetone.toml:2:13: give a number of at least 1"),
+    ];
+    for (text, expected) in wrong {
+        let errors = errors(text);
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{text}\n{errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_in_the_order_of_the_file() {
+    let text = "[server]\nmax_calls = 0\ndefault_route = \"b\"\n[route.a]\necho = {}\nrecord = true\n";
+    let errors = errors(text);
+    let lines: Vec<&str> = errors.iter().map(|it| it.split(':').nth(1).unwrap()).collect();
+    assert_eq!(lines, ["2", "3", "6"], "{errors:#?}");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.key"), "hunter2hunter2hunter2").unwrap();
+    let text = "[http]\n[[http.token]]\nname = \"a\"\nsecret = { file = \"a.key\" }\nmay = [\"read\"]\n";
+    let config = Config::parse(text, &folder.path().join("sidetone.toml")).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    std::fs::write(folder.path().join("a.key"), "hunter2").unwrap();
+    let short = Config::parse(text, &folder.path().join("sidetone.toml")).unwrap_err();
+    assert!(!short.to_string().contains("hunter2"), "{short}");
+    assert!(short.to_string().contains("at least 16"), "{short}");
+}

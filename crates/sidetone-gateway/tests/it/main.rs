@@ -1,0 +1,14 @@
+//! The gateway as operators, dialplans and browsers meet it, with simulated callers.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod config;
+mod control;
+mod events;
+mod garbage;
+mod kit;
+mod metrics;
+mod recording;
+mod reload;
+mod results;
+mod tickets;
