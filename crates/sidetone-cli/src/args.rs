@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::{call, demo, echo, failure::Failure, load, play, record, transcribe};
+use crate::{call, demo, echo, failure::Failure, load, play, record, serve, transcribe};
 
 /// Puts programs on Asterisk's calls, over AudioSocket.
 ///
@@ -22,6 +22,8 @@ pub(crate) enum Command {
     ///
     /// It writes both sides of the call to demo.wav, and keeps serving.
     Demo(demo::Options),
+    /// Run the voice gateway: routes and tickets for dialplans, an HTTP API, and a page
+    Serve(serve::Options),
     /// Play back to every caller what they say
     Echo(echo::Options),
     /// Play a sound file to every caller, then hang up

@@ -3,9 +3,10 @@
 //! | module | what it does |
 //! |---|---|
 //! | `args`, `options`, `address` | the command line, the options that commands share, and addresses in them |
+//! | `serve` | the voice gateway as a daemon |
 //! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each, with its options and events |
 //! | `service` | what serving commands share: listening, handling calls, shutting down |
-//! | `registry`, `rate_limit`, `recordings`, `notices` | what a server reports of its calls and of itself |
+//! | `registry`, `recordings`, `notices` | what a server reports of its calls and of itself |
 //! | `server_events` | the events of every server |
 //! | `event`, `format`, `clock`, `sanitize` | how events become JSON and text |
 //! | `output`, `stderr` | the threads that write standard output and standard error |
@@ -32,12 +33,12 @@ mod notices;
 mod options;
 mod output;
 mod play;
-mod rate_limit;
 mod record;
 mod recordings;
 mod registry;
 mod runtime;
 mod sanitize;
+mod serve;
 mod server_events;
 mod service;
 mod signals;
@@ -95,6 +96,7 @@ async fn run_command(command: Command) -> Result<Outcome, Failure> {
         Command::Transcribe(options) => transcribe::run(*options).await,
         Command::Call(options) => call::run(*options).await,
         Command::Load(options) => load::run(options).await,
+        Command::Serve(options) => serve::run(options).await,
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use sidetone::{Call, CallHandle, CallSummary, Event as CallEvent};
 use sidetone_audio::level::{FLOOR_DBFS, Meter};
+use sidetone_gateway::rate_limit::RateLimit;
 use uuid::Uuid;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
         captions::Captions,
         table::{CallRow, RunningCalls},
     },
-    rate_limit::RateLimit,
     server_events::ServerEvent,
 };
 

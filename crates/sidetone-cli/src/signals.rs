@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{failure::Failure, stderr};
 
-/// Signals that end the process: with grace the first time, at once the second. SIGHUP is one of them, as there is no
+/// Signals that end the process: with grace the first time, at once the second. SIGHUP is one of them, unless there is a
 /// configuration to reload.
 const SHUTDOWN: [i32; 5] = [
     signal::SIGHUP,
@@ -44,6 +44,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The first signal that shut the process down with grace.
 static FIRST: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(watch::Sender::default);
 
+/// Counts the signals that ask for the configuration to be read again.
+static RELOAD: LazyLock<watch::Sender<u64>> = LazyLock::new(watch::Sender::default);
+
 /// The server whose calls are hung up before the process ends at once.
 static SERVER: Mutex<Option<ServerHandle>> = Mutex::new(None);
 
@@ -64,6 +67,10 @@ pub(crate) fn install() -> Result<(), Failure> {
 
 fn handle(number: i32) {
     if IGNORED.contains(&number) {
+        return;
+    }
+    if number == signal::SIGHUP && RELOAD.receiver_count() > 0 {
+        RELOAD.send_modify(|count| *count += 1);
         return;
     }
     let is_first = number != QUIT && FIRST.receiver_count() > 0 && FIRST.borrow().is_none();
@@ -98,6 +105,21 @@ impl FirstSignal {
     pub(crate) async fn received(&mut self) {
         // It fails only when the sender is dropped, and that is a static.
         let _ = self.0.wait_for(Option::is_some).await;
+    }
+}
+
+/// SIGHUP, for a command with a configuration. While one of these exists, that signal ends nothing.
+pub(crate) struct ReloadSignal(watch::Receiver<u64>);
+
+impl ReloadSignal {
+    pub(crate) fn new() -> Self {
+        Self(RELOAD.subscribe())
+    }
+
+    /// This method is cancellation safe.
+    pub(crate) async fn received(&mut self) {
+        // It fails only when the sender is dropped, and that is a static.
+        let _ = self.0.changed().await;
     }
 }
 

@@ -90,7 +90,7 @@ impl Running {
             };
             let event = read(&line);
             self.seen.push(event.clone());
-            if event["event"] == name {
+            if is(&event, name) {
                 return event;
             }
         }
@@ -120,8 +120,13 @@ impl Running {
     pub(crate) fn count(&self, name: &str) -> usize {
         self.seen
             .iter()
-            .filter(|event| event["event"] == name)
+            .filter(|event| is(event, name))
             .count()
+    }
+
+    /// Waits for the end of its own process, whatever others it has left behind.
+    pub(crate) fn main_exit_code(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
     }
 
     /// Ends a server as its operator would, checks the exit code, and returns all events.
@@ -138,6 +143,11 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether an event has this name. The gateway's events have the form of its hooks.
+fn is(event: &Value, name: &str) -> bool {
+    event["event"] == name || event["type"] == name
 }
 
 /// Parses an event, and checks that its line has no control characters.

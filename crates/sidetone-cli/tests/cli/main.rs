@@ -10,6 +10,7 @@ mod errors;
 mod kit;
 mod notices;
 mod schema;
+mod serve;
 mod shutdown;
 mod signals;
 mod sounds;
