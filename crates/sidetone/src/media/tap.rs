@@ -285,8 +285,24 @@ impl Taps {
     }
 }
 
+#[cfg(test)]
+impl TapFrame {
+    pub(crate) fn of(side: Side, rate: Rate, at: Time, offset: Duration, length: usize) -> Self {
+        Self {
+            side,
+            rate,
+            at,
+            offset,
+            length,
+            is_silence: false,
+        }
+    }
+}
+
 impl Drop for TapWriter {
     fn drop(&mut self) {
+        // Another tap takes its place. If the reader holds the lock just now, a frame may be lost.
+        let _ = !self.tap.is_closed() && self.try_end();
         self.tap.closed.store(true, Ordering::Release);
     }
 }
@@ -347,14 +363,8 @@ mod tests {
 
     fn put(writer: &mut TapWriter, rate: Rate, value: i16) {
         let samples = vec![value; rate.slot_samples()];
-        let frame = TapFrame {
-            side: Side::Caller,
-            rate,
-            at: Time::ZERO,
-            offset: Duration::ZERO,
-            length: samples.len(),
-            is_silence: value == 0,
-        };
+        let offset = Duration::ZERO;
+        let frame = TapFrame::of(Side::Caller, rate, Time::ZERO, offset, samples.len());
         writer.put(frame, &samples);
     }
 
