@@ -33,6 +33,13 @@ pub enum Side {
 }
 
 /// One side of a call or both, to listen in on.
+///
+/// ```
+/// use sidetone::{Side, Sides};
+///
+/// assert!(Sides::Both.contains(Side::Caller));
+/// assert!(!Sides::Server.contains(Side::Caller));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sides {
     /// What comes from the caller.
@@ -200,8 +207,7 @@ enum Preroll {
 }
 
 impl Taps {
-    /// Adds a tap. It starts with the preroll if `from_preroll` and if
-    /// that is still kept.
+    /// Adds a tap. It starts with the preroll if `from_preroll` and if that is still kept.
     pub(crate) fn add(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         let preroll = match &self.preroll {
             Preroll::Kept(kept) if from_preroll => TapBuffer::clone(kept),
