@@ -37,6 +37,10 @@ pub fn peak(samples: &[i16]) -> u16 {
 }
 
 /// The level of an amplitude of which 32768 is full scale, in dBFS.
+///
+/// ```
+/// assert_eq!(sidetone_audio::level::amplitude_dbfs(32_768), 0.0);
+/// ```
 pub fn amplitude_dbfs(amplitude: u16) -> f32 {
     decibels(f64::from(amplitude) / FULL_SCALE)
 }

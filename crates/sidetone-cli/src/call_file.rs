@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidetone::{
-    Rate,
-    record::{Side, StereoFile},
-};
+use sidetone::{Rate, Side, record::StereoFile};
 use sidetone_caller::{CallRecord, Event as CallerEvent};
 
 use crate::failure::Failure;

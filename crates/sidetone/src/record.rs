@@ -46,6 +46,12 @@
 //! - A clock that runs faster or slower than this machine's is corrected when it is 12 ms off, in silence if
 //!   there is some, otherwise by a sample every 20 ms: at 200 ppm 96 samples of 8 kHz a minute.
 //!
+//! # Pauses
+//!
+//! [`Recording::pause`] keeps out of the file what it must not hold, and puts silence in its place on both sides. It
+//! concerns this recording only: events, monitors and transcripts have what is said meanwhile. [`Recording::stop`] ends a
+//! recording while its call goes on.
+//!
 //! # A slow or full disk
 //!
 //! One thread writes the recordings of all calls, those that are open first. A slow disk keeps it from its work and nothing
@@ -54,6 +60,7 @@
 //! `.part`, or goes if there is no sound in it. Either is logged once per call as a warning (target `sidetone::record`),
 //! and in the [`Report`]. A directory that went away is made again for the next file.
 
+mod control;
 mod file;
 mod stereo;
 mod timeline;
@@ -63,7 +70,10 @@ mod writer;
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::mpsc::{self, SyncSender, TrySendError},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender, TrySendError},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -73,7 +83,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::call::CallHandle;
-pub use crate::media::Side;
+use control::Control;
 use file::Storage;
 pub use stereo::StereoFile;
 use writer::{Command, Job};
@@ -90,10 +100,30 @@ pub struct Recorder {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The recording of one call. Dropping it changes nothing: the recording ends with the call.
+/// The recording of one call. Dropping it changes nothing: the recording ends with the call. Clones control the same
+/// recording.
+///
+/// ```no_run
+/// use sidetone::{CallHandle, record::{RecordError, Recorder}};
+///
+/// /// Records a call, but for the number of the card.
+/// async fn record(recorder: &Recorder, call: CallHandle) -> Result<(), RecordError> {
+///     let recording = recorder.record(&call)?; // from now on, whenever that is
+///     // The caller is asked for the number.
+///     recording.pause();
+///     // It has been given.
+///     recording.resume();
+///     // Nothing more is worth recording, and the call goes on.
+///     recording.stop();
+///     let report = recording.ended().await;
+///     println!("{:?}, of which {:?} are silence", report.files, report.paused);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Recording {
     call: Uuid,
+    control: Arc<Control>,
     report: watch::Receiver<Report>,
 }
 
@@ -105,6 +135,8 @@ pub struct Report {
     pub files: Vec<PathBuf>,
     /// How long it is.
     pub duration: Duration,
+    /// How long it was [paused](Recording::pause), in all. Silence stands for that time.
+    pub paused: Duration,
     /// The left channel.
     pub caller: SideReport,
     /// The right channel.
@@ -204,7 +236,8 @@ impl Recorder {
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
         let tap = call.recording_tap().map_err(|_| RecordError::CallOver)?;
         let (report, receiver) = watch::channel(Report::default());
-        let job = Job::new(call.clone(), tap, report);
+        let control = Arc::<Control>::default();
+        let job = Job::new(call.clone(), tap, Arc::clone(&control), report);
         self.commands
             .try_send(Command::Record(Box::new(job)))
             .map_err(|error| match error {
@@ -213,6 +246,7 @@ impl Recorder {
             })?;
         Ok(Recording {
             call: call.id(),
+            control,
             report: receiver,
         })
     }
@@ -244,9 +278,41 @@ impl Recording {
         self.call
     }
 
+    /// Keeps what is said from now on out of the file, on both sides: what no recording may hold, such as the number of a
+    /// credit card. Silence stands in its place, so that every other time in the file stays right.
+    ///
+    /// The file is silent from this moment on, to the sample, whatever of it waits to be written; what passed the socket before
+    /// is in it. Where it is paused already, or over, nothing happens. [`Report::paused`] counts the time.
+    pub fn pause(&self) {
+        self.control.pause();
+    }
+
+    /// Records on after a [pause](Self::pause), with what is said from now on: a frame that the caller began to say before,
+    /// or that was said before and comes late, stays silent. Where it isn't paused, or is over, nothing happens.
+    pub fn resume(&self) {
+        self.control.resume();
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.control.is_paused()
+    }
+
+    /// Ends it now, while the call goes on. What passes the socket from this moment on is not in the file, which is whole
+    /// 100 ms later, or as soon as the disk allows: [`ended`](Self::ended) waits for that. Where it is over, nothing happens.
+    ///
+    /// The call can be [recorded](Recorder::record) again, into another file. That may be begun at once: it takes nothing
+    /// from this one.
+    pub fn stop(&self) {
+        self.control.stop();
+    }
+
     /// How it stands, at most half a second ago.
     pub fn report(&self) -> Report {
-        self.report.borrow().clone()
+        Report {
+            paused: self.control.paused(),
+            ..self.report.borrow().clone()
+        }
     }
 
     /// Waits until its last file is whole, or can't be.

@@ -33,6 +33,13 @@ pub enum Side {
 }
 
 /// One side of a call or both, to listen in on.
+///
+/// ```
+/// use sidetone::{Side, Sides};
+///
+/// assert!(Sides::Both.contains(Side::Caller));
+/// assert!(!Sides::Server.contains(Side::Caller));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sides {
     /// What comes from the caller.
@@ -200,8 +207,7 @@ enum Preroll {
 }
 
 impl Taps {
-    /// Adds a tap. It starts with the preroll if `from_preroll` and if
-    /// that is still kept.
+    /// Adds a tap. It starts with the preroll if `from_preroll` and if that is still kept.
     pub(crate) fn add(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         let preroll = match &self.preroll {
             Preroll::Kept(kept) if from_preroll => TapBuffer::clone(kept),
@@ -285,8 +291,24 @@ impl Taps {
     }
 }
 
+#[cfg(test)]
+impl TapFrame {
+    pub(crate) fn of(side: Side, rate: Rate, at: Time, offset: Duration, length: usize) -> Self {
+        Self {
+            side,
+            rate,
+            at,
+            offset,
+            length,
+            is_silence: false,
+        }
+    }
+}
+
 impl Drop for TapWriter {
     fn drop(&mut self) {
+        // Another tap takes its place. If the reader holds the lock just now, a frame may be lost.
+        let _ = !self.tap.is_closed() && self.try_end();
         self.tap.closed.store(true, Ordering::Release);
     }
 }
@@ -347,14 +369,8 @@ mod tests {
 
     fn put(writer: &mut TapWriter, rate: Rate, value: i16) {
         let samples = vec![value; rate.slot_samples()];
-        let frame = TapFrame {
-            side: Side::Caller,
-            rate,
-            at: Time::ZERO,
-            offset: Duration::ZERO,
-            length: samples.len(),
-            is_silence: value == 0,
-        };
+        let offset = Duration::ZERO;
+        let frame = TapFrame::of(Side::Caller, rate, Time::ZERO, offset, samples.len());
         writer.put(frame, &samples);
     }
 

@@ -6,7 +6,8 @@ use std::{
 use sidetone_audio::wav::{Channels, Writer};
 use sidetone_proto::{Rate, Time};
 
-use super::{Side, timeline::Timeline};
+use super::timeline::Timeline;
+use crate::media::Side;
 
 /// Bytes of a stereo frame.
 const FRAME: u64 = 4;
@@ -19,7 +20,7 @@ const FRAME: u64 = 4;
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// use std::{io::Cursor, time::Duration};
-/// use sidetone::{Rate, record::{Side, StereoFile}};
+/// use sidetone::{Rate, Side, record::StereoFile};
 ///
 /// let mut file = StereoFile::new(Cursor::new(Vec::new()), Rate::Slin)?;
 /// for place in 0..50 {

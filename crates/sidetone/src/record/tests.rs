@@ -361,3 +361,60 @@ fn recordings_that_wait_for_a_disk_that_stands_still_are_bounded() {
     let report = runtime.block_on(last.ended());
     assert_eq!(report.failure, None);
 }
+
+/// No file can be opened while somebody has this.
+static CLOSED: StdMutex<()> = StdMutex::new(());
+
+fn open_late_enough(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
+    drop(CLOSED.lock());
+    file::open_new(path)
+}
+
+#[test]
+fn a_pause_holds_also_for_what_waits_for_the_disk_all_the_time() {
+    let (_directory, recorder) = recorder(open_late_enough);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let closed = CLOSED.lock().unwrap();
+    let (recording, parts) = runtime.block_on(async {
+        let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+        let [caller] = callers(&[60])(server.local_addr()).try_into().unwrap();
+        let calling = tokio::task::spawn_blocking(move || Caller::call(caller).unwrap());
+        let mut call = server.accept().await.unwrap();
+        let recording = recorder.record(&call.handle()).unwrap();
+        let mut parts = Vec::new();
+        for part in 0..3 {
+            match part {
+                1 => recording.pause(),
+                2 => recording.resume(),
+                _ => {}
+            }
+            let begun = call.stats().duration;
+            let mut frames = Vec::new();
+            while frames.len() < 20 {
+                let Some(Event::Audio(frame)) = call.next().await else {
+                    continue;
+                };
+                // What came before the change is of neither part.
+                if frame.arrived() > begun {
+                    frames.push(frame.samples().to_vec());
+                }
+            }
+            parts.push(frames);
+        }
+        call.hang_up();
+        calling.await.unwrap();
+        (recording, parts)
+    });
+    drop(closed);
+    let (_, report) = ended(&[recording]).remove(0);
+    assert_eq!((report.lost_frames, &report.failure), (0, &None));
+    assert!(report.paused >= Duration::from_millis(380), "{report:?}");
+    let left = left(&report.files[0]);
+    let kept = |frames: &[Vec<i16>]| {
+        let kept = |frame: &&Vec<i16>| !exact_runs(frame, &left).is_empty();
+        frames.iter().filter(kept).count()
+    };
+    // The last frame before a change may be of both parts.
+    assert!(kept(&parts[0]) >= 19 && kept(&parts[2]) >= 15, "{report:?}");
+    assert_eq!(kept(&parts[1]), 0);
+}

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 
 use super::{
     Report, SideReport,
+    control::{Control, Pause, PauseFilter},
     file::{self, Output, Storage},
     timeline::Timeline,
     track::Counts,
 };
 use crate::{
     call::CallHandle,
-    media::{Side, Tap, TapBuffer, clock},
+    media::{Side, Tap, TapBuffer, TapFrame, clock},
 };
 
 /// How often every tap is emptied.
@@ -45,6 +46,8 @@ pub(super) enum Command {
 pub(super) struct Job {
     call: CallHandle,
     tap: Arc<Tap>,
+    control: Arc<Control>,
+    filter: PauseFilter,
     open: Option<OpenFile>,
     report: watch::Sender<Report>,
 }
@@ -59,6 +62,7 @@ struct OpenFile {
 struct Context {
     storage: Storage,
     buffer: TapBuffer,
+    pauses: Vec<Pause>,
     frames: Vec<i16>,
 }
 
@@ -75,6 +79,7 @@ pub(super) fn run(storage: Storage, commands: &Receiver<Command>) {
     let mut context = Context {
         storage,
         buffer: TapBuffer::default(),
+        pauses: Vec::new(),
         frames: Vec::new(),
     };
     let mut jobs: Vec<Box<Job>> = Vec::new();
@@ -122,10 +127,17 @@ pub(super) fn run(storage: Storage, commands: &Receiver<Command>) {
 }
 
 impl Job {
-    pub(super) fn new(call: CallHandle, tap: Arc<Tap>, report: watch::Sender<Report>) -> Self {
+    pub(super) fn new(
+        call: CallHandle,
+        tap: Arc<Tap>,
+        control: Arc<Control>,
+        report: watch::Sender<Report>,
+    ) -> Self {
         Self {
             call,
             tap,
+            control,
+            filter: PauseFilter::default(),
             open: None,
             report,
         }
@@ -134,7 +146,10 @@ impl Job {
     /// Takes what has come and writes what is due; false when the recording is over.
     fn step(&mut self, step: Step, context: &mut Context) -> bool {
         // In this order: what came before the end is in the tap when the end is seen.
-        let over = step == Step::Finish || self.tap.is_closed() || self.call.ended().is_some();
+        let over = step == Step::Finish
+            || self.control.is_stopped()
+            || self.tap.is_closed()
+            || self.call.ended().is_some();
         let now = clock::now();
         let step = if over { Step::Finish } else { step };
         match self.advance(now, step, context) {
@@ -153,9 +168,16 @@ impl Job {
             return Ok(());
         };
         self.tap.take(&mut context.buffer);
+        let began = self.call.started_at();
+        let stopped = self.control.read(&mut context.pauses);
+        let is_recorded = |piece: &TapFrame| stopped.is_none_or(|stopped| piece.at < stopped);
         for (piece, samples) in context.buffer.frames() {
-            open.timeline.put(piece.side, piece.rate, piece.at, samples);
+            let samples = self.filter.apply(&context.pauses, began, &piece, samples);
+            if is_recorded(&piece) {
+                open.timeline.put(piece.side, piece.rate, piece.at, samples);
+            }
         }
+        self.control.forget_before(now);
         let lost = context.buffer.lost();
         if lost > 0 {
             self.report.send_modify(|report| report.lost_frames += lost);
@@ -218,8 +240,12 @@ impl Job {
                 false => file::explain(&error),
             }
         });
+        // That of the call, if it is over.
+        let end = self.call.started_at() + self.call.stats().duration;
+        let paused = self.control.end(end);
         self.report.send_modify(|report| {
             report.files = files;
+            report.paused = paused;
             report.failure = failure;
             report.ended = true;
         });

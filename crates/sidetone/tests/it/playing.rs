@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    IoBackend, builder, call, calls, id, millis, over_each_back_end, serve, sound,
+    IoBackend, builder, call, calls, echo, id, millis, over_each_back_end, serve, sound, until,
 };
 use macro_rules_attribute::apply;
 use sidetone::{Call, Clip, Event, PlayError, Rate};
@@ -304,4 +304,60 @@ async fn waiting_for_the_queue_fails_when_the_call_ends_before(io: IoBackend) {
     call(server.caller().hang_up_after(millis(2_500))).await;
     assert_eq!(received.recv().await, Some(Ok(())));
     assert_eq!(received.recv().await, Some(Err(PlayError::Closed)));
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn another_task_plays_into_a_call_that_echoes_and_takes_it_back(io: IoBackend) {
+    let (give, mut handles) = tokio::sync::mpsc::channel(1);
+    let server = serve(builder(io), move |call: Call| {
+        give.try_send(call.handle()).unwrap();
+        echo(call)
+    })
+    .await;
+    let caller = server.caller().say(Voice::Ramp(9));
+    let calling = tokio::spawn(call(caller.hang_up_after(Duration::from_secs(60))));
+    let handle = handles.recv().await.unwrap();
+    let lasts = async |time: u64| {
+        let end = handle.stats().duration + millis(time);
+        until(|| handle.stats().duration >= end).await;
+    };
+    lasts(500).await;
+
+    let whole = Clip::from_samples(8_000, ramp(21, 0, 4_000)).unwrap();
+    let cut = Clip::from_samples(8_000, ramp(22, 0, 80_000)).unwrap();
+    let mut player = handle.player(8_000).unwrap();
+    let playback = player.play_clip(&whole).await.unwrap();
+    let heard = playback.finished().await;
+    assert_eq!((heard.heard, heard.unheard), (millis(500), millis(0)));
+    lasts(600).await;
+    let playback = player.play_clip(&cut).await.unwrap();
+    lasts(300).await;
+    let cleared = handle.clear().await.unwrap();
+    assert_eq!(playback.finished().await, cleared);
+    assert_eq!(cleared.heard + cleared.unheard, millis(10_000));
+    assert!(cleared.heard > millis(100) && cleared.heard < millis(5_000));
+
+    lasts(600).await;
+    handle.hang_up();
+    let record = calling.await.unwrap();
+    server.end().await;
+    assert_eq!(only(record.find(&ramp(21, 0, 4_000))).length, 4_000);
+    let part = only(record.find(&ramp(22, 0, 80_000)));
+    assert_eq!(part.source, 0);
+    assert_eq!(Rate::Slin.duration(part.length as u64), cleared.heard);
+    // The echo of the handler goes on before, between and after.
+    let whole = only(record.find(&ramp(21, 0, 4_000)));
+    let echoed = record.echo();
+    let is_echo = |from: usize, to: usize| {
+        echoed
+            .iter()
+            .any(|run| run.heard >= from && run.heard + run.length <= to && run.length >= 800)
+    };
+    assert!(is_echo(0, whole.heard), "{echoed:?}");
+    assert!(
+        is_echo(whole.heard + whole.length, part.heard),
+        "{echoed:?}"
+    );
+    assert!(is_echo(part.heard + part.length, usize::MAX), "{echoed:?}");
 }

@@ -6,10 +6,10 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use crate::support::{IoBackend, builder, id, millis, over_each_back_end, short_call, until};
 use macro_rules_attribute::apply;
 use sidetone::{
-    Admission, Call, Event, Rate, Uuid,
+    Admission, Call, Event, OwnedFrame, Rate, Uuid,
     record::{RecordError, Recorder, Recording},
 };
-use sidetone_caller::{CallRecord, Caller, Codec, Voice, exact_runs};
+use sidetone_caller::{CallRecord, Caller, Codec, Stop, Voice, exact_runs};
 use tokio::sync::mpsc;
 
 async fn echo(mut call: Call) {
@@ -268,4 +268,169 @@ async fn who_records_after_reading_records_from_then_on(io: IoBackend) {
     let report = recording.ended().await;
     let (left, _, _) = sides(&report.files[0]);
     assert!(left.iter().all(|sample| *sample == 0));
+}
+
+/// A recorded call in which the program reads along: every frame with when it came.
+struct Followed {
+    call: Call,
+    frames: Vec<OwnedFrame>,
+}
+
+impl Followed {
+    /// Reads on until so much has been heard.
+    async fn read_for(&mut self, time: Duration) {
+        let end = self.call.stats().duration + time;
+        while self.call.stats().duration < end {
+            if let Event::Audio(frame) = self.call.next().await.unwrap() {
+                self.frames.push(frame.into_owned());
+            }
+        }
+    }
+
+    /// What came between these two moments.
+    fn between(&self, from: Duration, to: Duration) -> Vec<&[i16]> {
+        let came = |frame: &&OwnedFrame| (from..to).contains(&frame.arrived());
+        let frames = self.frames.iter().filter(came);
+        frames.map(OwnedFrame::samples).collect()
+    }
+}
+
+/// Places a call that says the ramp of 6, and accepts it.
+async fn followed(io: IoBackend) -> (Followed, impl Future<Output = ()>) {
+    let mut server = builder(io)
+        .receive_buffer(Duration::from_secs(60))
+        .bind("127.0.0.1:0")
+        .await
+        .unwrap();
+    let stop = Stop::new().unwrap();
+    let (caller, stopping) = (Caller::new(server.local_addr()), stop.clone());
+    let caller = caller.say(Voice::Ramp(6));
+    let calling = tokio::task::spawn_blocking(move || caller.call_until(&stopping).unwrap());
+    let call = server.accept().await.unwrap();
+    let followed = Followed {
+        call,
+        frames: Vec::new(),
+    };
+    let end = async move {
+        stop.stop();
+        calling.await.unwrap();
+        drop(server);
+    };
+    (followed, end)
+}
+
+/// Whether the samples are in the file, all of them.
+fn is_in(file: &[i16], samples: &[i16]) -> bool {
+    let runs = exact_runs(samples, file);
+    runs.len() == 1 && runs[0].length == samples.len()
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_in_a_pause_is_silence_in_the_file(io: IoBackend) {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let (mut followed, end) = followed(io).await;
+    let recording = recorder.record(&followed.call.handle()).unwrap();
+    let mut player = followed.call.player(8_000).unwrap();
+    player.play(&[1_000; 8 * 4_000]).await.unwrap();
+    followed.read_for(millis(600)).await;
+    let now = |followed: &Followed| followed.call.stats().duration;
+    let before_pause = now(&followed);
+    recording.pause();
+    recording.pause();
+    let paused = now(&followed);
+    assert!(recording.is_paused());
+    followed.read_for(millis(700)).await;
+    let resumed = now(&followed);
+    recording.resume();
+    recording.clone().resume();
+    let after_resumption = now(&followed);
+    assert!(!recording.is_paused());
+    let length = recording.report().paused;
+    assert!(length >= resumed - paused && length <= after_resumption - before_pause);
+    followed.read_for(millis(600)).await;
+    followed.call.hang_up();
+    let report = recording.ended().await;
+    end.await;
+
+    assert_eq!((report.paused, report.failure), (length, None));
+    let (left, right, _) = sides(&report.files[0]);
+    let frame = millis(20);
+    // A whole frame before the pause, also what the writer had not written yet.
+    let before = followed.between(Duration::ZERO, before_pause - frame);
+    let secret = followed.between(paused, resumed);
+    let after = followed.between(after_resumption + 4 * frame, Duration::MAX);
+    assert!(before.len() > 15 && secret.len() > 15 && after.len() > 10);
+    assert!(before.iter().all(|samples| is_in(&left, samples)));
+    for samples in secret {
+        assert_eq!(exact_runs(samples, &left), []);
+    }
+    assert!(after.iter().filter(|samples| is_in(&left, samples)).count() * 2 > after.len());
+    // The time is in the file, on both sides.
+    let longest = |samples: &[i16]| {
+        let spoken = samples.split(|sample| *sample != 0);
+        let longest = spoken.map(<[i16]>::len).max().unwrap();
+        Rate::Slin.duration(longest as u64)
+    };
+    for side in [&left, &right] {
+        let silence = longest(side);
+        assert!(silence + millis(30) >= length, "{silence:?} of {length:?}");
+    }
+    let whole = Rate::Slin.duration(left.len() as u64);
+    assert!(whole + millis(100) >= after_resumption, "{whole:?}");
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_begins_and_stops_in_the_middle_of_a_call(io: IoBackend) {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let (mut followed, end) = followed(io).await;
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        followed.read_for(millis(300)).await;
+        let begun = followed.call.stats().duration;
+        let recording = recorder.record(&followed.call.handle()).unwrap();
+        followed.read_for(millis(600)).await;
+        let stopping = followed.call.stats().duration;
+        recording.stop();
+        recording.stop();
+        let stopped = followed.call.stats().duration;
+        // The call goes on, and so does what is said in it.
+        followed.read_for(millis(100)).await;
+        let report = recording.ended().await;
+        assert_eq!(report.failure, None);
+        assert!(followed.call.handle().ended().is_none());
+        files.push((begun, stopping, stopped, report));
+    }
+    let again = recorder.record(&followed.call.handle()).unwrap();
+    again.stop();
+    let third = recorder.record(&followed.call.handle()).unwrap();
+    followed.read_for(millis(200)).await;
+    followed.call.hang_up();
+    assert!(third.ended().await.duration > millis(40));
+    assert!(again.ended().await.duration < millis(40));
+    end.await;
+    for (begun, stopping, stopped, report) in files {
+        let (left, right, _) = sides(&report.files[0]);
+        assert_eq!(left.len(), right.len());
+        assert!(
+            report.duration <= stopped - begun + millis(40),
+            "{report:?}"
+        );
+        let frame = millis(20);
+        let outside = [
+            followed.between(Duration::ZERO, begun),
+            followed.between(stopped, Duration::MAX),
+        ];
+        for samples in outside.concat() {
+            assert_eq!(exact_runs(samples, &left), []);
+        }
+        // It is asked for, and a slot later it is there.
+        let inside = followed.between(begun + 4 * frame, stopping);
+        assert!(inside.len() > 15);
+        let recorded = inside.iter().filter(|samples| is_in(&left, samples));
+        assert!(recorded.count() * 2 > inside.len());
+    }
 }
