@@ -518,7 +518,9 @@ async fn decide(
             handle.set_data(data);
             Some(Admitted { call, handle })
         }
-        Decision::Reject => {
+        Decision::Reject(data) => {
+            // Before the end, whose summary has it.
+            handle.set_data(data);
             media.counters.calls.fetch_sub(1, Ordering::Relaxed);
             media.counters.rejected.fetch_add(1, Ordering::Relaxed);
             let shared = call.disarm();

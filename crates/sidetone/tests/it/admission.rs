@@ -177,6 +177,31 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others(io: IoBa
 
 #[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_carries_the_reason_of_the_program_to_the_summary(io: IoBackend) {
+    let hook = |info: CallInfo| async move {
+        match info.id.as_u128() {
+            1 => Admission::reject_with("no ticket"),
+            2 => Admission::reject_with("used twice").max_duration(millis(1)),
+            _ => Admission::reject(),
+        }
+    };
+    let server = serve(builder(io).admit(hook), echo).await;
+    let callers = (1..=3).map(|number| server.caller().uuid(id(number)));
+    for record in calls(callers.collect()).await {
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
+    }
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let reasons = ended.iter().map(|summary| {
+        assert_eq!(summary.reason, EndReason::Refused);
+        summary.data::<&str>().map(|reason| *reason)
+    });
+    let reasons: Vec<_> = reasons.collect();
+    assert_eq!(reasons, [Some("no ticket"), Some("used twice"), None]);
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_decision_is_not_held_up_by_a_quick_refusal(io: IoBackend) {
     let hook = |info: CallInfo| async move {
         if info.id == id(1) {
