@@ -9,6 +9,7 @@ mod codec;
 mod commands;
 mod connection;
 mod event_loop;
+mod lateness;
 mod listener;
 mod playing;
 mod shared;
@@ -29,14 +30,21 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use sidetone_driver::IoBackend;
 use sidetone_proto::{CallConfig, OtherProtocol};
 
-use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
+use crate::{
+    admission::Networks,
+    event::Codec,
+    server::Tuning,
+    stats::{CallSummary, LatenessHistogram},
+};
 use event_loop::MediaThread;
+use lateness::LatenessCounters;
 
 pub(crate) use batch::Batch;
 pub(crate) use commands::{CommandQueue, Piece};
@@ -56,7 +64,9 @@ pub(crate) struct MediaConfig {
     pub(crate) codec: Codec,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
+    /// At the start; [`MediaShared::max_calls`] counts.
     pub(crate) max_calls: usize,
+    /// At the start; [`MediaShared::networks`] counts.
     pub(crate) networks: Networks,
     pub(crate) io_backend: IoBackend,
     pub(crate) tuning: Tuning,
@@ -78,6 +88,8 @@ pub(crate) trait Arrivals: Send + Sync {
 pub(crate) struct MediaShared {
     pub(crate) config: MediaConfig,
     pub(crate) arrivals: Box<dyn Arrivals>,
+    pub(crate) max_calls: AtomicUsize,
+    pub(crate) networks: ArcSwap<Networks>,
     /// Calls that have sent a UUID and are not over.
     pub(crate) running: AtomicUsize,
     /// New calls are rejected: the server is shutting down.
@@ -115,6 +127,7 @@ struct Mailbox {
     commands: SegQueue<ThreadCommand>,
     /// Connections of this thread. The accepting thread assigns a new one to the least loaded thread.
     load: AtomicUsize,
+    lateness: LatenessCounters,
 }
 
 #[derive(Debug)]
@@ -135,6 +148,7 @@ impl MediaHandle {
             waker: Arc::new(sidetone_driver::Waker::new()?),
             commands: SegQueue::new(),
             load: AtomicUsize::new(0),
+            lateness: LatenessCounters::default(),
         };
         Ok(Self(Arc::new(mailbox)))
     }
@@ -145,6 +159,11 @@ impl MediaHandle {
 
     pub(crate) fn stop_listening(&self) {
         self.command(ThreadCommand::StopListening);
+    }
+
+    /// Only the thread itself records there.
+    fn lateness(&self) -> &LatenessCounters {
+        &self.0.lateness
     }
 
     fn command(&self, command: ThreadCommand) {
@@ -178,6 +197,8 @@ impl Media {
         count: usize,
     ) -> io::Result<Self> {
         let shared = Arc::new(MediaShared {
+            max_calls: AtomicUsize::new(config.max_calls),
+            networks: ArcSwap::from_pointee(config.networks.clone()),
             config,
             arrivals,
             running: AtomicUsize::new(0),
@@ -234,6 +255,14 @@ impl MediaThreads {
     /// The thread that accepts.
     pub(crate) fn acceptor(&self) -> &MediaHandle {
         &self.handles[0]
+    }
+
+    /// What all threads have recorded since they started.
+    pub(crate) fn lateness(&self) -> LatenessHistogram {
+        let mut all = LatenessHistogram::default();
+        let threads = self.handles.iter();
+        threads.for_each(|handle| handle.lateness().add_to(&mut all));
+        all
     }
 
     /// Hangs up every call. The threads end when the peers have closed, or after a grace period. Doesn't block.

@@ -246,6 +246,7 @@ impl Connection {
     /// Applies the handler's commands and fills the transmit buffer with what is due.
     pub(crate) fn poll_transmit(&mut self, now: Time, context: &mut Context<'_>) {
         self.apply_commands(now, context);
+        let lateness = context.handle.lateness();
         let scratch = &mut *context.scratch;
         scratch.transmit.clear();
         let (taps, batch) = (&mut self.taps, &mut scratch.batch);
@@ -255,8 +256,13 @@ impl Connection {
             &mut scratch.transmit,
             &mut scratch.pcm,
             &mut |notice| match notice {
-                Notice::Slot { rate, samples } => {
+                Notice::Slot {
+                    rate,
+                    samples,
+                    late,
+                } => {
                     slots += 1;
+                    lateness.record(late);
                     taps.put(Side::Server, rate, now, samples);
                 }
                 Notice::Underrun => batch.push(Entry::Underrun),

@@ -322,3 +322,38 @@ async fn the_hook_and_a_callback_get_the_same_description_of_a_call(io: IoBacken
     let ended = server.end().await.remove(0);
     assert_eq!((ended.id, ended.peer), (info.id, info.peer));
 }
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_calls_and_the_networks_change_for_calls_that_come_later(io: IoBackend) {
+    let server = serve(builder(io).max_calls(0), listen).await;
+    let one = |number| server.caller().uuid(id(number)).hang_up_after(millis(200));
+    call(one(1)).await;
+    server.handle.set_max_calls(1);
+    let within = server.caller().uuid(id(2)).hang_up_after(millis(1_000));
+    let beyond = server.caller().uuid(id(3)).start_after(millis(500));
+    let records = calls(vec![within, beyond]).await;
+    assert_eq!(records[0].ended.cause, EndCause::HungUp);
+    until(|| server.handle.stats().running == 0).await;
+    server.handle.set_networks("10.0.0.0/8".parse().unwrap());
+    call(one(4)).await;
+    server.handle.set_networks("127.0.0.1".parse().unwrap());
+    call(one(5)).await;
+    // A call that runs goes on under a limit that leaves it out.
+    let running = server.caller().uuid(id(6)).hang_up_after(millis(1_000));
+    let handle = server.handle.clone();
+    let lowering = async move {
+        until(|| handle.call(id(6)).is_some()).await;
+        handle.set_max_calls(0);
+    };
+    let (records, ()) = tokio::join!(calls(vec![running]), lowering);
+    assert_eq!(records[0].ended.cause, EndCause::HungUp);
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let rejected = ended
+        .iter()
+        .map(|summary| Some(summary.reason).filter(|reason| reason.is_rejected()));
+    let rejected: Vec<_> = rejected.collect();
+    let (full, not_allowed) = (Some(EndReason::Full), Some(EndReason::NotAllowed));
+    assert_eq!(rejected, [full, None, full, not_allowed, None, None]);
+}

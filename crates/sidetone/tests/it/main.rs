@@ -5,6 +5,7 @@ mod backends;
 mod callbacks;
 mod closing;
 mod examples;
+mod figures;
 mod first_calls;
 mod halves;
 mod handlers;

@@ -44,10 +44,11 @@ impl Connection {
         if shared.draining.load(Ordering::Acquire) {
             return Err(EndReason::Shutdown);
         }
-        if !shared.config.networks.contains(self.peer.ip()) {
+        if !shared.networks.load().contains(self.peer.ip()) {
             return Err(EndReason::NotAllowed);
         }
-        if shared.running.fetch_add(1, Ordering::AcqRel) >= shared.config.max_calls {
+        let max_calls = shared.max_calls.load(Ordering::Relaxed);
+        if shared.running.fetch_add(1, Ordering::AcqRel) >= max_calls {
             shared.running.fetch_sub(1, Ordering::AcqRel);
             return Err(EndReason::Full);
         }
