@@ -97,6 +97,7 @@ impl MediaThread {
     fn iterate(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.wait()?;
+            self.resume_accepting();
             self.handle_events();
             self.handle_commands();
             self.poll_due();
@@ -123,7 +124,10 @@ impl MediaThread {
         let next = self.wheel.next().map(|next| next - now);
         let retry = (!self.scratch.retries.is_empty()).then_some(RETRY_AFTER);
         let stop = self.stop_at.map(|latest| latest - now);
-        let timeout = next.into_iter().chain(retry).chain(stop).min();
+        let paused_until = self.acceptor.as_ref().and_then(Acceptor::paused_until);
+        let resume = paused_until.map(|until| until - now);
+        let timeouts = next.into_iter().chain(retry).chain(stop).chain(resume);
+        let timeout = timeouts.min();
         let coalescing = self.iteration_began + self.shared.config.tuning.coalescing() - now;
         self.driver.wait(timeout, coalescing)?;
         self.iteration_began = clock::now();
@@ -262,7 +266,14 @@ impl MediaThread {
                 Accepted::Connection(stream, peer) => self.assign(stream, peer, now),
                 Accepted::Aborted => {}
                 Accepted::NoMore => return,
+                Accepted::Impossible => return acceptor.pause(now, self.driver.as_mut()),
             }
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume(self.iteration_began, self.driver.as_mut());
         }
     }
 
