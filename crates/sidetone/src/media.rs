@@ -10,11 +10,11 @@ mod commands;
 mod connection;
 mod event_loop;
 mod lateness;
+mod limits;
 mod listener;
 mod playing;
 mod shared;
 mod tap;
-mod unidentified;
 mod wheel;
 
 use std::{
@@ -45,6 +45,8 @@ use crate::{
 };
 use event_loop::MediaThread;
 use lateness::LatenessCounters;
+pub(crate) use limits::LimitConfig;
+use limits::{Entry, Excess, Waiting};
 
 pub(crate) use batch::Batch;
 pub(crate) use commands::{CommandQueue, Piece};
@@ -68,6 +70,7 @@ pub(crate) struct MediaConfig {
     pub(crate) max_calls: usize,
     /// At the start; [`MediaShared::networks`] counts.
     pub(crate) networks: Networks,
+    pub(crate) limits: LimitConfig,
     pub(crate) io_backend: IoBackend,
     pub(crate) tuning: Tuning,
 }
@@ -111,7 +114,9 @@ pub(crate) struct ServerCounters {
     pub(crate) connections: AtomicUsize,
     pub(crate) calls: AtomicUsize,
     pub(crate) rejected: AtomicUsize,
+    pub(crate) excess_connects: AtomicUsize,
     pub(crate) without_identity: AtomicUsize,
+    pub(crate) probes: AtomicUsize,
     pub(crate) other_protocols: [AtomicUsize; OtherProtocol::ALL.len()],
     pub(crate) crowded_out: AtomicUsize,
     pub(crate) out_of_descriptors: AtomicUsize,
@@ -133,13 +138,24 @@ struct Mailbox {
 #[derive(Debug)]
 enum ThreadCommand {
     /// Takes over a connection that another thread accepted.
-    AddConnection(TcpStream, SocketAddr),
+    AddConnection(NewConnection),
+    /// Closes a connection, if it has no UUID: there are too many of these.
+    CrowdOut(Entry),
     /// Polls a connection now: its handler asked for something that can't wait for the next slot.
     Poll(Token),
     /// Stops accepting. The listener stays open if another process holds it, too.
     StopListening,
     /// Hangs up all connections and ends the thread.
     Stop,
+}
+
+/// A connection that was accepted, and what the limits say of it.
+#[derive(Debug)]
+struct NewConnection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    excess: Option<Excess>,
+    waiting: Waiting,
 }
 
 impl MediaHandle {

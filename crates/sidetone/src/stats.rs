@@ -144,16 +144,22 @@ pub struct ServerStats {
     pub running: usize,
     /// Calls rejected, for whatever reason.
     pub rejected: usize,
+    /// Connections beyond [`ServerBuilder::max_connects_per_second`](crate::ServerBuilder::max_connects_per_second). Those that
+    /// gave a UUID are among `rejected`, too.
+    pub excess_connects: usize,
     /// Calls that were never reported, neither by [`Server::accept`](crate::Server::accept) nor by
     /// [`ServerBuilder::on_call_end`](crate::ServerBuilder::on_call_end), because 4096 more than the calls allowed at a time
     /// were waiting to be accepted. Those among them that were let in are hung up.
     pub unreported: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
-    /// Of these, connections that spoke another protocol, and were closed at once.
+    /// Of these, connections that the other side closed without a byte: health checks, port scans, or `AudioSocket()` without
+    /// `Answer()`.
+    pub probes: usize,
+    /// Of those without a UUID, connections that spoke another protocol, and were closed at once.
     pub other_protocols: OtherProtocols,
-    /// Connections that were closed before their UUID came, because too many others were waiting: together they may hold a
-    /// quarter of the process's descriptors, and the oldest is closed first.
+    /// Connections that were closed before their UUID came, because too many others were waiting; see
+    /// [`ServerBuilder::max_unidentified`](crate::ServerBuilder::max_unidentified).
     pub crowded_out: usize,
     /// Connections ended at once because the process had no descriptors left: raise the limit
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).

@@ -33,7 +33,7 @@ async fn every_frame_that_is_sent_counts_in_the_histogram_of_lateness(io: IoBack
     let records = calls((0..CALLS).map(caller).collect()).await;
     let heard: u64 = records
         .iter()
-        .map(|record| record.counts.frames_heard as u64)
+        .map(|record| record.counts.frames_heard)
         .sum();
     let lateness = server.handle.lateness();
     assert!(heard >= 50 * CALLS as u64, "{heard}");

@@ -4,6 +4,7 @@ mod admission;
 mod backends;
 mod callbacks;
 mod closing;
+mod connection_limits;
 mod examples;
 mod figures;
 mod first_calls;

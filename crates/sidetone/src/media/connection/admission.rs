@@ -12,6 +12,7 @@ impl Connection {
     /// The UUID was received: creates the call, or rejects it.
     pub(super) fn handle_identified(&mut self, id: Uuid, now: Time, context: &mut Context<'_>) {
         let shared = context.shared;
+        self.waiting = None;
         if let Err(reason) = self.admit(shared) {
             self.machine.hang_up(now, reason);
             self.taps.end_preroll();
@@ -41,6 +42,9 @@ impl Connection {
 
     /// Counts the call as running, unless it is to be rejected.
     fn admit(&self, shared: &MediaShared) -> Result<(), EndReason> {
+        if self.excess.is_some() {
+            return Err(EndReason::TooManyConnects);
+        }
         if shared.draining.load(Ordering::Acquire) {
             return Err(EndReason::Shutdown);
         }
