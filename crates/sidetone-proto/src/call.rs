@@ -164,6 +164,11 @@ impl CallMachine {
         self.rate
     }
 
+    /// Whether anything was received. A peer that closes without a byte is a health check or a port scan.
+    pub fn has_received(&self) -> bool {
+        self.has_received
+    }
+
     /// Where the call is in its life.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -51,7 +51,7 @@ pub struct Admission {
 
 pub(crate) enum Decision {
     Accept(Option<AnyData>),
-    Reject,
+    Reject(Option<AnyData>),
 }
 
 impl Admission {
@@ -69,7 +69,39 @@ impl Admission {
 
     /// Rejects the call. To the dialplan it looks like one that was completed.
     pub fn reject() -> Self {
-        Decision::Reject.into()
+        Decision::Reject(None).into()
+    }
+
+    /// Rejects the call and attaches `data` to it, such as a reason of the program's own: the hook that is told of its end
+    /// finds it in [`CallSummary::data`](crate::CallSummary::data). To the dialplan it is [`reject`](Self::reject).
+    ///
+    /// ```
+    /// use {sidetone::{Admission, Server}, std::collections::HashSet};
+    ///
+    /// #[derive(Debug)]
+    /// enum Refusal {
+    ///     Unknown,
+    /// }
+    ///
+    /// let known = HashSet::from([sidetone::Uuid::from_u128(7)]);
+    /// let settings = Server::builder()
+    ///     .admit(move |call| {
+    ///         let is_known = known.contains(&call.id);
+    ///         async move {
+    ///             match is_known {
+    ///                 true => Admission::accept(),
+    ///                 false => Admission::reject_with(Refusal::Unknown),
+    ///             }
+    ///         }
+    ///     })
+    ///     .on_call_end(|summary| {
+    ///         if let Some(refusal) = summary.data::<Refusal>() {
+    ///             println!("{} was rejected: {refusal:?}", summary.id);
+    ///         }
+    ///     });
+    /// ```
+    pub fn reject_with(data: impl Any + Send + Sync) -> Self {
+        Decision::Reject(Some(Arc::new(data))).into()
     }
 
     /// Ends the call this long after its UUID, sooner or later than [`ServerBuilder::max_duration`](crate::ServerBuilder::max_duration)
@@ -95,7 +127,7 @@ impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.decision {
             Decision::Accept(_) => "Admission::accept",
-            Decision::Reject => "Admission::reject",
+            Decision::Reject(_) => "Admission::reject",
         })
     }
 }

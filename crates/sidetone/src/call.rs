@@ -379,9 +379,9 @@ impl CallReader {
         if self.ended {
             return None;
         }
-        let started_at = self.keep_alive.handle.shared.began;
-        let (entry, samples) = self.batch.take()?;
-        let event = entry.into_event(samples, started_at);
+        let shared = &self.keep_alive.handle.shared;
+        let (entry, samples) = shared.take_entry(&mut self.batch)?;
+        let event = entry.into_event(samples, shared.began);
         self.ended = matches!(event, Event::Ended(_));
         Some(event)
     }
@@ -547,6 +547,7 @@ impl CallHandle {
             rate: self.shared.rate(),
             codec: self.shared.codec(),
             buffered: self.shared.buffered(),
+            handler_lag: self.shared.handler_lag(),
             lagged: self.shared.lagged(),
             caller_dbfs: self.shared.level(Side::Caller, now),
             server_dbfs: self.shared.level(Side::Server, now),

@@ -97,7 +97,7 @@ pub use sidetone_audio::{
     vad,
 };
 pub use sidetone_proto::{Counters, EndReason, EndedBy, Heard, Kind, OtherProtocol, Rate};
-pub use stats::{CallStats, CallSummary, OtherProtocols, ServerStats};
+pub use stats::{CallStats, CallSummary, LatenessHistogram, OtherProtocols, ServerStats};
 pub use utterance::Utterance;
 pub use uuid::Uuid;
 

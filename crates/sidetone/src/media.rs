@@ -9,12 +9,13 @@ mod codec;
 mod commands;
 mod connection;
 mod event_loop;
+mod lateness;
 mod levels;
+mod limits;
 mod listener;
 mod playing;
 mod shared;
 mod tap;
-mod unidentified;
 mod wheel;
 
 use std::{
@@ -30,14 +31,23 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use sidetone_driver::IoBackend;
 use sidetone_proto::{CallConfig, OtherProtocol};
 
-use crate::{admission::Networks, event::Codec, server::Tuning, stats::CallSummary};
+use crate::{
+    admission::Networks,
+    event::Codec,
+    server::Tuning,
+    stats::{CallSummary, LatenessHistogram},
+};
 use event_loop::MediaThread;
+use lateness::LatenessCounters;
+pub(crate) use limits::LimitConfig;
+use limits::{Entry, Excess, Waiting};
 
 pub(crate) use batch::Batch;
 pub(crate) use commands::{CommandQueue, Piece};
@@ -57,8 +67,11 @@ pub(crate) struct MediaConfig {
     pub(crate) codec: Codec,
     pub(crate) receive_buffer: Duration,
     pub(crate) playback_buffer: Duration,
+    /// At the start; [`MediaShared::max_calls`] counts.
     pub(crate) max_calls: usize,
+    /// At the start; [`MediaShared::networks`] counts.
     pub(crate) networks: Networks,
+    pub(crate) limits: LimitConfig,
     pub(crate) io_backend: IoBackend,
     pub(crate) tuning: Tuning,
 }
@@ -79,6 +92,8 @@ pub(crate) trait Arrivals: Send + Sync {
 pub(crate) struct MediaShared {
     pub(crate) config: MediaConfig,
     pub(crate) arrivals: Box<dyn Arrivals>,
+    pub(crate) max_calls: AtomicUsize,
+    pub(crate) networks: ArcSwap<Networks>,
     /// Calls that have sent a UUID and are not over.
     pub(crate) running: AtomicUsize,
     /// New calls are rejected: the server is shutting down.
@@ -100,7 +115,9 @@ pub(crate) struct ServerCounters {
     pub(crate) connections: AtomicUsize,
     pub(crate) calls: AtomicUsize,
     pub(crate) rejected: AtomicUsize,
+    pub(crate) excess_connects: AtomicUsize,
     pub(crate) without_identity: AtomicUsize,
+    pub(crate) probes: AtomicUsize,
     pub(crate) other_protocols: [AtomicUsize; OtherProtocol::ALL.len()],
     pub(crate) crowded_out: AtomicUsize,
     pub(crate) out_of_descriptors: AtomicUsize,
@@ -116,12 +133,15 @@ struct Mailbox {
     commands: SegQueue<ThreadCommand>,
     /// Connections of this thread. The accepting thread assigns a new one to the least loaded thread.
     load: AtomicUsize,
+    lateness: LatenessCounters,
 }
 
 #[derive(Debug)]
 enum ThreadCommand {
     /// Takes over a connection that another thread accepted.
-    AddConnection(TcpStream, SocketAddr),
+    AddConnection(NewConnection),
+    /// Closes a connection, if it has no UUID: there are too many of these.
+    CrowdOut(Entry),
     /// Polls a connection now: its handler asked for something that can't wait for the next slot.
     Poll(Token),
     /// Stops accepting. The listener stays open if another process holds it, too.
@@ -130,12 +150,22 @@ enum ThreadCommand {
     Stop,
 }
 
+/// A connection that was accepted, and what the limits say of it.
+#[derive(Debug)]
+struct NewConnection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    excess: Option<Excess>,
+    waiting: Waiting,
+}
+
 impl MediaHandle {
     fn new() -> io::Result<Self> {
         let mailbox = Mailbox {
             waker: Arc::new(sidetone_driver::Waker::new()?),
             commands: SegQueue::new(),
             load: AtomicUsize::new(0),
+            lateness: LatenessCounters::default(),
         };
         Ok(Self(Arc::new(mailbox)))
     }
@@ -146,6 +176,11 @@ impl MediaHandle {
 
     pub(crate) fn stop_listening(&self) {
         self.command(ThreadCommand::StopListening);
+    }
+
+    /// Only the thread itself records there.
+    fn lateness(&self) -> &LatenessCounters {
+        &self.0.lateness
     }
 
     fn command(&self, command: ThreadCommand) {
@@ -179,6 +214,8 @@ impl Media {
         count: usize,
     ) -> io::Result<Self> {
         let shared = Arc::new(MediaShared {
+            max_calls: AtomicUsize::new(config.max_calls),
+            networks: ArcSwap::from_pointee(config.networks.clone()),
             config,
             arrivals,
             running: AtomicUsize::new(0),
@@ -235,6 +272,14 @@ impl MediaThreads {
     /// The thread that accepts.
     pub(crate) fn acceptor(&self) -> &MediaHandle {
         &self.handles[0]
+    }
+
+    /// What all threads have recorded since they started.
+    pub(crate) fn lateness(&self) -> LatenessHistogram {
+        let mut all = LatenessHistogram::default();
+        let threads = self.handles.iter();
+        threads.for_each(|handle| handle.lateness().add_to(&mut all));
+        all
     }
 
     /// Hangs up every call. The threads end when the peers have closed, or after a grace period. Doesn't block.

@@ -22,12 +22,12 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    admission::{Admission, Admit, CallInfo, Decision},
+    admission::{Admission, Admit, CallInfo, Decision, Networks},
     call::{Call, CallHandle},
     error::{HandlerError, ServeError, WithSources},
     handler::{self, Handler},
     media::{Arrivals, CallRef, EndWanted, Media, MediaShared, MediaThreads, canonical, clock},
-    stats::{CallSummary, OtherProtocols, ServerStats},
+    stats::{CallSummary, LatenessHistogram, OtherProtocols, ServerStats},
 };
 
 mod builder;
@@ -137,7 +137,7 @@ impl Drop for PendingCall {
 /// News of calls on its way to the server, with a bound: short calls and those rejected may come by the thousand
 /// while nobody accepts.
 struct ArrivalLimit {
-    max: usize,
+    max: AtomicUsize,
     count: AtomicUsize,
     /// Calls for which there was no room.
     unreported: AtomicUsize,
@@ -145,16 +145,27 @@ struct ArrivalLimit {
 
 impl ArrivalLimit {
     fn new(max_calls: usize) -> Self {
-        Self {
-            max: max_calls.saturating_add(MAX_QUEUED_ARRIVALS),
+        let limit = Self {
+            max: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
             unreported: AtomicUsize::new(0),
-        }
+        };
+        limit.set_max_calls(max_calls);
+        limit
+    }
+
+    fn set_max_calls(&self, max_calls: usize) {
+        let max = max_calls.saturating_add(MAX_QUEUED_ARRIVALS);
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
     }
 
     /// Takes room for one more, or counts it.
     fn try_reserve(&self) -> bool {
-        let is_reserved = self.count.fetch_add(1, Ordering::AcqRel) < self.max;
+        let is_reserved = self.count.fetch_add(1, Ordering::AcqRel) < self.max();
         if !is_reserved {
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.unreported.fetch_add(1, Ordering::Relaxed);
@@ -344,7 +355,7 @@ impl Server {
         loop {
             while self.reporting.try_join_next().is_some() {}
             // With this many, some have ended and their hooks are slow.
-            while self.reporting.len() >= self.arrival_limit.max
+            while self.reporting.len() >= self.arrival_limit.max()
                 && self.reporting.join_next().await.is_some()
             {}
             let admitted = tokio::select! {
@@ -518,7 +529,9 @@ async fn decide(
             handle.set_data(data);
             Some(Admitted { call, handle })
         }
-        Decision::Reject => {
+        Decision::Reject(data) => {
+            // Before the end, whose summary has it.
+            handle.set_data(data);
             media.counters.calls.fetch_sub(1, Ordering::Relaxed);
             media.counters.rejected.fetch_add(1, Ordering::Relaxed);
             let shared = call.disarm();
@@ -681,6 +694,48 @@ impl ServerHandle {
             .find(|call| call.id() == id)
     }
 
+    /// Changes [`ServerBuilder::max_calls`], for calls whose UUID comes from now on. Where more calls run than that, they go on,
+    /// and new ones are rejected until there are fewer.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = sidetone::Server::builder().max_calls(100).bind("127.0.0.1:9092").await?;
+    /// server.handle().set_max_calls(200);
+    /// # Ok(()) }
+    /// ```
+    pub fn set_max_calls(&self, calls: usize) {
+        self.arrival_limit.set_max_calls(calls);
+        self.media.max_calls.store(calls, Ordering::Relaxed);
+    }
+
+    /// Changes the networks of [`ServerBuilder::allow`], for calls whose UUID comes from now on. Running calls go on.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = sidetone::Server::builder().bind("127.0.0.1:9092").await?;
+    /// server.handle().set_networks("127.0.0.1".parse()?);
+    /// # Ok(()) }
+    /// ```
+    pub fn set_networks(&self, networks: Networks) {
+        self.media.networks.store(Arc::new(networks));
+    }
+
+    /// How late the audio of all calls left since the server started, that of running calls with it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = sidetone::Server::builder().bind("127.0.0.1:9092").await?;
+    /// let before = server.handle().lateness();
+    /// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// let after = server.handle().lateness();
+    /// let late = |lateness: &sidetone::LatenessHistogram| lateness.counts[7..].iter().sum::<u64>();
+    /// println!("{} frames left more than 20 ms late", late(&after) - late(&before));
+    /// # Ok(()) }
+    /// ```
+    pub fn lateness(&self) -> LatenessHistogram {
+        self.threads.lateness()
+    }
+
     /// What was counted since the server started.
     pub fn stats(&self) -> ServerStats {
         let counters = &self.media.counters;
@@ -691,7 +746,9 @@ impl ServerHandle {
             running: self.media.running.load(Ordering::Acquire),
             rejected: read(&counters.rejected),
             unreported: read(&self.arrival_limit.unreported),
+            excess_connects: read(&counters.excess_connects),
             without_identity: counters.without_identity.load(Ordering::Acquire),
+            probes: read(&counters.probes),
             other_protocols: OtherProtocols(counters.other_protocols.each_ref().map(read)),
             crowded_out: read(&counters.crowded_out),
             out_of_descriptors: read(&counters.out_of_descriptors),

@@ -26,6 +26,18 @@ pub struct CallStats {
     pub codec: Codec,
     /// Audio queued and not yet written.
     pub buffered: Duration,
+    /// How far the handler is behind: inbound audio that has come and waits to be read. Beyond
+    /// [`receive_buffer`](crate::ServerBuilder::receive_buffer) it is dropped and counted in `lagged`; audio that the handler
+    /// took together, and has not looked at yet, may come on top of that. With `lagged` it says whether a program is too slow:
+    ///
+    /// ```
+    /// use {sidetone::CallStats, std::time::Duration};
+    ///
+    /// fn is_too_slow(stats: &CallStats) -> bool {
+    ///     stats.handler_lag > Duration::from_millis(100) || stats.lagged > 0
+    /// }
+    /// ```
+    pub handler_lag: Duration,
     /// Frames that the handler did not read in time, or that came too fast to be kept until their codec was known.
     pub lagged: u64,
     /// How loud the caller is, in dBFS: the latest peak, falling to a third of its amplitude in 300 ms. It is at most a slot
@@ -144,16 +156,22 @@ pub struct ServerStats {
     pub running: usize,
     /// Calls rejected, for whatever reason.
     pub rejected: usize,
+    /// Connections beyond [`ServerBuilder::max_connects_per_second`](crate::ServerBuilder::max_connects_per_second). Those that
+    /// gave a UUID are among `rejected`, too.
+    pub excess_connects: usize,
     /// Calls that were never reported, neither by [`Server::accept`](crate::Server::accept) nor by
     /// [`ServerBuilder::on_call_end`](crate::ServerBuilder::on_call_end), because 4096 more than the calls allowed at a time
     /// were waiting to be accepted. Those among them that were let in are hung up.
     pub unreported: usize,
     /// Connections that ended without a UUID: health checks, or `AudioSocket()` without `Answer()`.
     pub without_identity: usize,
-    /// Of these, connections that spoke another protocol, and were closed at once.
+    /// Of these, connections that the other side closed without a byte: health checks, port scans, or `AudioSocket()` without
+    /// `Answer()`.
+    pub probes: usize,
+    /// Of those without a UUID, connections that spoke another protocol, and were closed at once.
     pub other_protocols: OtherProtocols,
-    /// Connections that were closed before their UUID came, because too many others were waiting: together they may hold a
-    /// quarter of the process's descriptors, and the oldest is closed first.
+    /// Connections that were closed before their UUID came, because too many others were waiting; see
+    /// [`ServerBuilder::max_unidentified`](crate::ServerBuilder::max_unidentified).
     pub crowded_out: usize,
     /// Connections ended at once because the process had no descriptors left: raise the limit
     /// (`LimitNOFILE=` in systemd, `ulimit -n`).
@@ -163,4 +181,79 @@ pub struct ServerStats {
     pub prioritised: bool,
     /// Whether the media threads run over io_uring; else they run over epoll. See [`IoBackend`](crate::IoBackend).
     pub io_uring: bool,
+}
+
+/// Buckets of a [`LatenessHistogram`]: one for each bound, and one for what is later than the last.
+pub(crate) const LATENESS_BUCKETS: usize = LatenessHistogram::BOUNDS.len() + 1;
+
+/// How late audio left: for every slot that was sent since the server started, on calls that are over and on calls that run,
+/// the time from the slot's place in the schedule to the event-loop iteration that sent it.
+///
+/// It measures what [`Counters::worst_lateness`] does, and is there for a program that shows whether anyone hears a gap:
+/// what is later than some tens of milliseconds is heard. A slot that waited for live audio, up to 10 ms, counts as late, too.
+/// Slots that were not sent are not in it: [`Counters::slots_missed`] and [`Counters::slots_skipped`] count those.
+///
+/// ```
+/// use sidetone::LatenessHistogram;
+///
+/// /// The lines of a Prometheus histogram, whose buckets hold all that is below.
+/// fn lines(lateness: &LatenessHistogram) -> Vec<String> {
+///     let mut below = 0;
+///     let buckets = lateness.bounds.iter().zip(lateness.counts).map(|(bound, count)| {
+///         below += count;
+///         format!("lateness_seconds_bucket{{le=\"{}\"}} {below}", bound.as_secs_f64())
+///     });
+///     let mut lines: Vec<String> = buckets.collect();
+///     lines.push(format!("lateness_seconds_bucket{{le=\"+Inf\"}} {}", lateness.count()));
+///     lines.push(format!("lateness_seconds_sum {}", lateness.sum.as_secs_f64()));
+///     lines.push(format!("lateness_seconds_count {}", lateness.count()));
+///     lines
+/// }
+///
+/// let lines = lines(&LatenessHistogram::default());
+/// assert_eq!(lines[0], "lateness_seconds_bucket{le=\"0.00025\"} 0");
+/// assert_eq!(lines.len(), 13);
+/// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LatenessHistogram {
+    /// The largest lateness of each bucket but the last, which has none: [`BOUNDS`](Self::BOUNDS).
+    pub bounds: &'static [Duration],
+    /// Slots in each bucket, beyond the bound before it and up to its own.
+    pub counts: [u64; 11],
+    /// The lateness of all slots together.
+    pub sum: Duration,
+}
+
+impl LatenessHistogram {
+    /// 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100 and 200 ms.
+    pub const BOUNDS: [Duration; 10] = [
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_millis(2),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(20),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(200),
+    ];
+
+    /// All slots.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+impl Default for LatenessHistogram {
+    /// One without slots.
+    fn default() -> Self {
+        Self {
+            bounds: &Self::BOUNDS,
+            counts: [0; LATENESS_BUCKETS],
+            sum: Duration::ZERO,
+        }
+    }
 }

@@ -6,9 +6,11 @@ mod support;
 use std::{
     env,
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::FileExt,
     process::{Child, ChildStdout, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +21,8 @@ use support::{IoBackend, another_process, assert_named, echo, millis, runtime, s
 const CHILD: &str = "SIDETONE_TEST_CHILD";
 /// What it does: it has no descriptors left.
 const WITHOUT: &str = "without";
+/// It can accept nothing for a while.
+const STARVED: &str = "starved";
 const LIMIT: u64 = 64;
 /// Descriptors of a process that has some left.
 const FEW: u64 = 200;
@@ -26,6 +30,7 @@ const FEW: u64 = 200;
 fn main() {
     match env::var(CHILD).as_deref() {
         Ok(WITHOUT) => return runtime(1).block_on(serve_without_descriptors()),
+        Ok(STARVED) => return runtime(1).block_on(serve_starved()),
         Ok(_) => return runtime(1).block_on(serve_with_few_descriptors()),
         Err(_) => {}
     }
@@ -41,6 +46,10 @@ fn main() {
         (
             "silent_connections_keep_no_call_out_and_the_oldest_goes_first",
             silent_connections_keep_no_call_out_and_the_oldest_goes_first,
+        ),
+        (
+            "a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can",
+            a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can,
         ),
     ]);
 }
@@ -123,6 +132,91 @@ async fn serve_without_descriptors() {
     println!("\ncounted {}", server.handle.stats().out_of_descriptors);
     drop(taken);
     server.end().await;
+}
+
+/// What the other process does: for a second it can accept nothing, not even with its spare descriptors.
+async fn serve_starved() {
+    let server = serve(Server::builder(), echo).await;
+    assert_named(&server.handle);
+    let switches = MediaThreadSwitches::open();
+    let usual = getrlimit(Resource::Nofile).current.unwrap();
+    // No descriptor has so low a number but those of standard input and output.
+    allow_descriptors(1);
+    println!("\nlistening {}", server.address);
+    line().await;
+    let (began, before) = (Instant::now(), switches.count());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (waits, time) = (switches.count() - before, began.elapsed());
+    println!("\nwaited {waits} {}", time.as_millis());
+    allow_descriptors(usual);
+    line().await;
+    allow_descriptors(LIMIT);
+    let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    println!("\ntaken");
+    wait().await;
+    println!("\ncounted {}", server.handle.stats().out_of_descriptors);
+    drop(taken);
+    server.end().await;
+}
+
+/// Waits until the other process has said a line.
+async fn line() {
+    let line = || std::io::stdin().read_line(&mut String::new());
+    tokio::task::spawn_blocking(line).await.unwrap().unwrap();
+}
+
+/// How often the media thread has waited for something. The file stays open, for a process without descriptors.
+struct MediaThreadSwitches(File);
+
+impl MediaThreadSwitches {
+    fn open() -> Self {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        let mut threads = threads.map(|thread| thread.unwrap().path());
+        let is_media = |comm: String| comm.starts_with("sidetone-media");
+        let media =
+            threads.find(|thread| is_media(std::fs::read_to_string(thread.join("comm")).unwrap()));
+        Self(File::open(media.unwrap().join("status")).unwrap())
+    }
+
+    fn count(&self) -> u128 {
+        let mut status = [0; 8192];
+        let length = self.0.read_at(&mut status, 0).unwrap();
+        let status = String::from_utf8_lossy(&status[..length]).into_owned();
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
+    }
+}
+
+fn a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can(io: IoBackend) {
+    let mut other = Other::start(io, STARVED);
+    let address = other.address;
+    let go_on = |other: &mut Other| {
+        let stdin = other.child.stdin.as_mut().unwrap();
+        stdin.write_all(b"\n").unwrap();
+    };
+    let mut caller = TcpStream::connect(address).unwrap();
+    go_on(&mut other);
+    let waited = next(&mut other.said, "waited");
+    let (waits, millis) = waited.split_once(' ').unwrap();
+    let (waits, millis): (u128, u128) = (waits.parse().unwrap(), millis.parse().unwrap());
+    // A thread that is told of it again and again waits a thousand times a second.
+    assert!(waits <= 10 + millis / 20, "{waits} in {millis} ms");
+    // It can accept again, and takes the one that waited.
+    caller
+        .write_all(&[&[1, 0, 16][..], &[7; 16]].concat())
+        .unwrap();
+    let mut first = [0];
+    caller.read_exact(&mut first).unwrap();
+    assert_eq!(first, [0x10]);
+    // It has its spare descriptors again, too.
+    go_on(&mut other);
+    next(&mut other.said, "taken");
+    for record in call_all((0..20).map(|_| Caller::new(address)).collect()) {
+        assert_eq!(record.unwrap().ended.cause, EndCause::ServerHungUp);
+    }
+    drop(caller);
+    assert_eq!(other.end(), 20);
 }
 
 fn callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served(io: IoBackend) {

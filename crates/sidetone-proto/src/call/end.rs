@@ -35,6 +35,8 @@ pub enum EndReason {
     Full,
     /// The peer's address is not in an allowed network.
     NotAllowed,
+    /// Its address connects too often.
+    TooManyConnects,
     /// The admission hook refused the call.
     Refused,
     /// The server is shutting down.
@@ -71,7 +73,10 @@ impl EndReason {
 
     /// Whether the call was rejected, without a handler ever seeing it.
     pub const fn is_rejected(self) -> bool {
-        matches!(self, Self::Full | Self::NotAllowed | Self::Refused)
+        matches!(
+            self,
+            Self::Full | Self::NotAllowed | Self::TooManyConnects | Self::Refused
+        )
     }
 
     /// A short, stable name for logs.
@@ -85,6 +90,7 @@ impl EndReason {
             Self::HandlerFailed => "handler_failed",
             Self::Full => "full",
             Self::NotAllowed => "not_allowed",
+            Self::TooManyConnects => "too_many_connects",
             Self::Refused => "refused",
             Self::Shutdown => "shutdown",
             Self::IdentityTimeout => "identity_timeout",
@@ -120,6 +126,7 @@ impl fmt::Display for EndReason {
             Self::HandlerFailed => "the handler failed",
             Self::Full => "rejected: the server is at its limit of calls",
             Self::NotAllowed => "rejected: its address is not allowed",
+            Self::TooManyConnects => "rejected: its address connects too often (if it is your Asterisk, it is one that you can trust)",
             Self::Refused => "rejected by the admission hook",
             Self::Shutdown => "the server is shutting down",
             Self::IdentityTimeout => "no UUID came in time",

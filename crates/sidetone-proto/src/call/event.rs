@@ -80,6 +80,8 @@ pub enum Notice<'a> {
         rate: Rate,
         /// Its samples.
         samples: &'a [i16],
+        /// How late it is against the schedule, as [`Counters::worst_lateness`](crate::Counters::worst_lateness) counts it.
+        late: Duration,
     },
     /// An item of the playout queue is over.
     Ended {

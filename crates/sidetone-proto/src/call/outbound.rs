@@ -1,5 +1,7 @@
 //! What goes out: slots on their schedule, what a socket did not take, and what was heard.
 
+use std::time::Duration;
+
 use super::{CallMachine, Notice, Phase};
 use crate::{Due, Outbound, Pulled, Rate, Time, encode_samples};
 
@@ -104,15 +106,16 @@ impl CallMachine {
         {
             self.pacer.restart(place);
         }
-        match self.pacer.due(now, self.rate.slot()) {
+        let late = match self.pacer.due(now, self.rate.slot()) {
             Due::NotYet => return false,
-            Due::Now { late } => self.counters.record_lateness(late),
+            Due::Now { late } => late,
             Due::Slipped { missed, late } => {
-                self.counters.record_lateness(late);
                 self.counters.slips += 1;
                 self.counters.slots_missed += missed;
+                late
             }
-        }
+        };
+        self.counters.record_lateness(late);
         if !self.unsent.is_clear() {
             self.counters.slots_skipped += 1;
             self.pacer.advance(self.rate.slot());
@@ -125,7 +128,7 @@ impl CallMachine {
                 return false;
             }
         }
-        let rate = self.make_slot(now, pcm, notices);
+        let rate = self.make_slot(now, late, pcm, notices);
         encode_samples(rate, pcm, wire);
         self.counters.frames_out += (pcm.len() / rate.message_samples()) as u64;
         self.pacer.advance(rate.slot());
@@ -164,6 +167,7 @@ impl CallMachine {
     fn make_slot(
         &mut self,
         now: Time,
+        late: Duration,
         pcm: &mut Vec<i16>,
         notices: &mut dyn FnMut(Notice<'_>),
     ) -> Rate {
@@ -191,7 +195,11 @@ impl CallMachine {
         if queued.is_none() {
             self.playout.record_other_slot(rate);
         }
-        notices(Notice::Slot { rate, samples: pcm });
+        notices(Notice::Slot {
+            rate,
+            samples: pcm,
+            late,
+        });
         rate
     }
 }

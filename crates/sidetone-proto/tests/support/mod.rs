@@ -204,7 +204,7 @@ impl World {
         let mut pcm = Vec::new();
         self.call
             .poll_transmit(now, &mut wire, &mut pcm, &mut |notice| match notice {
-                Notice::Slot { rate, samples } => slots.push((now, rate, samples.to_vec())),
+                Notice::Slot { rate, samples, .. } => slots.push((now, rate, samples.to_vec())),
                 Notice::Underrun => events.push(Event::Underrun),
                 Notice::NoAudio { offset, duration } => silent.push((offset, duration)),
                 other => panic!("{other:?} before anything was sent"),

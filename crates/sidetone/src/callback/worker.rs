@@ -423,7 +423,7 @@ impl State {
     }
 
     fn handle_batch(&mut self, batch: &mut Batch, callbacks: &Callbacks) {
-        let began = self.reply.shared().began;
+        let shared = Arc::clone(self.reply.shared());
         loop {
             if let Some(generation) = self.reply.clearing
                 && let Some(heard) = self.reply.shared().cleared(generation)
@@ -431,10 +431,10 @@ impl State {
                 self.reply.clearing = None;
                 self.input(Input::Cleared(heard));
             }
-            let Some((entry, samples)) = batch.take() else {
+            let Some((entry, samples)) = shared.take_entry(batch) else {
                 break;
             };
-            let input = match entry.into_event(samples, began) {
+            let input = match entry.into_event(samples, shared.began) {
                 Event::Audio(frame) => {
                     self.reply.rate = frame.rate();
                     Input::Audio(frame)

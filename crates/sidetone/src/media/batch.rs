@@ -237,6 +237,19 @@ impl Batch {
         }
     }
 
+    /// The duration of the audio that has been neither taken nor dropped.
+    pub(crate) fn buffered(&self) -> Duration {
+        self.buffered
+    }
+
+    /// The same without the next entry.
+    pub(crate) fn buffered_after_next(&self) -> Duration {
+        match self.entries.front() {
+            Some(Entry::Audio(audio)) => self.buffered.saturating_sub(audio.duration()),
+            _ => self.buffered,
+        }
+    }
+
     /// The number of samples. With [`samples_from`](Self::samples_from) it gives access to what a push has added.
     pub(crate) fn samples_len(&self) -> usize {
         self.samples.len()

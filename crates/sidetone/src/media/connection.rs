@@ -31,7 +31,7 @@ use sidetone_proto::{
 use uuid::Uuid;
 
 use super::{
-    CallRef, MediaShared,
+    CallRef, Excess, MediaShared, NewConnection, Token, Waiting,
     batch::{Batch, Entry},
     codec::{CallerAudio, InboundCodec},
     listener,
@@ -50,6 +50,10 @@ const SLOTS_PER_COUNTER_UPDATE: u32 = 10;
 /// not be an Asterisk.
 const MAX_UNREAD: usize = 4096;
 
+/// How long a connection that is rejected, since its address connects too often, may stay without saying its UUID.
+/// Asterisk says it at once, and is hung up then as with any other rejection.
+const EXCESS_IDENTITY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One accepted connection: a call machine, its socket, and the state it shares with its handler.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
@@ -65,6 +69,10 @@ pub(crate) struct Connection {
     /// The call has been created and the server does not know of it yet.
     is_unannounced: bool,
     rejected: Option<Uuid>,
+    /// Its address connects too often.
+    excess: Option<Excess>,
+    /// `None` once the UUID has been received.
+    waiting: Option<Waiting>,
     /// Events that could not be delivered because the handler held the lock.
     undelivered: Batch,
     generation: u64,
@@ -80,22 +88,23 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        now: Time,
-        shared: &MediaShared,
-    ) -> Self {
+    pub(super) fn new(new: NewConnection, now: Time, shared: &MediaShared) -> Self {
+        let mut config = shared.config.call.clone();
+        if new.excess.is_some() {
+            config.identity_timeout = config.identity_timeout.min(EXCESS_IDENTITY_TIMEOUT);
+        }
         Self {
-            stream,
+            stream: new.stream,
             tick: None,
             has_write_interest: false,
-            peer,
-            machine: CallMachine::new(now, shared.config.call.clone()),
+            peer: new.peer,
+            machine: CallMachine::new(now, config),
             inbound: InboundCodec::new(shared.config.codec),
             call: None,
             is_unannounced: false,
             rejected: None,
+            excess: new.excess,
+            waiting: Some(new.waiting),
             undelivered: Batch::default(),
             generation: 0,
             pending_clear: None,
@@ -105,6 +114,13 @@ impl Connection {
             has_progress: false,
             unsent_limit_rate: Rate::default(),
             end_report: EndReport::Pending,
+        }
+    }
+
+    /// The event loop knows it by this.
+    pub(crate) fn set_token(&self, token: Token) {
+        if let Some(waiting) = &self.waiting {
+            waiting.set_token(token);
         }
     }
 
@@ -246,6 +262,7 @@ impl Connection {
     /// Applies the handler's commands and fills the transmit buffer with what is due.
     pub(crate) fn poll_transmit(&mut self, now: Time, context: &mut Context<'_>) {
         self.apply_commands(now, context);
+        let lateness = context.handle.lateness();
         let scratch = &mut *context.scratch;
         scratch.transmit.clear();
         let (taps, batch) = (&mut self.taps, &mut scratch.batch);
@@ -257,8 +274,13 @@ impl Connection {
             &mut scratch.transmit,
             &mut scratch.pcm,
             &mut |notice| match notice {
-                Notice::Slot { rate, samples } => {
+                Notice::Slot {
+                    rate,
+                    samples,
+                    late,
+                } => {
                     slots += 1;
+                    lateness.record(late);
                     taps.put(Side::Server, rate, now, offset, samples);
                 }
                 Notice::Underrun => batch.push(Entry::Underrun),

@@ -11,11 +11,11 @@ use sidetone_proto::{EndReason, Time};
 use slotmap::SlotMap;
 
 use super::{
-    MediaHandle, MediaShared, ThreadCommand, Token,
+    Entry, MediaHandle, MediaShared, NewConnection, ThreadCommand, Token,
     acceptor::{Accepted, Acceptor, send_hangup},
     clock,
     connection::{Connection, Context, Scratch},
-    unidentified::Unidentified,
+    limits::Limits,
     wheel::TimingWheel,
 };
 
@@ -39,7 +39,8 @@ pub(super) struct MediaThread {
     driver: Box<dyn Driver>,
     acceptor: Option<Acceptor>,
     connections: SlotMap<Token, Box<Connection>>,
-    unidentified: Unidentified,
+    /// Of the connections that this thread accepts.
+    limits: Limits,
     wheel: TimingWheel<Token>,
     iteration_began: Time,
     scratch: Scratch,
@@ -65,7 +66,7 @@ impl MediaThread {
         };
         let now = clock::now();
         Ok(Self {
-            unidentified: Unidentified::new(siblings.len()),
+            limits: Limits::new(&shared.config),
             handle,
             siblings,
             shared,
@@ -97,6 +98,7 @@ impl MediaThread {
     fn iterate(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.wait()?;
+            self.resume_accepting();
             self.handle_events();
             self.handle_commands();
             self.poll_due();
@@ -123,7 +125,10 @@ impl MediaThread {
         let next = self.wheel.next().map(|next| next - now);
         let retry = (!self.scratch.retries.is_empty()).then_some(RETRY_AFTER);
         let stop = self.stop_at.map(|latest| latest - now);
-        let timeout = next.into_iter().chain(retry).chain(stop).min();
+        let paused_until = self.acceptor.as_ref().and_then(Acceptor::paused_until);
+        let resume = paused_until.map(|until| until - now);
+        let timeouts = next.into_iter().chain(retry).chain(stop).chain(resume);
+        let timeout = timeouts.min();
         let coalescing = self.iteration_began + self.shared.config.tuning.coalescing() - now;
         self.driver.wait(timeout, coalescing)?;
         self.iteration_began = clock::now();
@@ -187,9 +192,8 @@ impl MediaThread {
                 break;
             };
             match command {
-                ThreadCommand::AddConnection(stream, peer) => {
-                    self.add_connection(stream, peer, now)
-                }
+                ThreadCommand::AddConnection(new) => self.add_connection(new, now),
+                ThreadCommand::CrowdOut(entry) => self.crowd_out(&entry),
                 ThreadCommand::Poll(token) => self.poll_connection(token, now),
                 ThreadCommand::StopListening => self.stop_listening(),
                 ThreadCommand::Stop => self.stop(now),
@@ -262,36 +266,64 @@ impl MediaThread {
                 Accepted::Connection(stream, peer) => self.assign(stream, peer, now),
                 Accepted::Aborted => {}
                 Accepted::NoMore => return,
+                Accepted::Impossible => return acceptor.pause(now, self.driver.as_mut()),
             }
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume(self.iteration_began, self.driver.as_mut());
         }
     }
 
     /// Assigns a new connection to the least loaded thread; it stays there. The load counts from here on, so that
     /// a burst of connections is spread.
     fn assign(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        let least = self
-            .siblings
-            .iter()
-            .min_by_key(|sibling| sibling.0.load.load(Ordering::Relaxed));
-        let chosen = least.unwrap_or(&self.handle);
+        let threads = self.siblings.iter().enumerate();
+        let least = threads.min_by_key(|(_, thread)| thread.0.load.load(Ordering::Relaxed));
+        let Some((thread, chosen)) = least else {
+            return;
+        };
+        let verdict = self.limits.add(now, peer.ip(), thread);
+        if verdict.excess.is_some() {
+            let excess = &self.shared.counters.excess_connects;
+            excess.fetch_add(1, Ordering::Relaxed);
+        }
+        let new = NewConnection {
+            stream,
+            peer,
+            excess: verdict.excess,
+            waiting: verdict.waiting,
+        };
         chosen.0.load.fetch_add(1, Ordering::AcqRel);
-        if Arc::ptr_eq(&chosen.0, &self.handle.0) {
-            self.add_connection(stream, peer, now);
+        if self.is_own(chosen) {
+            self.add_connection(new, now);
         } else {
-            chosen.command(ThreadCommand::AddConnection(stream, peer));
+            chosen.command(ThreadCommand::AddConnection(new));
+        }
+        for entry in verdict.crowded_out {
+            let thread = &self.siblings[entry.thread];
+            if self.is_own(thread) {
+                self.crowd_out(&entry);
+            } else {
+                thread.command(ThreadCommand::CrowdOut(entry));
+            }
         }
     }
 
-    fn add_connection(&mut self, stream: TcpStream, peer: SocketAddr, now: Time) {
-        let connection = Connection::new(stream, peer, now, &self.shared);
+    fn is_own(&self, thread: &MediaHandle) -> bool {
+        Arc::ptr_eq(&thread.0, &self.handle.0)
+    }
+
+    fn add_connection(&mut self, new: NewConnection, now: Time) {
+        let connection = Connection::new(new, now, &self.shared);
         let token = self.connections.insert(Box::new(connection));
         self.reserve_capacity();
-        let stream = &self.connections[token].stream;
-        match self.driver.register(token, stream) {
-            Ok(()) => {
-                self.poll_connection(token, now);
-                self.limit_unidentified(token);
-            }
+        let connection = &self.connections[token];
+        connection.set_token(token);
+        match self.driver.register(token, &connection.stream) {
+            Ok(()) => self.poll_connection(token, now),
             // The peer closed before the setup was complete. Nothing is logged here, since a log subscriber may
             // block.
             Err(_) => {
@@ -314,17 +346,16 @@ impl MediaThread {
         self.due.reserve(2 * count);
     }
 
-    /// Hangs up the oldest connections without a UUID if there are too many with this new one.
-    fn limit_unidentified(&mut self, new: Token) {
-        let connections = &self.connections;
-        let is_unidentified = |token: Token| {
-            let connection = connections.get(token);
-            connection.is_some_and(|connection| !connection.is_identified())
+    /// Hangs up a connection for which there are too many without a UUID, unless its UUID has come meanwhile.
+    fn crowd_out(&mut self, entry: &Entry) {
+        let Some(token) = entry.token.get().copied() else {
+            return;
         };
-        for token in self.unidentified.push(new, is_unidentified) {
+        let connection = self.connections.get(token);
+        if let Some(connection) = connection.filter(|connection| !connection.is_identified()) {
             let crowded_out = &self.shared.counters.crowded_out;
             crowded_out.fetch_add(1, Ordering::Relaxed);
-            send_hangup(&self.connections[token].stream);
+            send_hangup(&connection.stream);
             self.remove(token);
         }
     }

@@ -108,6 +108,12 @@ impl CallShared {
         self.inbox.take_batch(batch, register)
     }
 
+    /// Takes the next entry, with its samples, of the batch that was swapped out.
+    pub(crate) fn take_entry<'a>(&self, batch: &'a mut Batch) -> Option<(Entry, &'a [i16])> {
+        self.inbox.set_taken(batch.buffered_after_next());
+        batch.take()
+    }
+
     /// Registers interest in any progress: audio played, a clear completed, the end of the call. Check the
     /// condition after registering.
     pub(crate) fn register_waiter(&self, waker: &Waker) {
@@ -304,6 +310,11 @@ impl CallShared {
         // In this order, see `status`.
         let unclaimed = self.commands.unclaimed();
         unclaimed + self.status.queued()
+    }
+
+    /// Inbound audio that waits to be read.
+    pub(crate) fn handler_lag(&self) -> Duration {
+        self.inbox.lag()
     }
 
     /// Inbound frames that were dropped because the handler did not read them.

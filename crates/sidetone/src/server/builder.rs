@@ -17,7 +17,7 @@ use crate::{
     error::{HandlerError, ServeError},
     event::Codec,
     io_backend::IoBackend,
-    media::MediaConfig,
+    media::{LimitConfig, MediaConfig},
     stats::CallSummary,
 };
 
@@ -82,6 +82,7 @@ impl Default for ServerBuilder {
                 playback_buffer: Duration::from_secs(600),
                 max_calls: 10_000,
                 networks: Networks::loopback(),
+                limits: LimitConfig::default(),
                 io_backend: IoBackend::Auto.into(),
                 tuning: Tuning::default(),
             },
@@ -198,6 +199,65 @@ impl ServerBuilder {
     #[must_use]
     pub fn allow(mut self, networks: Networks) -> Self {
         self.networks = Some(networks);
+        self
+    }
+
+    /// The number of connections that may be open without having said a UUID, on all media threads together, at least one. With
+    /// one more, the oldest of them is hung up and counted in [`ServerStats::crowded_out`](crate::ServerStats::crowded_out). Unless
+    /// set they may hold a quarter of the process's descriptors, and 4096 at most.
+    ///
+    /// ```
+    /// use {sidetone::Server, std::time::Duration};
+    ///
+    /// let settings = Server::builder()
+    ///     .max_unidentified(256)
+    ///     .max_unidentified_per_address(32)
+    ///     .identity_timeout(Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub fn max_unidentified(mut self, connections: usize) -> Self {
+        self.media.limits.max_unidentified = Some(connections);
+        self
+    }
+
+    /// The same of one address, at least one; an IPv6 network of 64 bits is one address. With one more, the oldest of that
+    /// address is hung up, and those of others stay. There is no such limit unless it is set, nor for [trusted](Self::trusted)
+    /// addresses. [`max_unidentified`](Self::max_unidentified) has an example.
+    #[must_use]
+    pub fn max_unidentified_per_address(mut self, connections: usize) -> Self {
+        self.media.limits.max_unidentified_per_address = Some(connections);
+        self
+    }
+
+    /// How often one address may connect: so many times at once, and as many each second, at least one. An IPv6 network of 64
+    /// bits is one address. There is no such limit unless it is set, nor for [trusted](Self::trusted) addresses: an Asterisk is
+    /// one address, whatever number of calls it sends.
+    ///
+    /// A connection beyond it is accepted and rejected as any other, since what Asterisk does when it is refused can end innocent
+    /// calls. It has a second to say its UUID. All are counted in
+    /// [`ServerStats::excess_connects`](crate::ServerStats::excess_connects), and ten of them a second are reported to
+    /// [`on_call_end`](Self::on_call_end), with [`EndReason::TooManyConnects`](crate::EndReason::TooManyConnects).
+    ///
+    /// ```
+    /// use sidetone::Server;
+    ///
+    /// let settings = Server::builder()
+    ///     .max_connects_per_second(20)
+    ///     .trusted("10.0.0.5".parse()?)
+    ///     .allow("10.0.0.0/8".parse()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_connects_per_second(mut self, connections: usize) -> Self {
+        self.media.limits.max_connects_per_second = Some(connections);
+        self
+    }
+
+    /// Addresses for which there are no limits per address: your Asterisks. None, unless set. It lets nobody in: that is
+    /// [`allow`](Self::allow). [`max_connects_per_second`](Self::max_connects_per_second) has an example.
+    #[must_use]
+    pub fn trusted(mut self, networks: Networks) -> Self {
+        self.media.limits.trusted = Some(networks);
         self
     }
 

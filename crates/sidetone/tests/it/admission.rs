@@ -177,6 +177,31 @@ async fn the_hook_turns_calls_away_by_uuid_and_gives_data_to_the_others(io: IoBa
 
 #[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_carries_the_reason_of_the_program_to_the_summary(io: IoBackend) {
+    let hook = |info: CallInfo| async move {
+        match info.id.as_u128() {
+            1 => Admission::reject_with("no ticket"),
+            2 => Admission::reject_with("used twice").max_duration(millis(1)),
+            _ => Admission::reject(),
+        }
+    };
+    let server = serve(builder(io).admit(hook), echo).await;
+    let callers = (1..=3).map(|number| server.caller().uuid(id(number)));
+    for record in calls(callers.collect()).await {
+        assert_eq!(record.ended.cause, EndCause::ServerHungUp);
+    }
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let reasons = ended.iter().map(|summary| {
+        assert_eq!(summary.reason, EndReason::Refused);
+        summary.data::<&str>().map(|reason| *reason)
+    });
+    let reasons: Vec<_> = reasons.collect();
+    assert_eq!(reasons, [Some("no ticket"), Some("used twice"), None]);
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_decision_is_not_held_up_by_a_quick_refusal(io: IoBackend) {
     let hook = |info: CallInfo| async move {
         if info.id == id(1) {
@@ -296,4 +321,39 @@ async fn the_hook_and_a_callback_get_the_same_description_of_a_call(io: IoBacken
     assert!(info.peer.ip().is_loopback());
     let ended = server.end().await.remove(0);
     assert_eq!((ended.id, ended.peer), (info.id, info.peer));
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_calls_and_the_networks_change_for_calls_that_come_later(io: IoBackend) {
+    let server = serve(builder(io).max_calls(0), listen).await;
+    let one = |number| server.caller().uuid(id(number)).hang_up_after(millis(200));
+    call(one(1)).await;
+    server.handle.set_max_calls(1);
+    let within = server.caller().uuid(id(2)).hang_up_after(millis(1_000));
+    let beyond = server.caller().uuid(id(3)).start_after(millis(500));
+    let records = calls(vec![within, beyond]).await;
+    assert_eq!(records[0].ended.cause, EndCause::HungUp);
+    until(|| server.handle.stats().running == 0).await;
+    server.handle.set_networks("10.0.0.0/8".parse().unwrap());
+    call(one(4)).await;
+    server.handle.set_networks("127.0.0.1".parse().unwrap());
+    call(one(5)).await;
+    // A call that runs goes on under a limit that leaves it out.
+    let running = server.caller().uuid(id(6)).hang_up_after(millis(1_000));
+    let handle = server.handle.clone();
+    let lowering = async move {
+        until(|| handle.call(id(6)).is_some()).await;
+        handle.set_max_calls(0);
+    };
+    let (records, ()) = tokio::join!(calls(vec![running]), lowering);
+    assert_eq!(records[0].ended.cause, EndCause::HungUp);
+    let mut ended = server.end().await;
+    ended.sort_by_key(|summary| summary.id);
+    let rejected = ended
+        .iter()
+        .map(|summary| Some(summary.reason).filter(|reason| reason.is_rejected()));
+    let rejected: Vec<_> = rejected.collect();
+    let (full, not_allowed) = (Some(EndReason::Full), Some(EndReason::NotAllowed));
+    assert_eq!(rejected, [full, None, full, not_allowed, None, None]);
 }

@@ -12,6 +12,7 @@ impl Connection {
     /// The UUID was received: creates the call, or rejects it.
     pub(super) fn handle_identified(&mut self, id: Uuid, now: Time, context: &mut Context<'_>) {
         let shared = context.shared;
+        self.waiting = None;
         if let Err(reason) = self.admit(shared) {
             self.machine.hang_up(now, reason);
             self.taps.end_preroll();
@@ -41,13 +42,17 @@ impl Connection {
 
     /// Counts the call as running, unless it is to be rejected.
     fn admit(&self, shared: &MediaShared) -> Result<(), EndReason> {
+        if self.excess.is_some() {
+            return Err(EndReason::TooManyConnects);
+        }
         if shared.draining.load(Ordering::Acquire) {
             return Err(EndReason::Shutdown);
         }
-        if !shared.config.networks.contains(self.peer.ip()) {
+        if !shared.networks.load().contains(self.peer.ip()) {
             return Err(EndReason::NotAllowed);
         }
-        if shared.running.fetch_add(1, Ordering::AcqRel) >= shared.config.max_calls {
+        let max_calls = shared.max_calls.load(Ordering::Relaxed);
+        if shared.running.fetch_add(1, Ordering::AcqRel) >= max_calls {
             shared.running.fetch_sub(1, Ordering::AcqRel);
             return Err(EndReason::Full);
         }

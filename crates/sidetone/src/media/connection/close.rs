@@ -9,7 +9,7 @@ use sidetone_proto::{EndReason, Heard, Phase, SocketAction, Time};
 
 use super::{Connection, Context};
 use crate::{
-    media::{CallShared, batch::Entry, codec::CallerAudio},
+    media::{CallShared, Excess, batch::Entry, codec::CallerAudio},
     stats::CallSummary,
 };
 
@@ -121,6 +121,9 @@ impl Connection {
 
     fn report_end_without_call(&self, reason: EndReason, context: &Context<'_>) {
         if let Some(id) = self.rejected {
+            if self.excess == Some(Excess::Counted) {
+                return;
+            }
             let codec = self.inbound.codec();
             let summary = CallSummary::rejected(id, self.peer, codec, reason);
             return context.shared.arrivals.rejected(summary);
@@ -130,7 +133,12 @@ impl Connection {
             let count = &counters.other_protocols[protocol as usize];
             count.fetch_add(1, Ordering::Relaxed);
         }
-        // In this order: `other_protocols` are a part of `without_identity`, and never exceed it.
+        let is_closed_by_peer =
+            matches!(reason, EndReason::NoIdentity | EndReason::ConnectionReset);
+        if is_closed_by_peer && !self.machine.has_received() {
+            counters.probes.fetch_add(1, Ordering::Relaxed);
+        }
+        // In this order: these are a part of `without_identity`, and are counted when that is.
         counters.without_identity.fetch_add(1, Ordering::Release);
     }
 }

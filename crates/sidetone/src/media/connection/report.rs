@@ -85,6 +85,7 @@ impl Connection {
                 }
                 unread.batch.append(batch);
                 let dropped = unread.batch.drop_oldest(call.receive_buffer);
+                call.inbox.set_waiting(unread.batch.buffered());
                 call.status.add_lagged(dropped);
                 context.scratch.wakes.extend(unread.waker.take());
                 unread.batch.never_dropped()

@@ -4,6 +4,10 @@
 //! |--------------|-------------------------------------------|------------------------|----------------|
 //! | batch, waker | media thread, server (append), handler (take all) | media thread, handler  | the mutex      |
 //! | waiters      | handler (register), media thread (take)   | media thread, handler  | the mutex      |
+//! | `waiting`    | media thread, handler (take all)          | anyone                 | written under the batch's mutex, read relaxed |
+//! | `taken`      | handler                                   | anyone                 | relaxed        |
+//!
+//! `waiting` and `taken` are statistics. A reader between the two stores of a swap sees audio in neither or in both.
 //!
 //! The handler takes the batch and registers its waker under one lock, so it can't miss an event that arrives
 //! in between. The media thread only tries the locks. On failure it keeps the events, or the flag that
@@ -13,7 +17,11 @@
 //! afterwards; the media thread changes the condition first and takes the waiters afterwards. Only the lock
 //! orders the two: a relaxed flag could be read before the waiter's check and the wake-up would be lost.
 
-use std::task::Waker;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    task::Waker,
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -23,6 +31,10 @@ use crate::media::batch::{Batch, Entry};
 pub(crate) struct Inbox {
     unread: Mutex<Unread>,
     waiters: Mutex<Vec<Waker>>,
+    /// Audio in the unread batch, in nanoseconds.
+    waiting: AtomicU64,
+    /// Audio that the handler has swapped out and not read, in nanoseconds.
+    taken: AtomicU64,
 }
 
 /// Events that the handler has not taken, and whom to wake when another arrives.
@@ -44,6 +56,8 @@ impl Inbox {
         batch.clear();
         let mut unread = self.unread.lock();
         std::mem::swap(batch, &mut unread.batch);
+        store(&self.taken, batch.buffered());
+        store(&self.waiting, Duration::ZERO);
         register(&mut unread.waker);
         !batch.is_empty()
     }
@@ -60,6 +74,17 @@ impl Inbox {
         };
         waker.into_iter().for_each(Waker::wake);
         true
+    }
+
+    /// The handler has so much left of the batch that it took.
+    pub(super) fn set_taken(&self, audio: Duration) {
+        store(&self.taken, audio);
+    }
+
+    /// Audio that has come and has not been read.
+    pub(super) fn lag(&self) -> Duration {
+        let nanos = self.waiting.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed);
+        Duration::from_nanos(nanos)
     }
 
     pub(super) fn register_waiter(&self, waker: &Waker) {
@@ -88,6 +113,11 @@ impl Inbox {
         self.unread.try_lock()
     }
 
+    /// The unread batch holds so much audio. It is locked.
+    pub(crate) fn set_waiting(&self, audio: Duration) {
+        store(&self.waiting, audio);
+    }
+
     /// Moves the waiters to `wakes`. Returns false if one is registering right now.
     pub(crate) fn try_take_waiters(&self, wakes: &mut Vec<Waker>) -> bool {
         match self.waiters.try_lock() {
@@ -98,4 +128,8 @@ impl Inbox {
             None => false,
         }
     }
+}
+
+fn store(nanos: &AtomicU64, audio: Duration) {
+    nanos.store(audio.as_nanos() as u64, Ordering::Relaxed);
 }

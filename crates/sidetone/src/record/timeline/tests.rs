@@ -372,7 +372,7 @@ fn half_an_hour(ppm: i64) -> (MemoryFile, Vec<f64>, Vec<f64>) {
             call.playout().clear();
         }
         call.poll_transmit(now, &mut wire, &mut pcm, &mut |notice| {
-            if let Notice::Slot { rate, samples } = notice {
+            if let Notice::Slot { rate, samples, .. } = notice {
                 let start = rising(&[&[0], samples].concat()).first().copied();
                 if let Some(start) = start {
                     played.push(now.as_nanos() as f64 / 1e9 + (start - 1) as f64 / 8_000.0);
