@@ -207,7 +207,7 @@ fn command(tree: &Tree, folder: &Path) -> Command {
     command
         .arg("--library-path")
         .arg(tree.libraries())
-        .arg(tree.binary());
+        .arg(tree.root().join("usr/sbin/asterisk"));
     command.arg("-C").arg(folder.join("etc/asterisk.conf"));
     command
 }
