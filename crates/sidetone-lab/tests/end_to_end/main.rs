@@ -12,6 +12,7 @@ mod ari;
 mod auto;
 mod binary;
 mod crowd;
+mod curl;
 mod dictation;
 mod echo;
 mod endings;
@@ -66,6 +67,7 @@ fn side_by_side() -> Vec<Scenario> {
         menus::scenarios(),
         muted::scenarios(),
         ari::scenarios(),
+        curl::scenarios(),
         auto::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
