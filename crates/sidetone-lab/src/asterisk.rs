@@ -173,7 +173,7 @@ impl Asterisk {
     }
 }
 
-/// Why Asterisk, or the recognizer, didn't start.
+/// Why Asterisk, or another of the lab's programs, didn't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -186,9 +186,11 @@ pub enum StartError {
         /// The last 20 lines it printed or logged.
         log: String,
     },
-    /// The recognizer was started and died, or didn't load its model within 60 s.
-    #[error("the recognizer did not start; it printed:\n{printed}")]
-    Recognizer {
+    /// Another program was started and died, or wasn't ready within 60 s.
+    #[error("{program} did not start; it printed:\n{printed}")]
+    Program {
+        /// Which one.
+        program: &'static str,
         /// All that it printed.
         printed: String,
     },

@@ -4,6 +4,7 @@
 //! - [`Asterisk`] runs an instance of it on loopback, with the dialplan in `conf/`, and ends it;
 //! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
 //! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
+//! - [`Prometheus`] scrapes what the test serves, and is asked what it knows;
 //! - [`phone`] is a SIP phone that keeps every RTP packet it hears.
 //!
 //! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
@@ -16,10 +17,13 @@ pub mod ari;
 mod asterisk;
 mod conf;
 pub mod fetch;
+mod http;
 pub mod phone;
 mod ports;
 mod process;
+pub mod prometheus;
 mod recognizer;
 
 pub use asterisk::{Asterisk, Options, StartError};
+pub use prometheus::Prometheus;
 pub use recognizer::Recognizer;
