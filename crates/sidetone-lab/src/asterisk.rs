@@ -164,7 +164,7 @@ impl Asterisk {
             sleep(ASK).await;
         }
         let printed = std::fs::read(self.folder.path().join("log/stdout")).unwrap_or_default();
-        let all = String::from_utf8_lossy(&printed).into_owned() + &self.log();
+        let all = format!("{}{}", String::from_utf8_lossy(&printed), self.log());
         let mut last: Vec<&str> = all.lines().rev().take(20).collect();
         last.reverse();
         Err(StartError::Boot {

@@ -11,6 +11,7 @@ mod alike;
 mod ari;
 mod auto;
 mod binary;
+mod browser;
 mod crowd;
 mod curl;
 mod dictation;
@@ -68,6 +69,7 @@ fn side_by_side() -> Vec<Scenario> {
         menus::scenarios(),
         muted::scenarios(),
         ari::scenarios(),
+        browser::scenarios(),
         curl::scenarios(),
         prometheus::scenarios(),
         auto::scenarios(),
