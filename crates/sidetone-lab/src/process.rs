@@ -48,7 +48,7 @@ impl Kept {
         let (tell, told) = channel();
         let (stop, stopped) = channel();
         let keeper = std::thread::Builder::new()
-            .name("asterisk keeper".into())
+            .name("keeper".into())
             .spawn(move || {
                 let started = command.spawn();
                 let pid = started
