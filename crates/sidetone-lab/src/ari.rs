@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_websockets::ClientBuilder;
 
 use crate::asterisk::Asterisk;
+use crate::http::{self, percent_encoded};
 
 /// User and password, as the lab's `ari.conf` has them.
 const KEY: &str = "lab:lab";
@@ -77,12 +78,7 @@ impl Ari {
                 }
             }
         });
-        // No proxy, whatever the environment says: this is loopback.
-        let http = ureq::Agent::config_builder()
-            .proxy(None)
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false);
-        let http = http.build().new_agent();
+        let http = http::agent(ANSWER);
         let application = application.to_owned();
         Ok(Self {
             address,
@@ -274,15 +270,8 @@ impl Ari {
             .uri(uri)
             .body(());
         let request = request.map_err(ureq::Error::from)?;
-        let http = self.http.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            let mut answer = http.run(request)?;
-            Ok((answer.status(), answer.body_mut().read_to_string()?))
-        });
-        let answer = made
-            .await
-            .unwrap_or_else(|stopped| Err(ureq::Error::Io(std::io::Error::other(stopped))));
-        let (status, text) = answer?;
+        let (status, body) = http::send(&self.http, request).await?;
+        let text = String::from_utf8_lossy(&body);
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
@@ -332,16 +321,4 @@ fn id_of(thing: &Value) -> Result<String, AriError> {
         request: "a request".into(),
         reason: format!("no id in {thing}"),
     })
-}
-
-fn percent_encoded(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    value.bytes().map(encode).collect()
 }

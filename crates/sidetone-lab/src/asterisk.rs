@@ -164,7 +164,7 @@ impl Asterisk {
             sleep(ASK).await;
         }
         let printed = std::fs::read(self.folder.path().join("log/stdout")).unwrap_or_default();
-        let all = String::from_utf8_lossy(&printed).into_owned() + &self.log();
+        let all = format!("{}{}", String::from_utf8_lossy(&printed), self.log());
         let mut last: Vec<&str> = all.lines().rev().take(20).collect();
         last.reverse();
         Err(StartError::Boot {
@@ -173,7 +173,7 @@ impl Asterisk {
     }
 }
 
-/// Why Asterisk, or the recognizer, didn't start.
+/// Why Asterisk, or another of the lab's programs, didn't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -186,9 +186,11 @@ pub enum StartError {
         /// The last 20 lines it printed or logged.
         log: String,
     },
-    /// The recognizer was started and died, or didn't load its model within 60 s.
-    #[error("the recognizer did not start; it printed:\n{printed}")]
-    Recognizer {
+    /// Another program was started and died, or wasn't ready within 60 s.
+    #[error("{program} did not start; it printed:\n{printed}")]
+    Program {
+        /// Which one.
+        program: &'static str,
         /// All that it printed.
         printed: String,
     },
@@ -207,7 +209,7 @@ fn command(tree: &Tree, folder: &Path) -> Command {
     command
         .arg("--library-path")
         .arg(tree.libraries())
-        .arg(tree.binary());
+        .arg(tree.root().join("usr/sbin/asterisk"));
     command.arg("-C").arg(folder.join("etc/asterisk.conf"));
     command
 }

@@ -4,6 +4,8 @@
 //! - [`Asterisk`] runs an instance of it on loopback, with the dialplan in `conf/`, and ends it;
 //! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
 //! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
+//! - [`Prometheus`] scrapes what the test serves, and is asked what it knows;
+//! - [`Browser`] is a Chromium that opens pages, clicks, and takes pictures;
 //! - [`phone`] is a SIP phone that keeps every RTP packet it hears.
 //!
 //! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
@@ -14,12 +16,17 @@
 pub mod ami;
 pub mod ari;
 mod asterisk;
+pub mod browser;
 mod conf;
 pub mod fetch;
+mod http;
 pub mod phone;
 mod ports;
 mod process;
+pub mod prometheus;
 mod recognizer;
 
 pub use asterisk::{Asterisk, Options, StartError};
+pub use browser::Browser;
+pub use prometheus::Prometheus;
 pub use recognizer::Recognizer;

@@ -29,11 +29,7 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports that were free a moment ago.
     pub(crate) fn free() -> std::io::Result<Self> {
-        let mut search = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
-        let search = search.get_or_insert_with(Search::new);
-        let tcp = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let udp = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let (ami, http, sip) = (search.next(tcp)?, search.next(tcp)?, search.next(udp)?);
+        let (ami, http, sip) = (free_tcp()?, free_tcp()?, free_udp()?);
         let blocks = (RTP.end() - RTP.start() + 1) / RTP_PORTS;
         let first = RTP.start() + sip % blocks * RTP_PORTS;
         Ok(Self {
@@ -43,6 +39,20 @@ impl Ports {
             rtp: first..=first + RTP_PORTS - 1,
         })
     }
+}
+
+/// A port for TCP that was free a moment ago.
+pub(crate) fn free_tcp() -> std::io::Result<u16> {
+    next(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+fn free_udp() -> std::io::Result<u16> {
+    next(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+fn next(is_free: impl Fn(u16) -> bool) -> std::io::Result<u16> {
+    let mut search = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+    search.get_or_insert_with(Search::new).next(is_free)
 }
 
 /// One for the process: instances that boot at the same time have not taken their ports yet.

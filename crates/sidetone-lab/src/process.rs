@@ -1,19 +1,27 @@
 //! A child process that never outlives this one.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Result;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use tokio::time::sleep;
+
+use crate::asterisk::StartError;
 
 /// How long a child may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a child that is ending, or may have died, is looked at.
+/// How long a program may take until it is ready; a second is usual.
+const READY: Duration = Duration::from_secs(60);
+
+/// How often a child that is starting, is ending, or may have died, is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A running child, ended by its pid when this is dropped.
@@ -40,7 +48,7 @@ impl Kept {
         let (tell, told) = channel();
         let (stop, stopped) = channel();
         let keeper = std::thread::Builder::new()
-            .name("asterisk keeper".into())
+            .name("keeper".into())
             .spawn(move || {
                 let started = command.spawn();
                 let pid = started
@@ -60,6 +68,27 @@ impl Kept {
             stop: Some(stop),
             keeper: Some(keeper),
         })
+    }
+
+    /// Starts a program whose output goes to the file `printed`, and waits until `ready` makes something of what is in there.
+    pub(crate) async fn start_until<T>(
+        program: &'static str,
+        command: Command,
+        printed: &Path,
+        ready: impl Fn(&str) -> Option<T>,
+    ) -> std::result::Result<(Self, T), StartError> {
+        let process = Self::start(command, File::create(printed)?)?;
+        let deadline = Instant::now() + READY;
+        let so_far =
+            || String::from_utf8_lossy(&std::fs::read(printed).unwrap_or_default()).into_owned();
+        while Instant::now() < deadline && process.is_running() {
+            if let Some(found) = ready(&so_far()) {
+                return Ok((process, found));
+            }
+            sleep(LOOK).await;
+        }
+        let printed = so_far();
+        Err(StartError::Program { program, printed })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -106,6 +135,22 @@ fn end(child: &mut Child) {
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// The command that runs a program in an environment, on top of this process's: a [`Kept`] takes nothing but arguments.
+pub(crate) fn with_environment<'a>(
+    variables: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
+    program: impl AsRef<OsStr>,
+) -> Command {
+    let mut command = Command::new("env");
+    for (name, value) in variables {
+        let mut variable = std::ffi::OsString::from(name);
+        variable.push("=");
+        variable.push(value);
+        command.arg(variable);
+    }
+    command.arg(program);
+    command
 }
 
 /// Has the kernel kill the child when this process dies by whatever means, where `setpriv` is there to ask it to.

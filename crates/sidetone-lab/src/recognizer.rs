@@ -1,22 +1,12 @@
 //! One running speech recognizer.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::asterisk::StartError;
 use crate::fetch;
-use crate::process::Kept;
-
-/// How long it may take to load its model; 1 s is usual.
-const LOAD: Duration = Duration::from_secs(60);
-
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::process::{Kept, with_environment};
 
 /// A running recognizer of English with the protocol of a Vosk server, on loopback: `recognizer/server.py` over pocketsphinx.
 ///
@@ -44,27 +34,22 @@ impl Recognizer {
             .prefix("recognizer-run-")
             .tempdir_in(fetch::folder())?;
         let printed = folder.path().join("printed");
-        let mut command = Command::new("env");
+        let variables = [
+            ("PYTHONPATH", packages.as_os_str()),
+            ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
+        ];
+        let mut command = with_environment(variables, "python3");
         command
-            .arg(format!("PYTHONPATH={}", packages.display()))
-            .args(["PYTHONDONTWRITEBYTECODE=1", "python3"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/recognizer/server.py"))
             .arg(calls.to_string());
-        let process = Kept::start(command, File::create(&printed)?)?;
-        let deadline = Instant::now() + LOAD;
-        let told = || std::fs::read_to_string(&printed).unwrap_or_default();
-        while Instant::now() < deadline && process.is_running() {
-            // The whole line: half a number is one, too.
-            if let Some(port) = told().strip_suffix('\n').and_then(|line| line.parse().ok()) {
-                return Ok(Self {
-                    process,
-                    address: (Ipv4Addr::LOCALHOST, port).into(),
-                    _folder: folder,
-                });
-            }
-            sleep(LOOK).await;
-        }
-        Err(StartError::Recognizer { printed: told() })
+        // The whole line: half a number is one, too.
+        let port = |printed: &str| printed.strip_suffix('\n')?.parse().ok();
+        let (process, port) = Kept::start_until("the recognizer", command, &printed, port).await?;
+        Ok(Self {
+            process,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            _folder: folder,
+        })
     }
 
     /// Where it listens, for a WebSocket without a path.

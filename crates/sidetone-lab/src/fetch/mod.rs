@@ -19,21 +19,48 @@ pub(crate) use python::recognizer;
 use apt::Apt;
 use cache::Cache;
 
-/// The suite of Debian whose packages are fetched: the first one with a current Asterisk 22.
+/// The suite of Debian that Asterisk is from: the first one with a current Asterisk 22.
 const SUITE: &str = "forky";
 
 /// What `asterisk` depends on but this lab never uses: the modules' own dependencies (databases, sound servers, directories)
 /// are those of modules that are never loaded, the rest serves an installation.
-const NOT_NEEDED: [&str; 6] = [
-    "asterisk-modules",
-    "asterisk-config",
-    "asterisk-core-sounds-en",
-    "adduser",
-    "lsb-base",
-    "debconf",
-];
+const ASTERISK: Packages<'_> = Packages {
+    name: "asterisk",
+    suite: SUITE,
+    // By the name that Debian's libraries have had for longest: func_curl and res_curl load it.
+    whole: &["asterisk", "libcurl4"],
+    without: &[
+        "asterisk-modules",
+        "asterisk-config",
+        "asterisk-core-sounds-en",
+        "adduser",
+        "lsb-base",
+        "debconf",
+        // Of libcurl's: mechanisms for a log-in to LDAP.
+        "libsasl2-modules-db",
+    ],
+    alone: &["asterisk-modules"],
+    left_out: &unpack::NOT_RUN,
+};
 
-/// A folder with an unpacked Asterisk and the libraries it loads.
+/// Packages that are unpacked together into one folder of the cache.
+#[derive(Debug, Hash)]
+pub(crate) struct Packages<'a> {
+    /// How the folder is called.
+    pub(crate) name: &'a str,
+    /// The suite of Debian.
+    pub(crate) suite: &'a str,
+    /// What is fetched together with all that it depends on,
+    pub(crate) whole: &'a [&'a str],
+    /// but for these, and for what only these need.
+    pub(crate) without: &'a [&'a str],
+    /// What is fetched without what it depends on.
+    pub(crate) alone: &'a [&'a str],
+    /// Patterns of files that are not unpacked.
+    pub(crate) left_out: &'a [&'a str],
+}
+
+/// A folder with unpacked packages, among them the libraries they load if they were fetched whole.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: PathBuf,
@@ -43,25 +70,14 @@ pub struct Tree {
 
 /// Fetches Asterisk, or finds it in the cache.
 ///
-/// The first time takes some ten seconds and 17 MB from the mirror; afterwards no network is needed. Any number of processes may
+/// The first time takes some ten seconds and 25 MB from the mirror; afterwards no network is needed. Any number of processes may
 /// call this at once: one fetches, the others wait for it. Blocks; in async code, run it on a blocking thread.
 ///
 /// # Errors
 ///
 /// [`FetchError`] says what this machine lacks and what to do about it.
 pub fn asterisk() -> Result<Tree, FetchError> {
-    let layout = Layout::of_this_machine()?;
-    let root = Cache::open()?.entry(&format!("asterisk-{SUITE}"), |target| {
-        let apt = Apt::new(SUITE, layout.debian_name)?;
-        let mut names = packages::closure(&apt.available()?, "asterisk", &NOT_NEEDED)?;
-        names.push("asterisk-modules".to_owned());
-        unpack::all(&apt.download(&names)?, target, &unpack::NOT_RUN)
-    })?;
-    Ok(Tree {
-        libraries: root.join(layout.libraries),
-        loader: root.join(layout.loader),
-        root,
-    })
+    packages(&ASTERISK)
 }
 
 /// Fetches one further package, without what it depends on, and answers the folder it is unpacked in: for sound files, say.
@@ -72,15 +88,32 @@ pub fn asterisk() -> Result<Tree, FetchError> {
 ///
 /// As [`asterisk`]; a name Debian doesn't have is [`FetchError::NoSuchPackage`].
 pub fn package(name: &str) -> Result<PathBuf, FetchError> {
+    let tree = packages(&Packages {
+        name,
+        suite: SUITE,
+        whole: &[],
+        without: &[],
+        alone: &[name],
+        left_out: &[],
+    })?;
+    Ok(tree.root)
+}
+
+/// Fetches packages, or finds them in the cache.
+///
+/// Blocks, caches and locks like [`asterisk`].
+pub(crate) fn packages(wanted: &Packages<'_>) -> Result<Tree, FetchError> {
     let layout = Layout::of_this_machine()?;
-    Cache::open()?.entry(&format!("{name}-{SUITE}"), |target| {
-        let apt = Apt::new(SUITE, layout.debian_name)?;
-        if !apt.available()?.contains(name) {
-            return Err(FetchError::NoSuchPackage {
-                name: name.to_owned(),
-            });
-        }
-        unpack::all(&apt.download(&[name.to_owned()])?, target, &[])
+    let name = format!("{}-{}", wanted.name, wanted.suite);
+    let root = Cache::open()?.entry(&name, wanted, |target| {
+        let apt = Apt::new(wanted.suite, layout.debian_name)?;
+        let names = apt.available()?.choose(wanted)?;
+        unpack::all(&apt.download(&names)?, target, wanted.left_out)
+    })?;
+    Ok(Tree {
+        libraries: root.join(layout.libraries),
+        loader: root.join(layout.loader),
+        root,
     })
 }
 
@@ -91,7 +124,7 @@ impl Tree {
         &self.root
     }
 
-    /// The folder of the shared libraries, which also holds `asterisk/modules`.
+    /// The folder of the shared libraries; Asterisk's also holds `asterisk/modules`.
     #[must_use]
     pub fn libraries(&self) -> &Path {
         &self.libraries
@@ -101,12 +134,6 @@ impl Tree {
     #[must_use]
     pub fn loader(&self) -> &Path {
         &self.loader
-    }
-
-    /// The Asterisk binary.
-    #[must_use]
-    pub fn binary(&self) -> PathBuf {
-        self.root.join("usr/sbin/asterisk")
     }
 }
 
@@ -146,8 +173,10 @@ pub enum FetchError {
         output: String,
     },
     /// Debian's suite has no package of this name.
-    #[error("Debian {SUITE} has no package `{name}`; check its spelling")]
+    #[error("Debian {suite} has no package `{name}`; check its spelling")]
     NoSuchPackage {
+        /// The suite.
+        suite: String,
         /// The name asked for.
         name: String,
     },

@@ -1,8 +1,8 @@
-//! Which packages a package really needs, worked out from what apt says is available.
+//! Which packages are really needed, worked out from what apt says is available.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use super::FetchError;
+use super::{FetchError, Packages};
 
 /// The packages of a suite, as `apt-cache dumpavail` prints them.
 #[derive(Debug, Default)]
@@ -51,8 +51,17 @@ impl Available {
         available
     }
 
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.depends.contains_key(name)
+    /// The names of all that is wanted.
+    pub(super) fn choose(&self, wanted: &Packages<'_>) -> Result<Vec<String>, FetchError> {
+        let missing = |name: &str| FetchError::NoSuchPackage {
+            suite: wanted.suite.to_owned(),
+            name: name.to_owned(),
+        };
+        let mut chosen = self.closure(wanted.whole, wanted.without, missing)?;
+        for name in wanted.alone {
+            chosen.push(self.resolve(name).ok_or_else(|| missing(name))?.to_owned());
+        }
+        Ok(chosen)
     }
 
     /// The real package behind a name, which may be a virtual one.
@@ -61,44 +70,41 @@ impl Available {
         real.or_else(|| self.providers.get(name))
             .map(String::as_str)
     }
-}
 
-/// `first` and everything it depends on, without `excluded` and what only those need.
-pub(super) fn closure(
-    available: &Available,
-    first: &str,
-    excluded: &[&str],
-) -> Result<Vec<String>, FetchError> {
-    let mut chosen = Vec::new();
-    let mut known: HashSet<&str> = excluded.iter().copied().collect();
-    let mut todo = VecDeque::from([first]);
-    while let Some(name) = todo.pop_front() {
-        if known.contains(name) {
-            continue;
-        }
-        let real = available
-            .resolve(name)
-            .ok_or_else(|| FetchError::NoSuchPackage {
-                name: name.to_owned(),
-            })?;
-        // The virtual name too: a later `a | b` is then satisfied by it.
-        known.insert(name);
-        if real != name && !known.insert(real) {
-            continue;
-        }
-        chosen.push(real.to_owned());
-        for group in &available.depends[real] {
-            let alternatives: Vec<&str> = group
-                .split('|')
-                .map(bare_name)
-                .filter(|name| !name.is_empty())
-                .collect();
-            if !alternatives.iter().any(|name| known.contains(name)) {
-                todo.extend(alternatives.first());
+    /// `whole` and everything it depends on, without `excluded` and what only those need.
+    fn closure(
+        &self,
+        whole: &[&str],
+        excluded: &[&str],
+        missing: impl Fn(&str) -> FetchError,
+    ) -> Result<Vec<String>, FetchError> {
+        let mut chosen = Vec::new();
+        let mut known: HashSet<&str> = excluded.iter().copied().collect();
+        let mut todo: VecDeque<&str> = whole.iter().copied().collect();
+        while let Some(name) = todo.pop_front() {
+            if known.contains(name) {
+                continue;
+            }
+            let real = self.resolve(name).ok_or_else(|| missing(name))?;
+            // The virtual name too: a later `a | b` is then satisfied by it.
+            known.insert(name);
+            if real != name && !known.insert(real) {
+                continue;
+            }
+            chosen.push(real.to_owned());
+            for group in &self.depends[real] {
+                let alternatives: Vec<&str> = group
+                    .split('|')
+                    .map(bare_name)
+                    .filter(|name| !name.is_empty())
+                    .collect();
+                if !alternatives.iter().any(|name| known.contains(name)) {
+                    todo.extend(alternatives.first());
+                }
             }
         }
+        Ok(chosen)
     }
-    Ok(chosen)
 }
 
 /// `libc6:any (>= 2.38)` → `libc6`.
@@ -143,15 +149,33 @@ Depends: everything
 
     #[test]
     fn takes_what_is_needed_once_and_stops_at_the_excluded() {
-        let available = Available::parse(SUITE);
-        let names = closure(&available, "asterisk", &["heavy", "config-custom"]).unwrap();
+        let names = choose(&["asterisk"], &["heavy", "config-custom"], &[]).unwrap();
         assert_eq!(names, ["asterisk", "libc6", "libssl3", "gawk", "libgcc"]);
     }
 
     #[test]
+    fn takes_several_together_and_some_without_what_they_need() {
+        let names = choose(&["libc6", "other", "libgcc"], &[], &["heavy"]).unwrap();
+        assert_eq!(names, ["libc6", "gawk", "libgcc", "heavy"]);
+    }
+
+    #[test]
     fn names_what_the_suite_lacks() {
-        let available = Available::parse(SUITE);
-        let error = closure(&available, "heavy", &[]).unwrap_err();
-        assert!(matches!(error, FetchError::NoSuchPackage { name } if name == "everything"));
+        for (whole, alone) in [("heavy", "libc6"), ("libc6", "everything")] {
+            let error = choose(&[whole], &[], &[alone]).unwrap_err();
+            let told = "Debian forky has no package `everything`; check its spelling";
+            assert_eq!(error.to_string(), told);
+        }
+    }
+
+    fn choose(whole: &[&str], without: &[&str], alone: &[&str]) -> Result<Vec<String>, FetchError> {
+        Available::parse(SUITE).choose(&Packages {
+            name: "some",
+            suite: "forky",
+            whole,
+            without,
+            alone,
+            left_out: &[],
+        })
     }
 }

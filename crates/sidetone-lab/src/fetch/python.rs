@@ -17,7 +17,8 @@ pub(crate) fn recognizer() -> Result<PathBuf, FetchError> {
     let version = python(&["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])?;
     // Compiled modules serve one version of Python only.
     let name = format!("recognizer-python-{}", version.trim());
-    Cache::open()?.entry(&name, |target| {
+    let recipe = include_str!("../../recognizer/requirements.txt");
+    Cache::open()?.entry(&name, recipe, |target| {
         if python(&["-m", "pip", "--version"]).is_err() {
             return Err(FetchError::MissingTool {
                 tool: "pip",

@@ -11,7 +11,9 @@ mod alike;
 mod ari;
 mod auto;
 mod binary;
+mod browser;
 mod crowd;
+mod curl;
 mod dictation;
 mod echo;
 mod endings;
@@ -29,6 +31,7 @@ mod person;
 mod phones;
 mod playback;
 mod program;
+mod prometheus;
 mod prompts;
 mod recipes;
 mod recording;
@@ -66,6 +69,9 @@ fn side_by_side() -> Vec<Scenario> {
         menus::scenarios(),
         muted::scenarios(),
         ari::scenarios(),
+        browser::scenarios(),
+        curl::scenarios(),
+        prometheus::scenarios(),
         auto::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
@@ -247,6 +253,17 @@ async fn clear(lab: &Lab) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("channels are left that won't hang up")
+}
+
+/// A program that a scenario needs besides Asterisk. Where it can't be had, the scenario is skipped, aloud; with `CI` set it fails.
+pub(crate) fn available<T>(started: Result<T, StartError>) -> anyhow::Result<Option<T>> {
+    match started {
+        Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {
+            eprintln!("\n*** SKIPPED: a program is not available here. ***\n*** {error} ***");
+            Ok(None)
+        }
+        other => Ok(Some(other?)),
+    }
 }
 
 fn without_asterisk(arguments: &Arguments, error: &anyhow::Error) -> ExitCode {

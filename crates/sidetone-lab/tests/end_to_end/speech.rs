@@ -10,8 +10,8 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use sidetone::{Call, Handler, Server};
 use sidetone_caller::exact_runs;
+use sidetone_lab::Recognizer;
 use sidetone_lab::ami::Originate;
-use sidetone_lab::{Recognizer, StartError};
 use sidetone_speech::SpeechEvent;
 use sidetone_speech::vosk::Vosk;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -23,7 +23,7 @@ use crate::prompts::{Prompt, Prompts, dealt};
 use crate::serve::Served;
 use crate::transcript::{Written, write_down};
 use crate::words::align;
-use crate::{Lab, scenarios};
+use crate::{Lab, available, scenarios};
 
 scenarios![a_thousand_words_of_calls_are_understood_as_well_as_the_files];
 
@@ -46,12 +46,8 @@ const EARLY: f64 = 0.3;
 async fn a_thousand_words_of_calls_are_understood_as_well_as_the_files(
     lab: Arc<Lab>,
 ) -> anyhow::Result<()> {
-    let recognizer = match Recognizer::start(CALLS).await {
-        Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {
-            eprintln!("\n*** SKIPPED: the recognizer is not available here. ***\n*** {error} ***");
-            return Ok(());
-        }
-        started => started?,
+    let Some(recognizer) = available(Recognizer::start(CALLS).await)? else {
+        return Ok(());
     };
     let prompts = tokio::task::spawn_blocking(|| Prompts::fetch(WORDS)).await??;
     let (address, phrases) = (recognizer.address(), &prompts.phrases);
