@@ -1,1 +1,3 @@
 //! The voice gateway.
+
+pub mod hooks;
