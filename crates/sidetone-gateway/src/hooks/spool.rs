@@ -192,6 +192,7 @@ impl Writer {
     }
 
     fn run(&mut self, adopt: &mut dyn FnMut(Adopted)) {
+        self.adopt(adopt);
         loop {
             match self.next_task() {
                 Task::Put(message) => self.put(message),
@@ -512,3 +513,6 @@ fn since_1970() -> Duration {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
