@@ -7,6 +7,7 @@ pub mod config;
 mod event;
 mod gateway;
 mod handover;
+pub mod hooks;
 mod http;
 mod metrics;
 mod pattern;

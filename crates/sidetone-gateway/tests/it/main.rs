@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod events;
 mod garbage;
+mod hooks;
 mod kit;
 mod metrics;
 mod recording;
