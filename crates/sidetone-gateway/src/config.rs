@@ -7,7 +7,7 @@ mod transcriber;
 mod units;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -18,11 +18,7 @@ use std::{
 use sidetone::{Clip, Codec, Networks};
 use sidetone_speech::Recognizer;
 
-use crate::{
-    action::Action,
-    event::EventKind,
-    pattern::Pattern,
-};
+use crate::{action::Action, hooks::Endpoint, pattern::Pattern};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use secret::Secret;
@@ -37,7 +33,7 @@ pub struct Config {
     pub(crate) http: Option<Http>,
     pub(crate) routes: BTreeMap<String, Arc<Route>>,
     pub(crate) recording: Option<Recording>,
-    pub(crate) hooks: Vec<Hook>,
+    pub(crate) hooks: Vec<Endpoint>,
 }
 
 #[derive(Debug)]
@@ -124,14 +120,6 @@ pub(crate) struct Recording {
     pub(crate) min_free: Option<u64>,
 }
 
-/// An address that hears of events.
-#[derive(Clone, Debug)]
-pub(crate) struct Hook {
-    pub(crate) url: http::Uri,
-    pub(crate) secret: Option<Secret>,
-    pub(crate) events: BTreeSet<EventKind>,
-}
-
 impl Config {
     /// Reads and checks a file.
     ///
@@ -178,4 +166,3 @@ impl fmt::Debug for Route {
             .finish_non_exhaustive()
     }
 }
-

@@ -153,7 +153,10 @@ impl GatewayEvent {
         let call = self.call();
         let hidden = match &self {
             Self::Dtmf { .. } if !with_digits => Some(("digit", json!("*"))),
-            Self::Transcript { text, .. } => Some(("text", json!(format!("({} characters)", text.chars().count())))),
+            Self::Transcript { text, .. } => Some((
+                "text",
+                json!(format!("({} characters)", text.chars().count())),
+            )),
             _ => None,
         };
         let mut data = self.data();
@@ -193,7 +196,11 @@ impl GatewayEvent {
             ),
             Self::Alarm { is_active, .. } => of(
                 EventKind::Alarm,
-                if *is_active { Level::Error } else { Level::Notice },
+                if *is_active {
+                    Level::Error
+                } else {
+                    Level::Notice
+                },
             ),
             Self::Control { .. } => ("control", None, Level::Notice),
             Self::Notice { name, .. } => (name, None, Level::Notice),

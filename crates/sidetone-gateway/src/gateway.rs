@@ -18,6 +18,7 @@ use crate::{
     config::{self, Config},
     event::GatewayEvent,
     handover::{Handover, HandoverDir},
+    hooks::{Hooks, HooksError},
     http::{self, Access, App, generated_token},
     metrics::Metrics,
     recording::Recordings,
@@ -47,6 +48,8 @@ const ADMISSION_MARGIN: usize = 64;
 
 /// How long calls' ends may take to be reported.
 const LAST_REPORTS: Duration = Duration::from_secs(20);
+/// How long hooks that are due may take when the process ends.
+const LAST_HOOKS: Duration = Duration::from_secs(5);
 /// How long requests may take that are being answered when the process hands over.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// Below calls, whose threads ask for a higher priority.
@@ -56,6 +59,7 @@ const HTTP_NICE: i32 = 5;
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) recordings: Option<Arc<Recordings>>,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) server: ServerHandle,
     pub(crate) handover: Option<HandoverDir>,
     pub(crate) started: Instant,
@@ -67,7 +71,10 @@ impl Shared {
         let registry = &self.registry;
         let (unused, _) = registry.tickets(Instant::now());
         let is_full = registry.running().len() + unused >= registry.max_calls();
-        let is_short = self.recordings.as_ref().is_some_and(|it| it.is_short_of_disk());
+        let is_short = self
+            .recordings
+            .as_ref()
+            .is_some_and(|it| it.is_short_of_disk());
         [
             ("full", is_full),
             ("draining", registry.draining().is_some()),
@@ -107,6 +114,9 @@ pub enum OpenError {
     /// The folder for recordings can't be used.
     #[error(transparent)]
     Recording(#[from] RecordError),
+    /// Hooks can't be sent, or kept.
+    #[error(transparent)]
+    Hooks(#[from] HooksError),
     /// The folder for what outlasts the process can't be used.
     #[error("can't use state_dir {}", .path.display())]
     State {
@@ -158,17 +168,21 @@ impl Gateway {
             (None, _) => None,
             (Some(_), Some(listener)) => Some(listener),
             (Some(address), None) => Some(
-                TcpListener::bind(address)
-                    .map_err(|source| OpenError::Http { address, source })?,
+                TcpListener::bind(address).map_err(|source| OpenError::Http { address, source })?,
             ),
         };
         let state_dir = config.server.state_dir.as_deref();
         let handover = state_dir.map(HandoverDir::open).transpose();
         let handover = handover.map_err(|(path, source)| OpenError::State { path, source })?;
-        let bus = Bus::new(vec![log], config.server.log_digits);
+        let spool = state_dir.map(|dir| dir.join("hooks"));
+        let hooks = Arc::new(Hooks::open(config.hooks.clone(), spool.as_deref())?);
+        let bus = Bus::new(vec![log, to_hooks(&hooks)], config.server.log_digits);
         let recording = config.recording.clone();
         let listen = config.server.listen;
-        let has_tokens = config.http.as_ref().is_some_and(|http| !http.tokens.is_empty());
+        let has_tokens = config
+            .http
+            .as_ref()
+            .is_some_and(|http| !http.tokens.is_empty());
         let registry = Arc::new(Registry::new(config, max_calls, bus));
         let recordings = recording.map(|settings| Recordings::open(&settings, &registry));
         let recordings = recordings.transpose()?;
@@ -184,6 +198,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             registry,
             recordings,
+            hooks,
             server: server.handle(),
             handover,
             started: Instant::now(),
@@ -296,7 +311,30 @@ async fn finish(
     if let Some(recordings) = &shared.recordings {
         recordings.finish().await;
     }
+    let left = shared
+        .hooks
+        .close((Instant::now() + LAST_HOOKS).into())
+        .await;
+    if left > 0 {
+        let text = match shared.handover {
+            Some(_) => format!("{left} hooks wait in state_dir for the next start"),
+            None => {
+                format!("{left} hooks are lost: with state_dir they would wait for the next start")
+            }
+        };
+        shared.notice("hooks", text);
+    }
     ended
+}
+
+/// Every event that a hook can ask for.
+fn to_hooks(hooks: &Arc<Hooks>) -> EventSink {
+    let hooks = Arc::clone(hooks);
+    Arc::new(move |event| {
+        if let Some(kind) = event.kind {
+            hooks.send(kind.name(), event.call, Arc::clone(&event.full));
+        }
+    })
 }
 
 async fn handle(call: Call, shared: Arc<Shared>) -> Result<(), PlayError> {
@@ -311,6 +349,10 @@ impl GatewayHandle {
         let old = registry.config();
         let fixed = unchangeable(&old, &config);
         self.shared.server.set_networks(networks(&config));
+        if let Err(error) = self.shared.hooks.set_endpoints(config.hooks.clone()) {
+            let text = format!("the hooks stay as they were: {}", with_sources(&error));
+            self.shared.notice("hooks", text);
+        }
         registry.set_config(config);
         let text = match fixed.is_empty() {
             true => "the file was read again".to_owned(),
@@ -378,7 +420,10 @@ impl Shared {
             }
             Err(error) => self.notice(
                 "taken_over",
-                format!("nothing of the process before can be read: {}", with_sources(&error)),
+                format!(
+                    "nothing of the process before can be read: {}",
+                    with_sources(&error)
+                ),
             ),
         }
     }
@@ -416,7 +461,10 @@ async fn tick(shared: Arc<Shared>) {
         interval.tick().await;
         let registry = &shared.registry;
         registry.report_suppressed();
-        if registry.draining().is_some_and(|until| Instant::now() >= until) {
+        if registry
+            .draining()
+            .is_some_and(|until| Instant::now() >= until)
+        {
             for call in registry.running() {
                 if let Some(handle) = call.handle() {
                     handle.hang_up();
@@ -451,7 +499,11 @@ fn builder(registry: &Arc<Registry>, max_calls: usize) -> sidetone::ServerBuilde
 }
 
 fn networks(config: &Config) -> Networks {
-    config.server.allow.clone().unwrap_or_else(Networks::loopback)
+    config
+        .server
+        .allow
+        .clone()
+        .unwrap_or_else(Networks::loopback)
 }
 
 /// The keys whose values changed and need a restart.

@@ -31,9 +31,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{
-    gateway::Shared, metrics::Metrics, snapshot::Snapshots,
-};
+use crate::{gateway::Shared, metrics::Metrics, snapshot::Snapshots};
 use auth::TokenScheme;
 pub(crate) use auth::{Access, generated_token};
 
@@ -100,6 +98,9 @@ fn router(app: &Arc<App>) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::Extension(Arc::new(description)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), guard::guard))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            guard::guard,
+        ))
         .with_state(Arc::clone(app))
 }

@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{gateway::Shared, registry::Sums};
+use crate::{gateway::Shared, hooks::Backlog, registry::Sums};
 
 /// All figures of a gateway.
 pub(crate) struct Metrics(Registry);
@@ -66,14 +66,36 @@ impl Writer<'_> {
         let registry = &shared.registry;
         let totals = registry.totals();
         self.gauge("calls", "Calls that are running", registry.running().len())?;
-        self.gauge("calls_max", "The most calls at a time", registry.max_calls())?;
+        self.gauge(
+            "calls_max",
+            "The most calls at a time",
+            registry.max_calls(),
+        )?;
         let by_reason = |counts: std::collections::BTreeMap<&'static str, u64>| {
-            counts.into_iter().map(|(reason, count)| ([("reason", reason)], count))
+            counts
+                .into_iter()
+                .map(|(reason, count)| ([("reason", reason)], count))
         };
-        self.counters("calls_ended", "Calls that are over, by why they ended", by_reason(totals.ended))?;
-        self.counters("calls_rejected", "Calls that were not let in, by why", by_reason(totals.rejected))?;
-        self.gauge("draining", "1 while no new calls are taken", u8::from(registry.draining().is_some()))?;
-        self.gauge("ready", "1 while calls may come", u8::from(shared.not_ready().is_empty()))
+        self.counters(
+            "calls_ended",
+            "Calls that are over, by why they ended",
+            by_reason(totals.ended),
+        )?;
+        self.counters(
+            "calls_rejected",
+            "Calls that were not let in, by why",
+            by_reason(totals.rejected),
+        )?;
+        self.gauge(
+            "draining",
+            "1 while no new calls are taken",
+            u8::from(registry.draining().is_some()),
+        )?;
+        self.gauge(
+            "ready",
+            "1 while calls may come",
+            u8::from(shared.not_ready().is_empty()),
+        )
     }
 
     fn audio(&mut self, shared: &Shared) -> fmt::Result {
@@ -87,31 +109,56 @@ impl Writer<'_> {
                 lag = lag.max(stats.handler_lag.as_secs_f64());
             }
         }
-        self.counter("frames_received", "Audio messages from callers", sums.frames_in)?;
-        self.counter("frames_sent", "Audio messages to callers, silence included", sums.frames_out)?;
-        self.counter("underruns", "Times that live audio had nothing when its slot was due: a caller heard a gap", sums.underruns)?;
+        self.counter(
+            "frames_received",
+            "Audio messages from callers",
+            sums.frames_in,
+        )?;
+        self.counter(
+            "frames_sent",
+            "Audio messages to callers, silence included",
+            sums.frames_out,
+        )?;
+        self.counter(
+            "underruns",
+            "Times that live audio had nothing when its slot was due: a caller heard a gap",
+            sums.underruns,
+        )?;
         self.counter("gaps", "Times that a caller's audio was missing", sums.gaps)?;
-        self.counter("slips", "Times that a stall moved the schedule of a call", sums.slips)?;
-        self.counter("frames_lagged", "Inbound frames dropped because they were not handled in time", sums.lagged)?;
+        self.counter(
+            "slips",
+            "Times that a stall moved the schedule of a call",
+            sums.slips,
+        )?;
+        self.counter(
+            "frames_lagged",
+            "Inbound frames dropped because they were not handled in time",
+            sums.lagged,
+        )?;
         self.counter("digits", "DTMF digits received", sums.digits)?;
-        self.gauge_seconds("playback_queued", "Audio that is queued to be played, of all calls", queued)?;
-        self.gauge_seconds("handler_lag_max", "Inbound audio that waits to be handled, of the call with the most", lag)?;
+        self.gauge_seconds(
+            "playback_queued",
+            "Audio that is queued to be played, of all calls",
+            queued,
+        )?;
+        self.gauge_seconds(
+            "handler_lag_max",
+            "Inbound audio that waits to be handled, of the call with the most",
+            lag,
+        )?;
         self.lateness(shared)
     }
 
     fn lateness(&mut self, shared: &Shared) -> fmt::Result {
         let lateness = shared.server.lateness();
         // Each bucket on its own: they are added up where they are written.
-        let mut buckets: Vec<(f64, u64)> = lateness
-            .bounds()
+        let buckets: Vec<(f64, u64)> = lateness
+            .bounds
             .iter()
             .map(|bound| bound.as_secs_f64())
             .chain([f64::INFINITY])
-            .zip(lateness.counts().iter().copied())
+            .zip(lateness.counts)
             .collect();
-        if buckets.is_empty() {
-            buckets.push((f64::INFINITY, 0));
-        }
         let help = "How long after its slot each frame left";
         let mut encoder = self.0.encode_descriptor(
             "frame_lateness",
@@ -119,33 +166,51 @@ impl Writer<'_> {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        let count = lateness.counts().iter().sum();
-        let sum = lateness.sum().as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        let sum = lateness.sum.as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, lateness.count(), &buckets, None)
     }
 
     fn connections(&mut self, shared: &Shared) -> fmt::Result {
         let stats = shared.server.stats();
-        self.counter("connections", "Connections accepted", stats.connections as u64)?;
+        self.counter(
+            "connections",
+            "Connections accepted",
+            stats.connections as u64,
+        )?;
         let without = [
             ("probe", stats.probes),
-            ("without_uuid", stats.without_identity.saturating_sub(stats.probes)),
+            (
+                "without_uuid",
+                stats.without_identity.saturating_sub(stats.probes),
+            ),
             ("crowded_out", stats.crowded_out),
-            ("too_fast", stats.too_fast),
+            ("too_fast", stats.excess_connects),
             ("out_of_descriptors", stats.out_of_descriptors),
         ];
         let without = without
             .into_iter()
             .map(|(reason, count)| ([("reason", reason)], count as u64));
-        self.counters("connections_without_call", "Connections that no call came of, by why", without)
+        self.counters(
+            "connections_without_call",
+            "Connections that no call came of, by why",
+            without,
+        )
     }
 
     fn tickets(&mut self, shared: &Shared) -> fmt::Result {
         let (unused, counts) = shared.registry.tickets(Instant::now());
-        self.gauge("tickets_unused", "Tickets whose calls have not come", unused)?;
+        self.gauge(
+            "tickets_unused",
+            "Tickets whose calls have not come",
+            unused,
+        )?;
         self.counter("tickets_minted", "Tickets minted", counts.minted)?;
         self.counter("tickets_used", "Tickets that let a call in", counts.used)?;
-        self.counter("tickets_expired", "Tickets that nobody used in time", counts.expired)
+        self.counter(
+            "tickets_expired",
+            "Tickets that nobody used in time",
+            counts.expired,
+        )
     }
 
     fn backlogs(&mut self, shared: &Shared) -> fmt::Result {
@@ -154,12 +219,52 @@ impl Writer<'_> {
             None => (0, false),
         };
         self.gauge("recordings_open", "Recordings that are not complete", open)?;
-        self.gauge("recording_disk_short", "1 while calls go on unrecorded, since the disk is almost full", u8::from(short))
+        self.gauge(
+            "recording_disk_short",
+            "1 while calls go on unrecorded, since the disk is almost full",
+            u8::from(short),
+        )?;
+        self.hooks(shared)
+    }
+
+    fn hooks(&mut self, shared: &Shared) -> fmt::Result {
+        let backlogs = shared.hooks.backlog();
+        let of = |value: fn(&Backlog) -> u64| {
+            backlogs
+                .iter()
+                .map(move |it| ([("endpoint", it.endpoint.as_str())], value(it)))
+        };
+        let waiting = of(|it| it.waiting as u64);
+        self.gauges(
+            "hook_backlog",
+            "Messages that an endpoint has not received",
+            waiting,
+        )?;
+        let oldest = of(|it| it.oldest.unwrap_or_default().as_secs());
+        self.gauges(
+            "hook_oldest_seconds",
+            "How long the oldest of them has been waiting",
+            oldest,
+        )?;
+        let help = "Messages that an endpoint received";
+        self.counters("hook_delivered", help, of(|it| it.delivered))?;
+        let help = "Attempts to send a message that failed";
+        self.counters("hook_failed", help, of(|it| it.failed))?;
+        let help = "Messages that were dropped, since too many waited, or for too long";
+        self.counters("hook_dropped", help, of(|it| it.dropped + it.expired))?;
+        let help = "1 while messages can't be kept on disk";
+        self.gauge(
+            "hook_spool_failing",
+            help,
+            u8::from(shared.hooks.is_spool_failing()),
+        )
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
-        let encoder = self.0.encode_descriptor(name, help, None, counter.metric_type())?;
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, counter.metric_type())?;
         counter.encode(encoder)
     }
 
@@ -181,20 +286,36 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// One gauge for each set of labels.
+    fn gauges<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ([(&'static str, &'a str); N], u64)>,
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_family(&labels.to_vec())?)?;
+        }
+        Ok(())
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: impl TryInto<i64>) -> fmt::Result {
         let gauge = ConstGauge::new(value.try_into().unwrap_or(i64::MAX));
-        let encoder = self.0.encode_descriptor(name, help, None, gauge.metric_type())?;
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, gauge.metric_type())?;
         gauge.encode(encoder)
     }
 
     fn gauge_seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let gauge = ConstGauge::new(value);
-        let encoder = self.0.encode_descriptor(
-            name,
-            help,
-            Some(&Unit::Seconds),
-            gauge.metric_type(),
-        )?;
+        let encoder =
+            self.0
+                .encode_descriptor(name, help, Some(&Unit::Seconds), gauge.metric_type())?;
         gauge.encode(encoder)
     }
 }

@@ -53,13 +53,17 @@ impl FromStr for Pattern {
                 '.' => return Err(wrong("a dot is its last character")),
                 '-' => continue,
                 other if is_dialable(other) => Element::One(vec![other]),
-                _ => return Err(wrong("use digits, X, Z, N, sets like [13-5], and a dot at the end")),
+                _ => {
+                    return Err(wrong(
+                        "use digits, X, Z, N, sets like [13-5], and a dot at the end",
+                    ));
+                }
             });
         }
         match elements.first() {
-            None | Some(Element::Rest) => {
-                Err(wrong("it matches everything, which is how toll fraud begins: start it with a digit"))
-            }
+            None | Some(Element::Rest) => Err(wrong(
+                "it matches everything, which is how toll fraud begins: start it with a digit",
+            )),
             Some(Element::One(_)) => Ok(Self(elements)),
         }
     }

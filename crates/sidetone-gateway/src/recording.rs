@@ -132,7 +132,9 @@ impl Recordings {
         {
             registry.bus.publish(GatewayEvent::CallNotice {
                 call: Arc::clone(&call.context),
-                text: format!("can't write what is known of the call beside its recording: {error}"),
+                text: format!(
+                    "can't write what is known of the call beside its recording: {error}"
+                ),
             });
         }
     }

@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::{
     action::Action,
     bus::Bus,
-    handover::HandoverDir,
     call::{CallContext, Params},
     config::{Config, Route, TicketPolicy},
     event::GatewayEvent,
+    handover::HandoverDir,
     rate_limit::RateLimit,
     recording::RecordingControl,
     results::{CallResult, Results},
@@ -153,7 +153,9 @@ impl Rejection {
         match self {
             Self::NoTicket => "has no ticket: the dialplan gets one from /v1/tickets for each call",
             Self::TicketUsed => "comes with a ticket that was used: each is good for one call",
-            Self::TicketExpired => "comes with a ticket that has expired: raise ticket_lifetime if calls take so long to come",
+            Self::TicketExpired => {
+                "comes with a ticket that has expired: raise ticket_lifetime if calls take so long to come"
+            }
             Self::AlreadyConnected => "has the UUID of a call that is connected",
             Self::RouteGone => "has a ticket for a route that is no longer in the file",
             Self::NoRoute => "has no ticket, and the file has no default_route",
@@ -340,7 +342,9 @@ impl Registry {
         {
             let mut state = self.state.lock();
             state.running.remove(&summary.id);
-            state.results.add(summary.id, result.clone(), Instant::now());
+            state
+                .results
+                .add(summary.id, result.clone(), Instant::now());
             *state.totals.ended.entry(summary.reason.name()).or_default() += 1;
             state.totals.sums.add(&summary.counters, summary.lagged);
         }
@@ -370,13 +374,7 @@ impl Registry {
             Some(rejection) => rejection.text().to_owned(),
             None => summary.reason.to_string(),
         };
-        *self
-            .state
-            .lock()
-            .totals
-            .rejected
-            .entry(reason)
-            .or_default() += 1;
+        *self.state.lock().totals.rejected.entry(reason).or_default() += 1;
         self.report_suppressed();
         if self.rejections.lock().allows(Instant::now(), 1) {
             self.bus.publish(GatewayEvent::Rejected {
@@ -446,7 +444,11 @@ impl Registry {
     /// Waits until the process is to end.
     pub(crate) async fn closed(&self) {
         // It fails only if the sender is gone, and that is `self`.
-        let _ = self.is_closing.subscribe().wait_for(|closing| *closing).await;
+        let _ = self
+            .is_closing
+            .subscribe()
+            .wait_for(|closing| *closing)
+            .await;
     }
 
     /// Leaves the results of calls there from now on.

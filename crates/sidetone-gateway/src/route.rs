@@ -1,9 +1,14 @@
 //! What a route does with a call, from its beginning to its end.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sidetone::{Call, Codec, Event, PlayError, Playback, Rate};
-use sidetone_speech::{Format, Law, Recognizer, SpeechEvent, SpeechEvents, SpeechInput, transcribe};
+use sidetone_speech::{
+    Format, Law, Recognizer, SpeechEvent, SpeechEvents, SpeechInput, transcribe,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -127,7 +132,9 @@ impl Session {
             Event::Error(error) if self.allows() => self.report(with_sources(error)),
             Event::Lagged { frames } if self.allows() => {
                 self.running.note("dropped audio");
-                self.report(format!("{frames} frames were dropped because they were not handled in time"));
+                self.report(format!(
+                    "{frames} frames were dropped because they were not handled in time"
+                ));
             }
             _ => {}
         }
@@ -168,7 +175,9 @@ impl Session {
                 }
             };
             if timeout(LAST_TRANSCRIPTS, rest).await.is_err() {
-                self.report("the recognizer did not finish in time: the last words may be missing".into());
+                self.report(
+                    "the recognizer did not finish in time: the last words may be missing".into(),
+                );
             }
         }
         drop(handled);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
+use sidetone::LatenessHistogram;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -160,12 +161,33 @@ impl Status {
             lagged: sums.lagged,
             slips: sums.slips,
             frames_out: sums.frames_out,
-            frames_late: lateness.later_than(Duration::from_millis(20)),
-            lateness_p99_ms: fractional_milliseconds(lateness.quantile(0.99)),
+            frames_late: later_than(&lateness, AUDIBLE),
+            lateness_p99_ms: fractional_milliseconds(p99(&lateness)),
             uptime_ms: milliseconds(shared.started.elapsed()),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
+}
+
+/// A frame that is later than this is heard.
+const AUDIBLE: Duration = Duration::from_millis(20);
+
+fn later_than(lateness: &LatenessHistogram, limit: Duration) -> u64 {
+    let within = lateness.bounds.partition_point(|bound| *bound <= limit);
+    lateness.counts[within..].iter().sum()
+}
+
+/// The bound below which 99 % of all frames were, to the bucket.
+fn p99(lateness: &LatenessHistogram) -> Duration {
+    let wanted = lateness.count() - lateness.count() / 100;
+    let mut below = 0;
+    let bucket = lateness.counts.iter().position(|count| {
+        below += count;
+        below >= wanted
+    });
+    let last = lateness.bounds.last().copied().unwrap_or_default();
+    let bound = bucket.and_then(|bucket| lateness.bounds.get(bucket).copied());
+    bound.unwrap_or(last)
 }
 
 /// Looks at the calls at intervals, once for all who watch, and only while somebody does.

@@ -194,13 +194,16 @@ impl Tickets {
     /// The unused tickets, by the wall clock: another process has another `Instant`.
     pub(crate) fn save(&mut self, now: Instant, wall: SystemTime) -> Saved {
         self.expire(now);
-        let tickets = self.unused.iter().map(|(id, (ticket, expires))| SavedTicket {
-            id: *id,
-            route: ticket.route.clone(),
-            params: (*ticket.params).clone(),
-            minted_by: ticket.minted_by.clone(),
-            expires: since_epoch(wall + expires.saturating_duration_since(now)),
-        });
+        let tickets = self
+            .unused
+            .iter()
+            .map(|(id, (ticket, expires))| SavedTicket {
+                id: *id,
+                route: ticket.route.clone(),
+                params: (*ticket.params).clone(),
+                minted_by: ticket.minted_by.clone(),
+                expires: since_epoch(wall + expires.saturating_duration_since(now)),
+            });
         Saved {
             tickets: tickets.collect(),
         }
@@ -284,10 +287,7 @@ mod tests {
         assert_eq!(tickets.claim(id, now), Ok(ticket("pbx")));
         assert_eq!(tickets.unused(now), 0);
         assert_eq!(tickets.claim(id, now), Err(ClaimError::Used));
-        assert_eq!(
-            tickets.claim(Uuid::new_v4(), now),
-            Err(ClaimError::Unknown)
-        );
+        assert_eq!(tickets.claim(Uuid::new_v4(), now), Err(ClaimError::Unknown));
     }
 
     #[test]

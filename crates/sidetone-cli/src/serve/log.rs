@@ -8,11 +8,7 @@ use sidetone_gateway::{Gateway, Level, Published, envelope};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{
-    dialplan,
-    event::Event,
-    sanitize::sanitize_json,
-};
+use crate::{dialplan, event::Event, sanitize::sanitize_json};
 
 /// Whether standard output is the journal, which reads a level at the start of each line.
 static IS_JOURNAL: LazyLock<bool> = LazyLock::new(|| std::env::var_os("JOURNAL_STREAM").is_some());

@@ -118,10 +118,7 @@ impl Running {
     }
 
     pub(crate) fn count(&self, name: &str) -> usize {
-        self.seen
-            .iter()
-            .filter(|event| is(event, name))
-            .count()
+        self.seen.iter().filter(|event| is(event, name)).count()
     }
 
     /// Waits for the end of its own process, whatever others it has left behind.

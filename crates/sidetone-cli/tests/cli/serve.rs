@@ -39,13 +39,19 @@ fn path(folder: &TempDir) -> String {
 fn check_says_what_is_wrong_and_where() {
     let folder = folder_with(FILE);
     let good = run(&format!("serve --check {}", path(&folder)));
-    assert_eq!((good.status.code(), stderr(&good)), (Some(0), String::new()));
+    assert_eq!(
+        (good.status.code(), stderr(&good)),
+        (Some(0), String::new())
+    );
 
     std::fs::write(path(&folder), FILE.replacen("listen", "lisen", 1)).unwrap();
     let bad = run(&format!("serve --check {}", path(&folder)));
     assert_eq!(bad.status.code(), Some(2));
     let text = stderr(&bad);
-    assert!(text.contains("sidetone.toml:2:1: unknown key `lisen`: did you mean `listen`?"), "{text}");
+    assert!(
+        text.contains("sidetone.toml:2:1: unknown key `lisen`: did you mean `listen`?"),
+        "{text}"
+    );
     // It does not start either.
     let bad = run(&format!("serve {}", path(&folder)));
     assert_eq!((bad.status.code(), stderr(&bad)), (Some(2), text));
@@ -83,7 +89,11 @@ fn get(http: &str, path: &str) -> (u16, String) {
 
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -114,10 +124,18 @@ fn the_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
     std::fs::write(path(&folder), "[sever]").unwrap();
     served.process.signal(Signal::HUP);
     let alarm = served.process.wait_for("alarm")["data"].clone();
-    assert!(alarm["text"].as_str().unwrap().contains("`server`"), "{alarm}");
+    assert!(
+        alarm["text"].as_str().unwrap().contains("`server`"),
+        "{alarm}"
+    );
     let id = ticket(&served.http);
-    call(&served.address, id, Duration::from_millis(200)).join().unwrap();
-    assert_eq!(get(&served.http, &format!("/v1/calls/{id}/result")), (200, "set,CHANGED".into()));
+    call(&served.address, id, Duration::from_millis(200))
+        .join()
+        .unwrap();
+    assert_eq!(
+        get(&served.http, &format!("/v1/calls/{id}/result")),
+        (200, "set,CHANGED".into())
+    );
     assert_eq!(served.process.stop().last().unwrap()["type"], "stopping");
 }
 
@@ -133,7 +151,9 @@ fn without_a_file_every_call_hears_itself_and_a_token_is_made() {
     let listening = served.process.seen.last().unwrap()["data"].clone();
     assert!(listening["token"].as_str().unwrap().len() >= 32);
     let id = Uuid::new_v4();
-    let record = call(&served.address, id, Duration::from_millis(500)).join().unwrap();
+    let record = call(&served.address, id, Duration::from_millis(500))
+        .join()
+        .unwrap();
     assert!(record.heard_samples().iter().any(|sample| *sample != 0));
     served.process.wait_for("call.ended");
 }
@@ -154,11 +174,15 @@ impl Systemd {
         thread::spawn(move || {
             let mut message = [0; 1024];
             while let Ok(length) = socket.recv(&mut message)
-                && sender.send(String::from_utf8_lossy(&message[..length]).into_owned()).is_ok()
+                && sender
+                    .send(String::from_utf8_lossy(&message[..length]).into_owned())
+                    .is_ok()
             {}
         });
         let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let addresses = listeners.each_ref().map(|it| it.local_addr().unwrap().to_string());
+        let addresses = listeners
+            .each_ref()
+            .map(|it| it.local_addr().unwrap().to_string());
         // Numbers that the shell below does not use itself, open for it.
         let sockets = listeners.map(|listener| {
             let socket = fcntl_dupfd_cloexec(&listener, 100).unwrap();
@@ -224,7 +248,12 @@ fn a_restart_under_systemd_refuses_nobody_and_loses_no_ticket_and_no_result() {
         let (address, http) = (address.clone(), http.clone());
         thread::spawn(move || {
             let id = ticket(&http);
-            (id, call(&address, id, Duration::from_millis(500)).join().unwrap())
+            (
+                id,
+                call(&address, id, Duration::from_millis(500))
+                    .join()
+                    .unwrap(),
+            )
         })
     };
     assert_eq!(first.main_exit_code(), 0);
@@ -232,13 +261,21 @@ fn a_restart_under_systemd_refuses_nobody_and_loses_no_ticket_and_no_result() {
 
     let (id, record) = between.join().unwrap();
     assert_eq!(record.ended.cause, EndCause::HungUp);
-    assert_eq!(get(http, &format!("/v1/calls/{id}/result")), (200, "set,DONE".into()));
-    let record = call(address, promised, Duration::from_millis(300)).join().unwrap();
+    assert_eq!(
+        get(http, &format!("/v1/calls/{id}/result")),
+        (200, "set,DONE".into())
+    );
+    let record = call(address, promised, Duration::from_millis(300))
+        .join()
+        .unwrap();
     assert_eq!(record.ended.cause, EndCause::HungUp);
     for (id, call) in running.iter().zip(calls) {
         assert_eq!(call.join().unwrap().ended.cause, EndCause::HungUp);
         // The process that had the call is another one than the one that is asked.
-        assert_eq!(get(http, &format!("/v1/calls/{id}/result")), (200, "set,DONE".into()));
+        assert_eq!(
+            get(http, &format!("/v1/calls/{id}/result")),
+            (200, "set,DONE".into())
+        );
     }
     second.terminate();
     assert_eq!(second.exit_code(), 0);
@@ -253,9 +290,8 @@ fn a_restart_under_systemd_refuses_nobody_and_loses_no_ticket_and_no_result() {
 fn a_process_that_cannot_serve_fails_its_unit() {
     let systemd = Systemd::new("[sever]");
     let [calls, http] = systemd.sockets.each_ref().map(AsRawFd::as_raw_fd);
-    let script = format!(
-        "export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$0\" serve \"$1\" 3<&{calls} 4<&{http}"
-    );
+    let script =
+        format!("export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$0\" serve \"$1\" 3<&{calls} 4<&{http}");
     let output = Command::new("bash")
         .args(["-c", &script])
         .arg(assert_cmd::cargo::cargo_bin!("sidetone"))

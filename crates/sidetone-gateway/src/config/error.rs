@@ -104,7 +104,9 @@ pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Config
     if let Some((wrong, expected)) = unknown_name(&message) {
         let known = expected.join(", ");
         message = match suggest(wrong, expected.iter().copied()) {
-            Some(meant) => format!("unknown key `{wrong}`: did you mean `{meant}`? (known here: {known})"),
+            Some(meant) => {
+                format!("unknown key `{wrong}`: did you mean `{meant}`? (known here: {known})")
+            }
             None => format!("unknown key `{wrong}` (known here: {known})"),
         };
     }

@@ -14,13 +14,18 @@ use sidetone_speech::Recognizer;
 use toml::Spanned;
 
 use super::{
-    Config, ConfigErrors, Hook, Http, Permissions, Recording, Route, Server, TicketPolicy, Token,
+    Config, ConfigErrors, Http, Permissions, Recording, Route, Server, TicketPolicy, Token,
     error::{Collector, suggest},
     secret::Source,
     transcriber,
     units::{Bytes, Time},
 };
-use crate::{action::Action, event::EventKind, pattern::Pattern};
+use crate::{
+    action::Action,
+    event::EventKind,
+    hooks::{Endpoint, SigningKey},
+    pattern::Pattern,
+};
 
 /// The whole file, as it is written.
 #[derive(Debug, Deserialize)]
@@ -170,6 +175,7 @@ pub(super) fn resolve(file: File, text: &str, path: &Path) -> Result<Config, Con
     let http = file.http.map(|table| resolver.http(table));
     let hooks = file.hook.into_iter();
     let hooks = hooks.filter_map(|table| resolver.hook(table)).collect();
+    let hooks = with_names_of_their_own(hooks);
     let (Some(server), Some(http)) = (server, http.map_or(Some(None), |http| http.map(Some)))
     else {
         return Err(resolver.errors.into_errors());
@@ -181,6 +187,19 @@ pub(super) fn resolve(file: File, text: &str, path: &Path) -> Result<Config, Con
         recording,
         hooks,
     })
+}
+
+/// Hooks to the same host are told apart by numbers.
+fn with_names_of_their_own(mut hooks: Vec<Endpoint>) -> Vec<Endpoint> {
+    let mut hosts: BTreeMap<String, usize> = BTreeMap::new();
+    for hook in &mut hooks {
+        let number = hosts.entry(hook.name.clone()).or_default();
+        *number += 1;
+        if *number > 1 {
+            hook.name = format!("{}-{number}", hook.name);
+        }
+    }
+    hooks
 }
 
 struct Resolver<'a> {
@@ -274,7 +293,8 @@ impl Resolver<'_> {
         };
         let time = lifetime.get_ref().0;
         if !RANGE.contains(&time.as_secs()) {
-            let text = "give a time from 1s to 1h: a ticket that nobody uses holds the place of a call";
+            let text =
+                "give a time from 1s to 1h: a ticket that nobody uses holds the place of a call";
             self.errors.add(lifetime.span(), text);
         }
         time
@@ -360,7 +380,10 @@ impl Resolver<'_> {
                 && !matches!(&table.record, Some(record) if *record.get_ref())
                 && table.transcribe.is_none()
             {
-                self.errors.add(span, "say what the route does: play, echo, record or transcribe");
+                self.errors.add(
+                    span,
+                    "say what the route does: play, echo, record or transcribe",
+                );
             }
             let route = self.route(&name, table, transcribers, can_record, sounds);
             routes.insert(name, Arc::new(route));
@@ -423,28 +446,34 @@ impl Resolver<'_> {
         Some(if play.looped { clip.looped() } else { clip })
     }
 
-    fn hook(&mut self, table: HookTable) -> Option<Hook> {
+    fn hook(&mut self, table: HookTable) -> Option<Endpoint> {
         let url = hook_url(table.url.get_ref());
         let url = self.errors.take(table.url.span(), url);
         let secret = table.secret.map(|source| {
             let secret = source.get_ref().read(self.folder);
-            self.errors.take(source.span(), secret)
+            let key = secret.and_then(|secret| {
+                SigningKey::from_secret(secret.expose()).map_err(|error| error.to_string())
+            });
+            self.errors.take(source.span(), key)
         });
         let mut events = BTreeSet::new();
         for event in &table.events {
             match EventKind::from_name(event.get_ref()) {
                 Some(kind) => {
-                    events.insert(kind);
+                    events.insert(kind.name().to_owned());
                 }
                 None => self.unknown(event, "event", EventKind::ALL.iter().map(|it| it.name())),
             }
         }
         if table.events.is_empty() {
-            self.errors.add(table.url.span(), "say which events this hook gets");
+            self.errors
+                .add(table.url.span(), "say which events this hook gets");
         }
-        Some(Hook {
-            url: url?,
-            secret: secret.map_or(Some(None), |secret| secret.map(Some))?,
+        let url = url?;
+        Some(Endpoint {
+            name: url.host().unwrap_or_default().to_owned(),
+            url,
+            key: secret.map_or(Some(None), |key| key.map(Some))?,
             events,
         })
     }
@@ -458,7 +487,8 @@ impl Resolver<'_> {
                 "{text:?} is no address to listen on: write HOST:PORT, like 127.0.0.1:9092"
             )),
         };
-        self.errors.take(given.map_or(0..0, |it| it.span()), address)
+        self.errors
+            .take(given.map_or(0..0, |it| it.span()), address)
     }
 
     fn networks(&mut self, texts: Option<&[Spanned<String>]>) -> Option<Networks> {
@@ -513,7 +543,9 @@ fn hook_url(text: &str) -> Result<http::Uri, String> {
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     let authority = url.authority().map(http::uri::Authority::as_str);
     match authority {
-        Some(authority) if is_http && !authority.contains('@') && !text.contains(['{', '}', '$']) => {
+        Some(authority)
+            if is_http && !authority.contains('@') && !text.contains(['{', '}', '$']) =>
+        {
             Ok(url)
         }
         _ => Err(format!(

@@ -57,7 +57,11 @@ impl Source {
         let text = match (&self.env, &self.file) {
             (Some(name), None) => from_environment(name)?,
             (None, Some(file)) => from_file(&folder.join(file))?,
-            _ => return Err("say where the secret is: { env = \"NAME\" } or { file = \"PATH\" }".into()),
+            _ => {
+                return Err(
+                    "say where the secret is: { env = \"NAME\" } or { file = \"PATH\" }".into(),
+                );
+            }
         };
         let text = text.trim();
         match text.len() {
@@ -75,10 +79,13 @@ fn from_environment(name: &str) -> Result<String, String> {
 }
 
 fn from_file(path: &Path) -> Result<String, String> {
-    let cant = |error: &dyn fmt::Display| format!("can't read the secret in {}: {error}", path.display());
+    let cant =
+        |error: &dyn fmt::Display| format!("can't read the secret in {}: {error}", path.display());
     let size = std::fs::metadata(path).map_err(|error| cant(&error))?.len();
     if size > LONGEST {
-        return Err(cant(&format_args!("it is longer than {LONGEST} bytes, so it is not a secret")));
+        return Err(cant(&format_args!(
+            "it is longer than {LONGEST} bytes, so it is not a secret"
+        )));
     }
     std::fs::read_to_string(path).map_err(|error| cant(&error))
 }

@@ -52,7 +52,10 @@ fn refuse_foreign_keys(table: &Table) -> Result<(), String> {
         ("model", table.model.is_some(), !is(Engine::Vosk)),
         ("language", !table.language.is_empty(), !is(Engine::Vosk)),
     ];
-    match refused.iter().find(|(_, given, allowed)| *given && !*allowed) {
+    match refused
+        .iter()
+        .find(|(_, given, allowed)| *given && !*allowed)
+    {
         Some((key, ..)) => Err(format!("leave `{key}` out: this engine has none")),
         None => Ok(()),
     }
@@ -127,8 +130,12 @@ fn google(table: &Table, folder: &Path) -> Result<Arc<dyn Recognizer>, String> {
         recognizer = recognizer.endpoint(endpoint);
     }
     if let Some(source) = &table.key {
-        let file = source.path(folder).ok_or("name the file with the credentials: key = { file = \"…\" }")?;
-        recognizer = recognizer.credentials(&file).map_err(|error| error.to_string())?;
+        let file = source
+            .path(folder)
+            .ok_or("name the file with the credentials: key = { file = \"…\" }")?;
+        recognizer = recognizer
+            .credentials(&file)
+            .map_err(|error| error.to_string())?;
     }
     Ok(Arc::new(recognizer.phrases(table.phrases.clone())))
 }

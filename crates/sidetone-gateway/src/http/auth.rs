@@ -114,7 +114,10 @@ impl Access {
         let now = Instant::now();
         failures.take_due(now);
         match failures.allows(now, 1) {
-            true => Problem::new(StatusCode::UNAUTHORIZED, "this is none of the gateway's tokens"),
+            true => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this is none of the gateway's tokens",
+            ),
             false => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many wrong tokens: wait a second",
@@ -148,7 +151,10 @@ fn identify(app: &App, parts: &Parts) -> Result<Identity, Problem> {
             Some(token.secret.clone())
         });
         let session = session.ok_or_else(|| {
-            Problem::new(StatusCode::UNAUTHORIZED, "this session is over: log in again")
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this session is over: log in again",
+            )
         })?;
         let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
         if !is_safe && !session.is_confirmed(&parts.headers) {
@@ -189,8 +195,7 @@ fn is_local(parts: &Parts) -> bool {
     let is_proxied = |headers: &HeaderMap| {
         headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for")
     };
-    peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback())
-        && !is_proxied(&parts.headers)
+    peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback()) && !is_proxied(&parts.headers)
 }
 
 impl Problem {

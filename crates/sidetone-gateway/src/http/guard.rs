@@ -108,10 +108,21 @@ mod tests {
 
     #[test]
     fn only_names_that_are_ours_are_served() {
-        for host in ["127.0.0.1:9093", "localhost", "[::1]:9093", "10.1.2.3", "Gateway.example:443"] {
+        for host in [
+            "127.0.0.1:9093",
+            "localhost",
+            "[::1]:9093",
+            "10.1.2.3",
+            "Gateway.example:443",
+        ] {
             assert!(allowed(&[("host", host)]), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example", "", "gateway.example.evil"] {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "gateway.example.evil",
+        ] {
             assert!(!allowed(&[("host", host)]), "{host}");
         }
         assert!(!allowed(&[]));
@@ -124,7 +135,12 @@ mod tests {
         assert!(allowed(&[host, ("origin", "http://localhost:9093")]));
         assert!(allowed(&[host, ("sec-fetch-site", "same-origin")]));
         assert!(allowed(&[host, ("sec-fetch-site", "none")]));
-        for origin in ["null", "http://localhost", "http://evil.example", "http://localhost:9094"] {
+        for origin in [
+            "null",
+            "http://localhost",
+            "http://evil.example",
+            "http://localhost:9094",
+        ] {
             assert!(!allowed(&[host, ("origin", origin)]), "{origin}");
         }
         for site in ["cross-site", "same-site", ""] {

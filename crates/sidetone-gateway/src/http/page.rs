@@ -46,7 +46,14 @@ mod tests {
             assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1);
             assert_eq!(PAGE.matches(&format!("<{tag}>")).count(), 1);
         }
-        for foreign in ["http://", "https://", "//cdn", "@import", " style=", " onclick="] {
+        for foreign in [
+            "http://",
+            "https://",
+            "//cdn",
+            "@import",
+            " style=",
+            " onclick=",
+        ] {
             assert!(!PAGE.contains(foreign), "{foreign}");
         }
     }

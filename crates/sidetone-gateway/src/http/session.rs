@@ -122,9 +122,7 @@ pub(super) async fn log_in(
     let Json(LogIn { token }) = body?;
     let config = app.shared.registry.config();
     let configured = config.http.as_ref().map_or(&[][..], |http| &http.tokens);
-    let token = app
-        .access
-        .by_secret(configured, token.trim().as_bytes())?;
+    let token = app.access.by_secret(configured, token.trim().as_bytes())?;
     let mut nonce = [0; 16];
     SystemRandom::new().fill(&mut nonce).map_err(|_| {
         Problem::new(
@@ -147,9 +145,12 @@ pub(super) async fn log_in(
     delete, path = "/v1/session", tag = "page",
     responses((status = NO_CONTENT), (status = UNAUTHORIZED, body = Problem))
 )]
-pub(super) async fn log_out(_: Identity) -> Response {
+pub(super) async fn log_out(identity: Identity) -> Result<Response, Problem> {
+    if identity.name.is_none() {
+        return Err(Problem::no_token());
+    }
     let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
 /// Who is logged in, and what they may do

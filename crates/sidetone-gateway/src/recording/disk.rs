@@ -58,7 +58,9 @@ async fn check(recordings: &Recordings, registry: &Registry, least: u64) {
     if is_short == was_short {
         return;
     }
-    recordings.is_short_of_disk.store(is_short, Ordering::Relaxed);
+    recordings
+        .is_short_of_disk
+        .store(is_short, Ordering::Relaxed);
     if is_short {
         for call in registry.running() {
             call.recording.stop();
@@ -69,7 +71,9 @@ async fn check(recordings: &Recordings, registry: &Registry, least: u64) {
         name: "recording_disk",
         is_active: is_short,
         text: match is_short {
-            true => format!("{free} MB are free, less than min_free ({least} MB): calls go on unrecorded"),
+            true => format!(
+                "{free} MB are free, less than min_free ({least} MB): calls go on unrecorded"
+            ),
             false => format!("{free} MB are free: calls are recorded again"),
         },
     });
@@ -95,7 +99,9 @@ async fn clean(registry: &Registry, dir: PathBuf, keep: Duration) {
     let removed = tokio::task::spawn_blocking(move || remove_older(&dir, before)).await;
     let text = match removed {
         Ok(Ok(0)) | Err(_) => return,
-        Ok(Ok(removed)) => format!("removed {removed} files of recordings that are older than keep_days"),
+        Ok(Ok(removed)) => {
+            format!("removed {removed} files of recordings that are older than keep_days")
+        }
         Ok(Err(error)) => format!("can't remove recordings that are older than keep_days: {error}"),
     };
     registry.bus.publish(GatewayEvent::Notice {

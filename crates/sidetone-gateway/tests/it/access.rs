@@ -36,7 +36,10 @@ fn without_a_token_there_is_health_and_on_loopback_what_dialplans_need() {
         assert_eq!(answer.status, 401, "{method} {path}: {answer:?}");
         for token in ["", "Bearer", "Bearer wrong-secret-of-admin", "Basic YTpi"] {
             let answer = gateway.request(method, &path, &[("authorization", token)], None);
-            assert!([401, 429].contains(&answer.status), "{method} {path} {token}");
+            assert!(
+                [401, 429].contains(&answer.status),
+                "{method} {path} {token}"
+            );
         }
     }
     for path in ["/livez", "/readyz", "/", "/v1/tickets"] {
@@ -54,7 +57,8 @@ fn a_proxy_on_this_machine_speaks_for_others() {
 
 #[test]
 fn a_token_may_do_what_the_file_says_and_no_more() {
-    let token = "[[http.token]]\nname = \"wall\"\nsecret = { file = \"wall.key\" }\nmay = [\"read\"]\n";
+    let token =
+        "[[http.token]]\nname = \"wall\"\nsecret = { file = \"wall.key\" }\nmay = [\"read\"]\n";
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("wall.key"), "the-secret-of-the-wall\n").unwrap();
     let gateway = TestGateway::start_in(folder, OPEN, &format!("{token}{ECHO}"));
@@ -63,8 +67,14 @@ fn a_token_may_do_what_the_file_says_and_no_more() {
     assert_eq!(status("GET", "/v1/calls"), 200);
     assert_eq!(status("GET", "/metrics"), 200);
     assert_eq!(status("DELETE", "/v1/drain"), 403);
-    assert_eq!(status("POST", &format!("/v1/calls/{}/hangup", Uuid::nil())), 403);
-    assert_eq!(status("GET", &format!("/v1/calls/{}/listen", Uuid::nil())), 403);
+    assert_eq!(
+        status("POST", &format!("/v1/calls/{}/hangup", Uuid::nil())),
+        403
+    );
+    assert_eq!(
+        status("GET", &format!("/v1/calls/{}/listen", Uuid::nil())),
+        403
+    );
     assert_eq!(status("GET", "/v1/tickets"), 403);
 }
 
@@ -90,12 +100,18 @@ fn the_page_logs_in_to_a_session_that_confirms_what_it_changes() {
     };
     assert_eq!(with("GET", "/v1/calls", &[]), 200);
     assert_eq!(with("DELETE", "/v1/drain", &[]), 403);
-    assert_eq!(with("DELETE", "/v1/drain", &[("x-csrf-token", "guess")]), 403);
+    assert_eq!(
+        with("DELETE", "/v1/drain", &[("x-csrf-token", "guess")]),
+        403
+    );
     assert_eq!(with("DELETE", "/v1/drain", &[("x-csrf-token", &csrf)]), 204);
     let answer = gateway.request("GET", "/v1/session", &[("cookie", cookie)], None);
     assert_eq!(answer.json()["csrf"], csrf.as_str());
     assert_eq!(answer.json()["may"], json!(["read", "listen", "control"]));
-    assert_eq!(gateway.event("control", |it| it["action"] == "drain.end")["token"], "admin");
+    assert_eq!(
+        gateway.event("control", |it| it["action"] == "drain.end")["token"],
+        "admin"
+    );
 }
 
 #[test]
@@ -133,7 +149,10 @@ fn the_page_takes_nothing_from_elsewhere() {
     let gateway = TestGateway::start(OPEN, ECHO);
     let page = gateway.get("/");
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'sha256-"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.headers["x-frame-options"], "DENY");
 }

@@ -23,7 +23,10 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "[server]\nlisten = \"127.0.0.1:9092\"\nmax_cals = 3\n",
             "sidetone.toml:3:1: unknown key `max_cals`: did you mean `max_calls`?",
         ),
-        ("[sever]\n", "sidetone.toml:1:2: unknown key `sever`: did you mean `server`?"),
+        (
+            "[sever]\n",
+            "sidetone.toml:1:2: unknown key `sever`: did you mean `server`?",
+        ),
         (
             "[route.echo]\nechoo = {}\n",
             "sidetone.toml:2:1: unknown key `echoo`: did you mean `echo`?",
@@ -89,7 +92,10 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "sidetone.toml:4:10: the environment variable NOT_SET_ANYWHERE is not set",
         ),
         ("[server\n", "sidetone.toml:1:8: "),
-        ("[server]\nmax_calls = 0\n", "sidetone.toml:2:13: give a number of at least 1"),
+        (
+            "[server]\nmax_calls = 0\n",
+            "sidetone.toml:2:13: give a number of at least 1",
+        ),
     ];
     for (text, expected) in wrong {
         let errors = errors(text);
@@ -102,9 +108,13 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
 
 #[test]
 fn all_that_is_wrong_is_said_in_the_order_of_the_file() {
-    let text = "[server]\nmax_calls = 0\ndefault_route = \"b\"\n[route.a]\necho = {}\nrecord = true\n";
+    let text =
+        "[server]\nmax_calls = 0\ndefault_route = \"b\"\n[route.a]\necho = {}\nrecord = true\n";
     let errors = errors(text);
-    let lines: Vec<&str> = errors.iter().map(|it| it.split(':').nth(1).unwrap()).collect();
+    let lines: Vec<&str> = errors
+        .iter()
+        .map(|it| it.split(':').nth(1).unwrap())
+        .collect();
     assert_eq!(lines, ["2", "3", "6"], "{errors:#?}");
 }
 
@@ -112,7 +122,8 @@ fn all_that_is_wrong_is_said_in_the_order_of_the_file() {
 fn a_secret_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.key"), "hunter2hunter2hunter2").unwrap();
-    let text = "[http]\n[[http.token]]\nname = \"a\"\nsecret = { file = \"a.key\" }\nmay = [\"read\"]\n";
+    let text =
+        "[http]\n[[http.token]]\nname = \"a\"\nsecret = { file = \"a.key\" }\nmay = [\"read\"]\n";
     let config = Config::parse(text, &folder.path().join("sidetone.toml")).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     std::fs::write(folder.path().join("a.key"), "hunter2").unwrap();

@@ -27,7 +27,10 @@ fn a_call_is_hung_up_and_the_log_says_by_whom() {
     assert_eq!(answer.status, 204);
     assert_eq!(call.join().unwrap().ended.cause, EndCause::ServerHungUp);
     let control = gateway.of("control", id);
-    assert_eq!((&control["token"], &control["action"]), (&json!("admin"), &json!("hangup")));
+    assert_eq!(
+        (&control["token"], &control["action"]),
+        (&json!("admin"), &json!("hangup"))
+    );
     let again = gateway.of("call.ended", id);
     assert_eq!(again["ended_by"], "server");
     let answer = gateway.admin("POST", &format!("/v1/calls/{id}/hangup"), None);
@@ -49,12 +52,22 @@ fn a_sound_is_played_and_cleared() {
         let body = json!({"file": file});
         gateway.admin("POST", &format!("/v1/calls/{id}/play"), Some(body))
     };
-    for outside in ["../admin.key", "/etc/passwd", ".", "", "sounds/long.sln", "nothing.wav"] {
+    for outside in [
+        "../admin.key",
+        "/etc/passwd",
+        ".",
+        "",
+        "sounds/long.sln",
+        "nothing.wav",
+    ] {
         let status = play(outside).status;
         assert!([400, 404].contains(&status), "{outside}: {status}");
     }
     let answer = play("long.sln");
-    assert_eq!((answer.status, answer.json()), (202, json!({"duration_ms": 30_000})));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (202, json!({"duration_ms": 30_000}))
+    );
     while gateway.wait_for_call(id)["queued_ms"].as_u64() == Some(0) {}
     let cleared = gateway.admin("POST", &format!("/v1/calls/{id}/clear"), None);
     let cleared = cleared.json();
@@ -65,7 +78,10 @@ fn a_sound_is_played_and_cleared() {
     let record = call.join().unwrap();
     let heard = record.heard_samples().iter().filter(|it| **it != 0).count() as u64;
     // What the caller's log says decides.
-    assert!(heard.abs_diff(of("heard_ms") * 8) <= 160, "{heard} {cleared}");
+    assert!(
+        heard.abs_diff(of("heard_ms") * 8) <= 160,
+        "{heard} {cleared}"
+    );
 }
 
 #[test]
@@ -75,7 +91,13 @@ fn a_body_that_is_wrong_is_a_problem_and_changes_nothing() {
     let call = gateway.call(id, LONG);
     gateway.wait_for_call(id);
     for (method, path) in [("POST", "play"), ("POST", "record"), ("PUT", "result")] {
-        for body in [json!(null), json!([]), json!({}), json!({"action": "explode"}), json!({"unknown": 1})] {
+        for body in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!({"action": "explode"}),
+            json!({"unknown": 1}),
+        ] {
             let path = format!("/v1/calls/{id}/{path}");
             let answer = gateway.admin(method, &path, Some(body));
             assert!((400..500).contains(&answer.status), "{answer:?}");

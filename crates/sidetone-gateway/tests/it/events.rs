@@ -64,7 +64,9 @@ fn nothing_is_reported_of_a_call_after_its_end() {
         .iter()
         .map(|id| gateway.call(*id, Duration::from_millis(200)))
         .collect();
-    calls.into_iter().for_each(|call| drop(call.join().unwrap()));
+    calls
+        .into_iter()
+        .for_each(|call| drop(call.join().unwrap()));
     for id in ids {
         gateway.of("call.ended", id);
         let kinds = gateway.events().into_iter();

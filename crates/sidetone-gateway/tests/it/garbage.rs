@@ -11,23 +11,69 @@ use crate::kit::{ADMIN, ECHO, OPEN, TestGateway};
 const REQUESTS: u64 = 10_000;
 
 /// What is put together into requests.
-const METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW", "get"];
+const METHODS: [&str; 8] = [
+    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW", "get",
+];
 const PATHS: [&str; 14] = [
-    "/", "/v1/tickets", "/v1/calls", "/v1/calls/x/result", "/v1/calls/%2e%2e/hangup", "/v1/session",
-    "/v1/drain", "/metrics", "/openapi.json", "/v1/events/../calls", "//", "/../etc/passwd",
-    "/v1/calls/00000000-0000-0000-0000-000000000000/play", "*",
+    "/",
+    "/v1/tickets",
+    "/v1/calls",
+    "/v1/calls/x/result",
+    "/v1/calls/%2e%2e/hangup",
+    "/v1/session",
+    "/v1/drain",
+    "/metrics",
+    "/openapi.json",
+    "/v1/events/../calls",
+    "//",
+    "/../etc/passwd",
+    "/v1/calls/00000000-0000-0000-0000-000000000000/play",
+    "*",
 ];
 const PIECES: [&str; 20] = [
-    "", "route=echo", "%0d%0aevil:1", "${SHELL(reboot)}", "%24%7BEXTEN%7D", "a=b,c&d", "\"", "'", "%00", "%ff%fe",
-    "<script>alert(1)</script>", "format=dial", "route=%2e%2e", "\\", "&&&&", "=", "%", "%zz", "🦀", "a=1&a=1",
+    "",
+    "route=echo",
+    "%0d%0aevil:1",
+    "${SHELL(reboot)}",
+    "%24%7BEXTEN%7D",
+    "a=b,c&d",
+    "\"",
+    "'",
+    "%00",
+    "%ff%fe",
+    "<script>alert(1)</script>",
+    "format=dial",
+    "route=%2e%2e",
+    "\\",
+    "&&&&",
+    "=",
+    "%",
+    "%zz",
+    "🦀",
+    "a=1&a=1",
 ];
 const HEADERS: [&str; 12] = [
-    "", "Host: evil.example", "Authorization: Bearer x", "Authorization: Bearer ", "Cookie: sidetone_session=a.1.b.c",
-    "Content-Type: application/json", "Origin: http://evil.example", "Transfer-Encoding: chunked", "Content-Length: 99999999999",
-    "X-CSRF-Token: x", "Accept: application/json", "Connection: close, upgrade",
+    "",
+    "Host: evil.example",
+    "Authorization: Bearer x",
+    "Authorization: Bearer ",
+    "Cookie: sidetone_session=a.1.b.c",
+    "Content-Type: application/json",
+    "Origin: http://evil.example",
+    "Transfer-Encoding: chunked",
+    "Content-Length: 99999999999",
+    "X-CSRF-Token: x",
+    "Accept: application/json",
+    "Connection: close, upgrade",
 ];
 const BODIES: [&str; 8] = [
-    "", "{", "{\"token\":1}", "{\"deadline_s\":-1}", "{\"deadline_s\":1e99}", "[[[[", "\u{0}\u{1}\u{2}",
+    "",
+    "{",
+    "{\"token\":1}",
+    "{\"deadline_s\":-1}",
+    "{\"deadline_s\":1e99}",
+    "[[[[",
+    "\u{0}\u{1}\u{2}",
     "{\"file\":\"../../etc/passwd\"}",
 ];
 
@@ -54,7 +100,9 @@ fn request(number: u64, is_authorized: bool) -> Vec<u8> {
 /// The status of the answer; none if the connection is closed without one, as for what is no HTTP.
 fn status(address: SocketAddr, request: &[u8]) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     // The server may close before it has read all.
     let _ = stream.write_all(request);
     let _ = stream.shutdown(std::net::Shutdown::Write);

@@ -196,19 +196,16 @@ impl TestGateway {
             if answer.status == 200 {
                 return answer.json();
             }
-            assert!(Instant::now() < deadline, "the call did not start: {answer:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the call did not start: {answer:?}"
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// Ends the gateway and leaves its folder.
-    pub(crate) fn stop(mut self) -> TempDir {
-        self.end();
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     fn end(&mut self) {
@@ -226,9 +223,15 @@ impl Drop for TestGateway {
     }
 }
 
-async fn serve(config: Config, log: Arc<Log>, started: Sender<(SocketAddr, SocketAddr, GatewayHandle)>) {
+async fn serve(
+    config: Config,
+    log: Arc<Log>,
+    started: Sender<(SocketAddr, SocketAddr, GatewayHandle)>,
+) {
     let sink = Arc::new(move |event: &sidetone_gateway::Published| {
-        log.events.lock().push(serde_json::from_str(&event.log).unwrap());
+        log.events
+            .lock()
+            .push(serde_json::from_str(&event.log).unwrap());
         log.more.notify_all();
     });
     let gateway = Gateway::open(config, Inherited::default(), sink)

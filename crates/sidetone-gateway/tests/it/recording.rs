@@ -59,7 +59,13 @@ fn recording_is_paused_resumed_and_stopped_while_the_call_goes_on() {
     while !both(gateway.events()) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(side_file(&gateway, id)["recordings"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        side_file(&gateway, id)["recordings"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -73,7 +79,11 @@ fn a_disk_that_is_almost_full_leaves_calls_unrecorded_and_raises_the_alarm() {
     let id = Uuid::new_v4();
     let record = gateway.call(id, Duration::from_millis(300)).join().unwrap();
     assert!(record.heard_samples().iter().any(|sample| *sample != 0));
-    assert!(gateway.of("call.notice", id)["text"].to_string().contains("min_free"));
+    assert!(
+        gateway.of("call.notice", id)["text"]
+            .to_string()
+            .contains("min_free")
+    );
     gateway.of("call.ended", id);
     let files = std::fs::read_dir(gateway.path("recordings")).unwrap();
     assert_eq!(files.count(), 0);

@@ -17,11 +17,17 @@ fn what_can_change_does_so_for_new_calls() {
     let routes = "[route.other]\necho = {}\nresult = \"hangup\"\n";
     gateway.reload("", routes).unwrap();
     assert_eq!(gateway.get("/v1/tickets?route=echo").status, 400);
-    let record = gateway.call(orphan, Duration::from_secs(60)).join().unwrap();
+    let record = gateway
+        .call(orphan, Duration::from_secs(60))
+        .join()
+        .unwrap();
     assert_eq!(record.ended.cause, EndCause::ServerHungUp);
     assert_eq!(gateway.of("call.rejected", orphan)["reason"], "route_gone");
     let new = gateway.ticket("route=other");
-    gateway.call(new, Duration::from_millis(200)).join().unwrap();
+    gateway
+        .call(new, Duration::from_millis(200))
+        .join()
+        .unwrap();
     assert_eq!(gateway.of("call.ended", new)["result"], "hangup");
     // The call that was there goes on as it began.
     gateway.wait_for_call(running);
@@ -34,7 +40,10 @@ fn what_can_change_does_so_for_new_calls() {
 fn what_cannot_change_is_said() {
     let gateway = TestGateway::start(OPEN, ECHO);
     gateway
-        .reload(&format!("{OPEN}\ncodec = \"ulaw\"\nstate_dir = \"state\""), ECHO)
+        .reload(
+            &format!("{OPEN}\ncodec = \"ulaw\"\nstate_dir = \"state\""),
+            ECHO,
+        )
         .unwrap();
     let text = gateway.event("reloaded", |_| true)["text"].to_string();
     assert!(text.contains("server.codec, server.state_dir"), "{text}");

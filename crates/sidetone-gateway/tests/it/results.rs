@@ -11,7 +11,8 @@ use crate::kit::{OPEN, TestGateway};
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(60);
 
-const ROUTES: &str = "[route.echo]\necho = {}\n[route.sales]\necho = {}\nresult = \"dial,201\"\ndial = [\"_2XX\"]\n";
+const ROUTES: &str =
+    "[route.echo]\necho = {}\n[route.sales]\necho = {}\nresult = \"dial,201\"\ndial = [\"_2XX\"]\n";
 
 fn result(gateway: &TestGateway, id: Uuid) -> (u16, String) {
     let answer = gateway.get(&format!("/v1/calls/{id}/result"));
@@ -42,7 +43,15 @@ fn a_result_can_be_set_while_the_call_runs_and_no_other_than_the_route_allows() 
             .admin("PUT", &format!("/v1/calls/{id}/result"), Some(body))
             .status
     };
-    for refused in ["dial,100", "dial,2001", "dial,", "set,${EXTEN}", "set,a b", "Dial,200", "hangup\n"] {
+    for refused in [
+        "dial,100",
+        "dial,2001",
+        "dial,",
+        "set,${EXTEN}",
+        "set,a b",
+        "Dial,200",
+        "hangup\n",
+    ] {
         assert_eq!(set(refused), 400, "{refused}");
     }
     assert_eq!(set("dial,299"), 200);

@@ -25,7 +25,10 @@ fn a_ticket_lets_its_call_in_with_what_the_dialplan_says_of_it() {
     for kind in ["call.started", "call.ended"] {
         let data = gateway.of(kind, id);
         assert_eq!(data["route"], "echo");
-        assert_eq!(data["params"], json!({"from": "+49 30,1", "name": "Ann \"B\""}));
+        assert_eq!(
+            data["params"],
+            json!({"from": "+49 30,1", "name": "Ann \"B\""})
+        );
     }
 }
 
@@ -77,7 +80,8 @@ fn without_a_good_ticket_a_call_is_rejected_each_for_its_own_reason() {
     assert_eq!(rejected(&gateway, late), "ticket_expired");
 
     let status = gateway.admin("GET", "/v1/status", None).json();
-    let each = json!({"no_ticket": 1, "ticket_used": 1, "already_connected": 1, "ticket_expired": 1});
+    let each =
+        json!({"no_ticket": 1, "ticket_used": 1, "already_connected": 1, "ticket_expired": 1});
     assert_eq!(status["rejected"], each);
 }
 
@@ -115,7 +119,12 @@ fn unused_tickets_are_bounded_for_each_token() {
 #[test]
 fn a_failure_has_an_empty_body_unless_json_is_asked_for() {
     let gateway = TestGateway::start("", ECHO);
-    for query in ["", "?route=nowhere", "?route=echo&a=1&a=2", "?route=echo&format=x"] {
+    for query in [
+        "",
+        "?route=nowhere",
+        "?route=echo&a=1&a=2",
+        "?route=echo&format=x",
+    ] {
         let path = format!("/v1/tickets{query}");
         let answer = gateway.get(&path);
         assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{query}");

@@ -9,9 +9,20 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sidetone-cli",
         &[
             "sidetone",
+            "sidetone-gateway",
             "sidetone-speech",
             "sidetone-caller",
             "sidetone-load",
+            "sidetone-audio",
+            "sidetone-proto",
+            "sidetone-driver",
+        ],
+    ),
+    (
+        "sidetone-gateway",
+        &[
+            "sidetone",
+            "sidetone-speech",
             "sidetone-audio",
             "sidetone-proto",
             "sidetone-driver",
