@@ -13,7 +13,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{gateway::Shared, hooks::Backlog, registry::Sums};
+use crate::{
+    gateway::Shared,
+    hooks::{Backlog, EndpointState},
+    registry::Sums,
+};
 
 /// All figures of a gateway.
 pub(crate) struct Metrics(Registry);
@@ -229,6 +233,11 @@ impl Writer<'_> {
 
     fn hooks(&mut self, shared: &Shared) -> fmt::Result {
         let backlogs = shared.hooks.backlog();
+        // What is no longer in the file is called after its address, which may hold a secret.
+        let backlogs: Vec<Backlog> = backlogs
+            .into_iter()
+            .filter(|it| it.state != EndpointState::Removed)
+            .collect();
         let of = |value: fn(&Backlog) -> u64| {
             backlogs
                 .iter()

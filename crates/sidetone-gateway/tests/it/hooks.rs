@@ -2,6 +2,7 @@
 
 mod killed;
 mod receiver;
+mod tls;
 
 use std::{
     path::Path,

@@ -12,6 +12,7 @@ use axum::{
     body::Body,
     extract::Request,
     response::{IntoResponse, Response},
+    serve::Listener,
 };
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -72,6 +73,17 @@ impl Receiver {
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
+        Self::start_on(listener, address, answer)
+    }
+
+    pub(super) fn start_on<L: Listener>(
+        listener: L,
+        address: SocketAddr,
+        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self
+    where
+        L::Addr: std::fmt::Debug,
+    {
         let (sender, requests) = mpsc::unbounded_channel();
         let answer = Arc::new(answer);
         let router = Router::new().fallback(move |request: Request| {
