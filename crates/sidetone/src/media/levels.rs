@@ -1,6 +1,6 @@
 //! How loud each side of a call is, at next to no cost for the media thread.
 //!
-//! The media thread keeps the loudest recent frame of each side, and when that was. Whoever reads the level computes how far
+//! The media thread keeps the loudest recent frame of each side, and when that was. The reader of a level computes how far
 //! it has fallen since. So a frame costs its peak and a comparison, and nobody who does not look pays for logarithms.
 
 use sidetone_audio::level::{FLOOR_DBFS, amplitude_dbfs};

@@ -321,8 +321,13 @@ async fn followed(io: IoBackend) -> (Followed, impl Future<Output = ()>) {
 
 /// Whether the samples are in the file, all of them.
 fn is_in(file: &[i16], samples: &[i16]) -> bool {
-    let runs = exact_runs(samples, file);
-    runs.len() == 1 && runs[0].length == samples.len()
+    file.windows(samples.len()).any(|part| part == samples)
+}
+
+/// Whether any two milliseconds of the samples are in the file.
+fn is_partly_in(file: &[i16], samples: &[i16]) -> bool {
+    let mut parts = samples.chunks_exact(16);
+    parts.any(|part| is_in(file, part))
 }
 
 #[apply(over_each_back_end)]
@@ -364,7 +369,7 @@ async fn what_is_said_in_a_pause_is_silence_in_the_file(io: IoBackend) {
     assert!(before.len() > 15 && secret.len() > 15 && after.len() > 10);
     assert!(before.iter().all(|samples| is_in(&left, samples)));
     for samples in secret {
-        assert_eq!(exact_runs(samples, &left), []);
+        assert!(!is_partly_in(&left, samples));
     }
     assert!(after.iter().filter(|samples| is_in(&left, samples)).count() * 2 > after.len());
     // The time is in the file, on both sides.
@@ -425,7 +430,7 @@ async fn a_recording_begins_and_stops_in_the_middle_of_a_call(io: IoBackend) {
             followed.between(stopped, Duration::MAX),
         ];
         for samples in outside.concat() {
-            assert_eq!(exact_runs(samples, &left), []);
+            assert!(!is_partly_in(&left, samples));
         }
         // It is asked for, and a slot later it is there.
         let inside = followed.between(begun + 4 * frame, stopping);
