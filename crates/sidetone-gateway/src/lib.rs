@@ -1,4 +1,4 @@
-//! The voice gateway: what `sidetone serve` runs.
+#![doc = include_str!("../README.md")]
 
 mod action;
 mod bus;
