@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{call, demo, echo, failure::Failure, load, play, record, serve, transcribe};
+use crate::{call, demo, echo, failure::Failure, generate, load, play, record, serve, transcribe};
 
 /// Puts programs on Asterisk's calls, over AudioSocket.
 ///
@@ -36,6 +36,14 @@ pub(crate) enum Command {
     Call(Box<call::Options>),
     /// Place many calls, verify every byte, and measure the server
     Load(load::Options),
+    /// Write manual pages or completions for shells, for a package
+    #[command(hide = true)]
+    Generate(generate::Options),
+}
+
+/// The definition of the command line.
+pub(crate) fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Reads the command line. `--help` and `--version` print to standard output and end the process.
@@ -71,7 +79,6 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        use clap::CommandFactory;
-        CommandLine::command().debug_assert();
+        definition().debug_assert();
     }
 }

@@ -13,6 +13,7 @@
 //! | `background` | tasks that outlast their call |
 //! | `sound_file`, `call_file`, `correlate` | sounds to play, a file with both sides of a call, and finding a sound in it |
 //! | `dialplan` | the lines to paste into Asterisk |
+//! | `generate` | manual pages and completions, from the definition of the command line |
 //! | `signals`, `failure`, `runtime` | signals, exit codes, and the threads that handlers run on |
 
 mod address;
@@ -28,6 +29,7 @@ mod echo;
 mod event;
 mod failure;
 mod format;
+mod generate;
 mod load;
 mod notices;
 mod options;
@@ -97,6 +99,7 @@ async fn run_command(command: Command) -> Result<Outcome, Failure> {
         Command::Call(options) => call::run(*options).await,
         Command::Load(options) => load::run(options).await,
         Command::Serve(options) => serve::run(options).await,
+        Command::Generate(options) => generate::run(&options, args::definition()),
     }
 }
 
