@@ -6,6 +6,7 @@
 //! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
 //! - [`Prometheus`] scrapes what the test serves, and is asked what it knows;
 //! - [`Browser`] is a Chromium that opens pages, clicks, and takes pictures;
+//! - [`systemd_analyze`] says what is wrong with units of systemd;
 //! - [`phone`] is a SIP phone that keeps every RTP packet it hears.
 //!
 //! The lines in `conf/recipes` are those that the documentation shows; here they run as they stand, but for the server's address
@@ -16,6 +17,7 @@
 pub mod ami;
 pub mod ari;
 mod asterisk;
+mod binary;
 pub mod browser;
 mod conf;
 pub mod fetch;
@@ -25,8 +27,11 @@ mod ports;
 mod process;
 pub mod prometheus;
 mod recognizer;
+mod systemd;
 
 pub use asterisk::{Asterisk, Options, StartError};
+pub use binary::sidetone;
 pub use browser::Browser;
 pub use prometheus::Prometheus;
 pub use recognizer::Recognizer;
+pub use systemd::{debians_systemd_analyze, systemd_analyze};

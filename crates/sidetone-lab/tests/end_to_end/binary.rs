@@ -212,42 +212,11 @@ async fn line(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> anyhow::
     }
 }
 
-/// Builds the command, which is another crate's, and says where it is. With a test, so that it has the features and the
-/// dependencies that it has when all tests are built: then it is there already.
+/// Where the command is, which is built if it is not there.
 async fn binary() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut building = Command::new(cargo);
-    // What Cargo says of this crate. A build script that looks at it would run anew, and with it all that builds on it.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            building.env_remove(&name);
-        }
-    }
-    let building = building
-        .args([
-            "build",
-            "-q",
-            "--workspace",
-            "--bin",
-            "sidetone",
-            "--test",
-            "cli",
-        ])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output();
+    let building = tokio::task::spawn_blocking(sidetone_lab::sidetone);
     let built = timeout(BUILD, building)
         .await
-        .context("cargo build hangs")??;
-    ensure!(built.status.success(), "cargo build: {}", built.status);
-    let messages = String::from_utf8(built.stdout)?;
-    let executable = messages.lines().find_map(|message| {
-        let message: Value = serde_json::from_str(message).ok()?;
-        let executable = PathBuf::from(message["executable"].as_str()?);
-        (message["target"]["kind"][0] == "bin").then_some(executable)
-    });
-    executable.context("cargo names no executable")
+        .context("cargo build hangs")?;
+    Ok(built??)
 }
