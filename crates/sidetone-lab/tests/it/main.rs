@@ -3,5 +3,6 @@
 mod detection;
 mod docs;
 mod layers;
+mod package;
 mod published;
 mod vocabulary;
