@@ -1,6 +1,7 @@
-//! Where events go: to the log, to the hooks, and to whoever watches.
+//! Where events go: to the log, to the hooks, and to those who watch.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -8,10 +9,12 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
+use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
-use crate::event::{GatewayEvent, Published};
+use crate::event::{GatewayEvent, Published, timestamp};
 
 /// Events that a slow watcher may lag behind.
 const WATCHERS_QUEUE: usize = 1024;
@@ -24,6 +27,16 @@ pub(crate) struct Bus {
     sinks: Vec<EventSink>,
     watchers: broadcast::Sender<Arc<Published>>,
     with_digits: AtomicBool,
+    alarms: Mutex<BTreeMap<&'static str, ActiveAlarm>>,
+}
+
+/// Something that needs an operator.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ActiveAlarm {
+    name: &'static str,
+    text: String,
+    /// When it began: RFC 3339, UTC.
+    since: String,
 }
 
 impl Bus {
@@ -32,17 +45,51 @@ impl Bus {
             sinks,
             watchers: broadcast::Sender::new(WATCHERS_QUEUE),
             with_digits: AtomicBool::new(with_digits),
+            alarms: Mutex::default(),
         }
     }
 
     pub(crate) fn publish(&self, event: GatewayEvent) {
         let with_digits = self.with_digits.load(Ordering::Relaxed);
-        let published = Arc::new(event.publish(OffsetDateTime::now_utc(), with_digits));
+        let now = OffsetDateTime::now_utc();
+        self.note_alarm(&event, now);
+        let published = Arc::new(event.publish(now, with_digits));
         for sink in &self.sinks {
             sink(&published);
         }
         // It fails if nobody watches.
         let _ = self.watchers.send(published);
+    }
+
+    fn note_alarm(&self, event: &GatewayEvent, now: OffsetDateTime) {
+        let GatewayEvent::Alarm {
+            name,
+            is_active,
+            text,
+        } = event
+        else {
+            return;
+        };
+        let mut alarms = self.alarms.lock();
+        if !is_active {
+            alarms.remove(name);
+            return;
+        }
+        let alarm = alarms.entry(name).or_insert_with(|| ActiveAlarm {
+            name,
+            text: String::new(),
+            since: timestamp(now),
+        });
+        alarm.text.clone_from(text);
+    }
+
+    pub(crate) fn has_alarm(&self, name: &str) -> bool {
+        self.alarms.lock().contains_key(name)
+    }
+
+    /// The alarms that have begun and not ended.
+    pub(crate) fn alarms(&self) -> Vec<ActiveAlarm> {
+        self.alarms.lock().values().cloned().collect()
     }
 
     pub(crate) fn set_with_digits(&self, with_digits: bool) {

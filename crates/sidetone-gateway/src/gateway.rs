@@ -55,6 +55,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// Below calls, whose threads ask for a higher priority.
 const HTTP_NICE: i32 = 5;
 
+/// The alarm while the gateway runs by an older file, since the newer one is wrong.
+const BAD_FILE: &str = "configuration";
+
 /// What everything in the process reaches.
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
@@ -354,6 +357,7 @@ impl GatewayHandle {
             self.shared.notice("hooks", text);
         }
         registry.set_config(config);
+        self.report_good_file();
         let text = match fixed.is_empty() {
             true => "the file was read again".to_owned(),
             false => format!(
@@ -368,10 +372,21 @@ impl GatewayHandle {
     pub fn report_bad_file(&self, errors: &config::ConfigErrors) {
         let text = format!("nothing has changed, since the file is wrong: {errors}");
         self.shared.registry.bus.publish(GatewayEvent::Alarm {
-            name: "configuration",
+            name: BAD_FILE,
             is_active: true,
             text,
         });
+    }
+
+    fn report_good_file(&self) {
+        let bus = &self.shared.registry.bus;
+        if bus.has_alarm(BAD_FILE) {
+            bus.publish(GatewayEvent::Alarm {
+                name: BAD_FILE,
+                is_active: false,
+                text: "the file is good again".into(),
+            });
+        }
     }
 
     /// Takes no new calls, and ends when the running ones are over, at the latest after the file's `grace`. Calls that come

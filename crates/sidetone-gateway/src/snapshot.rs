@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    bus::ActiveAlarm,
     call::{Params, rfc3339},
     event::{fractional_milliseconds, milliseconds},
     gateway::Shared,
@@ -74,6 +75,8 @@ pub(crate) struct Status {
     ready: bool,
     /// Why it is not ready.
     not_ready_because: Vec<&'static str>,
+    /// What needs an operator.
+    alarms: Vec<ActiveAlarm>,
     /// Calls that are over, by reason.
     ended: std::collections::BTreeMap<&'static str, u64>,
     /// Calls that were not let in, by reason.
@@ -155,6 +158,7 @@ impl Status {
             draining: registry.draining().is_some(),
             ready: not_ready_because.is_empty(),
             not_ready_because,
+            alarms: registry.bus.alarms(),
             ended: totals.ended,
             rejected: totals.rejected,
             underruns: sums.underruns,

@@ -142,7 +142,7 @@ impl Sender {
     }
 
     /// Sends messages until `closing`, and then those that are due. Cancel safe: what is in flight
-    /// is sent again by whoever finds it in the spool.
+    /// is sent again by the process that finds it in the spool.
     pub(super) async fn run(
         self: Arc<Self>,
         spool: Option<Arc<Spool>>,

@@ -1,4 +1,4 @@
-//! What is refused whoever asks: requests of foreign pages, and of names that are not ours.
+//! What is refused to everyone: requests of foreign pages, and of names that are not ours.
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -16,8 +16,10 @@ use sidetone::{MonoMix, PlayError, Rate, Sides};
 use super::{App, auth::MayListen, calls::ThisCall, problem::Problem};
 use crate::event::GatewayEvent;
 
-/// What an ear wants of a telephone call.
-const RATE: Rate = Rate::Slin16;
+/// More than a telephone call has. Browsers play nothing before they have some hundred kilobytes, which at this rate, on two
+/// channels, takes about a second.
+const RATE: Rate = Rate::Slin48;
+const CHANNELS: u16 = 2;
 
 /// A header for a stream whose end is not known.
 const UNKNOWN_LENGTH: u32 = u32::MAX;
@@ -51,7 +53,7 @@ impl Side {
 
 /// Hear a call, from now on to its end
 ///
-/// A WAV stream, mono, 16 kHz, 100 to 200 ms behind the call. It is logged who listens.
+/// A WAV stream, 48 kHz, 100 to 200 ms behind the call, the same on both channels. It is logged who listens.
 #[utoipa::path(
     get, path = "/v1/calls/{id}/listen", tag = "calls",
     params(("id" = uuid::Uuid, Path, description = "The call's UUID"), Listen),
@@ -114,30 +116,35 @@ enum Listening {
 async fn next(listening: Listening) -> Option<(std::io::Result<Bytes>, Listening)> {
     match listening {
         Listening::Header(mix) => {
-            let header = Bytes::copy_from_slice(&wav_header(RATE.hz()));
+            let header = Bytes::copy_from_slice(&wav_header());
             Some((Ok(header), Listening::Samples(mix)))
         }
         Listening::Samples(mut mix) => {
             let samples = mix.next().await?;
-            let bytes: Bytes = samples.iter().flat_map(|it| it.to_le_bytes()).collect();
+            let samples = samples.iter().map(|sample| sample.to_le_bytes());
+            let bytes: Bytes = samples
+                .flat_map(|sample| [sample, sample])
+                .flatten()
+                .collect();
             Some((Ok(bytes), Listening::Samples(mix)))
         }
     }
 }
 
-/// The header of a WAV file with linear samples of 16 bits, mono, of unknown length.
-fn wav_header(hz: u32) -> [u8; 44] {
+/// The header of a WAV file with linear samples of 16 bits, of unknown length.
+fn wav_header() -> [u8; 44] {
+    let frame = CHANNELS * 2;
     let mut header = [0; 44];
     header[..4].copy_from_slice(b"RIFF");
     header[4..8].copy_from_slice(&UNKNOWN_LENGTH.to_le_bytes());
     header[8..16].copy_from_slice(b"WAVEfmt ");
     header[16..20].copy_from_slice(&16_u32.to_le_bytes());
-    // Linear samples, of one channel.
+    // Linear samples.
     header[20..22].copy_from_slice(&1_u16.to_le_bytes());
-    header[22..24].copy_from_slice(&1_u16.to_le_bytes());
-    header[24..28].copy_from_slice(&hz.to_le_bytes());
-    header[28..32].copy_from_slice(&(hz * 2).to_le_bytes());
-    header[32..34].copy_from_slice(&2_u16.to_le_bytes());
+    header[22..24].copy_from_slice(&CHANNELS.to_le_bytes());
+    header[24..28].copy_from_slice(&RATE.hz().to_le_bytes());
+    header[28..32].copy_from_slice(&(RATE.hz() * u32::from(frame)).to_le_bytes());
+    header[32..34].copy_from_slice(&frame.to_le_bytes());
     header[34..36].copy_from_slice(&16_u16.to_le_bytes());
     header[36..40].copy_from_slice(b"data");
     header[40..].copy_from_slice(&UNKNOWN_LENGTH.to_le_bytes());

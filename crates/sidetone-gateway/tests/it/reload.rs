@@ -56,6 +56,10 @@ fn a_bad_file_changes_nothing_and_is_said() {
     gateway.handle.report_bad_file(&errors);
     let alarm = gateway.event("alarm", |it| it["name"] == "configuration");
     assert!(alarm["text"].to_string().contains("max_calls"), "{alarm}");
+    let alarms = || gateway.admin("GET", "/v1/status", None).json()["alarms"].clone();
+    assert_eq!(alarms()[0]["name"], "configuration");
+    gateway.reload(OPEN, ECHO).unwrap();
+    assert_eq!(alarms(), serde_json::json!([]));
     let id = Uuid::new_v4();
     let record = gateway.call(id, Duration::from_millis(200)).join().unwrap();
     assert_eq!(record.ended.cause, EndCause::HungUp);

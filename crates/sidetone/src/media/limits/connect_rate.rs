@@ -8,7 +8,7 @@ use super::Source;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Addresses of the last period that are remembered, and again as many of the period before. One that is forgotten sooner
-/// may connect more often, which whoever has thousands of addresses can do anyway.
+/// may connect more often, which a peer with thousands of addresses can do anyway.
 const MAX_SOURCES: usize = 4096;
 
 /// Rejected connections that are reported in a period; the others are only counted.
