@@ -12,6 +12,7 @@ mod http;
 mod metrics;
 mod pattern;
 pub mod rate_limit;
+pub mod recognizer;
 mod recording;
 mod registry;
 mod results;

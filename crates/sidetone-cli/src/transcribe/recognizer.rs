@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use sidetone_gateway::recognizer::{self, Choice, ChoiceError, Engine, Setting};
 use sidetone_speech::Recognizer;
 
 use super::options::{Provider, RecognizerOptions};
@@ -16,164 +17,69 @@ pub(super) fn build(
             "choose the service that gets the callers' voices: --engine google, vosk, openai or deepgram",
         ));
     };
-    let google_only = "it is only for --engine google";
-    if provider != Provider::Google {
-        refuse(options.project.is_some(), "--project", google_only)?;
-        refuse(options.region.is_some(), "--region", google_only)?;
-    }
-    let recognizer = match provider {
-        Provider::Google => google(options),
-        Provider::Vosk => vosk(options),
-        Provider::Openai => openai(options),
-        Provider::Deepgram => deepgram(options),
+    let engine = Engine::from(provider);
+    let choice = Choice {
+        engine,
+        endpoint: options.endpoint.clone(),
+        key: match variable(engine) {
+            Some(variable) => key(options, variable)?,
+            None => None,
+        },
+        credentials: match engine.takes_key() {
+            true => None,
+            false => options.credentials.clone(),
+        },
+        model: options.model.clone(),
+        languages: options.language.clone(),
+        project: options.project.clone(),
+        region: options.region.clone(),
+        phrases: phrases(options)?,
     };
-    Ok((provider, recognizer?))
-}
-
-#[cfg(feature = "vosk")]
-fn vosk(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    use sidetone_speech::vosk::Vosk;
-
-    let of_the_server = "a Vosk server uses the one that it was started with";
-    refuse(options.model.is_some(), "--model", of_the_server)?;
-    refuse(!options.language.is_empty(), "--language", of_the_server)?;
-    refuse(
-        options.credentials.is_some(),
-        "--credentials",
-        "a Vosk server needs none",
-    )?;
-    let endpoint = options.endpoint.as_deref().unwrap_or("ws://127.0.0.1:2700");
-    let recognizer = Vosk::new(endpoint).map_err(Failure::new)?;
-    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
-}
-
-#[cfg(feature = "openai")]
-fn openai(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    use sidetone_speech::openai::{OPENAI, OpenAi};
-
-    let key = key(options, "OPENAI_API_KEY")?;
-    if key.is_none() && options.endpoint.is_none() {
-        return Err(no_key("OpenAI", "OPENAI_API_KEY"));
-    }
-    let endpoint = options.endpoint.as_deref().unwrap_or(OPENAI);
-    let mut recognizer = OpenAi::new(endpoint).map_err(Failure::new)?;
-    if let Some(key) = key {
-        recognizer = recognizer.key(&key).map_err(Failure::new)?;
-    }
-    if let Some(model) = &options.model {
-        recognizer = recognizer.model(model);
-    }
-    if let Some(language) = one_language(options)? {
-        recognizer = recognizer.language(language);
-    }
-    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
-}
-
-#[cfg(feature = "deepgram")]
-fn deepgram(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    use sidetone_speech::deepgram::Deepgram;
-
-    let variable = "DEEPGRAM_API_KEY";
-    let key = key(options, variable)?.ok_or_else(|| no_key("Deepgram", variable))?;
-    let recognizer = match &options.endpoint {
-        Some(endpoint) => Deepgram::at(endpoint, &key),
-        None => Deepgram::new(&key),
-    };
-    let mut recognizer = recognizer.map_err(Failure::new)?;
-    if let Some(model) = &options.model {
-        recognizer = recognizer.model(model);
-    }
-    if let Some(language) = one_language(options)? {
-        recognizer = recognizer.language(language);
-    }
-    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
-}
-
-#[cfg(feature = "google")]
-fn google(options: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    use sidetone_speech::google::Google;
-
-    let in_the_clear = options
-        .endpoint
-        .as_ref()
-        .is_some_and(|it| it.starts_with("http:"));
-    refuse(
-        in_the_clear && options.credentials.is_some(),
-        "--credentials",
-        "credentials are not sent unencrypted, to an address with http:",
-    )?;
-    if options.language.is_empty() {
-        return Err(Failure::new(
-            "name the callers' language with --language, such as --language en-US",
-        ));
-    }
-    let mut recognizer = Google::new(options.language.iter().map(String::as_str));
-    if let Some(project) = &options.project {
-        recognizer = recognizer.project(project);
-    }
-    if let Some(region) = &options.region {
-        recognizer = recognizer.region(region);
-    }
-    if let Some(model) = &options.model {
-        recognizer = recognizer.model(model);
-    }
-    if let Some(endpoint) = &options.endpoint {
-        recognizer = recognizer.endpoint(endpoint);
-    }
-    if let Some(file) = &options.credentials {
-        recognizer = recognizer.credentials(file).map_err(Failure::new)?;
-    }
-    Ok(Arc::new(recognizer.phrases(phrases(options)?)))
-}
-
-#[cfg(not(feature = "vosk"))]
-fn vosk(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(Provider::Vosk))
-}
-
-#[cfg(not(feature = "openai"))]
-fn openai(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(Provider::Openai))
-}
-
-#[cfg(not(feature = "google"))]
-fn google(_: &RecognizerOptions) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(Provider::Google))
-}
-
-#[cfg(not(feature = "deepgram"))]
-fn deepgram(_: &Recognizer) -> Result<Arc<dyn Recognizer>, Failure> {
-    Err(not_built(Provider::Deepgram))
-}
-
-#[cfg(not(all(
-    feature = "deepgram",
-    feature = "google",
-    feature = "openai",
-    feature = "vosk"
-)))]
-fn not_built(provider: Provider) -> Failure {
-    let name = provider.name();
-    Failure::new(format_args!(
-        "this sidetone was built without {name}: build it with cargo build --release --features {name}"
-    ))
-}
-
-/// Refuses an option that the service does not have.
-fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
-    match given {
-        true => Err(Failure::new(format_args!("leave {option} out: {why}"))),
-        false => Ok(()),
+    match recognizer::build(&choice) {
+        Ok(recognizer) => Ok((provider, recognizer)),
+        Err(error) => Err(describe(&error)),
     }
 }
 
-fn one_language(options: &RecognizerOptions) -> Result<Option<&str>, Failure> {
-    match options.language.as_slice() {
-        [] => Ok(None),
-        [language] => Ok(Some(language)),
-        _ => Err(Failure::new(
-            "give --language once, or leave it out: this service takes one language, or detects it",
+impl From<Provider> for Engine {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Google => Self::Google,
+            Provider::Vosk => Self::Vosk,
+            Provider::Openai => Self::Openai,
+            Provider::Deepgram => Self::Deepgram,
+        }
+    }
+}
+
+/// The variable with the engine's key, if it takes one.
+fn variable(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Openai => Some("OPENAI_API_KEY"),
+        Engine::Deepgram => Some("DEEPGRAM_API_KEY"),
+        Engine::Vosk | Engine::Google => None,
+    }
+}
+
+fn describe(error: &ChoiceError) -> Failure {
+    match error {
+        ChoiceError::NoKey(engine) => Failure::new(format_args!(
+            "{} needs a key: set {} to it, or put it into a file and name the file with --credentials",
+            engine.name(),
+            variable(*engine).unwrap_or_default()
         )),
+        other => Failure::new(other.describe(option)),
+    }
+}
+
+/// The option that is each setting.
+fn option(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Credentials => "--credentials",
+        Setting::Model => "--model",
+        Setting::Languages => "--language",
+        Setting::Project => "--project",
+        Setting::Region => "--region",
     }
 }
 
@@ -200,12 +106,6 @@ fn key(options: &RecognizerOptions, variable: &str) -> Result<Option<String>, Fa
         (None, true) => Ok(None),
         (_, false) => Ok(Some(key)),
     }
-}
-
-fn no_key(service: &str, variable: &str) -> Failure {
-    Failure::new(format_args!(
-        "{service} needs a key: set {variable} to it, or put it into a file and name the file with --credentials"
-    ))
 }
 
 fn phrases(options: &RecognizerOptions) -> Result<Vec<String>, Failure> {

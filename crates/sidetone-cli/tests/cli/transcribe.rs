@@ -640,7 +640,7 @@ fn invalid_options_are_reported_in_one_line_before_listening() {
     assert!(refusal("--engine siri").contains("--help"));
     assert!(refusal("--engine openai --credentials no-such-file").contains("no-such-file"));
     assert!(refusal("--engine vosk --model small").contains("leave --model out"));
-    assert!(refusal("--engine vosk --project p").contains("--engine google"));
+    assert!(refusal("--engine vosk --project p").contains("only for google"));
     assert!(refusal("--engine vosk --phrases no-such-file").contains("no-such-file"));
     assert!(refusal("--engine vosk --endpoint nonsense").contains("ws://"));
     let local = "--engine openai --endpoint http://127.0.0.1:1";

@@ -47,7 +47,6 @@ impl fmt::Debug for Secret {
 
 impl Source {
     /// The file that it is in, if it is in one.
-    #[cfg(feature = "google")]
     pub(super) fn path(&self, folder: &Path) -> Option<std::path::PathBuf> {
         self.file.as_ref().map(|file| folder.join(file))
     }
