@@ -32,6 +32,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     if supervisor::is_wanted() {
         return supervisor::run().await;
     }
+    supervisor::end_with_parent()?;
     // Before anything is listened on, so that a signal from then on is not lost.
     let (mut first, mut reload) = (FirstSignal::new(), ReloadSignal::new());
     let config = load(&options)?;
@@ -59,9 +60,13 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         handle.shut_down();
     });
     systemd::ready();
-    let served = gateway.run(supervisor::release).await;
+    let released = move || {
+        // The process that follows has a watchdog of its own.
+        watchdog.abort();
+        supervisor::release();
+    };
+    let served = gateway.run(released).await;
     steering.abort();
-    watchdog.abort();
     output.finish();
     served.map_err(|error| Failure::new(with_sources(&error)))?;
     Ok(Outcome::Passed)

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Route;
 
 /// A result, in the words that the dialplan gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) enum Action {
     /// `continue`: the next priority.
     Continue,
@@ -55,6 +58,20 @@ impl FromStr for Action {
                 "{text:?} is no result: write continue, hangup, dial,EXTENSION or set,WORD"
             )),
         }
+    }
+}
+
+impl TryFrom<String> for Action {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Action> for String {
+    fn from(action: Action) -> Self {
+        action.to_string()
     }
 }
 

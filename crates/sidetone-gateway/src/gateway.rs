@@ -279,23 +279,19 @@ impl Gateway {
             ended = &mut serving => Some(ended),
             () = closing => None,
         };
-        if let Some(http) = self.http {
-            match self.is_inherited {
-                true => http.stop().await,
-                // Dialplans ask for results until the last call is over.
-                false => {
-                    shared.hand_over(false);
-                    on_release();
-                    let ended = finish(ended, serving, &shared).await;
-                    http.stop().await;
-                    self.ticker.abort();
-                    return ended;
-                }
-            }
+        let mut http = self.http;
+        if self.is_inherited
+            && let Some(http) = http.take()
+        {
+            http.stop().await;
         }
-        shared.hand_over(self.is_inherited);
+        shared.hand_over();
         on_release();
         let ended = finish(ended, serving, &shared).await;
+        // Dialplans ask for results until the last call is over.
+        if let Some(http) = http {
+            http.stop().await;
+        }
         self.ticker.abort();
         ended
     }
@@ -424,8 +420,14 @@ impl Shared {
         };
         match dir.take() {
             Ok(None) => {}
-            Ok(Some(Handover { tickets, running })) => {
+            Ok(Some(left)) => {
+                let Handover {
+                    tickets,
+                    running,
+                    results,
+                } = left;
                 let restored = self.registry.restore_tickets(tickets);
+                self.registry.restore_results(results);
                 let text = format!(
                     "{restored} unused tickets, and {} calls that the process before finishes",
                     running.len()
@@ -444,10 +446,12 @@ impl Shared {
     }
 
     /// Leaves to the process that follows what it needs. From now on results go there, too.
-    fn hand_over(&self, is_inherited: bool) {
+    fn hand_over(&self) {
         let Some(dir) = &self.handover else {
             return;
         };
+        // First, so that a call that ends meanwhile is in one of the three.
+        self.registry.leave_results_in(dir.clone());
         let running = self.registry.running();
         let running = running.iter().map(|call| {
             let context = &call.context;
@@ -456,16 +460,16 @@ impl Shared {
         let left = Handover {
             tickets: self.registry.save_tickets(),
             running: running.collect(),
+            results: self.registry.results(),
         };
-        if let Err(error) = dir.leave(&left) {
-            self.notice(
-                "handed_over",
-                format!("unused tickets are lost: {}", with_sources(&error)),
-            );
-        }
-        if is_inherited {
-            self.registry.leave_results_in(dir.clone());
-        }
+        let text = match dir.leave(&left) {
+            Ok(()) => format!(
+                "unused tickets wait for the process that follows; this one finishes {} calls",
+                left.running.len()
+            ),
+            Err(error) => format!("unused tickets are lost: {}", with_sources(&error)),
+        };
+        self.notice("handed_over", text);
     }
 }
 

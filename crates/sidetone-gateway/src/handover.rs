@@ -23,6 +23,8 @@ pub(crate) struct Handover {
     pub(crate) tickets: Saved,
     /// The calls that the process before finishes, with the tokens that may ask for their results.
     pub(crate) running: HashMap<Uuid, Option<String>>,
+    /// The results of calls that are over. Their dialplans may be about to ask.
+    pub(crate) results: Vec<(Uuid, CallResult)>,
 }
 
 /// The folder in which it is left.
@@ -30,13 +32,6 @@ pub(crate) struct Handover {
 pub(crate) struct HandoverDir {
     path: PathBuf,
     expected: Arc<Mutex<HashMap<Uuid, Option<String>>>>,
-}
-
-/// A result in a file.
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedResult {
-    result: String,
-    minted_by: Option<String>,
 }
 
 impl HandoverDir {
@@ -88,23 +83,15 @@ impl HandoverDir {
     }
 
     pub(crate) fn leave_result(&self, id: Uuid, result: &CallResult) -> io::Result<()> {
-        let saved = SavedResult {
-            result: result.action.to_string(),
-            minted_by: result.minted_by.clone(),
-        };
         let part = self.results().join(format!("{id}.part"));
-        fs::write(&part, serde_json::to_vec(&saved)?)?;
+        fs::write(&part, serde_json::to_vec(result)?)?;
         fs::rename(part, self.results().join(id.to_string()))
     }
 
     /// The result that the process before left of a call.
     pub(crate) fn result(&self, id: Uuid) -> Option<CallResult> {
         let bytes = fs::read(self.results().join(id.to_string())).ok()?;
-        let saved: SavedResult = serde_json::from_slice(&bytes).ok()?;
-        Some(CallResult {
-            action: saved.result.parse().ok()?,
-            minted_by: saved.minted_by,
-        })
+        serde_json::from_slice(&bytes).ok()
     }
 
     fn remove_old_results(&self) {
@@ -134,6 +121,7 @@ mod tests {
         let left = Handover {
             tickets: Tickets::default().save(std::time::Instant::now(), SystemTime::now()),
             running: HashMap::from([(id, Some("pbx".into()))]),
+            results: Vec::new(),
         };
         old.leave(&left).unwrap();
 

@@ -477,6 +477,18 @@ impl Registry {
         state.tickets.restore(saved, now, SystemTime::now())
     }
 
+    /// The results that are kept.
+    pub(crate) fn results(&self) -> Vec<(Uuid, CallResult)> {
+        self.state.lock().results.all()
+    }
+
+    pub(crate) fn restore_results(&self, results: Vec<(Uuid, CallResult)>) {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        for (id, result) in results {
+            state.results.add(id, result, now);
+        }
+    }
+
     /// Waits until every call's end has been reported, for `longest` at most.
     pub(crate) async fn settle(&self, longest: Duration) {
         let all = async {

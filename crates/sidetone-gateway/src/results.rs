@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::action::Action;
@@ -18,7 +19,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(300);
 const MAX_KEPT: usize = 100_000;
 
 /// The result of a call that is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CallResult {
     pub(crate) action: Action,
     /// The token that minted the call's ticket, and may read its result.
@@ -43,6 +44,11 @@ impl Results {
     pub(crate) fn get(&mut self, id: Uuid, now: Instant) -> Option<&CallResult> {
         self.forget(now);
         self.results.get(&id)
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Uuid, CallResult)> {
+        let results = self.results.iter();
+        results.map(|(id, result)| (*id, result.clone())).collect()
     }
 
     fn forget(&mut self, now: Instant) {

@@ -4,7 +4,7 @@
 
 use std::{env, io, os::unix::net::UnixStream, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream as AsyncUnixStream,
@@ -87,12 +87,24 @@ async fn ended(child: &mut Child) -> Result<Outcome, Failure> {
     }
 }
 
+/// Gives the listeners up, as on SIGTERM, if the process that watches over this one is killed: the service manager then
+/// starts another one, and two must not serve.
+pub(super) fn end_with_parent() -> Result<(), Failure> {
+    if env::var_os(SERVING).is_some() {
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(|error| cant_start(error.into()))?;
+    }
+    Ok(())
+}
+
 /// Tells the process that watches over this one that the listeners are released.
 pub(super) fn release() {
-    if env::var_os(SERVING).is_some()
-        && let Ok(nothing) = std::fs::File::open("/dev/null")
-    {
-        // It fails only for want of a descriptor; the other process then ends with this one.
+    if env::var_os(SERVING).is_none() {
+        return;
+    }
+    // From now on that process may end. None of this fails but for want of a descriptor; it then ends with this one.
+    let _ = set_parent_process_death_signal(None);
+    if let Ok(nothing) = std::fs::File::open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&nothing);
     }
 }

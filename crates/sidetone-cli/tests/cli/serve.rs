@@ -136,7 +136,8 @@ fn the_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
         get(&served.http, &format!("/v1/calls/{id}/result")),
         (200, "set,CHANGED".into())
     );
-    assert_eq!(served.process.stop().last().unwrap()["type"], "stopping");
+    let events = served.process.stop();
+    assert!(events.iter().any(|event| event["type"] == "stopping"));
 }
 
 #[test]
@@ -284,6 +285,28 @@ fn a_restart_under_systemd_refuses_nobody_and_loses_no_ticket_and_no_result() {
     for kind in ["call.rejected", "call.notice"] {
         assert_eq!((first.count(kind), second.count(kind)), (0, 0));
     }
+}
+
+#[test]
+fn a_killed_main_process_leaves_none_that_takes_calls_from_the_next() {
+    let systemd = Systemd::new(FILE);
+    let [address, http] = &systemd.addresses;
+    let mut first = systemd.start();
+    let id = ticket(http);
+    let running = call(address, id, Duration::from_secs(4));
+    first.wait_for("call.started");
+    first.signal(Signal::KILL);
+    // The process that served gives its listeners up, and finishes its call.
+    first.wait_for("handed_over");
+    let mut second = systemd.start();
+    let next = ticket(http);
+    let record = call(address, next, Duration::from_millis(300))
+        .join()
+        .unwrap();
+    assert_eq!(record.ended.cause, EndCause::HungUp);
+    second.wait_for("call.started");
+    assert_eq!(running.join().unwrap().ended.cause, EndCause::HungUp);
+    first.wait_for("call.ended");
 }
 
 #[test]

@@ -171,7 +171,24 @@ pub(super) fn resolve(file: File, text: &str, path: &Path) -> Result<Config, Con
         recording.is_some(),
         sounds.as_deref(),
     );
+    let span = file.server.listen.as_ref().map_or(0..0, Spanned::span);
+    let is_advertised = file.server.advertise.is_some();
     let server = resolver.server(file.server, &routes, sounds);
+    let wildcard = server
+        .as_ref()
+        .filter(|it| it.listen.ip().is_unspecified() && !is_advertised)
+        .map(|it| (it.listen, span));
+    if let Some((listen, span)) = wildcard
+        && file.http.is_some()
+    {
+        resolver.errors.add(
+            span,
+            format_args!(
+                "{listen} is no address that Asterisk can connect to: say what tickets name, as in advertise = \"192.0.2.1:{}\"",
+                listen.port()
+            ),
+        );
+    }
     let http = file.http.map(|table| resolver.http(table));
     let hooks = file.hook.into_iter();
     let hooks = hooks.filter_map(|table| resolver.hook(table)).collect();

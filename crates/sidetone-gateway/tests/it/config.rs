@@ -68,6 +68,10 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "sidetone.toml:2:10: 0.0.0.0:9092 can be reached from other machines",
         ),
         (
+            "[server]\nlisten = \"0.0.0.0:9092\"\nallow = [\"any\"]\n[http]\n",
+            "sidetone.toml:2:10: 0.0.0.0:9092 is no address that Asterisk can connect to: say what tickets name, as in advertise",
+        ),
+        (
             "[server]\nallow = [\"10.0.0.0/33\"]\n",
             "sidetone.toml:2:10: \"10.0.0.0/33\" is not a network",
         ),
