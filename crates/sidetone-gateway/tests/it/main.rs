@@ -8,6 +8,7 @@ mod events;
 mod garbage;
 mod hooks;
 mod kit;
+mod limits;
 mod metrics;
 mod recording;
 mod reload;
