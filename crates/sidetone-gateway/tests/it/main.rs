@@ -9,6 +9,7 @@ mod garbage;
 mod hooks;
 mod kit;
 mod limits;
+mod listening;
 mod metrics;
 mod recording;
 mod reload;
