@@ -15,3 +15,4 @@ mod recording;
 mod reload;
 mod results;
 mod tickets;
+mod transcripts;
