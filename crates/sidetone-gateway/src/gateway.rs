@@ -38,7 +38,7 @@ const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTS_PER_SECOND: usize = 200;
 
 /// Calls that `max_calls` is when the file does not say.
-const DEFAULT_MAX_CALLS: usize = 2000;
+pub(crate) const DEFAULT_MAX_CALLS: usize = 2000;
 /// Descriptors that the process needs besides those of calls: HTTP, files, threads.
 const OTHER_DESCRIPTORS: u64 = 1024;
 /// Descriptors of a call: its connection, and its recording.
@@ -65,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) server: ServerHandle,
     pub(crate) handover: Option<HandoverDir>,
+    capacity: Capacity,
     pub(crate) started: Instant,
 }
 
@@ -165,7 +166,8 @@ impl Gateway {
         inherited: Inherited,
         log: EventSink,
     ) -> Result<Self, OpenError> {
-        let (max_calls, limit_notice) = max_calls(config.server.max_calls);
+        let capacity = Capacity::raised();
+        let limit_notice = capacity.notice(wanted_calls(&config));
         let http = config.http.as_ref().map(|http| http.listen);
         let http = match (http, inherited.http) {
             (None, _) => None,
@@ -186,11 +188,11 @@ impl Gateway {
             .http
             .as_ref()
             .is_some_and(|http| !http.tokens.is_empty());
-        let registry = Arc::new(Registry::new(config, max_calls, bus));
+        let registry = Arc::new(Registry::new(config, capacity.calls(), bus));
         let recordings = recording.map(|settings| Recordings::open(&settings, &registry));
         let recordings = recordings.transpose()?;
         let is_inherited = inherited.audio_socket.is_some();
-        let builder = builder(&registry, max_calls);
+        let builder = builder(&registry);
         let server = match inherited.audio_socket {
             Some(listener) => {
                 listener.set_nonblocking(true).map_err(ServeError::Media)?;
@@ -204,6 +206,7 @@ impl Gateway {
             hooks,
             server: server.handle(),
             handover,
+            capacity,
             started: Instant::now(),
         });
         shared.take_over();
@@ -352,8 +355,13 @@ impl GatewayHandle {
             let text = format!("the hooks stay as they were: {}", with_sources(&error));
             self.shared.notice("hooks", text);
         }
+        if let Some(text) = self.shared.capacity.notice(wanted_calls(&config)) {
+            self.shared.notice("limits", text);
+        }
         registry.set_config(config);
         self.report_good_file();
+        let max_calls = registry.max_calls() + ADMISSION_MARGIN;
+        self.shared.server.set_max_calls(max_calls);
         let text = match fixed.is_empty() {
             true => "the file was read again".to_owned(),
             false => format!(
@@ -493,7 +501,7 @@ async fn tick(shared: Arc<Shared>) {
     }
 }
 
-fn builder(registry: &Arc<Registry>, max_calls: usize) -> sidetone::ServerBuilder {
+fn builder(registry: &Arc<Registry>) -> sidetone::ServerBuilder {
     let config = registry.config();
     let (admitting, ending, failing) = (
         Arc::clone(registry),
@@ -501,7 +509,7 @@ fn builder(registry: &Arc<Registry>, max_calls: usize) -> sidetone::ServerBuilde
         Arc::clone(registry),
     );
     let builder = Server::builder()
-        .max_calls(max_calls + ADMISSION_MARGIN)
+        .max_calls(registry.max_calls() + ADMISSION_MARGIN)
         .codec(config.server.codec)
         .identity_timeout(IDENTITY_TIMEOUT)
         .max_unidentified(MAX_UNIDENTIFIED)
@@ -542,31 +550,53 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
     .collect()
 }
 
-/// How many calls there can be, after the limit on descriptors was raised as far as it goes; and what to say if that is less
-/// than was asked for.
-fn max_calls(asked: Option<usize>) -> (usize, Option<String>) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let descriptors = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let possible = match descriptors {
-        None => usize::MAX,
-        Some(all) => (all.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_CALL).max(1) as usize,
-    };
-    let wanted = asked.unwrap_or(DEFAULT_MAX_CALLS);
-    let notice = (possible < wanted).then(|| {
-        format!(
-            "max_calls is {possible}, not {wanted}: the process may have {} files open; set LimitNOFILE={} in its unit",
-            descriptors.unwrap_or_default(),
-            wanted as u64 * DESCRIPTORS_PER_CALL + OTHER_DESCRIPTORS
-        )
-    });
-    (wanted.min(possible), notice)
+/// How many calls there can be at a time, whatever the file says.
+#[derive(Clone, Copy, Debug)]
+struct Capacity {
+    /// None without a limit.
+    descriptors: Option<u64>,
+}
+
+impl Capacity {
+    /// After the limit on descriptors was raised as far as it goes.
+    fn raised() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        let descriptors = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit.maximum,
+            Err(_) => limit.current,
+        };
+        Self { descriptors }
+    }
+
+    fn calls(self) -> usize {
+        let Some(all) = self.descriptors else {
+            // The library adds to it.
+            return usize::MAX / 2;
+        };
+        // A process that has few uses half of them for calls.
+        let for_calls = all - OTHER_DESCRIPTORS.min(all / 2);
+        (for_calls / DESCRIPTORS_PER_CALL).max(1) as usize
+    }
+
+    /// What to say if there can be fewer calls than wanted.
+    fn notice(self, wanted: usize) -> Option<String> {
+        let possible = self.calls();
+        let descriptors = self.descriptors?;
+        (possible < wanted).then(|| {
+            format!(
+                "max_calls is {possible}, not {wanted}: the process may have {descriptors} files open; set LimitNOFILE={} in its unit",
+                wanted as u64 * DESCRIPTORS_PER_CALL + OTHER_DESCRIPTORS
+            )
+        })
+    }
+}
+
+fn wanted_calls(config: &Config) -> usize {
+    config.server.max_calls.unwrap_or(DEFAULT_MAX_CALLS)
 }
 
 /// The thread that answers HTTP. It is not one of those that handle calls, so that no page, scrape or flood delays them.

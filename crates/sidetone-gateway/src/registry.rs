@@ -18,6 +18,7 @@ use crate::{
     call::{CallContext, Params},
     config::{Config, Route, TicketPolicy},
     event::GatewayEvent,
+    gateway::DEFAULT_MAX_CALLS,
     handover::HandoverDir,
     rate_limit::RateLimit,
     recording::RecordingControl,
@@ -36,7 +37,8 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     rejections: Mutex<RateLimit>,
     pub(crate) bus: Bus,
-    max_calls: usize,
+    /// The calls that there can be, whatever the file says.
+    capacity: usize,
     /// Where results are left for the process that follows.
     leaving: OnceLock<HandoverDir>,
     is_closing: watch::Sender<bool>,
@@ -193,13 +195,13 @@ pub(crate) enum ResultState {
 }
 
 impl Registry {
-    pub(crate) fn new(config: Config, max_calls: usize, bus: Bus) -> Self {
+    pub(crate) fn new(config: Config, capacity: usize, bus: Bus) -> Self {
         Self {
             config: ArcSwap::from_pointee(config),
             state: Mutex::default(),
             rejections: Mutex::new(RateLimit::new(REJECTED_PER_SECOND)),
             bus,
-            max_calls,
+            capacity,
             leaving: OnceLock::new(),
             is_closing: watch::Sender::new(false),
         }
@@ -216,8 +218,8 @@ impl Registry {
     }
 
     pub(crate) fn max_calls(&self) -> usize {
-        let configured = self.config().server.max_calls;
-        configured.map_or(self.max_calls, |max| max.min(self.max_calls))
+        let wanted = self.config().server.max_calls;
+        wanted.unwrap_or(DEFAULT_MAX_CALLS).min(self.capacity)
     }
 
     /// Mints a ticket.

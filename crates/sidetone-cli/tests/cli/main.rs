@@ -11,6 +11,7 @@ mod kit;
 mod notices;
 mod schema;
 mod serve;
+mod serve_limits;
 mod shutdown;
 mod signals;
 mod sounds;
