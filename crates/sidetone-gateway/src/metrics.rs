@@ -8,7 +8,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
@@ -16,8 +16,11 @@ use prometheus_client::{
 use crate::{
     gateway::Shared,
     hooks::{Backlog, EndpointState},
-    registry::Sums,
+    registry::Rejection,
 };
+
+/// The media type of [`Metrics::encode`].
+pub(crate) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// All figures of a gateway.
 pub(crate) struct Metrics(Registry);
@@ -29,11 +32,11 @@ impl Metrics {
         Self(registry)
     }
 
-    /// In the format of OpenMetrics.
+    /// In the text format of Prometheus, which `promtool` checks, too.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a string fails only if a figure can't be written, and these can.
-        let _ = text::encode(&mut text, &self.0);
+        let _ = prometheus_text::encode(&mut text, &self.0);
         text
     }
 }
@@ -68,8 +71,8 @@ impl Writer<'_> {
 
     fn calls(&mut self, shared: &Shared) -> fmt::Result {
         let registry = &shared.registry;
-        let totals = registry.totals();
-        self.gauge("calls", "Calls that are running", registry.running().len())?;
+        let (totals, running) = registry.totals();
+        self.gauge("calls", "Calls that are running", running.len())?;
         self.gauge(
             "calls_max",
             "The most calls at a time",
@@ -80,6 +83,11 @@ impl Writer<'_> {
                 .into_iter()
                 .map(|(reason, count)| ([("reason", reason)], count))
         };
+        // A series that begins with its first rejection has no increase then, and no alert sees it.
+        let mut rejected = totals.rejected;
+        for reason in Rejection::ALL {
+            rejected.entry(reason.name()).or_default();
+        }
         self.counters(
             "calls_ended",
             "Calls that are over, by why they ended",
@@ -88,7 +96,7 @@ impl Writer<'_> {
         self.counters(
             "calls_rejected",
             "Calls that were not let in, by why",
-            by_reason(totals.rejected),
+            by_reason(rejected),
         )?;
         self.gauge(
             "draining",
@@ -103,12 +111,12 @@ impl Writer<'_> {
     }
 
     fn audio(&mut self, shared: &Shared) -> fmt::Result {
-        let mut sums: Sums = shared.registry.totals().sums;
+        let (totals, running) = shared.registry.totals();
+        let sums = totals.sums.with(&running);
         let (mut queued, mut lag) = (0.0, 0.0_f64);
-        for call in shared.registry.running() {
+        for call in running {
             if let Some(handle) = call.handle() {
                 let stats = handle.stats();
-                sums.add(&stats.counters, stats.lagged);
                 queued += stats.buffered.as_secs_f64();
                 lag = lag.max(stats.handler_lag.as_secs_f64());
             }

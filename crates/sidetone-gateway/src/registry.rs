@@ -75,7 +75,18 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    pub(crate) fn add(&mut self, counters: &Counters, lagged: u64) {
+    /// With what running calls have counted so far.
+    pub(crate) fn with(mut self, running: &[Arc<RunningCall>]) -> Self {
+        for call in running {
+            if let Some(handle) = call.handle() {
+                let stats = handle.stats();
+                self.add(&stats.counters, stats.lagged);
+            }
+        }
+        self
+    }
+
+    fn add(&mut self, counters: &Counters, lagged: u64) {
         self.frames_in += counters.frames_in;
         self.frames_out += counters.frames_out;
         self.underruns += counters.underruns;
@@ -137,6 +148,17 @@ pub(crate) enum Rejection {
 }
 
 impl Rejection {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::NoTicket,
+        Self::TicketUsed,
+        Self::TicketExpired,
+        Self::AlreadyConnected,
+        Self::RouteGone,
+        Self::NoRoute,
+        Self::Full,
+        Self::Draining,
+    ];
+
     /// As a label of a metric, and in events.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -415,8 +437,12 @@ impl Registry {
         }
     }
 
-    pub(crate) fn totals(&self) -> Totals {
-        self.state.lock().totals.clone()
+    /// What has been counted of calls that are over, and those that are running, at one moment: a call is in one of them, so
+    /// that no sum of both ever falls.
+    pub(crate) fn totals(&self) -> (Totals, Vec<Arc<RunningCall>>) {
+        let state = self.state.lock();
+        let running = state.running.values().cloned().collect();
+        (state.totals.clone(), running)
     }
 
     /// Unused tickets, and what became of the others.

@@ -139,15 +139,8 @@ pub(crate) fn calls(registry: &Registry) -> Vec<CallSnapshot> {
 impl Status {
     pub(crate) fn of(shared: &Shared) -> Self {
         let registry = &shared.registry;
-        let totals = registry.totals();
-        let running = registry.running();
-        let mut sums = totals.sums;
-        for call in &running {
-            if let Some(handle) = call.handle() {
-                let stats = handle.stats();
-                sums.add(&stats.counters, stats.lagged);
-            }
-        }
+        let (totals, running) = registry.totals();
+        let sums = totals.sums.with(&running);
         let lateness = shared.server.lateness();
         let (unused_tickets, _) = registry.tickets(Instant::now());
         let not_ready_because = shared.not_ready();

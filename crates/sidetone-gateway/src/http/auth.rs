@@ -47,6 +47,8 @@ pub(super) struct Identity {
     pub(super) may: Permissions,
     /// The most tickets that may be unused.
     pub(super) max_unused: Option<usize>,
+    /// Asked with a session's cookie alone, which a browser sends for other pages of the same host, too.
+    pub(super) is_unconfirmed: bool,
 }
 
 impl Identity {
@@ -157,15 +159,16 @@ fn identify(app: &App, parts: &Parts) -> Result<Identity, Problem> {
             )
         })?;
         let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
-        if !is_safe && !session.is_confirmed(&parts.headers) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "a session sends its csrf value as X-CSRF-Token",
-            ));
+        let is_unconfirmed = !session.is_confirmed(&parts.headers);
+        if !is_safe && is_unconfirmed {
+            return Err(Problem::unconfirmed());
         }
         let token = app.access.by_name(configured, &session.name);
         let token = token.ok_or_else(Problem::no_token)?;
-        return Ok(identity_of(token));
+        return Ok(Identity {
+            is_unconfirmed,
+            ..identity_of(token)
+        });
     }
     let needs_token = configured.iter().any(|token| token.may.tickets);
     match is_local(parts) && !needs_token {
@@ -176,6 +179,7 @@ fn identify(app: &App, parts: &Parts) -> Result<Identity, Problem> {
                 ..Permissions::default()
             },
             max_unused: None,
+            is_unconfirmed: false,
         }),
         false => Err(Problem::no_token()),
     }
@@ -186,6 +190,7 @@ fn identity_of(token: &config::Token) -> Identity {
         name: Some(token.name.clone()),
         may: token.may,
         max_unused: token.max_unused,
+        is_unconfirmed: false,
     }
 }
 
@@ -199,6 +204,13 @@ fn is_local(parts: &Parts) -> bool {
 }
 
 impl Problem {
+    pub(super) fn unconfirmed() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "a session sends its csrf value as X-CSRF-Token",
+        )
+    }
+
     pub(super) fn no_token() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,

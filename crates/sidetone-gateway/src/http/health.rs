@@ -11,17 +11,16 @@ use axum::{
 use utoipa::openapi::OpenApi;
 
 use super::{App, auth::MayRead};
-
-/// The format of OpenMetrics, which Prometheus reads.
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::metrics;
 
 /// Figures for Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "monitoring",
-    responses((status = OK, content_type = "application/openmetrics-text", body = String), (status = UNAUTHORIZED, body = super::problem::Problem))
+    responses((status = OK, content_type = "text/plain", body = String), (status = UNAUTHORIZED, body = super::problem::Problem))
 )]
 pub(super) async fn metrics(_: MayRead, State(app): State<Arc<App>>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS)], app.metrics.encode()).into_response()
+    let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (headers, app.metrics.encode()).into_response()
 }
 
 /// Whether the process is alive

@@ -75,6 +75,10 @@ fn mint_for(app: &App, identity: Identity, query: &str) -> Result<(Minted, bool)
     if !identity.may.tickets {
         return Err(Problem::may_not("tickets"));
     }
+    // This GET changes something, for dialplans can't send anything else.
+    if identity.is_unconfirmed {
+        return Err(Problem::unconfirmed());
+    }
     let registry = &app.shared.registry;
     let config = registry.config();
     let Query {

@@ -115,6 +115,25 @@ fn the_page_logs_in_to_a_session_that_confirms_what_it_changes() {
 }
 
 #[test]
+fn a_session_mints_no_ticket_unless_the_page_itself_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.key"), "the-secret-of-all").unwrap();
+    let token = "[[http.token]]\nname = \"all\"\nsecret = { file = \"all.key\" }\nmay = [\"tickets\", \"read\"]\n";
+    let gateway = TestGateway::start_in(folder, OPEN, &format!("{token}{ECHO}"));
+    let answer = log_in(&gateway, "the-secret-of-all");
+    let set = answer.headers["set-cookie"].to_str().unwrap();
+    let cookie = ("cookie", set.split(';').next().unwrap());
+    let csrf = answer.json()["csrf"].as_str().unwrap().to_owned();
+    let mint = |headers: &[(&str, &str)]| {
+        let answer = gateway.request("GET", "/v1/tickets?route=echo", headers, None);
+        answer.status
+    };
+    // As for an image in a page that another server of this host has; it has no Sec-Fetch-Site on a network without TLS.
+    assert_eq!(mint(&[cookie]), 403);
+    assert_eq!(mint(&[cookie, ("x-csrf-token", &csrf)]), 200);
+}
+
+#[test]
 fn wrong_tokens_are_refused_unseen_when_they_come_too_fast() {
     let gateway = TestGateway::start(OPEN, ECHO);
     let refused = (0..200).map(|_| log_in(&gateway, "a-guess-at-the-secret").status);

@@ -89,3 +89,25 @@ fn no_label_is_made_of_what_comes_from_outside() {
         "{metrics}"
     );
 }
+
+#[test]
+fn figures_are_in_the_text_format_and_every_reason_is_there_from_the_start() {
+    let gateway = TestGateway::start("", ECHO);
+    let answer = gateway.admin("GET", "/metrics", None);
+    assert_eq!(
+        answer.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    // A counter is named in full where it is described: promtool takes it for undescribed otherwise.
+    assert!(
+        answer
+            .body
+            .contains("# TYPE sidetone_frames_sent_total counter\n"),
+        "{}",
+        answer.body
+    );
+    for reason in ["no_ticket", "ticket_used", "ticket_expired", "full"] {
+        let name = format!("sidetone_calls_rejected_total{{reason=\"{reason}\"}}");
+        assert_eq!(value(&answer.body, &name), 0.0);
+    }
+}

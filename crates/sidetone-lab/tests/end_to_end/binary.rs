@@ -213,7 +213,7 @@ async fn line(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> anyhow::
 }
 
 /// Where the command is, which is built if it is not there.
-async fn binary() -> anyhow::Result<PathBuf> {
+pub(crate) async fn binary() -> anyhow::Result<PathBuf> {
     let building = tokio::task::spawn_blocking(sidetone_lab::sidetone);
     let built = timeout(BUILD, building)
         .await

@@ -19,6 +19,10 @@ mod echo;
 mod endings;
 mod far_end;
 mod formats;
+mod gateway_daemon;
+mod gateway_foreign_page;
+mod gateway_metrics;
+mod gateway_page;
 mod heard;
 mod hearing;
 mod lab;
@@ -72,6 +76,9 @@ fn side_by_side() -> Vec<Scenario> {
         browser::scenarios(),
         curl::scenarios(),
         prometheus::scenarios(),
+        gateway_page::scenarios(),
+        gateway_foreign_page::scenarios(),
+        gateway_metrics::scenarios(),
         auto::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
@@ -87,7 +94,13 @@ fn in_pairs() -> Vec<Scenario> {
 
 /// Scenarios that run one after the other.
 fn alone() -> Vec<Scenario> {
-    [crowd::scenarios(), speech::scenarios(), many::scenarios()].concat()
+    [
+        crowd::scenarios(),
+        speech::scenarios(),
+        many::scenarios(),
+        gateway_page::under_load(),
+    ]
+    .concat()
 }
 
 fn all() -> impl Iterator<Item = Scenario> {
