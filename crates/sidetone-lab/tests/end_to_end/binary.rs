@@ -214,7 +214,7 @@ async fn line(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> anyhow::
 
 /// Builds the command, which is another crate's, and says where it is. With a test, so that it has the features and the
 /// dependencies that it has when all tests are built: then it is there already.
-async fn binary() -> anyhow::Result<PathBuf> {
+pub(crate) async fn binary() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut building = Command::new(cargo);
     // What Cargo says of this crate. A build script that looks at it would run anew, and with it all that builds on it.

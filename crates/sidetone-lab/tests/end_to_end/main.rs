@@ -19,6 +19,7 @@ mod echo;
 mod endings;
 mod far_end;
 mod formats;
+mod gateway;
 mod heard;
 mod hearing;
 mod lab;
@@ -73,6 +74,8 @@ fn side_by_side() -> Vec<Scenario> {
         curl::scenarios(),
         prometheus::scenarios(),
         auto::scenarios(),
+        gateway::tickets::scenarios(),
+        gateway::restarts::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
         transcribe::scenarios(),
@@ -87,7 +90,13 @@ fn in_pairs() -> Vec<Scenario> {
 
 /// Scenarios that run one after the other.
 fn alone() -> Vec<Scenario> {
-    [crowd::scenarios(), speech::scenarios(), many::scenarios()].concat()
+    [
+        crowd::scenarios(),
+        speech::scenarios(),
+        many::scenarios(),
+        gateway::restarts::crowded(),
+    ]
+    .concat()
 }
 
 fn all() -> impl Iterator<Item = Scenario> {
