@@ -49,9 +49,12 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let handle = gateway.handle();
     let watchdog = tokio::spawn(systemd::keep_alive());
     let steering = tokio::spawn(async move {
+        let gone = supervisor::gone();
+        let mut gone = std::pin::pin!(gone);
         loop {
             tokio::select! {
                 () = first.received() => break,
+                () = &mut gone => break,
                 () = reload.received() => read_again(&options, &handle),
             }
         }

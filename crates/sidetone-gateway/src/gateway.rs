@@ -409,13 +409,14 @@ impl Shared {
         };
         match dir.take() {
             Ok(None) => {}
-            Ok(Some(Handover { tickets, running })) => {
+            Ok(Some(handover)) => {
+                dir.expect(&handover);
+                let Handover { tickets, running } = handover;
                 let restored = self.registry.restore_tickets(tickets);
                 let text = format!(
                     "{restored} unused tickets, and {} calls that the process before finishes",
                     running.len()
                 );
-                dir.expect(running);
                 self.notice("taken_over", text);
             }
             Err(error) => self.notice(
@@ -440,7 +441,7 @@ impl Shared {
         });
         let left = Handover {
             tickets: self.registry.save_tickets(),
-            running: running.collect(),
+            running: running.chain(dir.unfinished()).collect(),
         };
         if let Err(error) = dir.leave(&left) {
             self.notice(
