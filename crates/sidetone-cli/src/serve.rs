@@ -32,7 +32,6 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     if supervisor::is_wanted() {
         return supervisor::run().await;
     }
-    supervisor::end_with_parent()?;
     // Before anything is listened on, so that a signal from then on is not lost.
     let (mut first, mut reload) = (FirstSignal::new(), ReloadSignal::new());
     let config = load(&options)?;
@@ -50,9 +49,12 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let handle = gateway.handle();
     let watchdog = tokio::spawn(systemd::keep_alive());
     let steering = tokio::spawn(async move {
+        let gone = supervisor::gone();
+        let mut gone = std::pin::pin!(gone);
         loop {
             tokio::select! {
                 () = first.received() => break,
+                () = &mut gone => break,
                 () = reload.received() => read_again(&options, &handle),
             }
         }

@@ -429,6 +429,7 @@ impl Shared {
         match dir.take() {
             Ok(None) => {}
             Ok(Some(left)) => {
+                dir.expect(&left);
                 let Handover {
                     tickets,
                     running,
@@ -440,7 +441,6 @@ impl Shared {
                     "{restored} unused tickets, and {} calls that the process before finishes",
                     running.len()
                 );
-                dir.expect(running);
                 self.notice("taken_over", text);
             }
             Err(error) => self.notice(
@@ -467,7 +467,7 @@ impl Shared {
         });
         let left = Handover {
             tickets: self.registry.save_tickets(),
-            running: running.collect(),
+            running: running.chain(dir.unfinished()).collect(),
             results: self.registry.results(),
         };
         let text = match dir.leave(&left) {

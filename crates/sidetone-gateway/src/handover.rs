@@ -1,7 +1,7 @@
 //! What a process leaves to the one that follows: unused tickets, and the results of the calls that it finishes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,7 +31,16 @@ pub(crate) struct Handover {
 #[derive(Clone, Debug)]
 pub(crate) struct HandoverDir {
     path: PathBuf,
-    expected: Arc<Mutex<HashMap<Uuid, Option<String>>>>,
+    expected: Arc<Mutex<Expected>>,
+}
+
+/// Calls whose results come from processes before.
+#[derive(Debug, Default)]
+struct Expected {
+    /// They were running.
+    running: HashMap<Uuid, Option<String>>,
+    /// They had a ticket. A connection that the process before accepted may not have said its UUID by then.
+    promised: HashSet<Uuid>,
 }
 
 impl HandoverDir {
@@ -72,14 +81,28 @@ impl HandoverDir {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
-    /// These calls are finished by the process before, which leaves their results here.
-    pub(crate) fn expect(&self, calls: HashMap<Uuid, Option<String>>) {
-        self.expected.lock().extend(calls);
+    /// The process before finishes these calls, and perhaps some of those with a ticket, and leaves their results here.
+    pub(crate) fn expect(&self, handover: &Handover) {
+        let mut expected = self.expected.lock();
+        let running = handover.running.iter();
+        expected
+            .running
+            .extend(running.map(|(id, minted_by)| (*id, minted_by.clone())));
+        expected.promised.extend(handover.tickets.ids());
     }
 
-    /// Whether the result of a call comes from the process before.
+    /// Whether the result of a call may come from a process before.
     pub(crate) fn is_expected(&self, id: Uuid) -> bool {
-        self.expected.lock().contains_key(&id)
+        let expected = self.expected.lock();
+        expected.running.contains_key(&id) || expected.promised.contains(&id)
+    }
+
+    /// Calls that processes before this one have not finished yet.
+    pub(crate) fn unfinished(&self) -> Vec<(Uuid, Option<String>)> {
+        let running = self.expected.lock().running.clone();
+        let is_unfinished = |id: &Uuid| self.result(*id).is_none();
+        let unfinished = running.into_iter().filter(|(id, _)| is_unfinished(id));
+        unfinished.collect()
     }
 
     pub(crate) fn leave_result(&self, id: Uuid, result: &CallResult) -> io::Result<()> {
@@ -126,7 +149,7 @@ mod tests {
         old.leave(&left).unwrap();
 
         let new = HandoverDir::open(folder.path()).unwrap();
-        new.expect(new.take().unwrap().unwrap().running);
+        new.expect(&new.take().unwrap().unwrap());
         assert!(new.take().unwrap().is_none());
         assert!(new.is_expected(id) && !new.is_expected(Uuid::new_v4()));
         assert_eq!(new.result(id), None);
@@ -134,7 +157,9 @@ mod tests {
             action: "set,SOLD".parse::<Action>().unwrap(),
             minted_by: Some("pbx".into()),
         };
+        assert_eq!(new.unfinished(), [(id, result.minted_by.clone())]);
         old.leave_result(id, &result).unwrap();
         assert_eq!(new.result(id), Some(result));
+        assert_eq!(new.unfinished(), []);
     }
 }

@@ -190,6 +190,12 @@ struct SavedTicket {
     expires: u64,
 }
 
+impl Saved {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Uuid> {
+        self.tickets.iter().map(|ticket| ticket.id)
+    }
+}
+
 impl Tickets {
     /// The unused tickets, by the wall clock: another process has another `Instant`.
     pub(crate) fn save(&mut self, now: Instant, wall: SystemTime) -> Saved {

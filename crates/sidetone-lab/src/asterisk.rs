@@ -44,7 +44,8 @@ pub struct Asterisk {
 pub struct Options {
     /// Where the recipes of the dialplan find the AudioSocket server. Without it they take the variable `D`, which each call can
     /// have its own of ([`Originate::variable`](crate::ami::Originate::variable)), or all of them one
-    /// ([`Ami::set_global`](crate::ami::Ami::set_global)).
+    /// ([`Ami::set_global`](crate::ami::Ami::set_global)). The recipe of the gateway takes the address of its HTTP API from `H`
+    /// likewise.
     pub server: Option<SocketAddr>,
 }
 

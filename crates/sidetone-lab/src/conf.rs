@@ -7,7 +7,7 @@ use crate::fetch::Tree;
 use crate::ports::Ports;
 
 /// Every file of `/etc/asterisk` the lab has, by its name there.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("asterisk.conf", include_str!("../conf/asterisk.conf")),
     ("ari.conf", include_str!("../conf/ari.conf")),
     ("extensions.conf", include_str!("../conf/extensions.conf")),
@@ -30,6 +30,10 @@ const FILES: [(&str, &str); 16] = [
         include_str!("../conf/recipes/freepbx.conf"),
     ),
     (
+        "recipes/gateway.conf",
+        include_str!("../conf/recipes/gateway.conf"),
+    ),
+    (
         "recipes/limit.conf",
         include_str!("../conf/recipes/limit.conf"),
     ),
@@ -50,8 +54,17 @@ const FILES: [(&str, &str); 16] = [
 /// The server's address as the recipes name it, for readers.
 const RECIPE_SERVER: &str = "127.0.0.1:9092";
 
-/// How the recipes ring a phone that the lab doesn't have, and who takes the call instead.
-const RECIPE_PHONE: (&str, &str) = ("PJSIP/${EXTEN:1}", "Local/${EXTEN:1}@party");
+/// The address of the gateway's HTTP API in the recipes.
+const RECIPE_GATEWAY: &str = "127.0.0.1:9093";
+
+/// How the recipes ring phones that the lab doesn't have, and who takes the calls instead.
+const RECIPE_PHONES: [(&str, &str); 2] = [
+    ("PJSIP/${EXTEN:1}", "Local/${EXTEN:1}@party"),
+    (
+        "PJSIP/${CUT(RESULT,\\,,2)}",
+        "Local/${CUT(RESULT,\\,,2)}@party",
+    ),
+];
 
 /// Writes the configuration into `folder/etc`.
 pub(crate) fn write(
@@ -60,7 +73,8 @@ pub(crate) fn write(
     ports: &Ports,
     server: Option<SocketAddr>,
 ) -> std::io::Result<()> {
-    // A scenario says where its server is in the variable D, for the call or globally.
+    // A scenario says where its server is in the variable D, for the call or globally, and where its gateway is in H.
+    let gateway = server.map_or("${H}", |_| RECIPE_GATEWAY);
     let server = server.map_or_else(|| "${D}".to_owned(), |address| address.to_string());
     let values = [
         ("@FOLDER@", folder.display().to_string()),
@@ -72,13 +86,15 @@ pub(crate) fn write(
         ("@RTP_FIRST@", ports.rtp.start().to_string()),
         ("@RTP_LAST@", ports.rtp.end().to_string()),
         (RECIPE_SERVER, server),
-        (RECIPE_PHONE.0, RECIPE_PHONE.1.to_owned()),
+        (RECIPE_GATEWAY, gateway.to_owned()),
     ];
+    let phones = RECIPE_PHONES.map(|(ours, theirs)| (ours, theirs.to_owned()));
     let etc = folder.join("etc");
     std::fs::create_dir_all(etc.join("recipes"))?;
     for (name, template) in FILES {
         let text = values
             .iter()
+            .chain(&phones)
             .fold(template.to_owned(), |text, (mark, value)| {
                 text.replace(mark, value)
             });

@@ -4,7 +4,10 @@
 
 use std::{env, io, os::unix::net::UnixStream, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::{
+    net::Shutdown,
+    process::{Pid, Signal, kill_process},
+};
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream as AsyncUnixStream,
@@ -87,26 +90,36 @@ async fn ended(child: &mut Child) -> Result<Outcome, Failure> {
     }
 }
 
-/// Gives the listeners up, as on SIGTERM, if the process that watches over this one is killed: the service manager then
-/// starts another one, and two must not serve.
-pub(super) fn end_with_parent() -> Result<(), Failure> {
-    if env::var_os(SERVING).is_some() {
-        set_parent_process_death_signal(Some(Signal::TERM))
-            .map_err(|error| cant_start(error.into()))?;
-    }
-    Ok(())
-}
-
 /// Tells the process that watches over this one that the listeners are released.
 pub(super) fn release() {
-    if env::var_os(SERVING).is_none() {
-        return;
+    if env::var_os(SERVING).is_some() {
+        // It fails if that process is gone, and needs to know nothing.
+        let _ = rustix::net::shutdown(io::stdin(), Shutdown::Both);
     }
-    // From now on that process may end. None of this fails but for want of a descriptor; it then ends with this one.
-    let _ = set_parent_process_death_signal(None);
-    if let Ok(nothing) = std::fs::File::open("/dev/null") {
-        let _ = rustix::stdio::dup2_stdin(&nothing);
+}
+
+/// Waits until the process that watches over this one is gone, or has been told that the listeners are released. Without one,
+/// forever. Two processes that accept calls would not know each other's tickets, so this one has to make room for the next.
+pub(super) async fn gone() {
+    let held = match env::var_os(SERVING) {
+        Some(_) => stdin(),
+        None => return std::future::pending().await,
+    };
+    match held {
+        // Nothing is ever written to it.
+        Ok(mut held) => {
+            let _ = held.read(&mut [0]).await;
+        }
+        // Only for want of a descriptor, at the start.
+        Err(_) => std::future::pending().await,
     }
+}
+
+/// The end that this process holds.
+fn stdin() -> io::Result<AsyncUnixStream> {
+    let held = UnixStream::from(rustix::io::dup(io::stdin())?);
+    held.set_nonblocking(true)?;
+    AsyncUnixStream::from_std(held)
 }
 
 fn cant_start(error: io::Error) -> Failure {

@@ -288,25 +288,70 @@ fn a_restart_under_systemd_refuses_nobody_and_loses_no_ticket_and_no_result() {
 }
 
 #[test]
-fn a_killed_main_process_leaves_none_that_takes_calls_from_the_next() {
+fn a_call_that_has_not_said_its_uuid_yet_outlives_a_restart_with_its_result() {
+    use std::io::{Read, Write};
+
     let systemd = Systemd::new(FILE);
     let [address, http] = &systemd.addresses;
     let mut first = systemd.start();
-    let id = ticket(http);
-    let running = call(address, id, Duration::from_secs(4));
+    let late = ticket(http);
+    let mut silent = TcpStream::connect(address).unwrap();
+    silent.set_read_timeout(Some(TIMEOUT)).unwrap();
+    // When this call is there, the connection before it has been accepted, too.
+    let running = ticket(http);
+    let call_of_the_first = call(address, running, Duration::from_secs(6));
+    first.wait_for("call.started");
+    first.terminate();
+    assert_eq!(first.main_exit_code(), 0);
+    let mut second = systemd.start();
+
+    silent.write_all(&[0x01, 0x00, 0x10]).unwrap();
+    silent.write_all(late.as_bytes()).unwrap();
+    // The process that it reached lets it in, and sends silence at least.
+    silent.read_exact(&mut [0; 323]).unwrap();
+    drop(silent);
+    let done = (200, "set,DONE".to_owned());
+    assert_eq!(get(http, &format!("/v1/calls/{late}/result")), done);
+
+    // A process that ends itself passes on what it expects of those before.
+    second.terminate();
+    assert_eq!(second.main_exit_code(), 0);
+    let third = systemd.start();
+    let record = call_of_the_first.join().unwrap();
+    assert_eq!(record.ended.cause, EndCause::HungUp);
+    for id in [late, running] {
+        assert_eq!(get(http, &format!("/v1/calls/{id}/result")), done);
+    }
+    third.stop();
+    assert_eq!((first.exit_code(), second.exit_code()), (0, 0));
+}
+
+#[test]
+fn a_gateway_whose_main_process_was_killed_makes_room_for_the_next() {
+    let systemd = Systemd::new(FILE);
+    let [address, http] = &systemd.addresses;
+    let mut first = systemd.start();
+    let running = ticket(http);
+    let call_of_the_first = call(address, running, Duration::from_secs(4));
     first.wait_for("call.started");
     first.signal(Signal::KILL);
-    // The process that served gives its listeners up, and finishes its call.
-    first.wait_for("handed_over");
+    first.wait_for("stopping");
     let mut second = systemd.start();
-    let next = ticket(http);
-    let record = call(address, next, Duration::from_millis(300))
-        .join()
-        .unwrap();
+    // Two processes that accept calls would not know each other's tickets.
+    for _ in 0..10 {
+        let id = ticket(http);
+        let record = call(address, id, Duration::from_millis(50)).join().unwrap();
+        assert_eq!(record.ended.cause, EndCause::HungUp);
+    }
+    let record = call_of_the_first.join().unwrap();
     assert_eq!(record.ended.cause, EndCause::HungUp);
-    second.wait_for("call.started");
-    assert_eq!(running.join().unwrap().ended.cause, EndCause::HungUp);
-    first.wait_for("call.ended");
+    assert_eq!(
+        get(http, &format!("/v1/calls/{running}/result")),
+        (200, "set,DONE".into())
+    );
+    second.terminate();
+    assert_eq!(second.exit_code(), 0);
+    assert_eq!(second.count("call.rejected"), 0);
 }
 
 #[test]

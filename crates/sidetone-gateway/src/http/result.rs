@@ -70,28 +70,30 @@ async fn find(app: &App, identity: &Identity, id: Uuid) -> Result<CallResult, Pr
         check(identity, call.context.minted_by.as_deref())?;
         let _ = timeout(PATIENCE, call.over()).await;
     }
-    let handover = app.shared.handover.as_ref();
-    if let Some(handover) = handover.filter(|it| it.is_expected(id)) {
-        let result = left(handover, id).await?;
-        check(identity, result.minted_by.as_deref())?;
-        return Ok(result);
-    }
     match registry.result(id, Instant::now()) {
         ResultState::Over(result) => {
             check(identity, result.minted_by.as_deref())?;
-            Ok(result)
+            return Ok(result);
         }
-        ResultState::Running(_) => Err(Problem::still_running()),
-        ResultState::Unknown => Err(Problem::no_such_call()),
+        ResultState::Running(_) => return Err(Problem::still_running()),
+        ResultState::Unknown => {}
     }
+    let handover = app.shared.handover.as_ref();
+    let handover = handover.ok_or_else(Problem::no_such_call)?;
+    let result = left(handover, id).await?;
+    check(identity, result.minted_by.as_deref())?;
+    Ok(result)
 }
 
-/// The result of a call that the process before finishes.
+/// The result of a call that a process before finishes.
 async fn left(handover: &HandoverDir, id: Uuid) -> Result<CallResult, Problem> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(result) = handover.result(id) {
             return Ok(result);
+        }
+        if !handover.is_expected(id) {
+            return Err(Problem::no_such_call());
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(Problem::still_running());

@@ -19,6 +19,7 @@ mod echo;
 mod endings;
 mod far_end;
 mod formats;
+mod gateway;
 mod gateway_daemon;
 mod gateway_foreign_page;
 mod gateway_metrics;
@@ -80,6 +81,8 @@ fn side_by_side() -> Vec<Scenario> {
         gateway_foreign_page::scenarios(),
         gateway_metrics::scenarios(),
         auto::scenarios(),
+        gateway::tickets::scenarios(),
+        gateway::restarts::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
         transcribe::scenarios(),
@@ -99,6 +102,7 @@ fn alone() -> Vec<Scenario> {
         speech::scenarios(),
         many::scenarios(),
         gateway_page::under_load(),
+        gateway::restarts::crowded(),
     ]
     .concat()
 }
