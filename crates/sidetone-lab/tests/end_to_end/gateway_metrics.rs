@@ -45,7 +45,7 @@ async fn what_prometheus_knows_is_what_the_callers_say(lab: Arc<Lab>) -> anyhow:
         running.push(place(pausing(&gateway, id, seed, pauses)));
         gateway.started(id).await?;
     }
-    let (mut expected, mut turned_away_with) = refuse(&gateway, &used).await?;
+    let (mut expected, mut rejected_with) = refuse(&gateway, &used).await?;
     let mut records = Vec::new();
     for call in running {
         records.push(record(call).await?);
@@ -59,7 +59,7 @@ async fn what_prometheus_knows_is_what_the_callers_say(lab: Arc<Lab>) -> anyhow:
     let expired = gateway.ticket("route=echo").await?;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     for (id, reason) in [(expired, "ticket_expired"), (used[0], "ticket_used")] {
-        turned_away_with += turned_away(&gateway, id).await?;
+        rejected_with += rejected(&gateway, id).await?;
         expected.insert(reason, 1);
     }
 
@@ -81,8 +81,8 @@ async fn what_prometheus_knows_is_what_the_callers_say(lab: Arc<Lab>) -> anyhow:
         heard <= sent && sent <= heard + 2.0 * records.len() as f64,
         "{sent} frames sent, {heard} heard"
     );
-    // The slots of calls that are turned away have times, too.
-    let all_sent = sent + turned_away_with as f64;
+    // The slots of calls that are rejected have times, too.
+    let all_sent = sent + rejected_with as f64;
     for (expression, expected) in [
         ("sidetone_calls", 0.0),
         ("sum(sidetone_calls_ended_total)", records.len() as f64),
@@ -102,7 +102,7 @@ async fn what_prometheus_knows_is_what_the_callers_say(lab: Arc<Lab>) -> anyhow:
             "sidetone_frames_received_total",
             of(|record| record.counts.frames_sent),
         ),
-        ("sidetone_underruns_total", of(holes)),
+        ("sidetone_underruns_total", of(gaps)),
         ("sidetone_frame_lateness_seconds_count", all_sent),
         (
             "sidetone_frame_lateness_seconds_bucket{le=\"+Inf\"}",
@@ -116,7 +116,7 @@ async fn what_prometheus_knows_is_what_the_callers_say(lab: Arc<Lab>) -> anyhow:
         ensure!(found == expected, "{expression} is {found}, not {expected}");
     }
     let pauses = PAUSES.iter().sum::<usize>() as f64;
-    ensure!(of(holes) >= pauses, "{} holes", of(holes));
+    ensure!(of(gaps) >= pauses, "{} gaps", of(gaps));
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn pausing(gateway: &Daemon, id: Uuid, seed: u64, pauses: usize) -> Caller {
 }
 
 /// How often the echo stopped, as the caller hears it: an underrun is silence until there is something to play again.
-fn holes(record: &CallRecord) -> u64 {
+fn gaps(record: &CallRecord) -> u64 {
     let silent: Vec<bool> = record
         .frames()
         .map(|(_, samples)| samples.iter().all(|sample| *sample == 0))
@@ -150,17 +150,17 @@ fn holes(record: &CallRecord) -> u64 {
         .count() as u64
 }
 
-/// Has calls turned away while others are running. It answers how many for which reason, and how many frames they heard.
+/// Has calls rejected while others are running. It answers how many for which reason, and how many frames they heard.
 async fn refuse(
     gateway: &Daemon,
     running: &[Uuid],
 ) -> anyhow::Result<(BTreeMap<&'static str, usize>, u64)> {
     let mut heard = 0;
     for _ in 0..3 {
-        heard += turned_away(gateway, Uuid::new_v4()).await?;
+        heard += rejected(gateway, Uuid::new_v4()).await?;
     }
     for id in &running[..2] {
-        heard += turned_away(gateway, *id).await?;
+        heard += rejected(gateway, *id).await?;
     }
     let (status, body) = gateway
         .ask("GET", "/v1/tickets?route=nowhere", None)
@@ -170,8 +170,8 @@ async fn refuse(
     Ok((reasons, heard))
 }
 
-/// Places a call that is turned away: it hears silence at most, of so many frames, and is hung up.
-async fn turned_away(gateway: &Daemon, id: Uuid) -> anyhow::Result<u64> {
+/// Places a call that is rejected: it hears silence at most, of so many frames, and is hung up.
+async fn rejected(gateway: &Daemon, id: Uuid) -> anyhow::Result<u64> {
     let caller = Caller::new(gateway.address)
         .uuid(id)
         .hang_up_after(Duration::from_secs(5));

@@ -13,6 +13,7 @@ fn every_dialplan_block_is_a_tested_recipe() {
     for document in [
         "../../README.md",
         "../../docs/operator.md",
+        "../../docs/gateway.md",
         "../sidetone/README.md",
         "../sidetone-cli/README.md",
     ] {
