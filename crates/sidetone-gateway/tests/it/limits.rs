@@ -1,4 +1,4 @@
-//! Whoever floods the gateway, calls and tickets get in.
+//! However the gateway is flooded, calls and tickets get in.
 
 use std::{
     io::{ErrorKind, Read, Write},
