@@ -19,6 +19,7 @@ mod echo;
 mod endings;
 mod far_end;
 mod formats;
+mod gateway_load;
 mod heard;
 mod hearing;
 mod lab;
@@ -87,7 +88,13 @@ fn in_pairs() -> Vec<Scenario> {
 
 /// Scenarios that run one after the other.
 fn alone() -> Vec<Scenario> {
-    [crowd::scenarios(), speech::scenarios(), many::scenarios()].concat()
+    [
+        crowd::scenarios(),
+        speech::scenarios(),
+        many::scenarios(),
+        gateway_load::scenarios(),
+    ]
+    .concat()
 }
 
 fn all() -> impl Iterator<Item = Scenario> {
