@@ -22,6 +22,7 @@ mod formats;
 mod gateway;
 mod gateway_daemon;
 mod gateway_foreign_page;
+mod gateway_load;
 mod gateway_metrics;
 mod gateway_page;
 mod heard;
@@ -103,6 +104,7 @@ fn alone() -> Vec<Scenario> {
         many::scenarios(),
         gateway_page::under_load(),
         gateway::restarts::crowded(),
+        gateway_load::scenarios(),
     ]
     .concat()
 }
