@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::wire::SOON;
 use crate::{Lab, scenarios};
 
-scenarios![whoever_asks_and_watches_delays_no_call];
+scenarios![questions_and_watchers_delay_no_call];
 
 const CALLS: usize = 300;
 /// How long the lateness of each run is measured.
@@ -35,7 +35,7 @@ const ALLOWED: Duration = Duration::from_millis(1);
 const KEPT: u64 = 12 << 20;
 const SECRET: &str = "a-secret-that-only-this-test-has";
 
-async fn whoever_asks_and_watches_delays_no_call(_: Arc<Lab>) -> anyhow::Result<()> {
+async fn questions_and_watchers_delay_no_call(_: Arc<Lab>) -> anyhow::Result<()> {
     let hanging = TcpListener::bind("127.0.0.1:0").await?;
     let hooks = hanging.local_addr()?;
     let gateway = Served::start(hooks).await?;
@@ -55,16 +55,17 @@ async fn whoever_asks_and_watches_delays_no_call(_: Arc<Lab>) -> anyhow::Result<
     }
     in_peace.push(gateway.load().await?);
 
-    let best = |runs: &[Duration]| runs.iter().min().copied().unwrap_or_default();
-    let (found, usual) = (best(&crowded), best(&in_peace));
+    // A machine that stands still for a moment spoils one run, whichever it is.
+    let latest = |runs: &[Quality]| runs.iter().map(|run| run.late).min().unwrap_or_default();
+    let lost = |runs: &[Quality]| runs.iter().map(|run| run.lost).min().unwrap_or_default();
     eprintln!(
-        "    99 of 100 frames are at most {crowded:?} late, and {in_peace:?} in peace; memory {} kB, before {} kB",
+        "    {crowded:?}, and {in_peace:?} in peace; memory {} kB, before {} kB",
         after >> 10,
         base >> 10
     );
     ensure!(
-        found <= usual + ALLOWED,
-        "{crowded:?} late, {in_peace:?} in peace"
+        latest(&crowded) <= latest(&in_peace) + ALLOWED && lost(&crowded) <= lost(&in_peace),
+        "{crowded:?}, and {in_peace:?} in peace"
     );
     ensure!(after <= base + KEPT, "{after} bytes, {base} before");
     ensure!(
@@ -98,6 +99,15 @@ async fn silent(address: SocketAddr) -> anyhow::Result<Duration> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await?;
     Ok(began.elapsed())
+}
+
+/// What calls were like.
+#[derive(Debug)]
+struct Quality {
+    /// 99 of 100 frames were at most this late.
+    late: Duration,
+    /// Frames that did not come back.
+    lost: u64,
 }
 
 /// A gateway that echoes.
@@ -159,8 +169,8 @@ impl Served {
         })
     }
 
-    /// Places calls whose every frame must come back, and answers what 99 of 100 frames are late at most.
-    async fn load(&self) -> anyhow::Result<Duration> {
+    /// Places calls that are echoed.
+    async fn load(&self) -> anyhow::Result<Quality> {
         let seconds = |time: Duration| time.as_secs_f64().to_string();
         let output = Command::new(command().await?)
             .args(["load", &self.address.to_string(), "--json"])
@@ -176,16 +186,16 @@ impl Served {
             .await?;
         let report = String::from_utf8(output.stdout)?;
         let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
-        eprintln!("    {} {}", report["pace"], report["frames"]);
-        ensure!(output.status.success(), "{report}");
-        ensure!(
-            report["ended_early"] == 0 && report["frames"]["lost"] == 0,
-            "{report}"
-        );
+        let frames = &report["frames"];
+        for never in ["duplicate", "foreign", "forbidden", "blocked"] {
+            ensure!(frames[never] == 0, "{report}");
+        }
+        ensure!(report["ended_early"] == 0, "{report}");
         let micros = report["pace"]["lateness_us"]["p99"].as_f64();
-        Ok(Duration::from_secs_f64(
-            micros.context("no lateness")? / 1e6,
-        ))
+        Ok(Quality {
+            late: Duration::from_secs_f64(micros.context("no lateness")? / 1e6),
+            lost: frames["lost"].as_u64().context("no count")?,
+        })
     }
 
     /// What it holds in memory when no call is left, in bytes.
