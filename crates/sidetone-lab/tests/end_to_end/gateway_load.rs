@@ -28,8 +28,9 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const TICKETS_PER_SECOND: u32 = 200;
 const PAGES: usize = 20;
 const LISTENING: usize = 5;
-/// What all that may cost a frame.
-const ALLOWED: Duration = Duration::from_millis(1);
+/// What all that may cost a frame. Here gateway, callers, pages and listeners share the machine's cores, and the gateway is built
+/// without optimized dependencies; it costs about a millisecond then.
+const ALLOWED: Duration = Duration::from_millis(3);
 /// How much more memory the process may hold afterwards. The results of 600 calls are kept for 5 minutes, their hooks until the
 /// endpoint takes them, and the allocator keeps what was used for the pages.
 const KEPT: u64 = 12 << 20;
