@@ -5,6 +5,7 @@ use sidetone_proto::{EndReason, Rate, Time};
 use crate::error::CallError;
 
 /// A place in a call's playout queue, made by [`Player::mark`](crate::Player::mark). [`Event::MarkReached`] reports it.
+/// A mark that is cleared is never reported.
 ///
 /// Marks of one call are ordered as they were queued. Only a player makes them:
 ///
