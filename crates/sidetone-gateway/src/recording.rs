@@ -42,7 +42,8 @@ pub(crate) struct RecordingControl(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     current: Option<Recording>,
-    is_paused: bool,
+    /// How many there have been, the current one included.
+    begun: usize,
     reports: Vec<Report>,
 }
 
@@ -87,7 +88,6 @@ impl Recordings {
         let mut state = call.recording.0.lock();
         if let Some(current) = &state.current {
             current.resume();
-            state.is_paused = false;
             return Ok(());
         }
         if self.is_short_of_disk() {
@@ -96,21 +96,24 @@ impl Recordings {
         let handle = call.handle().ok_or(StartError::NotHandled)?;
         let recording = self.recorder.record(handle)?;
         state.current = Some(recording.clone());
-        state.is_paused = false;
+        state.begun += 1;
+        let number = state.begun;
         drop(state);
-        let end = Arc::clone(self).end(recording, Arc::clone(call));
+        let end = Arc::clone(self).end(recording, number, Arc::clone(call));
         self.ends.lock().spawn(end);
         Ok(())
     }
 
     /// Waits for the end of a recording, writes its side file and reports it.
-    async fn end(self: Arc<Self>, recording: Recording, call: Arc<RunningCall>) {
+    async fn end(self: Arc<Self>, recording: Recording, number: usize, call: Arc<RunningCall>) {
         self.write_side_file(&call).await;
         let report = recording.ended().await;
         {
             let mut state = call.recording.0.lock();
-            state.current = None;
-            state.is_paused = false;
+            // Another one may have begun since this one was stopped.
+            if state.begun == number {
+                state.current = None;
+            }
             state.reports.push(report.clone());
         }
         self.write_side_file(&call).await;
@@ -163,22 +166,22 @@ impl Recordings {
 impl RecordingControl {
     pub(crate) fn state(&self) -> RecordingState {
         let state = self.0.lock();
-        match (&state.current, state.is_paused) {
-            (None, _) => RecordingState::Off,
-            (Some(_), false) => RecordingState::On,
-            (Some(_), true) => RecordingState::Paused,
+        match &state.current {
+            None => RecordingState::Off,
+            Some(current) if current.is_paused() => RecordingState::Paused,
+            Some(_) => RecordingState::On,
         }
     }
 
     /// Writes silence from now on. False if the call is not recorded.
     pub(crate) fn pause(&self) -> bool {
-        let mut state = self.0.lock();
-        let Some(current) = &state.current else {
-            return false;
-        };
-        current.pause();
-        state.is_paused = true;
-        true
+        match &self.0.lock().current {
+            Some(current) => {
+                current.pause();
+                true
+            }
+            None => false,
+        }
     }
 
     /// Completes the file. False if the call is not recorded.
