@@ -100,10 +100,10 @@ impl Session {
     }
 
     fn handle_event(&mut self, event: &Event<'_>) {
-        let codec = self.running.handle().map(|handle| handle.stats().codec);
         match event {
             Event::Audio(frame) => {
                 if let Some(Speech::Waiting(recognizer)) = &self.speech {
+                    let codec = self.running.handle().map(|handle| handle.stats().codec);
                     let format = Format {
                         hz: frame.rate().hz(),
                         law: law(frame.rate(), codec),
