@@ -51,8 +51,19 @@ impl Source {
         self.file.as_ref().map(|file| folder.join(file))
     }
 
-    /// Reads the secret. White space around it is not part of it.
+    /// Reads a secret that is made for the gateway, and has to be one.
     pub(super) fn read(&self, folder: &Path) -> Result<Secret, String> {
+        let secret = self.read_key(folder)?;
+        match secret.0.len() {
+            length if length < SHORTEST => Err(format!(
+                "the secret has {length} characters: give it at least {SHORTEST}, for example by `openssl rand -hex 32`"
+            )),
+            _ => Ok(secret),
+        }
+    }
+
+    /// Reads a key that a service has given out, whatever it is. White space around it is not part of it.
+    pub(super) fn read_key(&self, folder: &Path) -> Result<Secret, String> {
         let text = match (&self.env, &self.file) {
             (Some(name), None) => from_environment(name)?,
             (None, Some(file)) => from_file(&folder.join(file))?,
@@ -62,12 +73,9 @@ impl Source {
                 );
             }
         };
-        let text = text.trim();
-        match text.len() {
-            length if length < SHORTEST => Err(format!(
-                "the secret has {length} characters: give it at least {SHORTEST}, for example by `openssl rand -hex 32`"
-            )),
-            _ => Ok(Secret(text.into())),
+        match text.trim() {
+            "" => Err("there is no secret in it: put the secret there, and nothing else".into()),
+            text => Ok(Secret(text.into())),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn build(table: &Table, folder: &Path) -> Result<Arc<dyn Recognizer>,
     if let Some(source) = &table.key {
         match table.engine.takes_key() {
             true => {
-                let secret = source.read(folder)?;
+                let secret = source.read_key(folder)?;
                 choice.key = Some(String::from_utf8_lossy(secret.expose()).into_owned());
             }
             false => {
