@@ -34,6 +34,9 @@ impl FromStr for Pattern {
         let wrong = |what: &str| format!("{text:?} is no pattern of extensions: {what}");
         let Some(pattern) = text.strip_prefix('_') else {
             let elements: Vec<_> = text.chars().map(|it| Element::One(vec![it])).collect();
+            if is_meant_as_pattern(text) {
+                return Err(wrong(&format!("did you mean the pattern _{text}?")));
+            }
             return match elements.is_empty() || !text.chars().all(is_dialable) {
                 true => Err(wrong("write an extension like 200, or a pattern like _2XX")),
                 false => Ok(Self(elements)),
@@ -67,6 +70,15 @@ impl FromStr for Pattern {
             Some(Element::One(_)) => Ok(Self(elements)),
         }
     }
+}
+
+/// Whether an extension would be literal, and looks as if it were not to be.
+fn is_meant_as_pattern(text: &str) -> bool {
+    let has_sign = text.contains(['X', 'Z', 'N', '[']);
+    has_sign
+        && text
+            .chars()
+            .all(|it| it.is_ascii_digit() || "XZN[-].+*#".contains(it))
 }
 
 fn is_dialable(it: char) -> bool {
@@ -105,8 +117,11 @@ mod tests {
 
     #[test]
     fn what_would_let_everything_through_is_refused() {
-        for wrong in ["", "_", "_.", "_.1", "_[", "_[]1", "2 0", "_2,0", "_[9-1]"] {
+        for wrong in [
+            "", "_", "_.", "_.1", "_[", "_[]1", "2 0", "_2,0", "_[9-1]", "1XXX",
+        ] {
             assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
         }
+        assert!(matches("SALES", "SALES"));
     }
 }
