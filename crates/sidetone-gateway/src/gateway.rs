@@ -400,7 +400,10 @@ impl GatewayHandle {
         let grace = registry.config().server.grace;
         match self.is_inherited {
             true => self.shared.server.hand_over(grace),
-            false => self.shared.server.shutdown(grace),
+            false => {
+                registry.end_tickets();
+                self.shared.server.shutdown(grace);
+            }
         }
         registry.close();
         self.shared.notice(

@@ -51,6 +51,8 @@ struct State {
     results: Results,
     /// When the calls are hung up, since an operator wants the gateway to be without calls.
     draining: Option<Instant>,
+    /// The process ends, and none follows that would take a call with a new ticket.
+    is_last: bool,
     totals: Totals,
 }
 
@@ -259,7 +261,7 @@ impl Registry {
         }
         let max_calls = self.max_calls();
         let mut state = self.state.lock();
-        if state.draining.is_some() {
+        if state.draining.is_some() || state.is_last {
             return Err(NoTicket::Draining);
         }
         if state.running.len() + state.tickets.unused(now) >= max_calls {
@@ -458,6 +460,11 @@ impl Registry {
 
     pub(crate) fn draining(&self) -> Option<Instant> {
         self.state.lock().draining
+    }
+
+    /// Mints no more tickets, since no process follows that would take their calls.
+    pub(crate) fn end_tickets(&self) {
+        self.state.lock().is_last = true;
     }
 
     /// The process ends when its calls are over.

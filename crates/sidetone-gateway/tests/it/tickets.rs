@@ -151,6 +151,18 @@ fn a_draining_gateway_gives_no_tickets_and_keeps_its_promises() {
 }
 
 #[test]
+fn a_gateway_that_ends_without_a_successor_promises_nothing_more() {
+    let gateway = TestGateway::start("", ECHO);
+    let id = gateway.ticket("route=echo");
+    let call = gateway.call(id, Duration::from_secs(2));
+    gateway.wait_for_call(id);
+    gateway.handle.shut_down();
+    let answer = gateway.get("/v1/tickets?route=echo");
+    assert_eq!((answer.status, answer.body.as_str()), (503, ""));
+    assert_eq!(call.join().unwrap().ended.cause, EndCause::HungUp);
+}
+
+#[test]
 fn calls_are_hung_up_when_a_drain_is_over() {
     let gateway = TestGateway::start(OPEN, ECHO);
     let id = Uuid::new_v4();
