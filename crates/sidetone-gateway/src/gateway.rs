@@ -4,28 +4,23 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sidetone::{Call, Networks, PlayError, ServeError, Server, ServerHandle, record::RecordError};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::{
     bus::{Bus, EventSink},
+    capacity::{Capacity, wanted_calls},
     config::{self, Config},
     event::GatewayEvent,
     handover::{Handover, HandoverDir},
     hooks::{Hooks, HooksError},
-    http::{self, Access, App, generated_token},
-    metrics::Metrics,
+    http::{Access, HttpThread, generated_token},
     recording::Recordings,
     registry::Registry,
-    route,
-    snapshot::Snapshots,
-    with_sources,
+    route, with_sources,
 };
 
 /// Connections without a UUID at a time.
@@ -37,12 +32,6 @@ const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one address in a second. Asterisk sets up a hundred calls a second at most.
 const MAX_CONNECTS_PER_SECOND: usize = 200;
 
-/// Calls that `max_calls` is when the file does not say.
-pub(crate) const DEFAULT_MAX_CALLS: usize = 2000;
-/// Descriptors that the process needs besides those of calls: HTTP, files, threads.
-const OTHER_DESCRIPTORS: u64 = 1024;
-/// Descriptors of a call: its connection, and its recording.
-const DESCRIPTORS_PER_CALL: u64 = 2;
 /// The library lets so many more in, so that the gateway itself says why it rejects a call.
 const ADMISSION_MARGIN: usize = 64;
 
@@ -50,11 +39,6 @@ const ADMISSION_MARGIN: usize = 64;
 const LAST_REPORTS: Duration = Duration::from_secs(20);
 /// How long hooks that are due may take when the process ends.
 const LAST_HOOKS: Duration = Duration::from_secs(5);
-/// How long requests may take that are being answered when the process hands over.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
-/// Below calls, whose threads ask for a higher priority.
-const HTTP_NICE: i32 = 5;
-
 /// The alarm while the gateway runs by an older file, since the newer one is wrong.
 const BAD_FILE: &str = "configuration";
 
@@ -551,103 +535,4 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))
     .collect()
-}
-
-/// How many calls there can be at a time, whatever the file says.
-#[derive(Clone, Copy, Debug)]
-struct Capacity {
-    /// None without a limit.
-    descriptors: Option<u64>,
-}
-
-impl Capacity {
-    /// After the limit on descriptors was raised as far as it goes.
-    fn raised() -> Self {
-        let limit = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        let descriptors = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => limit.maximum,
-            Err(_) => limit.current,
-        };
-        Self { descriptors }
-    }
-
-    fn calls(self) -> usize {
-        let Some(all) = self.descriptors else {
-            // The library adds to it.
-            return usize::MAX / 2;
-        };
-        // A process that has few uses half of them for calls.
-        let for_calls = all - OTHER_DESCRIPTORS.min(all / 2);
-        (for_calls / DESCRIPTORS_PER_CALL).max(1) as usize
-    }
-
-    /// What to say if there can be fewer calls than wanted.
-    fn notice(self, wanted: usize) -> Option<String> {
-        let possible = self.calls();
-        let descriptors = self.descriptors?;
-        (possible < wanted).then(|| {
-            format!(
-                "max_calls is {possible}, not {wanted}: the process may have {descriptors} files open; set LimitNOFILE={} in its unit",
-                wanted as u64 * DESCRIPTORS_PER_CALL + OTHER_DESCRIPTORS
-            )
-        })
-    }
-}
-
-fn wanted_calls(config: &Config) -> usize {
-    config.server.max_calls.unwrap_or(DEFAULT_MAX_CALLS)
-}
-
-/// The thread that answers HTTP. It is not one of those that handle calls, so that no page, scrape or flood delays them.
-struct HttpThread {
-    stop: oneshot::Sender<()>,
-    stopped: oneshot::Receiver<()>,
-}
-
-impl HttpThread {
-    fn start(
-        listener: TcpListener,
-        shared: &Arc<Shared>,
-        access: Access,
-        audio_socket: SocketAddr,
-    ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let (stop, stopping) = oneshot::channel();
-        let (ended, stopped) = oneshot::channel();
-        let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("sidetone-http".into())
-            .spawn(move || {
-                // Of this thread alone, on Linux. Without it, requests compete with handlers.
-                let _ = rustix::process::setpriority_process(None, HTTP_NICE);
-                runtime.block_on(async move {
-                    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-                        return;
-                    };
-                    let app = App {
-                        metrics: Metrics::new(&shared),
-                        snapshots: Snapshots::start(&shared),
-                        access,
-                        shared,
-                        audio_socket,
-                    };
-                    http::serve(listener, app, stopping, LAST_REQUESTS).await;
-                });
-                let _ = ended.send(());
-            })?;
-        Ok(Self { stop, stopped })
-    }
-
-    /// Accepts no more connections, and waits for the requests that are being answered.
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        let _ = self.stopped.await;
-    }
 }

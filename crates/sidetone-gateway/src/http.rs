@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `thread` | runs all of it on a thread of its own |
 //! | `connections` | accepts connections, within limits |
 //! | `guard` | refuses what a foreign page or a rebound name sends |
 //! | `auth`, `session` | who asks, and what they may do |
@@ -22,6 +23,7 @@ mod page;
 mod problem;
 mod result;
 mod session;
+mod thread;
 mod tickets;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -34,18 +36,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{gateway::Shared, metrics::Metrics, snapshot::Snapshots};
 use auth::TokenScheme;
 pub(crate) use auth::{Access, generated_token};
+pub(crate) use thread::HttpThread;
 
 /// The longest body of a request.
 const MAX_BODY: usize = 16 * 1024;
 
 /// What all requests share.
-pub(crate) struct App {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) access: Access,
-    pub(crate) metrics: Metrics,
-    pub(crate) snapshots: Snapshots,
+struct App {
+    shared: Arc<Shared>,
+    access: Access,
+    metrics: Metrics,
+    snapshots: Snapshots,
     /// The address that the AudioSocket server listens on.
-    pub(crate) audio_socket: SocketAddr,
+    audio_socket: SocketAddr,
 }
 
 #[derive(OpenApi)]
@@ -60,12 +63,7 @@ pub(crate) struct App {
 struct Description;
 
 /// Serves until `stop` has a message. Requests that are being answered then may take as long as `patience`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: App,
-    stop: oneshot::Receiver<()>,
-    patience: Duration,
-) {
+async fn serve(listener: TcpListener, app: App, stop: oneshot::Receiver<()>, patience: Duration) {
     let app = Arc::new(app);
     let router = router(&app);
     connections::serve(listener, router, stop, patience).await;

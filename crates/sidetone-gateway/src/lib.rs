@@ -3,6 +3,7 @@
 mod action;
 mod bus;
 mod call;
+mod capacity;
 pub mod config;
 mod event;
 mod gateway;
@@ -15,10 +16,12 @@ pub mod rate_limit;
 pub mod recognizer;
 mod recording;
 mod registry;
+mod rejection;
 mod results;
 mod route;
 mod snapshot;
 mod ticket;
+mod totals;
 
 pub use bus::EventSink;
 pub use config::{Config, ConfigErrors};

@@ -16,7 +16,7 @@ use prometheus_client::{
 use crate::{
     gateway::Shared,
     hooks::{Backlog, EndpointState},
-    registry::Rejection,
+    rejection::Rejection,
 };
 
 /// The media type of [`Metrics::encode`].
@@ -59,6 +59,9 @@ impl Collector for Figures {
 }
 
 struct Writer<'a>(DescriptorEncoder<'a>);
+
+/// What tells the series of a family apart.
+type Label<'a> = [(&'static str, &'a str); 1];
 
 impl Writer<'_> {
     fn all(&mut self, shared: &Shared) -> fmt::Result {
@@ -286,36 +289,38 @@ impl Writer<'_> {
     }
 
     /// One counter for each set of labels.
-    fn counters<'a, const N: usize>(
+    fn counters<'a>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl Iterator<Item = ([(&'static str, &'a str); N], u64)>,
+        values: impl Iterator<Item = (Label<'a>, u64)>,
     ) -> fmt::Result {
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in values {
-            let labels = labels.to_vec();
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let values = values.map(|(label, value)| (label, ConstCounter::new(value)));
+        self.family(name, help, MetricType::Counter, values)
     }
 
     /// One gauge for each set of labels.
-    fn gauges<'a, const N: usize>(
+    fn gauges<'a>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl Iterator<Item = ([(&'static str, &'a str); N], u64)>,
+        values: impl Iterator<Item = (Label<'a>, u64)>,
     ) -> fmt::Result {
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_family(&labels.to_vec())?)?;
+        let bounded = |value| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let values = values.map(|(label, value)| (label, bounded(value)));
+        self.family(name, help, MetricType::Gauge, values)
+    }
+
+    fn family<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        metrics: impl Iterator<Item = (Label<'a>, impl EncodeMetric)>,
+    ) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
+        for (label, metric) in metrics {
+            metric.encode(encoder.encode_family(&label)?)?;
         }
         Ok(())
     }

@@ -16,12 +16,7 @@ use serde::Serialize;
 use sidetone::record::{RecordError, Recorder, Recording, Report};
 use tokio::task::JoinSet;
 
-use crate::{
-    config,
-    event::GatewayEvent,
-    registry::{Registry, RunningCall},
-    with_sources,
-};
+use crate::{call::RunningCall, config, event::GatewayEvent, registry::Registry, with_sources};
 use side_file::SideFile;
 
 /// All recordings of a gateway.

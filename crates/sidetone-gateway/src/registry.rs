@@ -1,29 +1,29 @@
 //! The calls of a gateway: who gets in, who is there, and what they leave behind.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sidetone::{Admission, CallHandle, CallInfo, CallSummary, Counters, EndReason, HandlerError};
+use sidetone::{Admission, CallInfo, CallSummary, EndReason, HandlerError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    action::Action,
     bus::Bus,
-    call::{CallContext, Params},
-    config::{Config, Route, TicketPolicy},
+    call::{Params, RunningCall},
+    capacity::wanted_calls,
+    config::{Config, TicketPolicy},
     event::GatewayEvent,
-    gateway::DEFAULT_MAX_CALLS,
     handover::HandoverDir,
     rate_limit::RateLimit,
-    recording::RecordingControl,
+    rejection::Rejection,
     results::{CallResult, Results},
     ticket::{ClaimError, Counts, MintError, Saved, Ticket, Tickets},
+    totals::Totals,
     with_sources,
 };
 
@@ -56,68 +56,6 @@ struct State {
     totals: Totals,
 }
 
-/// What has been counted since the start, of calls that are over.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) ended: BTreeMap<&'static str, u64>,
-    pub(crate) rejected: BTreeMap<&'static str, u64>,
-    pub(crate) sums: Sums,
-}
-
-/// What is added up over calls.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
-    pub(crate) frames_in: u64,
-    pub(crate) frames_out: u64,
-    pub(crate) underruns: u64,
-    pub(crate) gaps: u64,
-    pub(crate) slips: u64,
-    pub(crate) lagged: u64,
-    pub(crate) digits: u64,
-}
-
-impl Sums {
-    /// With what running calls have counted so far.
-    pub(crate) fn with(mut self, running: &[Arc<RunningCall>]) -> Self {
-        for call in running {
-            if let Some(handle) = call.handle() {
-                let stats = handle.stats();
-                self.add(&stats.counters, stats.lagged);
-            }
-        }
-        self
-    }
-
-    fn add(&mut self, counters: &Counters, lagged: u64) {
-        self.frames_in += counters.frames_in;
-        self.frames_out += counters.frames_out;
-        self.underruns += counters.underruns;
-        self.gaps += counters.gaps;
-        self.slips += counters.slips;
-        self.lagged += lagged;
-        self.digits += counters.digits;
-    }
-}
-
-/// A call that was let in and is not over.
-#[derive(Debug)]
-pub(crate) struct RunningCall {
-    pub(crate) context: Arc<CallContext>,
-    pub(crate) route: Arc<Route>,
-    pub(crate) recording: RecordingControl,
-    handle: OnceLock<CallHandle>,
-    action: Mutex<Action>,
-    last_event: Mutex<String>,
-    ending: Mutex<EndingState>,
-    is_over: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct EndingState {
-    summary: Option<Box<CallSummary>>,
-    is_handled: bool,
-}
-
 /// The data of a call that was let in, until its handler takes it.
 pub(crate) type Admitted = Mutex<Option<Handled>>;
 
@@ -131,73 +69,8 @@ pub(crate) struct Handled {
 
 impl Drop for Handled {
     fn drop(&mut self) {
-        self.call.ending.lock().is_handled = true;
+        self.call.set_handled();
         self.registry.report_end_if_over(&self.call);
-    }
-}
-
-/// Why the gateway rejects a call, besides the reasons of the library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    NoTicket,
-    TicketUsed,
-    TicketExpired,
-    AlreadyConnected,
-    RouteGone,
-    NoRoute,
-    Full,
-    Draining,
-}
-
-impl Rejection {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::NoTicket,
-        Self::TicketUsed,
-        Self::TicketExpired,
-        Self::AlreadyConnected,
-        Self::RouteGone,
-        Self::NoRoute,
-        Self::Full,
-        Self::Draining,
-    ];
-
-    /// As a label of a metric, and in events.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::NoTicket => "no_ticket",
-            Self::TicketUsed => "ticket_used",
-            Self::TicketExpired => "ticket_expired",
-            Self::AlreadyConnected => "already_connected",
-            Self::RouteGone => "route_gone",
-            Self::NoRoute => "no_route",
-            Self::Full => "full",
-            Self::Draining => "draining",
-        }
-    }
-
-    const fn text(self) -> &'static str {
-        match self {
-            Self::NoTicket => "has no ticket: the dialplan gets one from /v1/tickets for each call",
-            Self::TicketUsed => "comes with a ticket that was used: each is good for one call",
-            Self::TicketExpired => {
-                "comes with a ticket that has expired: raise ticket_lifetime if calls take so long to come"
-            }
-            Self::AlreadyConnected => "has the UUID of a call that is connected",
-            Self::RouteGone => "has a ticket for a route that is no longer in the file",
-            Self::NoRoute => "has no ticket, and the file has no default_route",
-            Self::Full => "exceeds max_calls",
-            Self::Draining => "came while the gateway is draining",
-        }
-    }
-}
-
-impl From<ClaimError> for Rejection {
-    fn from(error: ClaimError) -> Self {
-        match error {
-            ClaimError::Unknown => Self::NoTicket,
-            ClaimError::Used => Self::TicketUsed,
-            ClaimError::Expired => Self::TicketExpired,
-        }
     }
 }
 
@@ -242,8 +115,7 @@ impl Registry {
     }
 
     pub(crate) fn max_calls(&self) -> usize {
-        let wanted = self.config().server.max_calls;
-        wanted.unwrap_or(DEFAULT_MAX_CALLS).min(self.capacity)
+        wanted_calls(&self.config()).min(self.capacity)
     }
 
     /// Mints a ticket.
@@ -342,7 +214,7 @@ impl Registry {
         };
         match call {
             Some(call) if call.context.peer == summary.peer => {
-                call.ending.lock().summary = Some(Box::new(summary));
+                call.set_summary(summary);
                 self.report_end_if_over(&call);
             }
             _ => {
@@ -353,14 +225,9 @@ impl Registry {
     }
 
     fn report_end_if_over(&self, call: &Arc<RunningCall>) {
-        let summary = {
-            let mut ending = call.ending.lock();
-            match ending.is_handled {
-                true => ending.summary.take(),
-                false => None,
-            }
+        let Some(summary) = call.take_end() else {
+            return;
         };
-        let Some(summary) = summary else { return };
         let result = CallResult {
             action: call.result(),
             minted_by: call.context.minted_by.clone(),
@@ -371,8 +238,7 @@ impl Registry {
             state
                 .results
                 .add(summary.id, result.clone(), Instant::now());
-            *state.totals.ended.entry(summary.reason.name()).or_default() += 1;
-            state.totals.sums.add(&summary.counters, summary.lagged);
+            state.totals.add_ended(&summary);
         }
         if let Some(dir) = self.leaving.get()
             && let Err(error) = dir.leave_result(summary.id, &result)
@@ -387,7 +253,7 @@ impl Registry {
             summary,
             result: result.action.to_string(),
         });
-        call.is_over.send_replace(true);
+        call.set_over();
     }
 
     fn reject(&self, summary: &CallSummary, rejection: Option<Rejection>) {
@@ -400,7 +266,7 @@ impl Registry {
             Some(rejection) => rejection.text().to_owned(),
             None => summary.reason.to_string(),
         };
-        *self.state.lock().totals.rejected.entry(reason).or_default() += 1;
+        self.state.lock().totals.add_rejected(reason);
         self.report_suppressed();
         if self.rejections.lock().allows(Instant::now(), 1) {
             self.bus.publish(GatewayEvent::Rejected {
@@ -532,67 +398,5 @@ impl Registry {
             }
         };
         let _ = tokio::time::timeout(longest, all).await;
-    }
-}
-
-impl RunningCall {
-    fn new(info: CallInfo, ticket: Ticket, route: Arc<Route>, now: Instant) -> Self {
-        let CallInfo { id, peer, .. } = info;
-        Self {
-            context: Arc::new(CallContext {
-                id,
-                peer,
-                route: ticket.route,
-                params: ticket.params,
-                minted_by: ticket.minted_by,
-                started: SystemTime::now(),
-                started_at: now,
-            }),
-            action: Mutex::new(route.result.clone()),
-            route,
-            recording: RecordingControl::default(),
-            handle: OnceLock::new(),
-            last_event: Mutex::new("started".into()),
-            ending: Mutex::default(),
-            is_over: watch::Sender::new(false),
-        }
-    }
-
-    /// What the HTTP API reaches it by; none until it is handled.
-    pub(crate) fn handle(&self) -> Option<&CallHandle> {
-        self.handle.get()
-    }
-
-    pub(crate) fn set_handle(&self, handle: CallHandle) {
-        let _ = self.handle.set(handle);
-    }
-
-    /// Decides what the dialplan does next.
-    ///
-    /// # Errors
-    ///
-    /// A result that the route does not allow.
-    pub(crate) fn set_result(&self, action: Action) -> Result<(), String> {
-        action.check(&self.route)?;
-        *self.action.lock() = action;
-        Ok(())
-    }
-
-    pub(crate) fn result(&self) -> Action {
-        self.action.lock().clone()
-    }
-
-    pub(crate) fn note(&self, event: impl Into<String>) {
-        *self.last_event.lock() = event.into();
-    }
-
-    pub(crate) fn last_event(&self) -> String {
-        self.last_event.lock().clone()
-    }
-
-    /// Waits until its end has been reported.
-    pub(crate) async fn over(&self) {
-        // It fails only if the sender is gone, and that is `self`.
-        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
     }
 }

@@ -12,10 +12,11 @@ use sidetone_speech::{
 use tokio::time::timeout;
 
 use crate::{
+    call::RunningCall,
     event::GatewayEvent,
     rate_limit::RateLimit,
     recording::Recordings,
-    registry::{Admitted, Handled, Registry, RunningCall},
+    registry::{Admitted, Handled, Registry},
     with_sources,
 };
 

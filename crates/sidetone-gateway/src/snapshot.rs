@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::{
     bus::ActiveAlarm,
-    call::{Params, rfc3339},
+    call::{Params, RunningCall, rfc3339},
     event::{fractional_milliseconds, milliseconds},
     gateway::Shared,
     recording::RecordingState,
-    registry::{Registry, RunningCall},
+    registry::Registry,
 };
 
 /// How often the calls are looked at while somebody watches.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{App, auth::MayRead, problem::Problem};
 use crate::{
-    registry::RunningCall,
+    call::RunningCall,
     snapshot::{self, CallSnapshot, Status},
 };
 

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use sidetone::record::Report;
 
-use crate::{event::recorded, registry::RunningCall};
+use crate::{call::RunningCall, event::recorded};
 
 /// `UUID.json`.
 pub(super) struct SideFile {
