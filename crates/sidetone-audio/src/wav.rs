@@ -70,6 +70,45 @@ const MAX_DATA: u32 = (u32::MAX - HEADER_LEN) / 4 * 4;
 /// The bytes of one system call: half a second of two 8 kHz channels.
 const PENDING_MAX: usize = 16 * 1024;
 
+/// The header of a stream of 16-bit samples whose end is not known, as of a call that goes on.
+///
+/// ```
+/// use sidetone_audio::wav::{Channels, stream_header};
+///
+/// assert!(stream_header(8_000, Channels::Mono).starts_with(b"RIFF"));
+/// ```
+pub fn stream_header(rate: u32, channels: Channels) -> [u8; HEADER_LEN as usize] {
+    header(rate, channels, u32::MAX, u32::MAX)
+}
+
+fn header(
+    rate: u32,
+    channels: Channels,
+    file_len: u32,
+    data_len: u32,
+) -> [u8; HEADER_LEN as usize] {
+    let frame_len = channels.count() * 2;
+    let mut header = [0; HEADER_LEN as usize];
+    let mut at = 0;
+    let mut put = |field: &[u8]| {
+        header[at..at + field.len()].copy_from_slice(field);
+        at += field.len();
+    };
+    put(b"RIFF");
+    put(&file_len.to_le_bytes());
+    put(b"WAVEfmt ");
+    put(&16u32.to_le_bytes());
+    put(&1u16.to_le_bytes()); // integer PCM
+    put(&channels.count().to_le_bytes());
+    put(&rate.to_le_bytes());
+    put(&rate.saturating_mul(u32::from(frame_len)).to_le_bytes());
+    put(&frame_len.to_le_bytes());
+    put(&16u16.to_le_bytes());
+    put(b"data");
+    put(&data_len.to_le_bytes());
+    header
+}
+
 impl<W: Write + Seek> Writer<W> {
     /// Starts a file: writes the header of an empty recording at the start of `out`.
     ///
@@ -187,25 +226,12 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     fn write_header(&mut self) -> io::Result<()> {
-        let frame_len = self.channels.count() * 2;
-        let mut header = [0; HEADER_LEN as usize];
-        let mut at = 0;
-        let mut put = |field: &[u8]| {
-            header[at..at + field.len()].copy_from_slice(field);
-            at += field.len();
-        };
-        put(b"RIFF");
-        put(&(HEADER_LEN - 8 + self.stored).to_le_bytes());
-        put(b"WAVEfmt ");
-        put(&16u32.to_le_bytes());
-        put(&1u16.to_le_bytes()); // integer PCM
-        put(&self.channels.count().to_le_bytes());
-        put(&self.rate.to_le_bytes());
-        put(&self.rate.saturating_mul(u32::from(frame_len)).to_le_bytes());
-        put(&frame_len.to_le_bytes());
-        put(&16u16.to_le_bytes());
-        put(b"data");
-        put(&self.stored.to_le_bytes());
+        let header = header(
+            self.rate,
+            self.channels,
+            HEADER_LEN - 8 + self.stored,
+            self.stored,
+        );
         self.out.seek(SeekFrom::Start(0))?;
         self.out.write_all(&header)?;
         self.out.flush()

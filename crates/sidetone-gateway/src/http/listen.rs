@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use sidetone::{MonoMix, PlayError, Rate, Sides};
+use sidetone_audio::wav::{Channels, stream_header};
 
 use super::{App, auth::MayListen, calls::ThisCall, problem::Problem};
 use crate::event::GatewayEvent;
@@ -19,10 +20,6 @@ use crate::event::GatewayEvent;
 /// More than a telephone call has. Browsers play nothing before they have some hundred kilobytes, which at this rate, on two
 /// channels, takes about a second.
 const RATE: Rate = Rate::Slin48;
-const CHANNELS: u16 = 2;
-
-/// A header for a stream whose end is not known.
-const UNKNOWN_LENGTH: u32 = u32::MAX;
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +113,7 @@ enum Listening {
 async fn next(listening: Listening) -> Option<(std::io::Result<Bytes>, Listening)> {
     match listening {
         Listening::Header(mix) => {
-            let header = Bytes::copy_from_slice(&wav_header());
+            let header = Bytes::copy_from_slice(&stream_header(RATE.hz(), Channels::Stereo));
             Some((Ok(header), Listening::Samples(mix)))
         }
         Listening::Samples(mut mix) => {
@@ -129,24 +126,4 @@ async fn next(listening: Listening) -> Option<(std::io::Result<Bytes>, Listening
             Some((Ok(bytes), Listening::Samples(mix)))
         }
     }
-}
-
-/// The header of a WAV file with linear samples of 16 bits, of unknown length.
-fn wav_header() -> [u8; 44] {
-    let frame = CHANNELS * 2;
-    let mut header = [0; 44];
-    header[..4].copy_from_slice(b"RIFF");
-    header[4..8].copy_from_slice(&UNKNOWN_LENGTH.to_le_bytes());
-    header[8..16].copy_from_slice(b"WAVEfmt ");
-    header[16..20].copy_from_slice(&16_u32.to_le_bytes());
-    // Linear samples.
-    header[20..22].copy_from_slice(&1_u16.to_le_bytes());
-    header[22..24].copy_from_slice(&CHANNELS.to_le_bytes());
-    header[24..28].copy_from_slice(&RATE.hz().to_le_bytes());
-    header[28..32].copy_from_slice(&(RATE.hz() * u32::from(frame)).to_le_bytes());
-    header[32..34].copy_from_slice(&frame.to_le_bytes());
-    header[34..36].copy_from_slice(&16_u16.to_le_bytes());
-    header[36..40].copy_from_slice(b"data");
-    header[40..].copy_from_slice(&UNKNOWN_LENGTH.to_le_bytes());
-    header
 }
