@@ -11,7 +11,7 @@ pub struct Ended {
     pub cause: EndCause,
 }
 
-/// EndCause a call ended.
+/// Why a call ended.
 ///
 /// ```
 /// use sidetone_caller::EndCause;

@@ -2,12 +2,13 @@
 //! for a panic.
 
 use std::{
-    error::Error,
     fmt::{self, Display},
     process::ExitCode,
 };
 
 use crate::{sanitize::sanitize, stderr};
+
+pub(crate) use sidetone_gateway::with_sources;
 
 /// The result of a command that started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Outcome {
     }
 }
 
-/// EndCause a command could not start and what to do about it, in one line. Exit code 2.
+/// Why a command could not start and what to do about it, in one line. Exit code 2.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
@@ -47,17 +48,6 @@ impl Failure {
             "can't start a thread ({error}): raise the limit on processes and threads (ulimit -u, or TasksMax= in systemd)"
         ))
     }
-}
-
-/// An error with its sources, on one line.
-pub(crate) fn with_sources(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line += &format!(": {error}");
-        source = error.source();
-    }
-    line
 }
 
 impl fmt::Display for Failure {

@@ -1,5 +1,6 @@
 //! `sidetone serve`: the voice gateway as a daemon.
 
+mod diagnostics;
 mod log;
 mod supervisor;
 mod systemd;
@@ -37,6 +38,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let config = load(&options)?;
     let output = Output::start(Style::for_services(), None)?;
     let reporter = output.reporter();
+    diagnostics::show(reporter.clone());
     let log = {
         let reporter = reporter.clone();
         Arc::new(move |event: &_| reporter.report(LogLine::from(event)))

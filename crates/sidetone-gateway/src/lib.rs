@@ -29,7 +29,7 @@ pub use event::{EventKind, Level, Published, envelope};
 pub use gateway::{Gateway, GatewayHandle, Inherited, OpenError};
 
 /// An error with its sources, on one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

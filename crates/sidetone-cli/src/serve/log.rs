@@ -29,6 +29,17 @@ pub(super) struct LogLine {
     json: Arc<str>,
 }
 
+impl LogLine {
+    /// One that concerns no call.
+    pub(super) fn new(level: Level, json: String) -> Self {
+        Self {
+            level: level as u8,
+            call: None,
+            json: json.into(),
+        }
+    }
+}
+
 impl From<&Published> for LogLine {
     fn from(event: &Published) -> Self {
         Self {

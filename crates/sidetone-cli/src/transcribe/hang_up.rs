@@ -5,7 +5,7 @@ use sidetone::CallHandle;
 use super::events::TranscribeEvent;
 use crate::output::Reporter;
 
-/// EndCause the command ends a call.
+/// Why the command ends a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum HangUpReason {
     StopWord,

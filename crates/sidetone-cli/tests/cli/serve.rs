@@ -159,6 +159,29 @@ fn without_a_file_every_call_hears_itself_and_a_token_is_made() {
     served.process.wait_for("call.ended");
 }
 
+#[test]
+fn a_hook_that_fails_is_in_the_log() {
+    let refusing = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let hook = format!(
+        "[[hook]]\nurl = \"http://{refusing}/calls?key=secret\"\nevents = [\"call.started\"]\n"
+    );
+    let folder = folder_with(&format!("{FILE}{hook}"));
+    let mut served = Served::start(sidetone(["serve", &path(&folder)]));
+    let id = ticket(&served.http);
+    call(&served.address, id, Duration::from_millis(200))
+        .join()
+        .unwrap();
+    let diagnostic = served.process.wait_for("diagnostic")["data"].to_string();
+    let shown = format!("{refusing}/calls");
+    assert!(
+        diagnostic.contains(&shown) && !diagnostic.contains("secret"),
+        "{diagnostic}"
+    );
+}
+
 /// What systemd does for a unit with two sockets and `Type=notify`.
 struct Systemd {
     sockets: [OwnedFd; 2],

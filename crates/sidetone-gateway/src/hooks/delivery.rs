@@ -21,6 +21,7 @@ use super::{
     message::Message,
     queue::{Failure, Outcome},
 };
+use crate::with_sources;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -188,17 +189,6 @@ async fn discard(mut body: Incoming) {
     {
         read += frame.data_ref().map_or(0, Bytes::len);
     }
-}
-
-/// The error with its sources. It holds addresses of machines at most, and no URL.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
