@@ -72,8 +72,8 @@ impl Admission {
         Decision::Reject(None).into()
     }
 
-    /// Rejects the call and attaches `data` to it, such as a reason of the program's own: the hook that is told of its end
-    /// finds it in [`CallSummary::data`](crate::CallSummary::data). To the dialplan it is [`reject`](Self::reject).
+    /// Rejects the call and attaches `data` to it, such as a reason of the program's own. The hook for ended calls finds it in
+    /// [`CallSummary::data`](crate::CallSummary::data). To the dialplan it looks like [`reject`](Self::reject).
     ///
     /// ```
     /// use {sidetone::{Admission, Server}, std::collections::HashSet};

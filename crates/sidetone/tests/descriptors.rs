@@ -200,7 +200,7 @@ fn a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can(io: IoBackend)
     let waited = next(&mut other.said, "waited");
     let (waits, millis) = waited.split_once(' ').unwrap();
     let (waits, millis): (u128, u128) = (waits.parse().unwrap(), millis.parse().unwrap());
-    // A thread that is told of it again and again waits a thousand times a second.
+    // A thread that every waiting connection wakes goes round a thousand times a second.
     assert!(waits <= 10 + millis / 20, "{waits} in {millis} ms");
     // It can accept again, and takes the one that waited.
     caller

@@ -3,7 +3,7 @@
 //! A new file of scenarios has a `scenarios![one, another]` and gets its line in [`side_by_side`], or in [`alone`] if it judges
 //! time or keeps the machine busy, or in [`in_pairs`] if it does so over a minute. Each scenario has an Asterisk to itself while it runs.
 //!
-//! If Asterisk is not available on this machine, the scenarios are skipped, aloud; where the variable `CI` is set that is a failure.
+//! If Asterisk is not available on this machine, the scenarios are skipped, with a message; where the variable `CI` is set that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -274,7 +274,7 @@ async fn clear(lab: &Lab) -> anyhow::Result<()> {
     anyhow::bail!("channels are left that won't hang up")
 }
 
-/// A program that a scenario needs besides Asterisk. Where it can't be had, the scenario is skipped, aloud; with `CI` set it fails.
+/// A program that a scenario needs besides Asterisk. Where it is not available, the scenario is skipped, with a message. With `CI` set it fails.
 pub(crate) fn available<T>(started: Result<T, StartError>) -> anyhow::Result<Option<T>> {
     match started {
         Err(error @ StartError::Fetch(_)) if std::env::var_os("CI").is_none() => {

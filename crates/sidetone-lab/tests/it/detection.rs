@@ -1,6 +1,6 @@
 //! What the codec `auto` makes of people: decisions over the English prompts of Asterisk, in virtual time.
 //!
-//! The prompts are fetched, as Asterisk itself is. If they are not available the test is skipped, aloud; where the variable `CI` is set
+//! The prompts are fetched, as Asterisk itself is. If they are not available the test is skipped, with a message; where the variable `CI` is set
 //! that is a failure.
 
 #![allow(clippy::unwrap_used, missing_docs)]

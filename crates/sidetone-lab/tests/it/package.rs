@@ -1,7 +1,7 @@
 //! What an operator installs: the units, the example file, and the Debian package, whose binary serves from its example file.
 //!
 //! The package is made by cargo-deb, which `.ci/run` installs, of the binary that is tested: a release would take minutes more to
-//! build, and the units, files and scripts are the same. Without cargo-deb or systemd-analyze a test is skipped, aloud; where the
+//! build, and the units, files and scripts are the same. Without cargo-deb or systemd-analyze a test is skipped, with a message; where the
 //! variable `CI` is set that is a failure.
 #![allow(clippy::unwrap_used)]
 

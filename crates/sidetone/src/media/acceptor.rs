@@ -109,7 +109,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets connections wait for a moment, without being told of them again and again.
+    /// Lets connections wait for a moment, in which they do not wake the thread.
     pub(super) fn pause(&mut self, now: Time, driver: &mut dyn Driver) {
         if self.paused_until.is_none() {
             driver.stop_listening(&self.listener);
