@@ -22,12 +22,8 @@ mod losses;
 pub mod openai;
 mod recognizer;
 mod replay_buffer;
-#[cfg(any(feature = "_websocket", feature = "google", feature = "openai"))]
-mod service_message;
 mod session;
 mod timeline;
-#[cfg(any(feature = "_websocket", feature = "openai"))]
-mod tls;
 mod transcript;
 #[cfg(feature = "vosk")]
 pub mod vosk;

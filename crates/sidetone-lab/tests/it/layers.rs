@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone",
             "sidetone-gateway",
             "sidetone-speech",
+            "sidetone-websocket",
             "sidetone-caller",
             "sidetone-load",
             "sidetone-audio",
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sidetone",
             "sidetone-speech",
+            "sidetone-websocket",
             "sidetone-audio",
             "sidetone-proto",
             "sidetone-driver",
@@ -33,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sidetone",
             "sidetone-speech",
+            "sidetone-websocket",
             "sidetone-services",
             "sidetone-caller",
             "sidetone-load",
@@ -41,7 +44,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone-driver",
         ],
     ),
-    ("sidetone-speech", &["sidetone-audio"]),
+    ("sidetone-speech", &["sidetone-audio", "sidetone-websocket"]),
+    ("sidetone-websocket", &[]),
     ("sidetone-services", &[]),
     ("sidetone-caller", &["sidetone-audio", "sidetone-proto"]),
     ("sidetone-load", &["sidetone-proto", "sidetone-driver"]),

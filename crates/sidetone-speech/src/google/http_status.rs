@@ -13,7 +13,7 @@ use tonic::{
     transport::{Channel, Error},
 };
 
-use crate::service_message;
+use sidetone_websocket::service_message;
 
 /// How much of such a reply is read, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;

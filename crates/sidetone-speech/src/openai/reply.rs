@@ -6,7 +6,9 @@ use super::{
     NAME,
     request::{Response, unavailable},
 };
-use crate::{SpeechError, service_message};
+use sidetone_websocket::service_message;
+
+use crate::SpeechError;
 
 /// Above this and below that, Whisper's own programs take a segment for silence.
 const MIN_NO_SPEECH: f32 = 0.6;

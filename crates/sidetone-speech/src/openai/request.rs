@@ -9,15 +9,18 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use sidetone_audio::wav::{Channels, Writer};
+use sidetone_websocket::{
+    service_message,
+    tls::{self, TlsError, rustls::RootCertStore},
+};
 use tokio::time::timeout;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
     NAME,
     detail::DetailSupport,
     reply::{self, Reply},
 };
-use crate::{SpeechError, service_message, tls};
+use crate::SpeechError;
 
 /// The usual path, which an address may leave out.
 const DEFAULT_PATH: &str = "/v1/audio/transcriptions";
@@ -64,10 +67,14 @@ impl Response {
 impl Service {
     pub(super) fn new(address: &str) -> Result<Self, SpeechError> {
         let uri = with_default_path(address)?;
-        let tls = match uri.scheme_str() {
-            Some("https") => tls::client_config()?,
-            _ => no_trusted_roots()?,
+        let roots = match uri.scheme_str() {
+            Some("https") => tls::system_roots(),
+            // Without TLS no certificate is needed.
+            _ => Ok(RootCertStore::empty()),
         };
+        let tls = roots
+            .and_then(tls::client_config)
+            .map_err(|error: TlsError| SpeechError::Settings(error.to_string()))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -288,18 +295,6 @@ fn with_default_path(address: &str) -> Result<Uri, SpeechError> {
     let mut parts = uri.into_parts();
     parts.path_and_query = Some(PathAndQuery::from_static(path));
     Uri::from_parts(parts).map_err(|_| invalid())
-}
-
-/// For an address without TLS, which needs no certificates.
-fn no_trusted_roots() -> Result<Arc<ClientConfig>, SpeechError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SpeechError::Settings(error.to_string()))?;
-    Ok(Arc::new(
-        config
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth(),
-    ))
 }
 
 fn wav(samples: &[i16], hz: u32) -> Vec<u8> {

@@ -1,5 +1,8 @@
-//! The HTTP reply before a WebSocket. A service that refuses the upgrade says why in a body that
-//! the WebSocket client does not read, so this keeps what was received.
+//! The stream below a WebSocket, which keeps what the WebSocket client would lose.
+//!
+//! A service that refuses the upgrade says why in a body that the client does not read. One that
+//! closes an open connection says why in what is still to be read when writing fails, and the client
+//! reads nothing after that.
 
 use std::{
     io,
@@ -12,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 /// The longest reply accepted during the handshake, in bytes.
@@ -22,48 +25,57 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many headers are searched for the location of a redirect.
 const MAX_HEADERS: usize = 64;
 
-/// A stream during its WebSocket handshake. It keeps what it receives until the handshake is done.
-pub(super) struct HandshakeStream<S> {
+/// A stream that keeps what it receives until the WebSocket handshake is done. Afterwards a failed
+/// write is kept, not returned, and what is written then is discarded.
+pub(crate) struct PeerStream<S> {
     /// `Some` until it is dropped.
     stream: Option<S>,
+    /// `Some` during the handshake.
     received: Option<Vec<u8>>,
+    write_error: Option<io::Error>,
     refused: Arc<Mutex<Option<Refused<S>>>>,
 }
 
-/// Where a [`HandshakeStream`] leaves itself if the handshake fails.
-pub(super) struct RefusedSlot<S>(Arc<Mutex<Option<Refused<S>>>>);
+/// Where a [`PeerStream`] leaves itself if the handshake fails.
+pub(crate) struct RefusedSlot<S>(Arc<Mutex<Option<Refused<S>>>>);
 
 /// The stream of a refused handshake, and what it has received.
-pub(super) struct Refused<S> {
+pub(crate) struct Refused<S> {
     stream: S,
     received: Vec<u8>,
 }
 
 /// The reason for a refusal, as far as it was sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) location: Option<String>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Refusal {
+    pub(crate) location: Option<String>,
+    pub(crate) body: Vec<u8>,
 }
 
-impl<S> HandshakeStream<S> {
-    pub(super) fn new(stream: S) -> (Self, RefusedSlot<S>) {
+impl<S> PeerStream<S> {
+    pub(crate) fn new(stream: S) -> (Self, RefusedSlot<S>) {
         let refused = Arc::default();
         let handshake = Self {
             stream: Some(stream),
             received: Some(Vec::new()),
+            write_error: None,
             refused: Arc::clone(&refused),
         };
         (handshake, RefusedSlot(refused))
     }
 
     /// Ends the handshake: from here on nothing is kept.
-    pub(super) fn established(&mut self) {
+    pub(crate) fn established(&mut self) {
         self.received = None;
+    }
+
+    /// Why nothing can be written any more.
+    pub(crate) fn write_error(&self) -> Option<&io::Error> {
+        self.write_error.as_ref()
     }
 }
 
-impl<S> Drop for HandshakeStream<S> {
+impl<S> Drop for PeerStream<S> {
     fn drop(&mut self) {
         if let (Some(stream), Some(received)) = (self.stream.take(), self.received.take()) {
             *self.refused.lock() = Some(Refused { stream, received });
@@ -72,13 +84,14 @@ impl<S> Drop for HandshakeStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> RefusedSlot<S> {
-    /// What the service sent in place of the upgrade.
-    pub(super) async fn refusal(self) -> Refusal {
+    /// What the service sent in place of the upgrade, with the rest of it that comes by `deadline`.
+    pub(crate) async fn refusal(self, deadline: Instant) -> Refusal {
         let Some(mut refused) = self.0.lock().take() else {
             return Refusal::default();
         };
         // On a timeout, what was received so far has to do.
-        let _ = timeout(REST_TIMEOUT, refused.read_rest()).await;
+        let deadline = deadline.min(Instant::now() + REST_TIMEOUT);
+        let _ = timeout_at(deadline, refused.read_rest()).await;
         parse(&refused.received).0
     }
 }
@@ -142,7 +155,7 @@ fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     (body, false)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HandshakeStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -165,25 +178,37 @@ impl<S: AsyncRead + Unpin> AsyncRead for HandshakeStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> HandshakeStream<S> {
+impl<S: AsyncWrite + Unpin> PeerStream<S> {
+    /// Does `write`, or returns `discarded` if no write can succeed any more.
     fn with_stream<T>(
         self: Pin<&mut Self>,
+        discarded: T,
         write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        match &mut self.get_mut().stream {
-            Some(stream) => write(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        let this = self.get_mut();
+        if this.write_error.is_some() {
+            return Poll::Ready(Ok(discarded));
+        }
+        let Some(stream) = &mut this.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        match write(Pin::new(stream)) {
+            Poll::Ready(Err(error)) if this.received.is_none() => {
+                this.write_error = Some(error);
+                Poll::Ready(Ok(discarded))
+            }
+            written => written,
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.with_stream(|it| it.poll_write(context, bytes))
+        self.with_stream(bytes.len(), |it| it.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -191,7 +216,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeStream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with_stream(|it| it.poll_write_vectored(context, slices))
+        let all = slices.iter().map(|it| it.len()).sum();
+        self.with_stream(all, |it| it.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -199,11 +225,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HandshakeStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_stream(|it| it.poll_flush(context))
+        self.with_stream((), |it| it.poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_stream(|it| it.poll_shutdown(context))
+        self.with_stream((), |it| it.poll_shutdown(context))
     }
 }
 

@@ -1,4 +1,7 @@
 //! The error message in a service's reply: found, shortened, and cleared of secrets.
+//!
+//! Every text that this returns is one line of at most 200 characters and an ellipsis, for a log or
+//! an operator.
 
 use http::Uri;
 use serde_json::Value;
@@ -21,7 +24,7 @@ const FIELDS: [&str; 10] = [
 
 /// The message of a reply, as one short line: in JSON the field that holds it, of a web page the title.
 /// Each of the `secrets` is replaced, since some services repeat them.
-pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> String {
+pub fn from_body(body: &[u8], secrets: &[&str]) -> String {
     let text = String::from_utf8_lossy(body);
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let message = match json.as_ref().and_then(find) {
@@ -32,8 +35,8 @@ pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> String {
     one_line(&message, secrets)
 }
 
-/// The message in a JSON value, if there is one.
-pub(crate) fn find(json: &Value) -> Option<&str> {
+/// The message in a JSON value, if there is one, as the service wrote it.
+pub fn find(json: &Value) -> Option<&str> {
     match json {
         Value::String(text) => Some(text.trim()).filter(|it| !it.is_empty()),
         Value::Array(all) => all.iter().find_map(find),
@@ -53,7 +56,7 @@ fn is_web_page(text: &str) -> bool {
 }
 
 /// A service's text as one short line without secrets.
-pub(crate) fn one_line(text: &str, secrets: &[&str]) -> String {
+pub fn one_line(text: &str, secrets: &[&str]) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for secret in secrets.iter().filter(|it| !it.is_empty()) {
         line = line.replace(secret, "…");
@@ -65,7 +68,7 @@ pub(crate) fn one_line(text: &str, secrets: &[&str]) -> String {
 }
 
 /// Describes a redirect from `from`, with its target.
-pub(crate) fn redirect(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str]) -> String {
+pub fn redirect(status: u16, to: Option<&str>, from: &Uri, secrets: &[&str]) -> String {
     let Some(to) = to.map(str::trim).filter(|it| !it.is_empty()) else {
         return format!("status {status}: it has moved, and does not say where to");
     };
