@@ -31,6 +31,7 @@ use std::{
 
 use http::Uri;
 use parking_lot::{Mutex, RwLock};
+use sidetone_websocket::tls::TlsError;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -154,15 +155,9 @@ pub enum HooksError {
     /// Two endpoints with the same address.
     #[error("two hooks go to {0}: make one of them, with the events of both")]
     Duplicate(String),
-    /// The machine trusts nobody.
-    #[error(
-        "no trusted certificates found on this machine: install its ca-certificates, or name a file of them \
-         in SSL_CERT_FILE"
-    )]
-    NoCertificates,
-    /// TLS can't be set up.
-    #[error("can't set up TLS for hooks: {0}")]
-    Tls(String),
+    /// TLS can't be set up: often, the machine trusts nobody.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The spool can't be used.
     #[error("can't keep hooks in {}: {source}; make it a folder that the server may write to", path.display())]
     Spool {

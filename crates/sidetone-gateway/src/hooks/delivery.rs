@@ -13,8 +13,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use sidetone_websocket::tls::{
+    self,
+    rustls::{ClientConfig, RootCertStore},
+};
 use tokio::time::timeout;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
     HooksError, Limits, SigningKey,
@@ -53,7 +56,7 @@ impl Target {
     ) -> Result<Self, HooksError> {
         let tls = match url.scheme_str() {
             Some("https") => trust.client_config()?,
-            _ => Arc::new(client_config(RootCertStore::empty())?),
+            _ => tls::client_config(RootCertStore::empty())?,
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -125,23 +128,9 @@ impl Trust {
         if let Some(config) = &self.0 {
             return Ok(Arc::clone(config));
         }
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        if roots.add_parsable_certificates(found.certs).0 == 0 {
-            return Err(HooksError::NoCertificates);
-        }
-        let config = Arc::new(client_config(roots)?);
+        let config = tls::client_config(tls::system_roots()?)?;
         Ok(Arc::clone(self.0.insert(config)))
     }
-}
-
-/// The crypto provider is set here, since rustls can't choose one if another crate enables a
-/// second.
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, HooksError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| HooksError::Tls(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// What a response means. Redirects are not followed, since hooks go only to configured addresses.

@@ -5,6 +5,7 @@ use std::{env, fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc};
 use axum::serve::Listener;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use sidetone_gateway::hooks::{Hooks, HooksError};
+use sidetone_websocket::tls::TlsError;
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -97,7 +98,10 @@ async fn run(trusted: &Path) {
     assert_eq!((known.pending(), unknown.pending()), (0, 0));
     fs::write(trusted, "").unwrap();
     let error = Hooks::open(vec![endpoint("https://localhost/")], None).unwrap_err();
-    assert!(matches!(error, HooksError::NoCertificates), "{error}");
+    assert!(
+        matches!(error, HooksError::Tls(TlsError::NoCertificates)),
+        "{error}"
+    );
     // Which only those need that use them.
     Hooks::open(vec![endpoint("http://localhost/")], None).unwrap();
 }
