@@ -1,0 +1,467 @@
+//! Joins a call and a bot: connects, carries out what the conversation asks for, and tells how it ended.
+
+use std::{
+    collections::VecDeque,
+    future::{pending, poll_fn},
+    pin::pin,
+    time::Duration,
+};
+
+use sidetone::{Call, CallHandle, Codec, EndReason, Event};
+use sidetone_websocket::{ConnectError, Connection, Received, Request};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+};
+
+use crate::{
+    bot::{Bot, BotEnd},
+    caller_audio::CallerAudio,
+    dialect::{self, Action, AudioFormat, CallEvent, Cleared, Conversation},
+    failure::BotFailure,
+    playout::{Clearing, Playout},
+    session::{BotEvent, Session},
+};
+
+/// The longest message of a bot, in bytes: ten minutes of audio at 24 kHz in base64.
+const MAX_MESSAGE_LEN: usize = 40 << 20;
+/// Messages that may wait for the bot to take them: 5 s of caller audio.
+const MAX_QUEUED: usize = 250;
+/// Dropped frames that are reported together, while more are dropped.
+const REPORTED_TOGETHER: u64 = 50;
+/// How long the first audio of the caller is waited for, which says at which rate it comes.
+const RATE_WITHIN: Duration = Duration::from_millis(200);
+/// Digits that are kept until the bot has taken the call.
+const MAX_EARLY_DIGITS: usize = 64;
+/// How often a bot is pinged. One that has sent nothing from one ping to the next is gone.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// More that a bot does wrong ends its call.
+const MAX_COMPLAINTS: u32 = 100;
+/// How long a tool may take.
+const TOOL_WITHIN: Duration = Duration::from_secs(10);
+/// How much of what it said is still played to the caller, when the bot has ended the conversation.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long the bot may take to read the last messages.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Gives a call to a bot, until either ends it.
+pub(crate) async fn run(
+    bot: &Bot,
+    call: &mut Call,
+    mut session: Session,
+) -> Result<BotEnd, BotFailure> {
+    let mut reconnects = match bot.dialect.can_reconnect() {
+        true => bot.reconnects,
+        false => 0,
+    };
+    let mut playout = Playout::new(call.handle(), bot.prebuffer, bot.budget.share());
+    loop {
+        let (connection, digits) = match connect(bot, call, &session).await? {
+            Connected::Bot(connection, digits) => (connection, digits),
+            Connected::CallEnded(reason) => return Ok(BotEnd::Call(reason)),
+        };
+        let caller = caller_format(call);
+        let conversation = bot.dialect.start(&session, caller);
+        let mut bridge = Bridge::new(connection, conversation, &session, &mut playout, call.handle());
+        let ended = bridge.run(call, digits).await;
+        bridge.report_dropped();
+        match ended {
+            Err(failure) if reconnects > 0 && is_of_connection(&failure) => {
+                reconnects -= 1;
+                session.is_reconnect = true;
+                playout.forget_marks();
+                session.report(BotEvent::Reconnecting(failure));
+            }
+            Err(failure) => {
+                playout.clear();
+                return Err(failure);
+            }
+            Ok(BotEnd::Bot) => {
+                say_last_words(call, &mut playout).await;
+                return Ok(BotEnd::Bot);
+            }
+            Ok(end) => return Ok(end),
+        }
+    }
+}
+
+/// Whether another connection may be better.
+const fn is_of_connection(failure: &BotFailure) -> bool {
+    matches!(
+        failure,
+        BotFailure::Broken(_) | BotFailure::Closed { .. } | BotFailure::Silent
+    )
+}
+
+/// Who was there first.
+enum Connected {
+    /// The bot, with the digits that were pressed meanwhile.
+    Bot(Connection, Vec<char>),
+    CallEnded(EndReason),
+}
+
+async fn connect(
+    bot: &Bot,
+    call: &mut Call,
+    session: &Session,
+) -> Result<Connected, BotFailure> {
+    let began = Instant::now();
+    let upgrade = bot.dialect.upgrade(&bot.address, session);
+    let mut request = Request::default();
+    request.query = upgrade.query;
+    request.headers = bot.headers.clone();
+    request.headers.extend(upgrade.headers);
+    request.subprotocol = upgrade.subprotocol;
+    request.max_message_len = MAX_MESSAGE_LEN;
+    request.timeout = bot.connect_within;
+    let comfort = match &bot.comfort {
+        Some(clip) => match call.player(8_000) {
+            Ok(mut player) => player.play_clip(clip).await.ok(),
+            Err(_) => None,
+        },
+        None => None,
+    };
+    // Dropped with this function, it ends the comfort sound.
+    let _comfort = comfort.map(sidetone::Playback::stop_on_drop);
+    let mut digits = Vec::new();
+    let mut is_rate_known = false;
+    let mut connecting = pin!(bot.endpoint.connect(&request));
+    let connection = loop {
+        tokio::select! {
+            connected = &mut connecting => break connected.map_err(|error| failed(bot, error))?,
+            event = call.next() => match event {
+                None => return Ok(Connected::CallEnded(EndReason::Shutdown)),
+                Some(Event::Ended(reason)) => return Ok(Connected::CallEnded(reason)),
+                Some(Event::Dtmf(digit)) if digits.len() < MAX_EARLY_DIGITS => digits.push(digit),
+                Some(Event::Audio(_)) => is_rate_known = true,
+                Some(_) => {}
+            },
+        }
+    };
+    session.report(BotEvent::Connected {
+        after: began.elapsed(),
+    });
+    // The dialect's best rate depends on it.
+    let audio = async {
+        while !is_rate_known {
+            match call.next().await {
+                None => return Some(EndReason::Shutdown),
+                Some(Event::Ended(reason)) => return Some(reason),
+                Some(Event::Dtmf(digit)) if digits.len() < MAX_EARLY_DIGITS => digits.push(digit),
+                Some(Event::Audio(_)) => is_rate_known = true,
+                Some(_) => {}
+            }
+        }
+        None
+    };
+    match timeout(RATE_WITHIN, audio).await {
+        Ok(Some(reason)) => Ok(Connected::CallEnded(reason)),
+        _ => Ok(Connected::Bot(connection, digits)),
+    }
+}
+
+fn failed(bot: &Bot, error: ConnectError) -> BotFailure {
+    match error {
+        ConnectError::Refused { status, reason } => BotFailure::Refused { status, reason },
+        ConnectError::TimedOut => BotFailure::TimedOut(bot.connect_within),
+        ConnectError::Unavailable { reason } => BotFailure::Unavailable(reason),
+    }
+}
+
+/// How the caller's audio comes.
+fn caller_format(call: &Call) -> AudioFormat {
+    match call.stats().codec {
+        Codec::Ulaw => AudioFormat::ULAW,
+        Codec::Alaw => AudioFormat::ALAW,
+        _ => AudioFormat::linear(call.rate().hz()),
+    }
+}
+
+/// Plays what the bot said last, and hangs up.
+async fn say_last_words(call: &mut Call, playout: &mut Playout) {
+    let heard = timeout(LAST_WORDS, async {
+        tokio::select! {
+            () = playout.drained() => {}
+            // Its audio is read, so that none of it is reported as dropped.
+            () = async { while call.next().await.is_some() {} } => {}
+        }
+    });
+    // What takes longer is cut off.
+    let _ = heard.await;
+    call.hang_up();
+}
+
+/// One connection of a bot to a call.
+struct Bridge<'a> {
+    connection: Connection,
+    conversation: Box<dyn Conversation>,
+    session: &'a Session,
+    playout: &'a mut Playout,
+    call: CallHandle,
+    caller: CallerAudio,
+    clearing: VecDeque<Clearing>,
+    tools: JoinSet<(String, Result<String, String>)>,
+    has_ended: bool,
+    ping: Interval,
+    /// The bot has sent something since the last ping.
+    is_alive: bool,
+    connected_at: Instant,
+    has_spoken: bool,
+    complaints: u32,
+    dropped: u64,
+    actions: Vec<Action>,
+    payload: Vec<u8>,
+}
+
+impl<'a> Bridge<'a> {
+    fn new(
+        connection: Connection,
+        conversation: Box<dyn Conversation>,
+        session: &'a Session,
+        playout: &'a mut Playout,
+        call: CallHandle,
+    ) -> Self {
+        let now = Instant::now();
+        let mut ping = interval_at(now + PING_EVERY, PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            connection,
+            caller: CallerAudio::new(conversation.caller_format()),
+            conversation,
+            session,
+            playout,
+            call,
+            clearing: VecDeque::new(),
+            tools: JoinSet::new(),
+            has_ended: false,
+            ping,
+            is_alive: true,
+            connected_at: now,
+            has_spoken: false,
+            complaints: 0,
+            dropped: 0,
+            actions: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
+        self.tell(CallEvent::Connected)?;
+        for digit in digits {
+            self.session.report(BotEvent::Digit(digit));
+            self.tell(CallEvent::Digit(digit))?;
+        }
+        while !self.has_ended {
+            tokio::select! {
+                event = call.next() => {
+                    let reason = match event {
+                        None => EndReason::Shutdown,
+                        Some(Event::Ended(reason)) => reason,
+                        Some(event) => {
+                            self.handle_call(&event)?;
+                            continue;
+                        }
+                    };
+                    self.say_goodbye().await;
+                    return Ok(BotEnd::Call(reason));
+                }
+                received = self.connection.next() => {
+                    let received = received.map_err(|error| BotFailure::Broken(error.to_string()))?;
+                    if self.handle_bot(received)? {
+                        return Ok(BotEnd::Bot);
+                    }
+                }
+                cleared = next_cleared(&mut self.clearing) => {
+                    self.tell(CallEvent::Cleared(&cleared))?;
+                }
+                Some(Ok((id, output))) = self.tools.join_next() => {
+                    let output = output.as_deref().map_err(String::as_str);
+                    self.tell(CallEvent::ToolResult { id: &id, output })?;
+                }
+                _ = self.ping.tick() => {
+                    if !std::mem::take(&mut self.is_alive) {
+                        return Err(BotFailure::Silent);
+                    }
+                    self.connection.ping();
+                }
+            }
+        }
+        self.say_goodbye().await;
+        Ok(BotEnd::Bot)
+    }
+
+    fn handle_call(&mut self, event: &Event<'_>) -> Result<(), BotFailure> {
+        match event {
+            Event::Audio(frame) => {
+                self.caller.push(frame.offset(), frame.rate().hz(), frame.samples());
+                self.send_frames()?;
+                self.playout.account()
+            }
+            Event::NoAudio { offset, duration } => {
+                self.caller.push_silence(*offset, *duration);
+                self.send_frames()
+            }
+            Event::Dtmf(digit) => {
+                self.session.report(BotEvent::Digit(*digit));
+                self.tell(CallEvent::Digit(*digit))
+            }
+            Event::MarkReached(mark) => {
+                for name in self.playout.take_reached(*mark) {
+                    self.tell(CallEvent::MarkReached(&name))?;
+                }
+                Ok(())
+            }
+            Event::PlaybackDrained => self.tell(CallEvent::Drained),
+            _ => Ok(()),
+        }
+    }
+
+    fn send_frames(&mut self) -> Result<(), BotFailure> {
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.clear();
+        while let Some(timestamp) = self.caller.take_frame(&mut payload) {
+            self.tell(CallEvent::Audio {
+                timestamp,
+                payload: &payload,
+            })?;
+            payload.clear();
+        }
+        self.payload = payload;
+        Ok(())
+    }
+
+    /// Whether the bot has ended the conversation.
+    fn handle_bot(&mut self, received: Received) -> Result<bool, BotFailure> {
+        self.is_alive = true;
+        let message = match &received {
+            Received::Text(text) => dialect::Received::Text(text),
+            Received::Binary(bytes) => dialect::Received::Binary(bytes),
+            Received::Pong => return Ok(false),
+            // Without a code it is a normal end, too.
+            Received::Closed { code: 1000 | 1005, .. } => return Ok(true),
+            Received::Closed { code, reason } => {
+                return Err(BotFailure::Closed {
+                    code: *code,
+                    reason: reason.clone(),
+                });
+            }
+        };
+        let queued = self.playout.queued();
+        self.conversation
+            .handle_message(message, queued, &mut self.actions)?;
+        self.apply_actions()?;
+        Ok(false)
+    }
+
+    /// Tells the conversation what happened, and does what it asks for.
+    fn tell(&mut self, event: CallEvent<'_>) -> Result<(), BotFailure> {
+        let queued = self.playout.queued();
+        self.conversation
+            .handle_event(event, queued, &mut self.actions);
+        self.apply_actions()
+    }
+
+    fn apply_actions(&mut self) -> Result<(), BotFailure> {
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            self.apply(action)?;
+        }
+        self.actions = actions;
+        Ok(())
+    }
+
+    fn apply(&mut self, action: Action) -> Result<(), BotFailure> {
+        match action {
+            Action::Send(message) => {
+                self.make_room();
+                self.connection.queue(message);
+            }
+            Action::Play {
+                item,
+                format,
+                audio,
+            } => {
+                if !self.has_spoken && !audio.is_empty() {
+                    self.has_spoken = true;
+                    self.session.report(BotEvent::FirstAudio {
+                        after: self.connected_at.elapsed(),
+                    });
+                }
+                self.playout.play(item, format, &audio)?;
+            }
+            Action::EndItem(item) => self.playout.end_item(&item),
+            Action::Mark(name) => self.playout.mark(name)?,
+            Action::Clear => self.clearing.push_back(self.playout.clear()),
+            Action::Pause => self.playout.pause(true),
+            Action::Resume => self.playout.pause(false),
+            Action::CallTool {
+                id,
+                name,
+                arguments,
+            } => self.call_tool(id, &name, &arguments),
+            Action::Transcript(transcript) => self.session.report(BotEvent::Transcript(transcript)),
+            Action::End => self.has_ended = true,
+            Action::HangUp => self.call.hang_up(),
+            Action::Complaint(text) => {
+                self.complaints += 1;
+                if self.complaints > MAX_COMPLAINTS {
+                    return Err(BotFailure::Protocol(text.into()));
+                }
+                self.session.report(BotEvent::Complaint(text.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn call_tool(&mut self, id: String, name: &str, arguments: &str) {
+        let called = self.session.tools.as_ref();
+        let called = called.map(|tools| tools.call(name, arguments));
+        self.tools.spawn(async move {
+            let output = match called {
+                Some(called) => timeout(TOOL_WITHIN, called)
+                    .await
+                    .unwrap_or_else(|_| Err("it took too long".into())),
+                None => Err("there are no tools".into()),
+            };
+            (id, output)
+        });
+    }
+
+    /// Drops caller audio that the bot does not take, the oldest first.
+    fn make_room(&mut self) {
+        let conversation = &self.conversation;
+        let is_dropped = self.connection.queued() >= MAX_QUEUED
+            && self
+                .connection
+                .drop_oldest(|message| conversation.is_caller_audio(message));
+        self.dropped += u64::from(is_dropped);
+        if !is_dropped || self.dropped >= REPORTED_TOGETHER {
+            self.report_dropped();
+        }
+    }
+
+    fn report_dropped(&mut self) {
+        let frames = std::mem::take(&mut self.dropped);
+        if frames > 0 {
+            self.session.report(BotEvent::Dropped { frames });
+        }
+    }
+
+    /// Tells the bot that the call is over.
+    async fn say_goodbye(&mut self) {
+        // A bot that is told too much just now is told no more.
+        let _ = self.tell(CallEvent::Ended);
+        let _ = timeout(GOODBYE, self.connection.flush()).await;
+        self.connection.close(1000).await;
+    }
+}
+
+/// Waits for the first clear that is under way; without one, forever.
+async fn next_cleared(clearing: &mut VecDeque<Clearing>) -> Cleared {
+    let Some(first) = clearing.front_mut() else {
+        return pending().await;
+    };
+    let cleared = poll_fn(|context| first.as_mut().poll(context)).await;
+    clearing.pop_front();
+    cleared
+}

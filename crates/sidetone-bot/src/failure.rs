@@ -1,0 +1,63 @@
+//! How a bot fails.
+
+use std::time::Duration;
+
+/// Why a bot is not, or no longer, on a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BotFailure {
+    /// There is no connection to it.
+    #[error("the bot can't be reached: {0}")]
+    Unavailable(String),
+    /// It answers, but does not take the call.
+    #[error("the bot refuses the call: {reason}")]
+    Refused {
+        /// The HTTP status of its answer.
+        status: u16,
+        /// What it says, for an operator.
+        reason: String,
+    },
+    /// It did not take the call in time.
+    #[error("the bot did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection broke in the middle of the call.
+    #[error("the connection to the bot broke: {0}")]
+    Broken(String),
+    /// It closed the connection with a code that is not that of a normal end.
+    #[error("the bot closed the connection: {code} {reason}")]
+    Closed {
+        /// The code (RFC 6455, 7.4).
+        code: u16,
+        /// What it says.
+        reason: String,
+    },
+    /// It no longer answers pings.
+    #[error("the bot has stopped answering")]
+    Silent,
+    /// What it says is not of its dialect.
+    #[error("the bot does not speak its dialect: {0}")]
+    Protocol(String),
+    /// More audio than a call may keep is queued.
+    #[error("the bot sent more audio than is kept for a call")]
+    Flooded,
+    /// The bot audio of all calls together is more than the server may keep.
+    #[error("the bots of all calls sent more audio than the server may keep")]
+    OverBudget,
+}
+
+impl BotFailure {
+    /// One word for it, as metrics have it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused { .. } => "refused",
+            Self::TimedOut(_) => "timeout",
+            Self::Broken(_) => "broken",
+            Self::Closed { .. } => "closed",
+            Self::Silent => "silent",
+            Self::Protocol(_) => "protocol",
+            Self::Flooded => "flooded",
+            Self::OverBudget => "over_budget",
+        }
+    }
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod bot;
+mod caller_audio;
+pub mod dialect;
+mod driver;
+mod failure;
+mod playout;
+mod session;
+
+pub use bot::{Bot, BotEnd, Budget};
+pub use failure::BotFailure;
+pub use session::{BotEvent, Session, ToolResult, Tools};
+pub use sidetone_websocket::{AddressError, Endpoint};
