@@ -19,7 +19,7 @@ use crate::{dialect::Dialect, driver, failure::BotFailure, session::Session};
 #[derive(Clone)]
 pub struct Bot {
     pub(crate) endpoint: Arc<Endpoint>,
-    /// The address as it was written, which signatures are made of.
+    /// The whole address, which signatures are made of.
     pub(crate) address: Arc<str>,
     pub(crate) dialect: Arc<dyn Dialect>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -49,7 +49,7 @@ impl Bot {
     /// As [`new`](Self::new), for a dialect that is chosen at run time.
     pub fn with_dialect(endpoint: Endpoint, dialect: Arc<dyn Dialect>) -> Self {
         Self {
-            address: endpoint.address().into(),
+            address: endpoint.uri().to_string().into(),
             endpoint: Arc::new(endpoint),
             dialect,
             headers: Vec::new(),
@@ -177,7 +177,9 @@ impl Share {
         let used = &self.budget.0.used;
         // Wrapping, so that a share that shrinks is a large addition.
         let change = bytes.wrapping_sub(self.bytes);
-        let total = used.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
+        let total = used
+            .fetch_add(change, Ordering::Relaxed)
+            .wrapping_add(change);
         let grows = bytes > self.bytes;
         self.bytes = bytes;
         match grows && total > self.budget.0.limit {

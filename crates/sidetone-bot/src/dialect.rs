@@ -57,12 +57,7 @@ pub trait Conversation: Send {
     fn caller_format(&self) -> AudioFormat;
 
     /// Something happened on the call. `queued` is how much bot audio has not been heard yet.
-    fn handle_event(
-        &mut self,
-        event: CallEvent<'_>,
-        queued: Duration,
-        actions: &mut Vec<Action>,
-    );
+    fn handle_event(&mut self, event: CallEvent<'_>, queued: Duration, actions: &mut Vec<Action>);
 
     /// The bot sent a message.
     ///

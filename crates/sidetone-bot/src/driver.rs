@@ -41,8 +41,9 @@ const MAX_COMPLAINTS: u32 = 100;
 const TOOL_WITHIN: Duration = Duration::from_secs(10);
 /// How much of what it said is still played to the caller, when the bot has ended the conversation.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long the bot may take to read the last messages.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// The codes of a close that is a normal end (RFC 6455, 7.4), with and without a reason.
+const NORMAL_CLOSURE: u16 = 1000;
+const NO_STATUS: u16 = 1005;
 
 /// Gives a call to a bot, until either ends it.
 pub(crate) async fn run(
@@ -62,10 +63,14 @@ pub(crate) async fn run(
         };
         let caller = caller_format(call);
         let conversation = bot.dialect.start(&session, caller);
-        let mut bridge = Bridge::new(connection, conversation, &session, &mut playout, call.handle());
-        let ended = bridge.run(call, digits).await;
-        bridge.report_dropped();
-        match ended {
+        let bridge = Bridge::new(
+            connection,
+            conversation,
+            &session,
+            &mut playout,
+            call.handle(),
+        );
+        match bridge.run(call, digits).await {
             Err(failure) if reconnects > 0 && is_of_connection(&failure) => {
                 reconnects -= 1;
                 session.is_reconnect = true;
@@ -73,7 +78,7 @@ pub(crate) async fn run(
                 session.report(BotEvent::Reconnecting(failure));
             }
             Err(failure) => {
-                playout.clear();
+                drop(playout.clear());
                 return Err(failure);
             }
             Ok(BotEnd::Bot) => {
@@ -100,11 +105,7 @@ enum Connected {
     CallEnded(EndReason),
 }
 
-async fn connect(
-    bot: &Bot,
-    call: &mut Call,
-    session: &Session,
-) -> Result<Connected, BotFailure> {
+async fn connect(bot: &Bot, call: &mut Call, session: &Session) -> Result<Connected, BotFailure> {
     let began = Instant::now();
     let upgrade = bot.dialect.upgrade(&bot.address, session);
     let mut request = Request::default();
@@ -128,7 +129,7 @@ async fn connect(
     let mut connecting = pin!(bot.endpoint.connect(&request));
     let connection = loop {
         tokio::select! {
-            connected = &mut connecting => break connected.map_err(|error| failed(bot, error))?,
+            connected = &mut connecting => break connected.map_err(failed)?,
             event = call.next() => match event {
                 None => return Ok(Connected::CallEnded(EndReason::Shutdown)),
                 Some(Event::Ended(reason)) => return Ok(Connected::CallEnded(reason)),
@@ -160,11 +161,10 @@ async fn connect(
     }
 }
 
-fn failed(bot: &Bot, error: ConnectError) -> BotFailure {
+fn failed(error: ConnectError) -> BotFailure {
     match error {
         ConnectError::Refused { status, reason } => BotFailure::Refused { status, reason },
-        ConnectError::TimedOut => BotFailure::TimedOut(bot.connect_within),
-        ConnectError::Unavailable { reason } => BotFailure::Unavailable(reason),
+        other => BotFailure::Unavailable(other.to_string()),
     }
 }
 
@@ -245,7 +245,16 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    async fn run(&mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
+    async fn run(mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
+        let ended = self.converse(call, digits).await;
+        self.report_dropped();
+        if ended.is_ok() {
+            self.say_goodbye().await;
+        }
+        ended
+    }
+
+    async fn converse(&mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
         self.tell(CallEvent::Connected)?;
         for digit in digits {
             self.session.report(BotEvent::Digit(digit));
@@ -262,7 +271,6 @@ impl<'a> Bridge<'a> {
                             continue;
                         }
                     };
-                    self.say_goodbye().await;
                     return Ok(BotEnd::Call(reason));
                 }
                 received = self.connection.next() => {
@@ -286,14 +294,14 @@ impl<'a> Bridge<'a> {
                 }
             }
         }
-        self.say_goodbye().await;
         Ok(BotEnd::Bot)
     }
 
     fn handle_call(&mut self, event: &Event<'_>) -> Result<(), BotFailure> {
         match event {
             Event::Audio(frame) => {
-                self.caller.push(frame.offset(), frame.rate().hz(), frame.samples());
+                self.caller
+                    .push(frame.offset(), frame.rate().hz(), frame.samples());
                 self.send_frames()?;
                 self.playout.account()
             }
@@ -338,7 +346,10 @@ impl<'a> Bridge<'a> {
             Received::Binary(bytes) => dialect::Received::Binary(bytes),
             Received::Pong => return Ok(false),
             // Without a code it is a normal end, too.
-            Received::Closed { code: 1000 | 1005, .. } => return Ok(true),
+            Received::Closed {
+                code: NORMAL_CLOSURE | NO_STATUS,
+                ..
+            } => return Ok(true),
             Received::Closed { code, reason } => {
                 return Err(BotFailure::Closed {
                     code: *code,
@@ -392,8 +403,8 @@ impl<'a> Bridge<'a> {
             Action::EndItem(item) => self.playout.end_item(&item),
             Action::Mark(name) => self.playout.mark(name)?,
             Action::Clear => self.clearing.push_back(self.playout.clear()),
-            Action::Pause => self.playout.pause(true),
-            Action::Resume => self.playout.pause(false),
+            // No dialect here has pauses.
+            Action::Pause | Action::Resume => {}
             Action::CallTool {
                 id,
                 name,
@@ -448,11 +459,10 @@ impl<'a> Bridge<'a> {
     }
 
     /// Tells the bot that the call is over.
-    async fn say_goodbye(&mut self) {
+    async fn say_goodbye(mut self) {
         // A bot that is told too much just now is told no more.
         let _ = self.tell(CallEvent::Ended);
-        let _ = timeout(GOODBYE, self.connection.flush()).await;
-        self.connection.close(1000).await;
+        self.connection.close(NORMAL_CLOSURE).await;
     }
 }
 

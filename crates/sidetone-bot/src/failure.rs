@@ -1,12 +1,10 @@
 //! How a bot fails.
 
-use std::time::Duration;
-
 /// Why a bot is not, or no longer, on a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BotFailure {
-    /// There is no connection to it.
+    /// There is no connection to it: nothing listens there, or it did not answer in time.
     #[error("the bot can't be reached: {0}")]
     Unavailable(String),
     /// It answers, but does not take the call.
@@ -17,9 +15,6 @@ pub enum BotFailure {
         /// What it says, for an operator.
         reason: String,
     },
-    /// It did not take the call in time.
-    #[error("the bot did not answer within {0:?}")]
-    TimedOut(Duration),
     /// The connection broke in the middle of the call.
     #[error("the connection to the bot broke: {0}")]
     Broken(String),
@@ -46,12 +41,16 @@ pub enum BotFailure {
 }
 
 impl BotFailure {
+    /// Whether the bot did not even take the call.
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Refused { .. })
+    }
+
     /// One word for it, as metrics have it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
             Self::Refused { .. } => "refused",
-            Self::TimedOut(_) => "timeout",
             Self::Broken(_) => "broken",
             Self::Closed { .. } => "closed",
             Self::Silent => "silent",

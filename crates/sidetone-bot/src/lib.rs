@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bot;
+mod breaker;
 mod caller_audio;
 pub mod dialect;
 mod driver;
@@ -9,6 +10,7 @@ mod playout;
 mod session;
 
 pub use bot::{Bot, BotEnd, Budget};
+pub use breaker::{Breaker, Change};
 pub use failure::BotFailure;
 pub use session::{BotEvent, Session, ToolResult, Tools};
 pub use sidetone_websocket::{AddressError, Endpoint};

@@ -183,7 +183,8 @@ impl Playout {
 
     /// Takes note of how much memory the queue takes now.
     pub(crate) fn account(&mut self) -> Result<(), BotFailure> {
-        let samples = self.queued().as_micros() as u64 * u64::from(self.call.rate().hz()) / 1_000_000;
+        let samples =
+            self.queued().as_micros() as u64 * u64::from(self.call.rate().hz()) / 1_000_000;
         self.share.set(samples * 2)
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
-use crate::event::{GatewayEvent, Published, timestamp};
+use crate::event::{AlarmName, GatewayEvent, Published, timestamp};
 
 /// Events that a slow watcher may lag behind.
 const WATCHERS_QUEUE: usize = 1024;
@@ -27,13 +27,14 @@ pub(crate) struct Bus {
     sinks: Vec<EventSink>,
     watchers: broadcast::Sender<Arc<Published>>,
     with_digits: AtomicBool,
-    alarms: Mutex<BTreeMap<&'static str, ActiveAlarm>>,
+    alarms: Mutex<BTreeMap<AlarmName, ActiveAlarm>>,
 }
 
 /// Something that needs an operator.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ActiveAlarm {
-    name: &'static str,
+    #[schema(value_type = String)]
+    name: AlarmName,
     text: String,
     /// When it began: RFC 3339, UTC.
     since: String,
@@ -75,8 +76,8 @@ impl Bus {
             alarms.remove(name);
             return;
         }
-        let alarm = alarms.entry(name).or_insert_with(|| ActiveAlarm {
-            name,
+        let alarm = alarms.entry(name.clone()).or_insert_with(|| ActiveAlarm {
+            name: name.clone(),
             text: String::new(),
             since: timestamp(now),
         });

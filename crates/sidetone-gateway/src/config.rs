@@ -1,5 +1,6 @@
 //! The gateway's file, read and checked, with all that it names loaded.
 
+mod bot;
 mod error;
 mod file;
 mod secret;
@@ -16,10 +17,12 @@ use std::{
 };
 
 use sidetone::{Clip, Codec, Networks};
+use sidetone_bot::Bot;
 use sidetone_speech::Recognizer;
 
 use crate::{action::Action, hooks::Endpoint, pattern::Pattern};
 
+pub(crate) use bot::TwilioAccount;
 pub use error::{ConfigError, ConfigErrors};
 pub use secret::Secret;
 
@@ -54,6 +57,8 @@ pub(crate) struct Server {
     /// Where the files lie that the HTTP API may play.
     pub(crate) sounds_dir: Option<PathBuf>,
     pub(crate) log_digits: bool,
+    /// What the bots of all calls may have queued, in bytes.
+    pub(crate) bot_memory: u64,
 }
 
 /// Whether a call needs a ticket.
@@ -106,11 +111,27 @@ pub(crate) struct Route {
     pub(crate) echo: bool,
     pub(crate) record: bool,
     pub(crate) transcriber: Option<Arc<dyn Recognizer>>,
+    pub(crate) bot: Option<RouteBot>,
     pub(crate) max_duration: Option<Duration>,
     /// The result of its calls, unless something else sets one.
     pub(crate) result: Action,
     /// The extensions that a result may dial.
     pub(crate) dial: Vec<Pattern>,
+}
+
+/// The bot of a route.
+#[derive(Debug)]
+pub(crate) struct RouteBot {
+    pub(crate) bot: Bot,
+    /// Who may use Twilio's REST resource for its calls; nobody, unless the file says who.
+    pub(crate) account: Option<TwilioAccount>,
+    pub(crate) failure: BotFailureBranch,
+}
+
+/// What happens when a bot fails.
+pub(crate) struct BotFailureBranch {
+    pub(crate) play: Option<Clip>,
+    pub(crate) result: Action,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +177,14 @@ impl Config {
     /// The address of the page and the HTTP API, unless there is none.
     pub fn http_listen(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|http| http.listen)
+    }
+}
+
+impl fmt::Debug for BotFailureBranch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BotFailureBranch")
+            .field("result", &self.result)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens on the gateway: one form for the log, the hooks and the page.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -71,6 +71,9 @@ pub enum Level {
     Info = 6,
 }
 
+/// What an alarm is about.
+pub(crate) type AlarmName = Cow<'static, str>;
+
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) enum GatewayEvent {
@@ -112,7 +115,7 @@ pub(crate) enum GatewayEvent {
     },
     /// A state that needs an operator begins or ends.
     Alarm {
-        name: &'static str,
+        name: AlarmName,
         is_active: bool,
         text: String,
     },

@@ -360,7 +360,7 @@ impl GatewayHandle {
     pub fn report_bad_file(&self, errors: &config::ConfigErrors) {
         let text = format!("nothing has changed, since the file is wrong: {errors}");
         self.shared.registry.bus.publish(GatewayEvent::Alarm {
-            name: BAD_FILE,
+            name: BAD_FILE.into(),
             is_active: true,
             text,
         });
@@ -370,7 +370,7 @@ impl GatewayHandle {
         let bus = &self.shared.registry.bus;
         if bus.has_alarm(BAD_FILE) {
             bus.publish(GatewayEvent::Alarm {
-                name: BAD_FILE,
+                name: BAD_FILE.into(),
                 is_active: false,
                 text: "the file is good again".into(),
             });
@@ -529,6 +529,10 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.codec", server.codec != new_server.codec),
         ("server.trusted", server.trusted != new_server.trusted),
         ("server.state_dir", server.state_dir != new_server.state_dir),
+        (
+            "server.bot_memory",
+            server.bot_memory != new_server.bot_memory,
+        ),
         ("http.listen", old.http_listen() != new.http_listen()),
         ("recording.dir", recording_dir(old) != recording_dir(new)),
     ]

@@ -9,6 +9,7 @@
 //! | `problem` | how errors are told |
 //! | `tickets`, `result` | what dialplans use |
 //! | `calls`, `control`, `listen`, `events` | what operators and their programs use |
+//! | `twilio` | what bots for Twilio ask of their calls |
 //! | `health`, `page` | what monitoring and browsers use |
 
 mod auth;
@@ -25,6 +26,7 @@ mod result;
 mod session;
 mod thread;
 mod tickets;
+mod twilio;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -84,6 +86,7 @@ fn router(app: &Arc<App>) -> Router {
         .routes(routes!(control::drain, control::end_drain))
         .routes(routes!(listen::listen))
         .routes(routes!(events::events))
+        .routes(routes!(twilio::show, twilio::update))
         .routes(routes!(session::log_in, session::log_out, session::who))
         .routes(routes!(health::metrics))
         .routes(routes!(health::livez))

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod action;
+mod bot;
+mod bots;
 mod bus;
 mod call;
 mod capacity;

@@ -14,6 +14,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    bots::{BOUNDS, BotState, Histogram},
     gateway::Shared,
     hooks::{Backlog, EndpointState},
     rejection::Rejection,
@@ -61,7 +62,8 @@ impl Collector for Figures {
 struct Writer<'a>(DescriptorEncoder<'a>);
 
 /// What tells the series of a family apart.
-type Label<'a> = [(&'static str, &'a str); 1];
+type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
+type Label<'a> = Labels<'a, 1>;
 
 impl Writer<'_> {
     fn all(&mut self, shared: &Shared) -> fmt::Result {
@@ -69,7 +71,8 @@ impl Writer<'_> {
         self.audio(shared)?;
         self.connections(shared)?;
         self.tickets(shared)?;
-        self.backlogs(shared)
+        self.backlogs(shared)?;
+        self.bots(shared)
     }
 
     fn calls(&mut self, shared: &Shared) -> fmt::Result {
@@ -280,6 +283,63 @@ impl Writer<'_> {
         )
     }
 
+    fn bots(&mut self, shared: &Shared) -> fmt::Result {
+        let bots = shared.registry.bots.all();
+        let of = |value: fn(&BotState) -> u64| {
+            bots.iter()
+                .map(move |(route, state)| ([("route", route.as_str())], value(state)))
+        };
+        let help = "1 while the bot of a route can't be reached, and its calls are spared the wait";
+        self.gauges("bot_dead", help, of(|it| u64::from(it.is_dead())))?;
+        let help = "Caller frames that were dropped because a bot did not take them";
+        self.counters("bot_dropped_frames", help, of(|it| it.dropped_frames))?;
+        let help = "Things that bots did wrong and that ended nothing";
+        self.counters("bot_complaints", help, of(|it| it.complaints))?;
+        let help = "Connections to bots that broke and were made again";
+        self.counters("bot_reconnects", help, of(|it| it.reconnects))?;
+        let failures = bots.iter().flat_map(|(route, state)| {
+            let failures = state.failures.iter();
+            failures.map(move |(reason, count)| {
+                ([("route", route.as_str()), ("reason", *reason)], *count)
+            })
+        });
+        let help = "Calls that bots failed, by why";
+        let failures = failures.map(|(labels, count)| (labels, ConstCounter::new(count)));
+        self.family("bot_failures", help, MetricType::Counter, failures)?;
+        let help = "How long bots took to take calls";
+        self.histograms("bot_connect", help, &bots, |it| &it.connecting)?;
+        let help = "How long after they took a call bots began to speak";
+        self.histograms("bot_first_audio", help, &bots, |it| &it.first_audio)
+    }
+
+    /// One histogram for each route.
+    fn histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        bots: &[(String, BotState)],
+        of: fn(&BotState) -> &Histogram,
+    ) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        for (route, state) in bots {
+            let histogram = of(state);
+            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(histogram.counts).collect();
+            let label = [("route", route.as_str())];
+            let mut encoder = encoder.encode_family(&label)?;
+            encoder.encode_histogram::<NoLabelSet>(
+                histogram.sum.as_secs_f64(),
+                histogram.counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         let encoder = self
@@ -311,12 +371,12 @@ impl Writer<'_> {
         self.family(name, help, MetricType::Gauge, values)
     }
 
-    fn family<'a>(
+    fn family<'a, const LABELS: usize>(
         &mut self,
         name: &str,
         help: &str,
         kind: MetricType,
-        metrics: impl Iterator<Item = (Label<'a>, impl EncodeMetric)>,
+        metrics: impl Iterator<Item = (Labels<'a, LABELS>, impl EncodeMetric)>,
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
         for (label, metric) in metrics {

@@ -9,10 +9,12 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sidetone::{Admission, CallInfo, CallSummary, EndReason, HandlerError};
+use sidetone_bot::Budget;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    bots::Bots,
     bus::Bus,
     call::{Params, RunningCall},
     capacity::wanted_calls,
@@ -37,6 +39,9 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     rejections: Mutex<RateLimit>,
     pub(crate) bus: Bus,
+    pub(crate) bots: Bots,
+    /// What the bots of all calls may have queued.
+    pub(crate) bot_budget: Budget,
     /// The calls that there can be, whatever the file says.
     capacity: usize,
     /// Where results are left for the process that follows.
@@ -94,10 +99,12 @@ pub(crate) enum ResultState {
 impl Registry {
     pub(crate) fn new(config: Config, capacity: usize, bus: Bus) -> Self {
         Self {
+            bot_budget: Budget::new(config.server.bot_memory),
             config: ArcSwap::from_pointee(config),
             state: Mutex::default(),
             rejections: Mutex::new(RateLimit::new(REJECTED_PER_SECOND)),
             bus,
+            bots: Bots::default(),
             capacity,
             leaving: OnceLock::new(),
             is_closing: watch::Sender::new(false),

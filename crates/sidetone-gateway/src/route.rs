@@ -12,6 +12,7 @@ use sidetone_speech::{
 use tokio::time::timeout;
 
 use crate::{
+    bot,
     call::RunningCall,
     event::GatewayEvent,
     rate_limit::RateLimit,
@@ -45,6 +46,12 @@ pub(crate) async fn handle(
         && let Err(error) = recordings.start(&running)
     {
         report(&registry, &running, error.to_string());
+    }
+    if let Some(bot) = &running.route.bot {
+        let mut call = call;
+        let result = bot::run(&mut call, &running, &registry, bot).await;
+        drop(handled);
+        return result;
     }
     let mut session = Session {
         speech: running.route.transcriber.clone().map(Speech::Waiting),
@@ -189,7 +196,7 @@ impl Session {
     }
 }
 
-fn report(registry: &Registry, call: &RunningCall, text: String) {
+pub(crate) fn report(registry: &Registry, call: &RunningCall, text: String) {
     registry.bus.publish(GatewayEvent::CallNotice {
         call: Arc::clone(&call.context),
         text,

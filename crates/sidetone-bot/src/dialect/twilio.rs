@@ -14,9 +14,7 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, Upgrade,
-};
+use super::{Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, Upgrade};
 use crate::{failure::BotFailure, session::Session};
 
 /// Media Streams, towards bots that were written for Twilio.
@@ -29,13 +27,16 @@ pub struct Twilio {
 impl Default for Twilio {
     fn default() -> Self {
         Self {
-            account_sid: format!("AC{}", "0".repeat(32)),
+            account_sid: Self::NO_ACCOUNT.into(),
             auth_token: None,
         }
     }
 }
 
 impl Twilio {
+    /// The account's SID unless one is set.
+    pub const NO_ACCOUNT: &str = "AC00000000000000000000000000000000";
+
     /// The account that bots are told: `AC` and 32 hexadecimal digits. All zeros unless set.
     #[must_use]
     pub fn account_sid(mut self, sid: impl Into<String>) -> Self {
@@ -78,7 +79,7 @@ fn signed_address(address: &str) -> Cow<'_, str> {
 }
 
 /// The call's SID: `CA` and the digits of its UUID.
-pub fn call_sid(session: &Session) -> String {
+fn call_sid(session: &Session) -> String {
     format!("CA{}", session.id().simple())
 }
 
@@ -174,15 +175,11 @@ impl Conversation for Stream {
         AudioFormat::ULAW
     }
 
-    fn handle_event(
-        &mut self,
-        event: CallEvent<'_>,
-        _queued: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    fn handle_event(&mut self, event: CallEvent<'_>, _queued: Duration, actions: &mut Vec<Action>) {
         match event {
             CallEvent::Connected => {
-                let connected = json!({"event": "connected", "protocol": "Call", "version": "1.0.0"});
+                let connected =
+                    json!({"event": "connected", "protocol": "Call", "version": "1.0.0"});
                 actions.push(Action::Send(Message::Text(connected.to_string())));
                 let start = self.start.take();
                 self.send(actions, "start", &start);
@@ -202,7 +199,7 @@ impl Conversation for Stream {
                 let stop = self.stop.take();
                 self.send(actions, "stop", &stop);
             }
-            CallEvent::Drained => {}
+            CallEvent::Drained | CallEvent::ToolResult { .. } => {}
         }
     }
 
@@ -217,7 +214,9 @@ impl Conversation for Stream {
         };
         let message: FromBot<'_> = match serde_json::from_str(text) {
             Ok(message) => message,
-            Err(error) => return complain(actions, format!("no message of Media Streams: {error}")),
+            Err(error) => {
+                return complain(actions, format!("no message of Media Streams: {error}"));
+            }
         };
         match (&*message.event, message.media, message.mark) {
             ("media", Some(media), _) => match STANDARD.decode(&*media.payload) {
@@ -226,7 +225,9 @@ impl Conversation for Stream {
                     format: AudioFormat::ULAW,
                     audio,
                 }),
-                Err(error) => return complain(actions, format!("media that is not base64: {error}")),
+                Err(error) => {
+                    return complain(actions, format!("media that is not base64: {error}"));
+                }
             },
             ("media", None, _) => return complain(actions, "media without a payload"),
             ("mark", _, Some(mark)) => actions.push(Action::Mark(mark.name.into_owned())),
@@ -388,13 +389,22 @@ mod tests {
     #[test]
     fn digits_marks_and_the_end_are_told() {
         let dtmf = &after(CallEvent::Digit('#'))[0];
-        assert_eq!(dtmf["dtmf"], json!({"track": "inbound_track", "digit": "#"}));
+        assert_eq!(
+            dtmf["dtmf"],
+            json!({"track": "inbound_track", "digit": "#"})
+        );
         assert_eq!(dtmf["sequenceNumber"], "2");
         let mark = &after(CallEvent::MarkReached("a \"b\""))[0];
-        assert_eq!((&mark["event"], &mark["mark"]), (&json!("mark"), &json!({"name": "a \"b\""})));
+        assert_eq!(
+            (&mark["event"], &mark["mark"]),
+            (&json!("mark"), &json!({"name": "a \"b\""}))
+        );
         let stop = &after(CallEvent::Ended)[0];
         assert_eq!(stop["event"], "stop");
-        assert_eq!(stop["stop"]["callSid"], "CA000000000000000000000000000000ab");
+        assert_eq!(
+            stop["stop"]["callSid"],
+            "CA000000000000000000000000000000ab"
+        );
         assert!(after(CallEvent::Drained).is_empty());
     }
 
@@ -421,15 +431,27 @@ mod tests {
         };
         let cases = [
             // Without a streamSid, as fastrtc has it.
-            (r#"{"event":"media","media":{"payload":"/38="}}"#, play(&[0xFF, 0x7F])),
-            (r#"{"event":"media","streamSid":"MZ1","media":{"payload":""}}"#, play(&[])),
-            (r#"{"event":"media","media":{"payload":"\/w=="}}"#, play(&[0xFF])),
+            (
+                r#"{"event":"media","media":{"payload":"/38="}}"#,
+                play(&[0xFF, 0x7F]),
+            ),
+            (
+                r#"{"event":"media","streamSid":"MZ1","media":{"payload":""}}"#,
+                play(&[]),
+            ),
+            (
+                r#"{"event":"media","media":{"payload":"\/w=="}}"#,
+                play(&[0xFF]),
+            ),
             (
                 r#"{"event":"mark","streamSid":"MZ1","mark":{"name":"chunk-1"}}"#,
                 vec![Action::Mark("chunk-1".into())],
             ),
             (r#"{"event":"mark","streamSid":"MZ1"}"#, vec![]),
-            (r#"{"event":"clear","streamSid":"MZ1"}"#, vec![Action::Clear]),
+            (
+                r#"{"event":"clear","streamSid":"MZ1"}"#,
+                vec![Action::Clear],
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(reply(text), expected, "{text}");
@@ -459,16 +481,25 @@ mod tests {
         }
         let mut actions = Vec::new();
         let binary = Received::Binary(&[0; 160]);
-        started().handle_message(binary, Duration::ZERO, &mut actions).unwrap();
+        started()
+            .handle_message(binary, Duration::ZERO, &mut actions)
+            .unwrap();
         assert!(matches!(actions.as_slice(), [Action::Complaint(_)]));
     }
 
     #[test]
     fn requests_are_signed_as_twilio_signs_them() {
-        let upgrade = Twilio::default().auth_token("12345").upgrade("wss://bot.example/ws", &session());
+        let upgrade = Twilio::default()
+            .auth_token("12345")
+            .upgrade("wss://bot.example/ws", &session());
         // printf %s wss://bot.example/ws | openssl dgst -sha1 -hmac 12345 -binary | base64
         assert_eq!(upgrade.headers[0].1, "ZP1CdL+sV2pQZPttopnfF5CMYMM=");
         assert_eq!(signed_address("ws://b/p?b=2&a=1"), "ws://b/p?a=1&b=2");
-        assert!(Twilio::default().upgrade("ws://b/", &session()).headers.is_empty());
+        assert!(
+            Twilio::default()
+                .upgrade("ws://b/", &session())
+                .headers
+                .is_empty()
+        );
     }
 }

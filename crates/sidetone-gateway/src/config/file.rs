@@ -14,7 +14,8 @@ use sidetone_speech::Recognizer;
 use toml::Spanned;
 
 use super::{
-    Config, ConfigErrors, Http, Permissions, Recording, Route, Server, TicketPolicy, Token,
+    BotFailureBranch, Config, ConfigErrors, Http, Permissions, Recording, Route, RouteBot, Server,
+    TicketPolicy, Token, bot,
     error::{Collector, suggest},
     secret::Source,
     transcriber,
@@ -61,6 +62,7 @@ struct ServerTable {
     sounds_dir: Option<Spanned<PathBuf>>,
     #[serde(default)]
     log_digits: bool,
+    bot_memory: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -108,6 +110,8 @@ struct RouteTable {
     #[serde(default)]
     record: Option<Spanned<bool>>,
     transcribe: Option<Spanned<String>>,
+    bot: Option<Spanned<bot::Table>>,
+    when_bot_fails: Option<Spanned<bot::FailureTable>>,
     max_duration: Option<Time>,
     result: Option<Spanned<String>>,
     #[serde(default)]
@@ -141,6 +145,9 @@ struct HookTable {
     secret: Option<Spanned<Source>>,
     events: Vec<Spanned<String>>,
 }
+
+/// What the bots of all calls may have queued, unless the file says: four hours of speech.
+const BOT_MEMORY: u64 = 256_000_000;
 
 impl File {
     pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
@@ -219,9 +226,9 @@ fn with_names_of_their_own(mut hooks: Vec<Endpoint>) -> Vec<Endpoint> {
     hooks
 }
 
-struct Resolver<'a> {
-    folder: &'a Path,
-    errors: Collector<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) errors: Collector<'a>,
 }
 
 /// Those that could be built, by name.
@@ -291,6 +298,7 @@ impl Resolver<'_> {
             state_dir: self.state_dir(table.state_dir),
             sounds_dir,
             log_digits: table.log_digits,
+            bot_memory: table.bot_memory.map_or(BOT_MEMORY, |it| it.0),
         })
     }
 
@@ -396,10 +404,11 @@ impl Resolver<'_> {
                 && table.echo.is_none()
                 && !matches!(&table.record, Some(record) if *record.get_ref())
                 && table.transcribe.is_none()
+                && table.bot.is_none()
             {
                 self.errors.add(
                     span,
-                    "say what the route does: play, echo, record or transcribe",
+                    "say what the route does: play, echo, record, transcribe or bot",
                 );
             }
             let route = self.route(&name, table, transcribers, can_record, sounds);
@@ -442,25 +451,73 @@ impl Resolver<'_> {
             echo: table.echo.is_some(),
             record: table.record.is_some_and(Spanned::into_inner),
             transcriber,
+            bot: None,
             max_duration: table.max_duration.map(|it| it.0),
             result: Action::Continue,
         };
         route.play = table.play.and_then(|play| self.clip(&play, sounds));
-        if let Some(result) = table.result {
-            let action = result.get_ref().parse::<Action>();
-            let action = action.and_then(|action| action.check(&route).map(|()| action));
-            if let Some(action) = self.errors.take(result.span(), action) {
-                route.result = action;
-            }
+        if let Some(action) = self.result(table.result.as_ref(), &route) {
+            route.result = action;
         }
+        route.bot = self.bot(table.bot, table.when_bot_fails, &route, sounds);
         route
     }
 
+    fn bot(
+        &mut self,
+        table: Option<Spanned<bot::Table>>,
+        when_fails: Option<Spanned<bot::FailureTable>>,
+        route: &Route,
+        sounds: Option<&Path>,
+    ) -> Option<RouteBot> {
+        let Some(table) = table else {
+            if let Some(when_fails) = when_fails {
+                let text = "leave it out: this route has no bot";
+                self.errors.add(when_fails.span(), text);
+            }
+            return None;
+        };
+        if route.echo || route.play.is_some() || route.transcriber.is_some() {
+            let text =
+                "a route with a bot has no echo, play or transcribe: the bot hears and speaks";
+            self.errors.add(table.span(), text);
+        }
+        let mut failure = BotFailureBranch {
+            play: None,
+            result: Action::Continue,
+        };
+        if let Some(table) = when_fails.map(Spanned::into_inner) {
+            failure.play = table.play.and_then(|file| self.sound(&file, sounds));
+            if let Some(action) = self.result(table.result.as_ref(), route) {
+                failure.result = action;
+            }
+        }
+        let built = table.into_inner().build(self, sounds)?;
+        Some(RouteBot {
+            bot: built.bot,
+            account: built.account,
+            failure,
+        })
+    }
+
+    /// A result that calls of this route may have.
+    fn result(&mut self, result: Option<&Spanned<String>>, route: &Route) -> Option<Action> {
+        let result = result?;
+        let action = result.get_ref().parse::<Action>();
+        let action = action.and_then(|action| action.check(route).map(|()| action));
+        self.errors.take(result.span(), action)
+    }
+
     fn clip(&mut self, play: &PlayTable, sounds: Option<&Path>) -> Option<Clip> {
-        let path = sounds.unwrap_or(self.folder).join(play.file.get_ref());
-        let clip = Clip::open(&path).map_err(|error| crate::with_sources(&error));
-        let clip = self.errors.take(play.file.span(), clip)?;
+        let clip = self.sound(&play.file, sounds)?;
         Some(if play.looped { clip.looped() } else { clip })
+    }
+
+    /// A sound file, in `sounds_dir` if there is one.
+    pub(super) fn sound(&mut self, file: &Spanned<PathBuf>, sounds: Option<&Path>) -> Option<Clip> {
+        let path = sounds.unwrap_or(self.folder).join(file.get_ref());
+        let clip = Clip::open(&path).map_err(|error| crate::with_sources(&error));
+        self.errors.take(file.span(), clip)
     }
 
     fn hook(&mut self, table: HookTable) -> Option<Endpoint> {
@@ -522,7 +579,7 @@ impl Resolver<'_> {
         all
     }
 
-    fn unknown<'a>(
+    pub(super) fn unknown<'a>(
         &mut self,
         name: &Spanned<String>,
         what: &str,

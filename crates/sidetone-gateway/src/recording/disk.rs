@@ -68,7 +68,7 @@ async fn check(recordings: &Recordings, registry: &Registry, least: u64) {
     }
     let (free, least) = (free / 1_000_000, least / 1_000_000);
     registry.bus.publish(GatewayEvent::Alarm {
-        name: "recording_disk",
+        name: "recording_disk".into(),
         is_active: is_short,
         text: match is_short {
             true => format!(

@@ -1,0 +1,165 @@
+//! A call and its bot, and what happens when the bot fails.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sidetone::{Call, PlayError, Rate};
+use sidetone_bot::{BotEvent, Change, Session};
+use tokio::time::timeout;
+
+use crate::{
+    call::RunningCall, config::RouteBot, event::GatewayEvent, rate_limit::RateLimit,
+    registry::Registry, route::report,
+};
+
+/// What a bot does wrong, and digits, that are reported of a call each second. Others are counted.
+const EVENTS_PER_SECOND: u32 = 20;
+/// How long what is played when a bot failed may take.
+const LONGEST_EXCUSE: Duration = Duration::from_secs(300);
+
+/// Gives a call to the bot of its route, until either ends it.
+pub(crate) async fn run(
+    call: &mut Call,
+    running: &Arc<RunningCall>,
+    registry: &Arc<Registry>,
+    bot: &RouteBot,
+) -> Result<(), PlayError> {
+    let route = &running.context.route;
+    if !registry.bots.allow(route, Instant::now()) {
+        let text = "the bot is not tried, since it could not be reached just now";
+        report(registry, running, text.into());
+        return fail(call, running, bot).await;
+    }
+    let observer = Observer {
+        running: Arc::clone(running),
+        registry: Arc::clone(registry),
+        limit: Mutex::new(RateLimit::new(EVENTS_PER_SECOND)),
+    };
+    let session = Session::new(call)
+        .params(Arc::clone(&running.context.params))
+        .on_event(move |event| observer.observe(event));
+    let charged = bot.bot.clone().budget(&registry.bot_budget);
+    match charged.run(call, session).await {
+        Ok(_) => Ok(()),
+        Err(failure) => {
+            let change = registry.bots.failed(route, &failure, Instant::now());
+            report(registry, running, failure.to_string());
+            note_change(registry, route, change);
+            running.note(format!("bot failed: {}", failure.kind()));
+            fail(call, running, bot).await
+        }
+    }
+}
+
+/// What the caller hears of it, and what the dialplan does then. The call ends.
+async fn fail(call: &mut Call, running: &RunningCall, bot: &RouteBot) -> Result<(), PlayError> {
+    // Checked when the file was read.
+    let _ = running.set_result(bot.failure.result.clone());
+    let Some(clip) = &bot.failure.play else {
+        return Ok(());
+    };
+    let Ok(mut player) = call.player(Rate::Slin.hz()) else {
+        return Ok(());
+    };
+    let playback = player.play_clip(clip).await?;
+    let heard = async {
+        tokio::select! {
+            _ = playback.finished() => {}
+            () = async { while call.next().await.is_some() {} } => {}
+        }
+    };
+    // A clip that takes longer is cut off.
+    let _ = timeout(LONGEST_EXCUSE, heard).await;
+    Ok(())
+}
+
+/// Reports what happens between a call and its bot.
+struct Observer {
+    running: Arc<RunningCall>,
+    registry: Arc<Registry>,
+    limit: Mutex<RateLimit>,
+}
+
+impl Observer {
+    fn observe(&self, event: BotEvent) {
+        let (registry, running) = (&self.registry, &self.running);
+        let (bots, route) = (&registry.bots, &running.context.route);
+        match event {
+            BotEvent::Connected { after } => {
+                running.note("bot connected");
+                note_change(registry, route, bots.connected(route, after));
+            }
+            BotEvent::FirstAudio { after } => bots.spoke(route, after),
+            BotEvent::Complaint(text) => {
+                bots.complained(route);
+                self.report(format!("the bot sends {text}"));
+            }
+            BotEvent::Dropped { frames } => {
+                bots.dropped(route, frames);
+                running.note("bot does not read");
+                self.report(format!(
+                    "the bot does not take the caller's audio: {frames} frames were dropped"
+                ));
+            }
+            BotEvent::Reconnecting(failure) => {
+                bots.reconnecting(route);
+                running.note("bot reconnects");
+                self.report(format!("{failure}; the connection is made once more"));
+            }
+            BotEvent::Digit(digit) => {
+                if self.allows() {
+                    running.note("digit");
+                    registry.bus.publish(GatewayEvent::Dtmf {
+                        call: Arc::clone(&running.context),
+                        digit,
+                        at: running.context.started_at.elapsed(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&self, text: String) {
+        if self.allows() {
+            report(&self.registry, &self.running, text);
+        }
+    }
+
+    fn allows(&self) -> bool {
+        let mut limit = self.limit.lock();
+        let now = Instant::now();
+        let suppressed = limit.take_due(now);
+        let is_allowed = limit.allows(now, 1);
+        drop(limit);
+        if let Some(count) = suppressed {
+            let text = format!("{count} more events than are reported one by one");
+            report(&self.registry, &self.running, text);
+        }
+        is_allowed
+    }
+}
+
+/// Says that a bot is dead, or back.
+fn note_change(registry: &Registry, route: &str, change: Option<Change>) {
+    let Some(change) = change else {
+        return;
+    };
+    let (is_active, text) = match change {
+        Change::Opened => (
+            true,
+            format!(
+                "the bot of route {route} can't be reached: its calls are told so at once, and one every 5 s tries it"
+            ),
+        ),
+        Change::Closed => (false, format!("the bot of route {route} takes calls again")),
+    };
+    registry.bus.publish(GatewayEvent::Alarm {
+        name: format!("bot {route}").into(),
+        is_active,
+        text,
+    });
+}

@@ -1,0 +1,119 @@
+//! What is known of the bots, by route: whether they are there, and how they do. It outlasts a reload of the file.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sidetone_bot::{BotFailure, Breaker, Change};
+
+/// The upper bounds of the histograms' buckets, in seconds; what is above is in a last one.
+pub(crate) const BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// The bots of all routes.
+#[derive(Debug, Default)]
+pub(crate) struct Bots(Mutex<BTreeMap<String, BotState>>);
+
+/// How the bot of one route does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BotState {
+    breaker: Breaker,
+    /// How long the bot took to take calls.
+    pub(crate) connecting: Histogram,
+    /// How long it took to speak from then on.
+    pub(crate) first_audio: Histogram,
+    /// Calls that it failed, by why.
+    pub(crate) failures: BTreeMap<&'static str, u64>,
+    /// Caller audio that it did not take.
+    pub(crate) dropped_frames: u64,
+    pub(crate) complaints: u64,
+    pub(crate) reconnects: u64,
+}
+
+/// How often something took how long.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histogram {
+    pub(crate) counts: [u64; BOUNDS.len() + 1],
+    pub(crate) sum: Duration,
+}
+
+/// The failure of calls that are not sent to a bot, since it is dead.
+pub(crate) const SPARED: &str = "spared";
+
+impl Histogram {
+    fn add(&mut self, time: Duration) {
+        let bucket = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound);
+        self.counts[bucket.unwrap_or(BOUNDS.len())] += 1;
+        self.sum += time;
+    }
+}
+
+impl BotState {
+    /// Whether calls are spared the bot.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.breaker.is_open()
+    }
+}
+
+impl Bots {
+    /// Whether a call of this route may be sent to its bot. Counts it if not.
+    pub(crate) fn allow(&self, route: &str, now: Instant) -> bool {
+        self.with(route, |state| {
+            let is_allowed = state.breaker.allows(now);
+            if !is_allowed {
+                *state.failures.entry(SPARED).or_default() += 1;
+            }
+            is_allowed
+        })
+    }
+
+    pub(crate) fn connected(&self, route: &str, after: Duration) -> Option<Change> {
+        self.with(route, |state| {
+            state.connecting.add(after);
+            state.breaker.succeed()
+        })
+    }
+
+    pub(crate) fn spoke(&self, route: &str, after: Duration) {
+        self.with(route, |state| state.first_audio.add(after));
+    }
+
+    pub(crate) fn failed(&self, route: &str, failure: &BotFailure, now: Instant) -> Option<Change> {
+        self.with(route, |state| {
+            *state.failures.entry(failure.kind()).or_default() += 1;
+            match failure.is_unreachable() {
+                true => state.breaker.fail(now),
+                false => None,
+            }
+        })
+    }
+
+    pub(crate) fn dropped(&self, route: &str, frames: u64) {
+        self.with(route, |state| state.dropped_frames += frames);
+    }
+
+    pub(crate) fn complained(&self, route: &str) {
+        self.with(route, |state| state.complaints += 1);
+    }
+
+    pub(crate) fn reconnecting(&self, route: &str) {
+        self.with(route, |state| state.reconnects += 1);
+    }
+
+    /// All routes whose bots have had calls.
+    pub(crate) fn all(&self) -> Vec<(String, BotState)> {
+        let states = self.0.lock();
+        let all = states.iter();
+        all.map(|(route, state)| (route.clone(), state.clone()))
+            .collect()
+    }
+
+    fn with<T>(&self, route: &str, change: impl FnOnce(&mut BotState) -> T) -> T {
+        let mut states = self.0.lock();
+        match states.get_mut(route) {
+            Some(state) => change(state),
+            None => change(states.entry(route.to_owned()).or_default()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `bot` and `when_bot_fails`: the bot of a route.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use sidetone_bot::{
+    Bot, Endpoint,
+    dialect::{Dialect, Twilio},
+};
+use toml::Spanned;
+
+use super::{
+    file::Resolver,
+    secret::{Secret, Source},
+    units::Time,
+};
+
+/// `bot = { … }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Table {
+    dialect: Spanned<String>,
+    url: Spanned<String>,
+    #[serde(default)]
+    headers: BTreeMap<Spanned<String>, Spanned<HeaderSource>>,
+    ca_file: Option<Spanned<PathBuf>>,
+    connect_within: Option<Time>,
+    comfort: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    reconnect: u32,
+    prebuffer: Option<Time>,
+    account_sid: Option<Spanned<String>>,
+    auth_token: Option<Spanned<Source>>,
+}
+
+/// A header's value, or where it is.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum HeaderSource {
+    Plain(String),
+    Secret(Source),
+}
+
+/// `when_bot_fails = { … }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FailureTable {
+    pub(super) play: Option<Spanned<PathBuf>>,
+    pub(super) result: Option<Spanned<String>>,
+}
+
+/// What is built of a table.
+pub(super) struct Built {
+    pub(super) bot: Bot,
+    pub(super) account: Option<TwilioAccount>,
+}
+
+/// Who may use Twilio's REST resource for calls of a route.
+#[derive(Clone, Debug)]
+pub(crate) struct TwilioAccount {
+    pub(crate) sid: String,
+    pub(crate) auth_token: Secret,
+}
+
+/// The dialects, by their names in the file.
+const DIALECTS: [&str; 1] = ["twilio"];
+
+impl Table {
+    /// Builds the bot, without a connection to it: it may be away now, and there for the first call.
+    pub(super) fn build(self, resolver: &mut Resolver<'_>, sounds: Option<&Path>) -> Option<Built> {
+        let url = self.url.get_ref();
+        let endpoint = Endpoint::new(url);
+        let mut endpoint = resolver.errors.take(self.url.span(), endpoint);
+        if let Some(file) = &self.ca_file {
+            let path = resolver.folder.join(file.get_ref());
+            let trusted = endpoint.take().map(|endpoint| endpoint.with_roots(&path));
+            endpoint = trusted.and_then(|trusted| resolver.errors.take(file.span(), trusted));
+        }
+        let account = self.account(resolver);
+        let dialect = self.dialect(resolver, account.as_ref());
+        let headers = self.headers(resolver);
+        let comfort = self.comfort.as_ref();
+        let comfort = comfort.map(|file| resolver.sound(file, sounds));
+        let mut bot = Bot::with_dialect(endpoint?, dialect?).reconnects(self.reconnect);
+        for (name, value) in headers {
+            bot = bot.header(name, value);
+        }
+        if let Some(time) = self.connect_within {
+            bot = bot.connect_within(time.0);
+        }
+        if let Some(prebuffer) = self.prebuffer {
+            bot = bot.prebuffer(prebuffer.0);
+        }
+        if let Some(clip) = comfort {
+            bot = bot.comfort(&clip?);
+        }
+        Some(Built { bot, account })
+    }
+
+    fn dialect(
+        &self,
+        resolver: &mut Resolver<'_>,
+        account: Option<&TwilioAccount>,
+    ) -> Option<Arc<dyn Dialect>> {
+        let name = self.dialect.get_ref();
+        match name.as_str() {
+            "twilio" => {
+                let mut twilio = Twilio::default();
+                if let Some(sid) = &self.account_sid {
+                    twilio = twilio.account_sid(sid.get_ref());
+                }
+                if let Some(account) = account {
+                    let token = String::from_utf8_lossy(account.auth_token.expose());
+                    twilio = twilio.auth_token(token);
+                }
+                Some(Arc::new(twilio))
+            }
+            _ => {
+                resolver.unknown(&self.dialect, "dialect", DIALECTS.into_iter());
+                None
+            }
+        }
+    }
+
+    fn account(&self, resolver: &mut Resolver<'_>) -> Option<TwilioAccount> {
+        if self.dialect.get_ref() != "twilio" {
+            let spans = [
+                self.account_sid.as_ref().map(Spanned::span),
+                self.auth_token.as_ref().map(Spanned::span),
+            ];
+            for span in spans.into_iter().flatten() {
+                let text = "leave it out: it is only for the dialect twilio";
+                resolver.errors.add(span, text);
+            }
+            return None;
+        }
+        let sid = match &self.account_sid {
+            Some(sid) if is_sid(sid.get_ref()) => sid.get_ref().clone(),
+            Some(sid) => {
+                let text = "an account's SID is AC and 32 hexadecimal digits";
+                resolver.errors.add(sid.span(), text);
+                return None;
+            }
+            None => Twilio::NO_ACCOUNT.into(),
+        };
+        let source = self.auth_token.as_ref()?;
+        let token = source.get_ref().read(resolver.folder);
+        let auth_token = resolver.errors.take(source.span(), token)?;
+        Some(TwilioAccount { sid, auth_token })
+    }
+
+    fn headers(&self, resolver: &mut Resolver<'_>) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::new();
+        for (name, source) in &self.headers {
+            let value = match source.get_ref() {
+                HeaderSource::Plain(text) => Ok(text.clone()),
+                HeaderSource::Secret(source) => source
+                    .read_key(resolver.folder)
+                    .map(|secret| String::from_utf8_lossy(secret.expose()).into_owned()),
+            };
+            let value = resolver.errors.take(source.span(), value);
+            let value =
+                value.map(|value| HeaderValue::try_from(value).map_err(|error| error.to_string()));
+            let value = value.and_then(|value| resolver.errors.take(source.span(), value));
+            let header =
+                HeaderName::try_from(name.get_ref().as_str()).map_err(|error| error.to_string());
+            let header = resolver.errors.take(name.span(), header);
+            if let (Some(header), Some(mut value)) = (header, value) {
+                value.set_sensitive(true);
+                headers.push((header, value));
+            }
+        }
+        headers
+    }
+}
+
+fn is_sid(text: &str) -> bool {
+    let digits = text.strip_prefix("AC");
+    digits
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|it| it.is_ascii_hexdigit()))
+}
