@@ -195,6 +195,11 @@ impl Endpoint {
         Ok(self)
     }
 
+    /// The whole address, with its query, which may hold a secret.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
     /// Connects. Dropping the future closes what was opened.
     ///
     /// # Errors

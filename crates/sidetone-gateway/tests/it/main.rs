@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod bots;
 mod config;
 mod control;
 mod events;
