@@ -91,7 +91,7 @@ impl Bot {
     }
 
     /// Delays the bot's speech by as much, so that a bot that sends it unevenly, in real time, is heard without gaps. None unless
-    /// set.
+    /// set. After a gap it is raised by 40 ms, to 120 ms at most.
     #[must_use]
     pub fn prebuffer(mut self, prebuffer: Duration) -> Self {
         self.prebuffer = prebuffer;

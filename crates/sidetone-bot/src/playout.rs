@@ -4,6 +4,8 @@ use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
 
 use sidetone::{CallHandle, Mark, PlayError, Playback, Player, Utterance};
 
+use tokio::time::Instant;
+
 use crate::{
     bot::Share,
     dialect::{AudioFormat, Cleared, ItemName},
@@ -13,6 +15,12 @@ use crate::{
 /// More marks than these don't wait to be reached.
 const MAX_MARKS: usize = 4096;
 
+/// A bot that speaks again so soon after its queue was empty sends in real time, and late.
+const GAP: Duration = Duration::from_millis(250);
+/// How much more such a bot's speech is delayed after each gap, and how much at most.
+const PREBUFFER_STEP: Duration = Duration::from_millis(40);
+const MAX_PREBUFFER: Duration = Duration::from_millis(120);
+
 /// A clear under way.
 pub(crate) type Clearing = Pin<Box<dyn Future<Output = Cleared> + Send>>;
 
@@ -20,6 +28,8 @@ pub(crate) type Clearing = Pin<Box<dyn Future<Output = Cleared> + Send>>;
 pub(crate) struct Playout {
     call: CallHandle,
     prebuffer: Duration,
+    /// When audio came last.
+    last_audio: Option<Instant>,
     share: Share,
     /// Of audio without a name, and of marks.
     player: Option<Player>,
@@ -37,6 +47,7 @@ impl Playout {
         Self {
             call,
             prebuffer,
+            last_audio: None,
             share,
             player: None,
             open: None,
@@ -53,6 +64,7 @@ impl Playout {
         format: AudioFormat,
         audio: &[u8],
     ) -> Result<(), BotFailure> {
+        self.adapt_prebuffer();
         let mut samples = std::mem::take(&mut self.samples);
         samples.clear();
         format.decode(audio, &mut samples);
@@ -65,6 +77,21 @@ impl Playout {
             Err(PlayError::Full) => Err(BotFailure::Flooded),
             // The end of the call, or a clear of somebody else's, is no failure of the bot.
             _ => self.account(),
+        }
+    }
+
+    /// After a gap, what a bot says is delayed by a little, so that there is no other one.
+    fn adapt_prebuffer(&mut self) {
+        let now = Instant::now();
+        let last = self.last_audio.replace(now);
+        let is_gap = last.is_some_and(|last| now - last < GAP) && self.queued().is_zero();
+        if !is_gap || self.prebuffer >= MAX_PREBUFFER {
+            return;
+        }
+        self.prebuffer = (self.prebuffer + PREBUFFER_STEP).min(MAX_PREBUFFER);
+        if let Some(player) = &mut self.player {
+            // It fails only when the call is over.
+            let _ = player.set_prebuffer(self.prebuffer);
         }
     }
 
@@ -149,6 +176,7 @@ impl Playout {
 
     /// Drops everything that is queued. The future says what that cut off.
     pub(crate) fn clear(&mut self) -> Clearing {
+        self.last_audio = None;
         // Dropped first, the player ends what it wrote before the clear, not after.
         self.player = None;
         let clearing = self.call.clear();

@@ -63,7 +63,8 @@ pub(super) struct Built {
 /// Who may use Twilio's REST resource for calls of a route.
 #[derive(Clone, Debug)]
 pub(crate) struct TwilioAccount {
-    pub(crate) sid: String,
+    /// Any, unless the file says which.
+    pub(crate) sid: Option<String>,
     pub(crate) auth_token: Secret,
 }
 
@@ -140,13 +141,13 @@ impl Table {
             return None;
         }
         let sid = match &self.account_sid {
-            Some(sid) if is_sid(sid.get_ref()) => sid.get_ref().clone(),
+            Some(sid) if is_sid(sid.get_ref()) => Some(sid.get_ref().clone()),
             Some(sid) => {
                 let text = "an account's SID is AC and 32 hexadecimal digits";
                 resolver.errors.add(sid.span(), text);
                 return None;
             }
-            None => Twilio::NO_ACCOUNT.into(),
+            None => None,
         };
         let source = self.auth_token.as_ref()?;
         let token = source.get_ref().read(resolver.folder);

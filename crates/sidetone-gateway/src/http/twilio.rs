@@ -84,10 +84,10 @@ impl IntoResponse for TwilioError {
 )]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Path(path): Path<(String, String)>,
+    Path((account, call)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, TwilioError> {
-    let (call, account) = find(&app, &path, &headers)?;
+    let call = find(&app, &call, &headers)?;
     Ok(Json(resource(&call, &account, "in-progress")))
 }
 
@@ -104,11 +104,11 @@ pub(super) async fn show(
 )]
 pub(super) async fn update(
     State(app): State<Arc<App>>,
-    Path(path): Path<(String, String)>,
+    Path((account, call)): Path<(String, String)>,
     headers: HeaderMap,
     form: Result<RawForm, RawFormRejection>,
 ) -> Result<Json<Value>, TwilioError> {
-    let (call, account) = find(&app, &path, &headers)?;
+    let call = find(&app, &call, &headers)?;
     let RawForm(form) = form.map_err(|error| TwilioError::bad_request(error.body_text()))?;
     let update = Update::parse(&form)?;
     if let Some(action) = &update.action {
@@ -131,36 +131,36 @@ pub(super) async fn update(
 }
 
 /// The call of this path, if who asks may know of it.
-fn find(
-    app: &App,
-    (account, call): &(String, String),
-    headers: &HeaderMap,
-) -> Result<(Arc<RunningCall>, TwilioAccount), TwilioError> {
-    let credentials = credentials(headers);
+fn find(app: &App, call: &str, headers: &HeaderMap) -> Result<Arc<RunningCall>, TwilioError> {
+    let credentials = credentials(headers).unwrap_or_default();
     let config = app.shared.registry.config();
     let mut accounts = config
         .routes
         .values()
         .filter_map(|route| route.bot.as_ref()?.account.as_ref());
-    let is_known = credentials.as_ref().is_some_and(|(sid, token)| {
-        accounts.any(|known| known.sid == *sid && known.auth_token.is(token.as_bytes()))
-    });
-    let Some((sid, token)) = credentials.filter(|(sid, _)| is_known && sid == account) else {
+    if !accounts.any(|account| account.is(&credentials)) {
         let text =
             "Authenticate: send the route's account_sid and auth_token, by Basic authentication";
         return Err(TwilioError::new(StatusCode::UNAUTHORIZED, 20003, text));
-    };
-    let sid_of_call = call.strip_suffix(".json").unwrap_or(call);
-    let id = sid_of_call.strip_prefix("CA");
-    let id = id.filter(|digits| digits.len() == 32);
+    }
+    let sid = call.strip_suffix(".json").unwrap_or(call);
+    let id = sid.strip_prefix("CA").filter(|digits| digits.len() == 32);
     let id = id.and_then(|digits| Uuid::try_parse(digits).ok());
     let running = id.and_then(|id| app.shared.registry.call(id));
-    let found = running.and_then(|running| {
-        let account = running.route.bot.as_ref()?.account.clone()?;
-        let is_its = account.sid == sid && account.auth_token.is(token.as_bytes());
-        is_its.then_some((running, account))
-    });
-    found.ok_or_else(|| TwilioError::not_found(sid_of_call))
+    running
+        .filter(|running| {
+            let bot = running.route.bot.as_ref();
+            let account = bot.and_then(|bot| bot.account.as_ref());
+            account.is_some_and(|account| account.is(&credentials))
+        })
+        .ok_or_else(|| TwilioError::not_found(sid))
+}
+
+impl TwilioAccount {
+    fn is(&self, (sid, token): &(String, String)) -> bool {
+        let is_sid = self.sid.as_ref().is_none_or(|known| known == sid);
+        self.auth_token.is(token.as_bytes()) && is_sid
+    }
 }
 
 /// User and password.
@@ -175,19 +175,19 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
         .then(|| (user.to_owned(), password.to_owned()))
 }
 
-fn resource(call: &RunningCall, account: &TwilioAccount, status: &str) -> Value {
+fn resource(call: &RunningCall, account: &str, status: &str) -> Value {
     let context = &call.context;
     let sid = format!("CA{}", context.id.simple());
     json!({
         "sid": sid,
-        "account_sid": account.sid,
+        "account_sid": account,
         "status": status,
         "from": context.params.get("from"),
         "to": context.params.get("to"),
         "direction": "inbound",
         "start_time": rfc3339(context.started),
         "api_version": "2010-04-01",
-        "uri": format!("/2010-04-01/Accounts/{}/Calls/{sid}.json", account.sid),
+        "uri": format!("/2010-04-01/Accounts/{account}/Calls/{sid}.json"),
     })
 }
 
@@ -204,7 +204,7 @@ impl Update {
             let found = match (&*name, &*value) {
                 ("Status", "completed" | "canceled") => Self { action: None },
                 ("Status", other) => {
-                    let text = format!("Status {other:.64?} can't be set: only completed can");
+                    let text = format!("Status {other:.64} can't be set: only completed can");
                     return Err(TwilioError::bad_request(text));
                 }
                 ("Twiml", text) => Self {
@@ -359,7 +359,7 @@ mod tests {
         }
         for (form, expected) in [
             ("", "give Status"),
-            ("Status=busy", "\"busy\""),
+            ("Status=busy", "Status busy"),
             ("Url=http%3A%2F%2Fx", "Url is not supported"),
             ("Status=completed&Status=completed", "once"),
             ("Status=completed&Twiml=x", "not XML"),

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sidetone",
             "sidetone-gateway",
+            "sidetone-bot",
             "sidetone-speech",
             "sidetone-websocket",
             "sidetone-caller",
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sidetone-gateway",
         &[
             "sidetone",
+            "sidetone-bot",
             "sidetone-speech",
             "sidetone-websocket",
             "sidetone-audio",
@@ -39,6 +41,16 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone-services",
             "sidetone-caller",
             "sidetone-load",
+            "sidetone-audio",
+            "sidetone-proto",
+            "sidetone-driver",
+        ],
+    ),
+    (
+        "sidetone-bot",
+        &[
+            "sidetone",
+            "sidetone-websocket",
             "sidetone-audio",
             "sidetone-proto",
             "sidetone-driver",
