@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{call, demo, echo, failure::Failure, generate, load, play, record, serve, transcribe};
+use crate::{
+    bot, call, demo, echo, failure::Failure, generate, load, play, record, serve, transcribe,
+};
 
 /// Puts programs on Asterisk's calls, over AudioSocket.
 ///
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Record(record::Options),
     /// Transcribe every call while it runs, with a service of your choice
     Transcribe(Box<transcribe::Options>),
+    /// Give every call to a voice bot, in the protocol that it was written for
+    Bot(Box<bot::Options>),
     /// Place a call as Asterisk would, and report how it went
     Call(Box<call::Options>),
     /// Place many calls, verify every byte, and measure the server

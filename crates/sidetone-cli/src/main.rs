@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args`, `options`, `address` | the command line, the options that commands share, and addresses in them |
 //! | `serve` | the voice gateway as a daemon |
-//! | `demo`, `echo`, `play`, `record`, `transcribe`, `call`, `load` | one command each, with its options and events |
+//! | `demo`, `echo`, `play`, `record`, `transcribe`, `bot`, `call`, `load` | one command each, with its options and events |
 //! | `service` | what serving commands share: listening, handling calls, shutting down |
 //! | `registry`, `recordings`, `notices` | what a server reports of its calls and of itself |
 //! | `server_events` | the events of every server |
@@ -19,6 +19,7 @@
 mod address;
 mod args;
 mod background;
+mod bot;
 mod call;
 mod call_file;
 mod clock;
@@ -96,6 +97,7 @@ async fn run_command(command: Command) -> Result<Outcome, Failure> {
         Command::Play(options) => play::run(options).await,
         Command::Record(options) => record::run(options).await,
         Command::Transcribe(options) => transcribe::run(*options).await,
+        Command::Bot(options) => bot::run(*options).await,
         Command::Call(options) => call::run(*options).await,
         Command::Load(options) => load::run(options).await,
         Command::Serve(options) => serve::run(options).await,
