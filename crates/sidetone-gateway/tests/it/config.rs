@@ -49,7 +49,35 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
         ),
         (
             "[route.a]\nmax_duration = \"3m\"\n",
-            "sidetone.toml:1:1: say what the route does: play, echo, record or transcribe",
+            "sidetone.toml:1:1: say what the route does: play, echo, record, transcribe or bot",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"twillio\", url = \"ws://127.0.0.1:1/\" }\n",
+            "sidetone.toml:2:19: there is no dialect \"twillio\": did you mean \"twilio\"?",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"twilio\", url = \"http://127.0.0.1:1/\" }\n",
+            "sidetone.toml:2:35: \"http://127.0.0.1:1/\" is not the address of a WebSocket: write ws://HOST:PORT or wss://HOST",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\", account_sid = \"AC1\" }\n",
+            "sidetone.toml:2:70: an account's SID is AC and 32 hexadecimal digits",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\", ca_file = \"no-such-file.pem\" }\n",
+            "sidetone.toml:2:66: ",
+        ),
+        (
+            "[route.a]\necho = {}\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\" }\n",
+            "sidetone.toml:3:7: a route with a bot has no echo, play or transcribe",
+        ),
+        (
+            "[route.a]\necho = {}\nwhen_bot_fails = { result = \"hangup\" }\n",
+            "sidetone.toml:3:18: leave it out: this route has no bot",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\" }\nwhen_bot_fails = { result = \"dial,1\" }\n",
+            "sidetone.toml:3:29: the route a does not allow to dial 1",
         ),
         (
             "[route.a]\nplay = { file = \"no-such-file.wav\" }\n",
