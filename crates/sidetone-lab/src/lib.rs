@@ -4,6 +4,7 @@
 //! - [`Asterisk`] runs an instance of it on loopback, with the dialplan in `conf/`, and ends it;
 //! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
 //! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
+//! - [`bots`] are voice bots, made with the frameworks that callers' bots are made with, and the judge of OpenAI's messages;
 //! - [`Prometheus`] scrapes what the test serves, and is asked what it knows;
 //! - [`Browser`] is a Chromium that opens pages, clicks, and takes pictures;
 //! - [`systemd_analyze`] says what is wrong with units of systemd;
@@ -18,6 +19,7 @@ pub mod ami;
 pub mod ari;
 mod asterisk;
 mod binary;
+pub mod bots;
 pub mod browser;
 mod conf;
 pub mod fetch;

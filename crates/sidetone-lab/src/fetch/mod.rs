@@ -1,4 +1,5 @@
-//! Fetches packages of Debian, Asterisk above all, and a speech recognizer of Python's, into a cache under `target/`.
+//! Fetches packages of Debian, Asterisk above all, and packages of Python for a speech recognizer and for bots, into a cache under
+//! `target/`.
 //!
 //! Nothing of this machine is changed: apt runs with a state of its own, downloads only, and the packages are unpacked into a
 //! folder; no maintainer script runs. What apt downloads is checked against the signatures in the machine's own
@@ -14,7 +15,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::folder;
-pub(crate) use python::recognizer;
+pub(crate) use python::{bots, recognizer};
 
 use apt::Apt;
 use cache::Cache;
@@ -190,7 +191,7 @@ pub enum FetchError {
         /// What the unpacking programs said.
         output: String,
     },
-    /// pip could not install the recognizer.
+    /// pip could not install packages of Python.
     #[error(
         "`{command}` failed; is the package index that pip is set up for reachable? It said:\n{output}"
     )]

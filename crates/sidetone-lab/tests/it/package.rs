@@ -7,8 +7,8 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
-    io::{BufRead, BufReader, Write},
+    fs,
+    io::{BufRead, BufReader},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -21,6 +21,8 @@ use serde_json::Value;
 use sidetone_caller::{Caller, EndCause, Voice};
 use sidetone_lab::{StartError, fetch::FetchError};
 use uuid::Uuid;
+
+use crate::skip;
 
 const UNITS: [&str; 3] = [
     "sidetone.service",
@@ -391,12 +393,6 @@ fn files(root: &Path) -> BTreeSet<String> {
         }
     }
     found
-}
-
-fn skip(reason: &str) {
-    assert!(env::var_os("CI").is_none(), "{reason}");
-    let notice = format!("\n*** SKIPPED: {reason} ***\n");
-    std::io::stderr().write_all(notice.as_bytes()).unwrap();
 }
 
 fn workspace() -> PathBuf {
