@@ -73,6 +73,8 @@ pub struct Playout {
     is_cut: bool,
     /// Nothing more will be heard, so reports don't wait for what is unsent.
     is_call_over: bool,
+    /// Nothing plays and no item ends until it is resumed.
+    is_paused: bool,
     prebuffer: Duration,
     next_number: u64,
     pool: BufferPool,
@@ -169,8 +171,21 @@ impl Playout {
         self.remove_finished(self.sent_log.written());
     }
 
-    /// Ends all items: nothing more comes. A looped clip ends with this round.
+    /// Holds the queue where it is, from the next slot on: nothing plays, no item ends and no mark is reached until it is
+    /// [resumed](Self::resume). More may be queued, and all of it cleared or stopped, meanwhile.
+    pub fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// Goes on where the queue was paused.
+    pub fn resume(&mut self) {
+        self.is_paused = false;
+        self.remove_finished(self.sent_log.written());
+    }
+
+    /// Ends all items: nothing more comes. A looped clip ends with this round, and a paused queue goes on.
     pub fn end_all(&mut self) {
+        self.is_paused = false;
         for item in &mut self.items {
             item.close();
             let before = item.queued();
@@ -232,6 +247,9 @@ impl Playout {
     /// The slot is always whole: if the queue ends within it, or goes on at another rate, the rest is silence. It counts
     /// as written.
     pub fn pull(&mut self, now: Time, own: Rate, slot: &mut Vec<i16>) -> Option<Rate> {
+        if self.is_paused {
+            return None;
+        }
         self.close_if_idle(now);
         self.remove_finished(self.sent_log.written());
         let begin = slot.len();
@@ -319,9 +337,9 @@ impl Playout {
         self.items.is_empty()
     }
 
-    /// Whether no audio is queued.
+    /// Whether there is nothing to play: no audio is queued, or the queue is paused.
     pub fn is_silent(&self) -> bool {
-        self.queued == 0
+        self.queued == 0 || self.is_paused
     }
 
     /// How much audio is queued; of a looped clip, the rest of this round.
@@ -388,7 +406,7 @@ impl Playout {
 
     /// Removes the items at the front that are over: they have been heard when `end` bytes were sent.
     fn remove_finished(&mut self, end: u64) {
-        while self.items.front().is_some_and(Item::is_over) {
+        while !self.is_paused && self.items.front().is_some_and(Item::is_over) {
             if let Some(item) = self.items.pop_front() {
                 self.remove_at(item, RemovedBy::End, end);
             }

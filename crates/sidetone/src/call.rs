@@ -555,6 +555,27 @@ impl CallHandle {
         }
     }
 
+    /// Holds everything queued on this call where it is, from the next slot on, until it is
+    /// [resumed](Self::resume_playout): what players, clips and utterances play, and marks. The caller hears silence, or
+    /// [live audio](Self::live). More may be queued meanwhile; a [clear](Call::clear) clears, and the pause goes on. The end of the
+    /// call by [`finish`](Call::finish) ends it, so that what is queued is heard.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] after the end of the call.
+    pub fn pause_playout(&self) -> Result<(), PlayError> {
+        Ok(self.shared.command(|commands| commands.pause())?)
+    }
+
+    /// Goes on where the queue was [paused](Self::pause_playout).
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Closed`] after the end of the call.
+    pub fn resume_playout(&self) -> Result<(), PlayError> {
+        Ok(self.shared.command(|commands| commands.resume())?)
+    }
+
     /// Why the call ended, if it has.
     pub fn ended(&self) -> Option<EndReason> {
         self.shared.ended()

@@ -22,6 +22,8 @@ enum Step {
     EndUnnamed,
     Pull(usize),
     Clear,
+    Pause,
+    Resume,
     Prebuffer(u64),
     /// This many bytes wait in the send queue.
     PollHeard(usize),
@@ -42,6 +44,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::EndUnnamed),
         6 => (1..12usize).prop_map(Step::Pull),
         1 => Just(Step::Clear),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
         1 => (0..100u64).prop_map(Step::Prebuffer),
         4 => prop_oneof![Just(0), 0..3000usize].prop_map(Step::PollHeard),
     ]
@@ -89,6 +93,7 @@ struct Model {
     unreported_clear: bool,
     has_played: bool,
     is_cut: bool,
+    is_paused: bool,
 }
 
 impl Model {
@@ -134,7 +139,8 @@ impl Model {
     }
 
     fn remove_finished(&mut self, end: u64) {
-        while let Some(item) = self.items.front()
+        while !self.is_paused
+            && let Some(item) = self.items.front()
             && item.input == Input::Closed
             && item.samples.is_empty()
         {
@@ -150,6 +156,9 @@ impl Model {
     }
 
     fn pull(&mut self, now: Time) -> Option<(Rate, Vec<i16>)> {
+        if self.is_paused {
+            return None;
+        }
         if let Some(item) = self.items.front_mut()
             && item.input == Input::OpenUntilIdle
             && item
@@ -359,6 +368,15 @@ proptest! {
                     }
                     model.is_cut = is_cut || was_cut;
                 }
+                Step::Pause => {
+                    playout.pause();
+                    model.is_paused = true;
+                }
+                Step::Resume => {
+                    playout.resume();
+                    model.is_paused = false;
+                    model.remove_finished(model.bytes);
+                }
                 Step::Prebuffer(millis) => {
                     playout.set_prebuffer(ms(millis));
                     prebuffers |= millis > 0;
@@ -371,7 +389,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(playout.queued(), model.queued());
-            prop_assert_eq!(playout.is_silent(), model.queued() == Duration::ZERO);
+            let is_silent = model.is_paused || model.queued() == Duration::ZERO;
+            prop_assert_eq!(playout.is_silent(), is_silent);
             prop_assert_eq!(playout.is_empty(), model.items.is_empty());
         }
     }
@@ -741,6 +760,62 @@ fn sums_are_exact_at_rates_whose_samples_are_no_whole_nanoseconds() {
         poll_heard(&mut playout, Some(0)),
         [Report::Cleared(ms(10), ms(0))]
     );
+}
+
+#[test]
+fn a_paused_queue_plays_nothing_reaches_no_mark_and_loses_nothing() {
+    let mut playout = Playout::default();
+    let said = ramp(0, 480);
+    playout.push(at(0), Rate::Slin, &said);
+    playout.push_mark(ItemId(1));
+    assert_eq!(pull(&mut playout, at(0)).unwrap(), said[..160]);
+    playout.pause();
+    playout.push_mark(ItemId(2));
+    // Longer than an unnamed utterance may have nothing to play.
+    for slot in 1..100 {
+        assert_eq!(pull(&mut playout, at(20 * slot)), None);
+        assert_eq!(poll_heard(&mut playout, Some(0)), []);
+    }
+    assert_eq!(playout.queued(), ms(40));
+    playout.resume();
+    let rest: Vec<_> = (100..102)
+        .flat_map(|slot| pull(&mut playout, at(20 * slot)).unwrap())
+        .collect();
+    assert_eq!(rest, said[160..]);
+    let ended = |mark| Report::Ended(mark, ms(0), ms(0));
+    let all = [ended(1), ended(2), Report::Drained];
+    assert_eq!(poll_heard(&mut playout, Some(0)), all);
+}
+
+#[test]
+fn a_mark_on_an_empty_queue_waits_for_the_end_of_a_pause_and_a_clear_does_not_end_it() {
+    let mut playout = Playout::default();
+    playout.pause();
+    playout.push_mark(ItemId(1));
+    assert_eq!(poll_heard(&mut playout, Some(0)), []);
+    playout.clear();
+    assert_eq!(
+        poll_heard(&mut playout, Some(0)),
+        [
+            Report::Ended(1, ms(0), ms(0)),
+            Report::Cleared(ms(0), ms(0))
+        ]
+    );
+    playout.push(at(0), Rate::Slin, &[1; 160]);
+    assert_eq!(pull(&mut playout, at(20)), None);
+    playout.resume();
+    assert_eq!(pull(&mut playout, at(40)).unwrap(), [1; 160]);
+}
+
+#[test]
+fn a_call_that_finishes_while_its_queue_is_paused_plays_it() {
+    let mut playout = Playout::default();
+    playout.push(at(0), Rate::Slin, &[1; 160]);
+    playout.pause();
+    assert_eq!(pull(&mut playout, at(0)), None);
+    playout.end_all();
+    assert_eq!(pull(&mut playout, at(20)).unwrap(), [1; 160]);
+    assert!(playout.is_empty());
 }
 
 #[test]

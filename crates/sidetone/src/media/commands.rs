@@ -69,6 +69,8 @@ enum Command {
     Stop(ItemId),
     Prebuffer(Duration),
     LivePrebuffer(Duration),
+    Pause,
+    Resume,
     Live {
         rate: Rate,
         at: Time,
@@ -154,6 +156,14 @@ impl CommandQueue {
         self.commands.push(Command::LivePrebuffer(prebuffer));
     }
 
+    pub(crate) fn pause(&mut self) {
+        self.commands.push(Command::Pause);
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.commands.push(Command::Resume);
+    }
+
     pub(crate) fn tap(&mut self, purpose: Purpose, tap: Arc<Tap>, from_preroll: bool) {
         self.commands.push(Command::Tap {
             purpose,
@@ -235,6 +245,8 @@ impl CommandQueue {
                 Command::LivePrebuffer(prebuffer) => {
                     call.machine.jitter_buffer().set_prebuffer(prebuffer)
                 }
+                Command::Pause => call.machine.playout().pause(),
+                Command::Resume => call.machine.playout().resume(),
                 Command::Live { rate, at, length } => {
                     call.machine.jitter_buffer().push(
                         at,
@@ -318,6 +330,8 @@ impl CommandQueue {
                 Command::Tap { .. }
                 | Command::Prebuffer(_)
                 | Command::LivePrebuffer(_)
+                | Command::Pause
+                | Command::Resume
                 | Command::Stop(_) => {
                     return true;
                 }

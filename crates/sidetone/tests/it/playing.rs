@@ -145,6 +145,55 @@ async fn a_stopped_clip_makes_room_for_what_is_behind_it(io: IoBackend) {
 
 #[apply(over_each_back_end)]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_paused_queue_goes_on_where_it_was(io: IoBackend) {
+    let said = second(1);
+    let saying = said.clone();
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let record = heard_from(builder(io), move |mut call: Call| {
+        let (told, saying) = (told.clone(), saying.clone());
+        async move {
+            let handle = call.handle();
+            let mut player = call.player(8_000).unwrap();
+            player.play(&saying).await.unwrap();
+            listen(&mut call, 10).await;
+            handle.pause_playout().unwrap();
+            let mark = player.mark().unwrap();
+            listen(&mut call, 5).await;
+            let paused_at = player.buffered();
+            listen(&mut call, 50).await;
+            assert_eq!(player.buffered(), paused_at);
+            handle.resume_playout().unwrap();
+            while !matches!(call.next().await, Some(Event::MarkReached(it)) if it == mark) {}
+            // A clear does not end a pause, the end of the call does.
+            handle.pause_playout().unwrap();
+            call.clear().await.unwrap();
+            player.play(&ramp(2, 0, 400)).await.unwrap();
+            listen(&mut call, 5).await;
+            told.send(player.buffered()).await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(tell.recv().await, Some(millis(50)));
+    let [before, after] = record.find(&said)[..] else {
+        panic!("{:?}", record.find(&said));
+    };
+    assert_eq!((before.source, after.source), (0, before.length));
+    assert_eq!(before.length + after.length, said.len());
+    assert_eq!(before.length % 160, 0);
+    assert!(after.heard - (before.heard + before.length) >= 45 * 160);
+    assert_eq!(only(record.find(&ramp(2, 0, 400))).length, 400);
+}
+
+/// Waits until so many frames of the caller have come.
+async fn listen(call: &mut Call, frames: usize) {
+    let mut heard = 0;
+    while heard < frames {
+        heard += usize::from(matches!(call.next().await, Some(Event::Audio(_))));
+    }
+}
+
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_players_queue_behind_each_other(io: IoBackend) {
     let record = heard_from(builder(io), |call: Call| async move {
         let mut one = call.player(8_000).unwrap();
