@@ -191,6 +191,22 @@ pub enum Speaker {
     Bot,
 }
 
+/// The longest complaint, in characters. Complaints repeat what a bot sent, of any length.
+const MAX_COMPLAINT_LEN: usize = 160;
+
+/// Complains about something that ends nothing.
+fn complain(
+    actions: &mut Vec<Action>,
+    complaint: impl Into<Cow<'static, str>>,
+) -> Result<(), BotFailure> {
+    let mut complaint = complaint.into();
+    if let Some((end, _)) = complaint.char_indices().nth(MAX_COMPLAINT_LEN) {
+        complaint = format!("{}…", &complaint[..end]).into();
+    }
+    actions.push(Action::Complaint(complaint));
+    Ok(())
+}
+
 /// How audio is encoded, one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AudioFormat {

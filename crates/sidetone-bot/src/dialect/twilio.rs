@@ -14,7 +14,9 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, Upgrade};
+use super::{
+    Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, Upgrade, complain,
+};
 use crate::{failure::BotFailure, session::Session};
 
 /// Media Streams, towards bots that were written for Twilio.
@@ -226,8 +228,7 @@ impl Conversation for Stream {
             ("mark", _, None) => {}
             ("clear", ..) => actions.push(Action::Clear),
             (other, ..) => {
-                let shown: String = other.chars().take(64).collect();
-                return complain(actions, format!("an unknown event: {shown:?}"));
+                return complain(actions, format!("an unknown event: {other:?}"));
             }
         }
         Ok(())
@@ -272,14 +273,6 @@ impl Stream {
         self.sequence_number += 1;
         self.sequence_number
     }
-}
-
-fn complain(
-    actions: &mut Vec<Action>,
-    complaint: impl Into<Cow<'static, str>>,
-) -> Result<(), BotFailure> {
-    actions.push(Action::Complaint(complaint.into()));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -455,6 +448,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_ends_nothing() {
         let long = format!(r#"{{"event":"{}"}}"#, "x".repeat(10_000));
+        let no_object = format!(r#"{{"event":"media","media":"{}"}}"#, "x".repeat(10_000));
         let cases = [
             ("", "no message"),
             ("[]", "no message"),
@@ -463,6 +457,7 @@ mod tests {
             (r#"{"event":"media","media":{"payload":"§"}}"#, "not base64"),
             (r#"{"event":"say"}"#, "unknown event: \"say\""),
             (long.as_str(), "unknown event"),
+            (no_object.as_str(), "no message"),
         ];
         for (text, expected) in cases {
             match reply(text).as_slice() {
