@@ -74,7 +74,7 @@ pub(crate) async fn run(
             Err(failure) if reconnects > 0 && is_of_connection(&failure) => {
                 reconnects -= 1;
                 session.is_reconnect = true;
-                playout.forget_marks();
+                playout.reset();
                 session.report(BotEvent::Reconnecting(failure));
             }
             Err(failure) => {
@@ -403,8 +403,8 @@ impl<'a> Bridge<'a> {
             Action::EndItem(item) => self.playout.end_item(&item),
             Action::Mark(name) => self.playout.mark(name)?,
             Action::Clear => self.clearing.push_back(self.playout.clear()),
-            // No dialect here has pauses.
-            Action::Pause | Action::Resume => {}
+            Action::Pause => self.playout.pause(),
+            Action::Resume => self.playout.resume(),
             Action::CallTool {
                 id,
                 name,

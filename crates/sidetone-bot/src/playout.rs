@@ -39,6 +39,7 @@ pub(crate) struct Playout {
     items: VecDeque<(ItemName, Playback)>,
     /// Marks that are not reached, in their order.
     marks: VecDeque<(Mark, String)>,
+    is_paused: bool,
     samples: Vec<i16>,
 }
 
@@ -53,6 +54,7 @@ impl Playout {
             open: None,
             items: VecDeque::new(),
             marks: VecDeque::new(),
+            is_paused: false,
             samples: Vec::new(),
         }
     }
@@ -169,9 +171,24 @@ impl Playout {
         self.marks.drain(..reached).map(|(_, name)| name).collect()
     }
 
-    /// Nobody asks for the marks that are queued.
-    pub(crate) fn forget_marks(&mut self) {
+    /// What is queued plays, for a bot that has lost its connection and knows of no marks or pause any more.
+    pub(crate) fn reset(&mut self) {
         self.marks.clear();
+        self.resume();
+    }
+
+    /// Holds everything that is queued back, from the next 20 ms slot on.
+    pub(crate) fn pause(&mut self) {
+        self.is_paused = true;
+        // It fails only when the call is over.
+        let _ = self.call.pause_playout();
+    }
+
+    /// Goes on with what was held back.
+    pub(crate) fn resume(&mut self) {
+        if std::mem::take(&mut self.is_paused) {
+            let _ = self.call.resume_playout();
+        }
     }
 
     /// Drops everything that is queued. The future says what that cut off.
@@ -216,8 +233,9 @@ impl Playout {
         self.share.set(samples * 2)
     }
 
-    /// Waits until everything queued has been heard.
+    /// Waits until everything queued has been heard. A pause ends.
     pub(crate) async fn drained(&mut self) {
+        self.resume();
         self.end_open_item();
         if let Some(player) = self.player_at(8_000) {
             // Its error is the end of the call.
@@ -234,5 +252,12 @@ impl Playout {
             self.player = Some(player);
         }
         self.player.as_mut()
+    }
+}
+
+/// A pause is the bot's. Whatever the call does next is heard.
+impl Drop for Playout {
+    fn drop(&mut self) {
+        self.resume();
     }
 }
