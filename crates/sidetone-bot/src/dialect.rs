@@ -3,7 +3,11 @@
 //!
 //! A [`Dialect`] is what a bot is set up with; a [`Conversation`] is one connection of it.
 
+mod asterisk;
+mod plivo;
 mod twilio;
+mod vonage;
+mod whole_samples;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -14,7 +18,10 @@ pub use sidetone_websocket::Message;
 
 use crate::{failure::BotFailure, session::Session};
 
+pub use asterisk::Asterisk;
+pub use plivo::Plivo;
 pub use twilio::Twilio;
+pub use vonage::Vonage;
 
 /// A protocol between phone calls and a bot.
 pub trait Dialect: fmt::Debug + Send + Sync + 'static {
