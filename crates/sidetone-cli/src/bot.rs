@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use sidetone::{Call, PlayError};
 use sidetone_bot::{
     Bot, BotEnd, Endpoint, Session,
-    dialect::{Dialect, Twilio},
+    dialect::{Asterisk, Dialect, Plivo, Twilio, Vonage},
 };
 
 use crate::{
@@ -50,12 +50,21 @@ pub(crate) struct Options {
 enum DialectName {
     /// Twilio's Media Streams, which most frameworks speak
     Twilio,
+    /// Asterisk's chan_websocket, for bots that were made for newer Asterisks
+    Asterisk,
+    /// Vonage's WebSockets, at 16 kHz
+    Vonage,
+    /// Plivo's audio streams
+    Plivo,
 }
 
 impl DialectName {
     fn dialect(self) -> Arc<dyn Dialect> {
         match self {
             Self::Twilio => Arc::new(Twilio::default()),
+            Self::Asterisk => Arc::new(Asterisk::default()),
+            Self::Vonage => Arc::new(Vonage::default()),
+            Self::Plivo => Arc::new(Plivo::default()),
         }
     }
 }

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sys
+import time
 
 import numpy
 import uvicorn
@@ -18,6 +19,7 @@ from pipecat.frames.frames import (
     EndFrame,
     InputAudioRawFrame,
     InputDTMFFrame,
+    InterruptionFrame,
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
     TTSAudioRawFrame,
@@ -60,7 +62,7 @@ def arguments():
 
 
 def reporting(serializer_class):
-    """A serializer that prints what arrives besides audio."""
+    """A serializer that prints what arrives besides audio, and when what was queued is cleared, in Unix time."""
 
     class Reporting(serializer_class):
         async def deserialize(self, data):
@@ -69,6 +71,12 @@ def reporting(serializer_class):
                 if message.get("event") != "media":
                     report("received", message=message)
             return await super().deserialize(data)
+
+        async def serialize(self, frame):
+            message = await super().serialize(frame)
+            if isinstance(frame, InterruptionFrame):
+                report("clear", at=time.time())
+            return message
 
     return Reporting
 

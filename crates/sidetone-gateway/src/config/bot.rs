@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use sidetone_bot::{
     Bot, Endpoint,
-    dialect::{Dialect, Twilio},
+    dialect::{Asterisk, Dialect, Plivo, Twilio, Vonage},
 };
 use toml::Spanned;
 
@@ -69,7 +69,7 @@ pub(crate) struct TwilioAccount {
 }
 
 /// The dialects, by their names in the file.
-const DIALECTS: [&str; 1] = ["twilio"];
+const DIALECTS: [&str; 4] = ["asterisk", "plivo", "twilio", "vonage"];
 
 impl Table {
     /// Builds the bot, without a connection to it: it may be away now, and there for the first call.
@@ -110,6 +110,9 @@ impl Table {
     ) -> Option<Arc<dyn Dialect>> {
         let name = self.dialect.get_ref();
         match name.as_str() {
+            "asterisk" => Some(Arc::new(Asterisk::default())),
+            "plivo" => Some(Arc::new(Plivo::default())),
+            "vonage" => Some(Arc::new(Vonage::default())),
             "twilio" => {
                 let mut twilio = Twilio::default();
                 if let Some(sid) = &self.account_sid {

@@ -82,6 +82,7 @@ fn side_by_side() -> Vec<Scenario> {
         gateway_foreign_page::scenarios(),
         gateway_metrics::scenarios(),
         auto::scenarios(),
+        gateway::bots::scenarios(),
         gateway::tickets::scenarios(),
         gateway::restarts::scenarios(),
         recording::scenarios(),
@@ -104,6 +105,7 @@ fn alone() -> Vec<Scenario> {
         many::scenarios(),
         gateway_page::under_load(),
         gateway::restarts::crowded(),
+        gateway::bots::interrupted(),
         gateway_load::scenarios(),
     ]
     .concat()

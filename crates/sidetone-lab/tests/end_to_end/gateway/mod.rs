@@ -1,5 +1,6 @@
 //! `sidetone serve` behind a real Asterisk, with the dialplan that its documentation shows.
 
+pub(crate) mod bots;
 pub(crate) mod restarts;
 pub(crate) mod tickets;
 
