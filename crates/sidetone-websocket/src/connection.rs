@@ -342,6 +342,7 @@ impl Connection {
 
     fn error(&self, error: SocketError) -> ConnectionError {
         match error {
+            SocketError::Io(_) if self.socket.get_ref().has_ended() => ConnectionError::CutOff,
             SocketError::Io(error) => network_error(&error),
             SocketError::PayloadTooLong { max_len, .. } => {
                 ConnectionError::MessageTooLong { limit: max_len }

@@ -14,7 +14,7 @@ use crate::{
     Connection,
     peer_stream::{PeerStream, Refusal},
     service_message,
-    tls::{self, TlsError},
+    tls::{self, TlsError, rustls},
 };
 
 /// What is shorter is no secret, and hiding it would make messages unreadable.
@@ -225,9 +225,9 @@ impl Endpoint {
                 return Ok(Connection::new(socket));
             }
             Err(Error::Upgrade(error)) => error,
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(_) if refused.has_ended() => {
                 return Err(ConnectError::unavailable(
-                    "it closed the connection without a reply",
+                    "it closed the connection without a whole reply",
                 ));
             }
             Err(error) => return Err(ConnectError::unavailable(error.to_string())),
@@ -269,10 +269,16 @@ impl Endpoint {
         stream
             .set_nodelay(true)
             .map_err(|error| failed("no connection", &error))?;
-        deadline
-            .limit(self.connector.wrap(&self.host, stream), "TLS")
-            .await?
-            .map_err(|error| failed("no TLS", &error))
+        let wrapped = self.connector.wrap(&self.host, stream);
+        let error = match deadline.limit(wrapped, "TLS").await? {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let hint = match is_about_the_certificate(&error) {
+            true => ": is its authority among those trusted, and the name in the address right?",
+            false => "",
+        };
+        Err(ConnectError::unavailable(format!("no TLS: {error}{hint}")))
     }
 
     fn with_query(&self, query: &str) -> Result<Uri, ConnectError> {
@@ -430,6 +436,14 @@ impl Deadline {
             .await
             .map_err(|_| ConnectError::unavailable(format!("no {due} within {after} s")))
     }
+}
+
+fn is_about_the_certificate(error: &Error) -> bool {
+    let Error::Io(error) = error else {
+        return false;
+    };
+    let error = error.get_ref().and_then(|it| it.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 fn not_to_be_set(name: &HeaderName) -> ConnectError {

@@ -33,6 +33,8 @@ pub(crate) struct PeerStream<S> {
     /// `Some` during the handshake.
     received: Option<Vec<u8>>,
     write_error: Option<io::Error>,
+    /// Whether all that the other side sent was read.
+    has_ended: bool,
     refused: Arc<Mutex<Option<Refused<S>>>>,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct RefusedSlot<S>(Arc<Mutex<Option<Refused<S>>>>);
 pub(crate) struct Refused<S> {
     stream: S,
     received: Vec<u8>,
+    has_ended: bool,
 }
 
 /// The reason for a refusal, as far as it was sent.
@@ -59,6 +62,7 @@ impl<S> PeerStream<S> {
             stream: Some(stream),
             received: Some(Vec::new()),
             write_error: None,
+            has_ended: false,
             refused: Arc::clone(&refused),
         };
         (handshake, RefusedSlot(refused))
@@ -67,6 +71,11 @@ impl<S> PeerStream<S> {
     /// Ends the handshake: from here on nothing is kept.
     pub(crate) fn established(&mut self) {
         self.received = None;
+    }
+
+    /// Whether all that the other side sent was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Why nothing can be written any more.
@@ -78,12 +87,21 @@ impl<S> PeerStream<S> {
 impl<S> Drop for PeerStream<S> {
     fn drop(&mut self) {
         if let (Some(stream), Some(received)) = (self.stream.take(), self.received.take()) {
-            *self.refused.lock() = Some(Refused { stream, received });
+            *self.refused.lock() = Some(Refused {
+                stream,
+                received,
+                has_ended: self.has_ended,
+            });
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> RefusedSlot<S> {
+    /// Whether the reply ended before it was complete.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|it| it.has_ended)
+    }
+
     /// What the service sent in place of the upgrade, with the rest of it that comes by `deadline`.
     pub(crate) async fn refusal(self, deadline: Instant) -> Refusal {
         let Some(mut refused) = self.0.lock().take() else {
@@ -167,6 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
         };
         let before = into.filled().len();
         ready!(Pin::new(stream).poll_read(context, into))?;
+        this.has_ended |= into.filled().len() == before && into.remaining() > 0;
         if let Some(received) = &mut this.received {
             received.extend_from_slice(&into.filled()[before..]);
             if received.len() > MAX_HANDSHAKE_LEN {
