@@ -142,8 +142,8 @@ impl Connection {
 
     /// Drops the oldest queued message for which `may_drop` is true, and returns whether there was
     /// one. A message that the socket has taken a part of is not asked about.
-    pub fn drop_oldest(&mut self, mut may_drop: impl FnMut(&Message) -> bool) -> bool {
-        let oldest = self.queue.iter().position(|it| may_drop(it));
+    pub fn drop_oldest(&mut self, may_drop: impl FnMut(&Message) -> bool) -> bool {
+        let oldest = self.queue.iter().position(may_drop);
         oldest.and_then(|it| self.queue.remove(it)).is_some()
     }
 
