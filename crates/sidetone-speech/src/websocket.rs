@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use sidetone_websocket::{ConnectError, Message, Request, service_message};
+use sidetone_websocket::{ConnectError, ConnectionError, Message, Request, service_message};
 use tokio::time::timeout;
 
 use crate::SpeechError;
@@ -98,8 +98,24 @@ impl Connection {
     async fn send(&mut self, message: Message) -> Result<(), SpeechError> {
         self.connection.queue(message);
         match timeout(SEND_TIMEOUT, self.connection.flush()).await {
-            Ok(sent) => sent.map_err(|error| self.broken(error.to_string())),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.send_failed(error).await),
             Err(_) => Err(self.broken("it takes no more audio".into())),
+        }
+    }
+
+    /// The error for data that can't be sent. A service that closed the connection has said why.
+    async fn send_failed(&mut self, error: ConnectionError) -> SpeechError {
+        let close = async {
+            loop {
+                if let Received::Closed(code, reason) = self.next().await? {
+                    return Ok::<_, SpeechError>((code, reason));
+                }
+            }
+        };
+        match timeout(SEND_TIMEOUT, close).await {
+            Ok(Ok((code, reason))) => self.closed(code, &reason),
+            Ok(Err(_)) | Err(_) => self.broken(error.to_string()),
         }
     }
 
@@ -141,4 +157,36 @@ impl Connection {
 /// Samples as linear 16-bit PCM, little endian.
 pub(crate) fn linear16(samples: &[i16]) -> Vec<u8> {
     samples.iter().flat_map(|it| it.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures_util::SinkExt;
+    use tokio::{join, net::TcpListener};
+    use tokio_websockets::{CloseCode, ServerBuilder};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn audio_that_cannot_be_sent_is_reported_with_the_reason_of_the_close() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("ws://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new("Vosk", &address).unwrap();
+        let accept = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            ServerBuilder::new().accept(stream).await.unwrap().1
+        };
+        let (connection, mut server) = join!(endpoint.connect("", &[]), accept);
+        let mut connection = connection.unwrap();
+        let busy = CloseCode::SERVICE_OVERLOAD;
+        let close = tokio_websockets::Message::close(Some(busy), "out of workers");
+        server.send(close).await.unwrap();
+        // Closing a socket with something to read resets its connection.
+        connection.send_text("unread").await.unwrap();
+        drop(server);
+        let error = connection.send_binary(vec![0; 320]).await.unwrap_err();
+        let expected = "the connection to Vosk broke: the service closed it: 1013 out of workers";
+        assert_eq!(error.to_string(), expected);
+    }
 }
