@@ -66,10 +66,8 @@ def reporting(serializer_class):
 
     class Reporting(serializer_class):
         async def deserialize(self, data):
-            if isinstance(data, str):
-                message = json.loads(data)
-                if message.get("event") != "media":
-                    report("received", message=message)
+            if isinstance(data, str) and (message := parsed(data)).get("event") != "media":
+                report("received", message=message)
             return await super().deserialize(data)
 
         async def serialize(self, frame):
@@ -79,6 +77,15 @@ def reporting(serializer_class):
             return message
 
     return Reporting
+
+
+def parsed(text):
+    """What a carrier sends is an object; what is none is pipecat's to judge, and must not end the call here."""
+    try:
+        message = json.loads(text)
+    except ValueError:
+        message = text
+    return message if isinstance(message, dict) else {"not an object": message}
 
 
 class Bot(FrameProcessor):
