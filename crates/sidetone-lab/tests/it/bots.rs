@@ -8,13 +8,17 @@ use std::{path::Path, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, Uri};
 use serde_json::{Value, json};
 use sidetone_lab::{
     StartError,
     bots::{Bot, Direction, Program, judge_openai},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::skip;
@@ -87,13 +91,11 @@ async fn pipecat_refuses_a_call_without_the_right_signature() {
 }
 
 #[tokio::test]
-async fn pipecat_ends_a_call_with_silence_and_a_close() {
-    let Some(bot) = start(
-        Program::PipecatTwilio,
-        &["--mode", "hangup", "--seconds", "0.1"],
-    )
-    .await
-    else {
+async fn pipecat_ends_a_call_with_silence_at_its_resource_and_with_a_close() {
+    let (resource, mut requests) = resource().await;
+    let mut options = vec!["--mode", "hangup", "--seconds", "0.1"];
+    options.extend(["--rest-url", &resource]);
+    let Some(bot) = start(Program::PipecatTwilio, &options).await else {
         return;
     };
     let mut call = Call::connect(&bot, &[]).await;
@@ -104,15 +106,56 @@ async fn pipecat_ends_a_call_with_silence_and_a_close() {
     let silence = silence["media"]["payload"].as_str().unwrap();
     // Two seconds, in one message.
     assert_eq!(BASE64_STANDARD.decode(silence).unwrap(), [0xff; 16_000]);
+    let request = timeout(SOON, requests.recv()).await.unwrap().unwrap();
+    let path = format!("/2010-04-01/Accounts/AC00000000000000000000000000000000/Calls/{CALL}.json");
+    let credentials = BASE64_STANDARD.encode("AC00000000000000000000000000000000:secret");
+    let login = format!("Basic {credentials}");
+    assert_eq!(request, [path, login, "Status=completed".into()]);
     assert_eq!(call.end().await, 1000);
     bot.event("over").await.unwrap();
+}
+
+#[tokio::test]
+async fn pipecat_speaks_a_file_and_marks_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("speech.wav");
+    tone(&file, 1);
+    let mut options = vec!["--mode", "speak", "--mark", "spoken"];
+    options.extend(["--file", file.to_str().unwrap()]);
+    let Some(bot) = start(Program::PipecatTwilio, &options).await else {
+        return;
+    };
+    let mut call = Call::connect(&bot, &[]).await;
+    call.send(&json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        .await;
+    call.send(&twilio_start()).await;
+    let mut spoken = 0;
+    let mark = loop {
+        let message = call.json().await;
+        if message["event"] != "media" {
+            break message;
+        }
+        let payload = message["media"]["payload"].as_str().unwrap();
+        spoken += BASE64_STANDARD.decode(payload).unwrap().len();
+    };
+    let wanted = json!({"event": "mark", "streamSid": STREAM, "mark": {"name": "spoken"}});
+    assert_eq!(mark, wanted);
+    // A second at 8 kHz, less what the resampler still has.
+    assert!((7_000..=8_000).contains(&spoken), "{spoken}");
+    call.send(&wanted).await;
+    bot.reported(|report| report["message"] == wanted)
+        .await
+        .unwrap();
+    call.close().await;
+    bot.event("over").await.unwrap();
+    assert_eq!(bot.complaints(), [] as [Value; 0]);
 }
 
 #[tokio::test]
 async fn pipecat_is_interrupted_by_a_digit_on_a_call_from_vonage() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("speech.wav");
-    tone(&file);
+    tone(&file, 5);
     let options = ["--mode", "interrupt", "--file", file.to_str().unwrap()];
     let Some(bot) = start(Program::PipecatVonage, &options).await else {
         return;
@@ -165,6 +208,37 @@ async fn galcymedia_answers_and_echoes() {
     // It knows of the end by the code only.
     let end = bot.reported(|report| report["message"]["event"] == "HANGUP");
     assert_eq!(end.await.unwrap()["message"]["normal"], true);
+    assert_eq!(bot.complaints(), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn galcymedia_hangs_up_once_its_speech_has_been_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("speech.wav");
+    tone(&file, 1);
+    let options = ["--mode", "finish", "--file", file.to_str().unwrap()];
+    let Some(bot) = start(Program::Galcymedia, &options).await else {
+        return;
+    };
+    let mut call = Call::connect(&bot, &[("sec-websocket-protocol", "media".into())]).await;
+    let start = json!({
+        "event": "MEDIA_START", "connection_id": "bot", "channel": "WebSocket/bot/0x1", "channel_id": "1.2", "format": "slin16",
+        "optimal_frame_size": 640, "ptime": 20, "channel_variables": {},
+    });
+    call.send(&start).await;
+    assert_eq!(call.json().await, json!({"command": "ANSWER"}));
+    for _ in 0..50 {
+        // Whole frames only: chan_websocket would drop what is less.
+        assert_eq!(call.message().await.as_payload().len(), 640);
+    }
+    let wanted = json!({"command": "REPORT_QUEUE_DRAINED"});
+    assert_eq!(call.json().await, wanted);
+    call.send(&json!({"event": "QUEUE_DRAINED", "channel_id": "1.2"}))
+        .await;
+    assert_eq!(call.json().await, json!({"command": "HANGUP"}));
+    // The channel closes, not the bot.
+    call.close().await;
+    bot.event("over").await.unwrap();
     assert_eq!(bot.complaints(), [] as [Value; 0]);
 }
 
@@ -316,8 +390,22 @@ fn sign(url: &str) -> String {
     BASE64_STANDARD.encode(ring::hmac::sign(&key, url.as_bytes()))
 }
 
-/// Five seconds of a tone, at 16 kHz.
-fn tone(path: &Path) {
+/// The address of a REST API that does what it is asked to, and each request's path, credentials and body.
+async fn resource() -> (String, UnboundedReceiver<[String; 3]>) {
+    let (sender, requests) = unbounded_channel();
+    let answer = move |uri: Uri, headers: HeaderMap, body: String| async move {
+        let login = headers["authorization"].to_str().unwrap().to_owned();
+        sender.send([uri.path().to_owned(), login, body]).unwrap();
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let app = axum::Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, requests)
+}
+
+/// A tone of some seconds, at 16 kHz.
+fn tone(path: &Path, seconds: u32) {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: 16_000,
@@ -325,7 +413,7 @@ fn tone(path: &Path) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut file = hound::WavWriter::create(path, spec).unwrap();
-    for at in 0..80_000 {
+    for at in 0..16_000 * seconds {
         let sample = (at as f32 * 0.2).sin() * 8_000.0;
         file.write_sample(sample as i16).unwrap();
     }
