@@ -27,6 +27,12 @@ use crate::{
 const MAX_MESSAGE_LEN: usize = 40 << 20;
 /// Messages that may wait for the bot to take them: 5 s of caller audio.
 const MAX_QUEUED: usize = 250;
+/// Other messages that may wait for the bot to take them: more than a clear of all marks answers.
+const MAX_UNREAD: usize = 10_000;
+/// A mark with a longer name is not queued, in bytes. The bot gets it back.
+const MAX_MARK_LEN: usize = 4096;
+/// Clears that may be under way.
+const MAX_CLEARS: usize = 1_000;
 /// Dropped frames that are reported together, while more are dropped.
 const REPORTED_TOGETHER: u64 = 50;
 /// How long the first audio of the caller is waited for, which says at which rate it comes.
@@ -385,6 +391,10 @@ impl<'a> Bridge<'a> {
         match action {
             Action::Send(message) => {
                 self.make_room();
+                if self.connection.queued() >= MAX_UNREAD {
+                    let text = "it does not read what it is sent";
+                    return Err(BotFailure::Broken(text.into()));
+                }
                 self.connection.queue(message);
             }
             Action::Play {
@@ -401,7 +411,15 @@ impl<'a> Bridge<'a> {
                 self.playout.play(item, format, &audio)?;
             }
             Action::EndItem(item) => self.playout.end_item(&item),
+            Action::Mark(name) if name.len() > MAX_MARK_LEN => {
+                let text = format!("a mark whose name is longer than {MAX_MARK_LEN} bytes");
+                return self.complain(text);
+            }
             Action::Mark(name) => self.playout.mark(name)?,
+            Action::Clear if self.clearing.len() >= MAX_CLEARS => {
+                let text = "it clears faster than a call can";
+                return Err(BotFailure::Protocol(text.into()));
+            }
             Action::Clear => self.clearing.push_back(self.playout.clear()),
             Action::Pause => self.playout.pause(),
             Action::Resume => self.playout.resume(),
@@ -413,14 +431,17 @@ impl<'a> Bridge<'a> {
             Action::Transcript(transcript) => self.session.report(BotEvent::Transcript(transcript)),
             Action::End => self.has_ended = true,
             Action::HangUp => self.call.hang_up(),
-            Action::Complaint(text) => {
-                self.complaints += 1;
-                if self.complaints > MAX_COMPLAINTS {
-                    return Err(BotFailure::Protocol(text.into()));
-                }
-                self.session.report(BotEvent::Complaint(text.into()));
-            }
+            Action::Complaint(text) => return self.complain(text.into()),
         }
+        Ok(())
+    }
+
+    fn complain(&mut self, complaint: String) -> Result<(), BotFailure> {
+        self.complaints += 1;
+        if self.complaints > MAX_COMPLAINTS {
+            return Err(BotFailure::Protocol(complaint));
+        }
+        self.session.report(BotEvent::Complaint(complaint));
         Ok(())
     }
 
