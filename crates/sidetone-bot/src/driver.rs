@@ -206,6 +206,8 @@ struct Bridge<'a> {
     call: CallHandle,
     caller: CallerAudio,
     clearing: VecDeque<Clearing>,
+    /// Marks that were reached before a clear that they are behind was told of.
+    reached: Vec<String>,
     tools: JoinSet<(String, Result<String, String>)>,
     has_ended: bool,
     ping: Interval,
@@ -238,6 +240,7 @@ impl<'a> Bridge<'a> {
             playout,
             call,
             clearing: VecDeque::new(),
+            reached: Vec::new(),
             tools: JoinSet::new(),
             has_ended: false,
             ping,
@@ -287,6 +290,7 @@ impl<'a> Bridge<'a> {
                 }
                 cleared = next_cleared(&mut self.clearing) => {
                     self.tell(CallEvent::Cleared(&cleared))?;
+                    self.tell_reached()?;
                 }
                 Some(Ok((id, output))) = self.tools.join_next() => {
                     let output = output.as_deref().map_err(String::as_str);
@@ -320,14 +324,22 @@ impl<'a> Bridge<'a> {
                 self.tell(CallEvent::Digit(*digit))
             }
             Event::MarkReached(mark) => {
-                for name in self.playout.take_reached(*mark) {
-                    self.tell(CallEvent::MarkReached(&name))?;
-                }
-                Ok(())
+                self.reached.extend(self.playout.take_reached(*mark));
+                self.tell_reached()
             }
             Event::PlaybackDrained => self.tell(CallEvent::Drained),
             _ => Ok(()),
         }
+    }
+
+    /// Tells of the marks that were reached. A bot is told of a clear before any mark behind it.
+    fn tell_reached(&mut self) -> Result<(), BotFailure> {
+        if self.clearing.is_empty() {
+            for name in std::mem::take(&mut self.reached) {
+                self.tell(CallEvent::MarkReached(&name))?;
+            }
+        }
+        Ok(())
     }
 
     fn send_frames(&mut self) -> Result<(), BotFailure> {
