@@ -100,7 +100,10 @@ pub(crate) async fn run(
 const fn is_of_connection(failure: &BotFailure) -> bool {
     matches!(
         failure,
-        BotFailure::Broken(_) | BotFailure::Closed { .. } | BotFailure::Silent
+        BotFailure::Broken(_)
+            | BotFailure::Closed { .. }
+            | BotFailure::Silent
+            | BotFailure::Expired(_)
     )
 }
 
@@ -367,7 +370,7 @@ impl<'a> Bridge<'a> {
             Received::Closed {
                 code: NORMAL_CLOSURE | NO_STATUS,
                 ..
-            } => return Ok(true),
+            } if self.conversation.ends_by_closing() => return Ok(true),
             Received::Closed { code, reason } => {
                 return Err(BotFailure::Closed {
                     code: *code,
@@ -443,6 +446,7 @@ impl<'a> Bridge<'a> {
             Action::Transcript(transcript) => self.session.report(BotEvent::Transcript(transcript)),
             Action::End => self.has_ended = true,
             Action::HangUp => self.call.hang_up(),
+            Action::Fail(failure) => return Err(failure),
             Action::Complaint(text) => return self.complain(text.into()),
         }
         Ok(())

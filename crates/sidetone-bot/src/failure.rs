@@ -29,6 +29,15 @@ pub enum BotFailure {
     /// It no longer answers pings.
     #[error("the bot has stopped answering")]
     Silent,
+    /// Its session has reached the service's limit of time.
+    #[error("the bot's session has expired: {0}")]
+    Expired(String),
+    /// The service has a limit of its use, which is reached.
+    #[error("the bot's service takes no more for now: {0}")]
+    RateLimited(String),
+    /// The service does not go on: a key, an account or a setting is wrong, or it fails again and again.
+    #[error("the bot's service refuses the conversation: {0}")]
+    Rejected(String),
     /// What it says is not of its dialect.
     #[error("the bot does not speak its dialect: {0}")]
     Protocol(String),
@@ -54,6 +63,9 @@ impl BotFailure {
             Self::Broken(_) => "broken",
             Self::Closed { .. } => "closed",
             Self::Silent => "silent",
+            Self::Expired(_) => "expired",
+            Self::RateLimited(_) => "rate_limited",
+            Self::Rejected(_) => "rejected",
             Self::Protocol(_) => "protocol",
             Self::Flooded => "flooded",
             Self::OverBudget => "over_budget",
