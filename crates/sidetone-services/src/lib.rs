@@ -10,13 +10,15 @@ pub mod deepgram;
 pub mod google;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "realtime")]
+pub mod realtime;
 mod tone_speech;
 #[cfg(feature = "vosk")]
 pub mod vosk;
 #[cfg(feature = "_websocket")]
 #[cfg_attr(
     not(feature = "deepgram"),
-    allow(dead_code, reason = "only Deepgram reads the request")
+    allow(dead_code, reason = "only Deepgram uses all of it")
 )]
 mod websocket;
 

@@ -118,6 +118,11 @@ pub(crate) trait Rules: Send + Sync + 'static {
 
 /// One connection, from the server's side.
 pub(crate) trait Session: Send {
+    /// What the server says first.
+    fn greeting(&mut self) -> Reply {
+        Reply::default()
+    }
+
     /// Handles a message from the client.
     fn handle_message(&mut self, message: &Message) -> Reply;
 
@@ -269,6 +274,7 @@ async fn handle_connection(
         flood(socket.get_mut(), &ping, max_bytes, flooded_bytes).await?;
         std::future::pending::<()>().await;
     }
+    send_reply(&mut socket, session.greeting()).await?;
     loop {
         let idle_timeout = session.idle_timeout();
         let limit = idle_timeout.as_ref().map_or(Duration::MAX, |it| it.0);

@@ -4,3 +4,5 @@
 mod google;
 #[cfg(feature = "openai")]
 mod openai;
+#[cfg(feature = "realtime")]
+mod realtime;
