@@ -4,6 +4,7 @@
 //! A [`Dialect`] is what a bot is set up with; a [`Conversation`] is one connection of it.
 
 mod asterisk;
+pub mod openai;
 mod plivo;
 mod twilio;
 mod vonage;
@@ -19,6 +20,7 @@ pub use sidetone_websocket::Message;
 use crate::{failure::BotFailure, session::Session};
 
 pub use asterisk::Asterisk;
+pub use openai::OpenAi;
 pub use plivo::Plivo;
 pub use twilio::Twilio;
 pub use vonage::Vonage;

@@ -7,4 +7,5 @@ mod dialects;
 mod endings;
 mod floods;
 mod marks;
+mod openai;
 mod support;
