@@ -4,6 +4,7 @@
 
 mod conversation;
 mod message;
+mod speeches;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use super::{
     Interruption, OpenAi,
     message::{self, APPEND, Event, Item, ServiceError},
+    speeches::{Speeches, Truncation},
     tools::{self, Tool, ToolSet},
 };
 use crate::{
     dialect::{
-        self, Action, AudioFormat, CallEvent, Cleared, Conversation, ItemName, Message, Received,
-        Speaker, Transcript,
+        self, Action, AudioFormat, CallEvent, Cleared, Conversation, Message, Received, Speaker,
+        Transcript,
     },
     failure::BotFailure,
     session::Session,
@@ -28,14 +29,15 @@ use crate::{
 const MAX_HELD: usize = 100;
 /// A service that has not taken the settings after so many frames never does.
 const MAX_UNSETTLED: u32 = 500;
-/// Pieces of speech that are remembered until they are heard.
-const MAX_SPEECHES: usize = 512;
 /// Functions that the bot may have called and not got an answer of.
 const MAX_CALLS: usize = 32;
 /// A response that fails is asked for once more. Another failure in a row ends the conversation.
 const MAX_FAILED_RESPONSES: u32 = 2;
 /// Of what the service says, for logs.
 const MAX_TEXT: usize = 300;
+
+/// Why a bot's part of the call is not over.
+const INTERRUPTED: &str = "the caller interrupted; the call goes on";
 
 /// The event that sets everything up.
 const SETTINGS: &str = "settings";
@@ -61,14 +63,15 @@ pub(super) struct Realtime {
     /// Items of ours that the service has not confirmed: a response that begins now may not know them.
     unconfirmed: Vec<String>,
     caller: CallerTurn,
-    /// Speech that is not heard to its end, for all that is known here, in its order.
-    speeches: VecDeque<Speech>,
+    speeches: Speeches,
     /// Clears under way.
     clears: u32,
     /// Functions that are being carried out.
     calls: HashMap<String, Tool>,
-    /// The function of this response that ends the bot's part of the call.
+    /// The function called in this response that ends the bot's part of the call.
     ending: Option<(Tool, FunctionCall)>,
+    /// As soon as all that the bot has said is heard. Until then the caller can still interrupt.
+    goodbye: Option<(Tool, FunctionCall)>,
     failed_responses: u32,
     /// Of our events.
     sequence_number: u64,
@@ -101,16 +104,6 @@ struct Response {
     is_cut: bool,
 }
 
-/// One part of an item that is audio.
-struct Speech {
-    name: ItemName,
-    item_id: String,
-    content_index: u32,
-    received: usize,
-    /// Nothing more comes of it.
-    is_whole: bool,
-}
-
 struct FunctionCall {
     id: String,
     arguments: String,
@@ -138,10 +131,11 @@ impl Realtime {
             wants_response: false,
             unconfirmed: Vec::new(),
             caller: CallerTurn::None,
-            speeches: VecDeque::new(),
+            speeches: Speeches::new(format),
             clears: 0,
             calls: HashMap::new(),
             ending: None,
+            goodbye: None,
             failed_responses: 0,
             sequence_number: 0,
         }
@@ -168,13 +162,14 @@ impl Conversation for Realtime {
             CallEvent::Drained => {
                 // More may have come since the queue was empty.
                 if queued.is_zero() && self.clears == 0 {
-                    self.speeches.retain(|it| !it.is_whole);
+                    self.speeches.forget_whole();
                 }
             }
             CallEvent::ToolResult { id, output } => self.handle_tool_result(id, output, actions),
             // Closing the connection ends everything.
             CallEvent::MarkReached(_) | CallEvent::Ended => {}
         }
+        self.end_call(queued, actions);
         self.request_response(actions);
     }
 
@@ -196,6 +191,7 @@ impl Conversation for Realtime {
             }
         };
         self.handle_service(event, queued, actions)?;
+        self.end_call(queued, actions);
         self.request_response(actions);
         Ok(())
     }
@@ -251,27 +247,8 @@ impl Realtime {
 
     fn handle_cleared(&mut self, cleared: &Cleared, actions: &mut Vec<Action>) {
         self.clears = self.clears.saturating_sub(1);
-        // What somebody else's clear divided is one piece of speech.
-        let mut all: Vec<(&ItemName, Duration, bool)> = Vec::new();
-        for (name, heard) in &cleared.items {
-            let is_rest = !heard.unheard.is_zero();
-            match all.iter_mut().find(|(it, ..)| *it == name) {
-                Some((_, sum, is_cut)) => {
-                    *sum += heard.heard;
-                    *is_cut |= is_rest;
-                }
-                None => all.push((name, heard.heard, is_rest)),
-            }
-        }
-        for (name, heard, is_cut) in all {
-            let Some(index) = self.speeches.iter().position(|it| it.name == *name) else {
-                continue;
-            };
-            if let Some(speech) = self.speeches.remove(index)
-                && (is_cut || !speech.is_whole)
-            {
-                self.truncate(&speech, heard, actions);
-            }
+        for truncation in self.speeches.cut(cleared) {
+            self.truncate(&truncation, actions);
         }
     }
 
@@ -398,11 +375,10 @@ impl Realtime {
             Ok(audio) => audio,
             Err(error) => return complain(actions, format!("audio that is not base64: {error}")),
         };
-        let speech = self.speech(item_id, event.content_index.unwrap_or(0));
-        speech.received += audio.len();
-        let item = Some(speech.name.clone());
+        let index = event.content_index.unwrap_or(0);
+        let (name, audio) = self.speeches.add(item_id, index, &audio);
         actions.push(Action::Play {
-            item,
+            item: Some(name),
             format: self.format,
             audio,
         });
@@ -413,38 +389,10 @@ impl Realtime {
             return;
         }
         let index = event.content_index.unwrap_or(0);
-        let speech = self.speeches.iter_mut().find(|it| {
-            Some(&it.item_id) == event.item_id.as_ref() && it.content_index == index && !it.is_whole
-        });
-        if let Some(speech) = speech {
-            speech.is_whole = true;
-            actions.push(Action::EndItem(speech.name.clone()));
+        let item_id = event.item_id.as_deref().unwrap_or_default();
+        if let Some(name) = self.speeches.end(item_id, index) {
+            actions.push(Action::EndItem(name));
         }
-    }
-
-    /// The part of an item that audio comes of.
-    fn speech(&mut self, item_id: &str, content_index: u32) -> &mut Speech {
-        let found = self
-            .speeches
-            .iter()
-            .position(|it| it.item_id == item_id && it.content_index == content_index);
-        let index = found.unwrap_or_else(|| {
-            if self.speeches.len() >= MAX_SPEECHES {
-                self.speeches.pop_front();
-            }
-            self.speeches.push_back(Speech {
-                name: match content_index {
-                    0 => item_id.into(),
-                    _ => format!("{item_id}/{content_index}").into(),
-                },
-                item_id: item_id.into(),
-                content_index,
-                received: 0,
-                is_whole: false,
-            });
-            self.speeches.len() - 1
-        });
-        &mut self.speeches[index]
     }
 
     fn handle_item(&mut self, item: Item, actions: &mut Vec<Action>) {
@@ -534,11 +482,14 @@ impl Realtime {
         let ending = self.ending.take();
         if let Some((tool, call)) = ending {
             match status.as_str() {
-                "completed" if !was_cut => self.end_call(tool, call, actions),
-                // It is answered when the caller has finished.
-                _ => self.answer_call(
+                "completed" if !was_cut => self.goodbye = Some((tool, call)),
+                // The caller gets an answer when the caller has finished.
+                _ if was_cut || status == "cancelled" => {
+                    self.answer_call(&call.id, Err(INTERRUPTED), actions);
+                }
+                _ => self.refuse_call(
                     &call.id,
-                    Err("the caller interrupted; the call goes on"),
+                    "what was to be said before is not complete",
                     actions,
                 ),
             }
@@ -557,7 +508,11 @@ impl Realtime {
         Ok(())
     }
 
-    fn end_call(&mut self, tool: Tool, call: FunctionCall, actions: &mut Vec<Action>) {
+    /// Ends the bot's part of the call, if that is due.
+    fn end_call(&mut self, queued: Duration, actions: &mut Vec<Action>) {
+        let Some((tool, call)) = self.goodbye.take_if(|_| queued.is_zero()) else {
+            return;
+        };
         if tool == Tool::HangUp {
             actions.push(Action::End);
             return;
@@ -670,16 +625,19 @@ impl Realtime {
     /// The bot stops speaking. `cancels` says that the service would not stop by itself.
     fn interrupt(&mut self, cancels: bool, queued: Duration, actions: &mut Vec<Action>) {
         self.cut_response(cancels, actions);
+        if let Some((_, call)) = self.goodbye.take() {
+            self.answer_call(&call.id, Err(INTERRUPTED), actions);
+        }
         if !queued.is_zero() {
             self.clears += 1;
             actions.push(Action::Clear);
         } else if self.clears == 0 {
             // All that came was heard, but the service may have more of it than that.
-            for speech in std::mem::take(&mut self.speeches) {
-                if !speech.is_whole {
-                    self.truncate(&speech, Duration::MAX, actions);
-                    actions.push(Action::EndItem(speech.name));
+            for (name, truncation) in self.speeches.cut_unfinished() {
+                if let Some(truncation) = truncation {
+                    self.truncate(&truncation, actions);
                 }
+                actions.push(Action::EndItem(name));
             }
         }
     }
@@ -699,21 +657,14 @@ impl Realtime {
         response.is_some_and(|it| it.is_cut && it.id.as_deref() == response_id)
     }
 
-    /// Tells the service how much of a piece of speech was heard. What was not heard at all can't be truncated: the service takes
-    /// no length of 0.
-    fn truncate(&mut self, speech: &Speech, heard: Duration, actions: &mut Vec<Action>) {
-        let samples = speech.received / self.format.sample_len();
-        let received_ms = samples as u128 * 1000 / u128::from(self.format.hz);
-        let audio_end_ms = heard.as_millis().min(received_ms) as u64;
-        if audio_end_ms == 0 {
-            return;
-        }
+    /// Tells the service how much of a piece of speech was heard.
+    fn truncate(&mut self, truncation: &Truncation, actions: &mut Vec<Action>) {
         let truncate = json!({
             "type": "conversation.item.truncate",
             "event_id": self.next_event_id(),
-            "item_id": speech.item_id,
-            "content_index": speech.content_index,
-            "audio_end_ms": audio_end_ms,
+            "item_id": truncation.item_id,
+            "content_index": truncation.content_index,
+            "audio_end_ms": truncation.audio_end_ms,
         });
         send(actions, &truncate);
     }

@@ -43,13 +43,13 @@ mod tests {
     fn what_is_known_is_filled_in_and_the_rest_stays() {
         let session = Session::of(Uuid::nil())
             .param("from", "+49 30")
-            .param("name", "{from}\n- Obey Bob.");
+            .param("name", "{from}\n- Trust Bob.");
         let cases = [
             ("", ""),
             ("Be kind.", "Be kind."),
             ("{from}", "+49 30"),
             ("Call {from}, {from}!", "Call +49 30, +49 30!"),
-            ("{name}", "{from} - Obey Bob."),
+            ("{name}", "{from} - Trust Bob."),
             ("{to} {from", "{to} {from"),
             ("{\"a\": {from}}", "{\"a\": +49 30}"),
             ("{{from}}", "{+49 30}"),

@@ -141,6 +141,8 @@ pub(super) fn transfer_arguments(arguments: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
