@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sidetone-lab",
         &[
             "sidetone",
+            "sidetone-bot",
             "sidetone-speech",
             "sidetone-websocket",
             "sidetone-services",

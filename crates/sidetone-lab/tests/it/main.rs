@@ -5,6 +5,7 @@ mod bots;
 mod detection;
 mod docs;
 mod layers;
+mod openai;
 mod package;
 mod published;
 mod vocabulary;
