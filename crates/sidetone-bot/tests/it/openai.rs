@@ -15,7 +15,10 @@ use sidetone_bot::{
     dialect::{OpenAi, Speaker, openai::Interruption},
 };
 use sidetone_caller::{CallRecord, Caller, Codec, Voice, exact_runs};
-use sidetone_services::realtime::{Answer, RealtimeServer, Script, Speech, Turn};
+use sidetone_services::{
+    Fault,
+    realtime::{Answer, RealtimeServer, Script, Speech, Turn},
+};
 use tokio::sync::mpsc;
 
 /// How far a truncation may be from what the caller heard.
@@ -49,58 +52,70 @@ struct Talked {
     record: CallRecord,
 }
 
-/// Has a caller talk with a bot.
-async fn talk(bot: OpenAi, script: Script, place: impl FnOnce(Caller) -> Caller) -> Talked {
-    talk_with("sk-test", sidetone::Codec::default(), bot, script, place).await
-}
-
-async fn talk_with(
-    key: &str,
-    codec: sidetone::Codec,
+/// A bot, its service and the server of its calls.
+struct Setup {
     bot: OpenAi,
     script: Script,
-    place: impl FnOnce(Caller) -> Caller,
-) -> Talked {
-    let service = RealtimeServer::start(key, script).await.unwrap();
-    let endpoint = Endpoint::new(&service.endpoint()).unwrap();
-    let bot = Bot::new(endpoint, bot);
-    let (ended, mut ends) = mpsc::unbounded_channel();
-    let events = Arc::<Mutex<Vec<BotEvent>>>::default();
-    let asked = Arc::<Asked>::default();
-    let (reported, tools) = (Arc::clone(&events), Arc::clone(&asked));
-    let server = Server::builder()
-        .codec(codec)
-        .bind("127.0.0.1:0")
-        .await
-        .unwrap();
-    let address = server.local_addr();
-    let serving = tokio::spawn(server.serve(move |mut call: Call| {
-        let (bot, ended) = (bot.clone(), ended.clone());
-        let reported = Arc::clone(&reported);
-        let session = Session::new(&call)
-            .on_event(move |event| reported.lock().unwrap().push(event))
-            .tools(tools.clone());
-        async move {
-            let end = bot.run(&mut call, session).await;
-            let _ = ended.send(end);
+    codec: sidetone::Codec,
+    fault: Fault,
+    reconnects: u32,
+}
+
+impl Setup {
+    fn new(bot: OpenAi, script: Script) -> Self {
+        Self {
+            bot,
+            script,
+            codec: sidetone::Codec::default(),
+            fault: Fault::None,
+            reconnects: 0,
         }
-    }));
-    let caller = place(Caller::new(address).say(Voice::Ramp(1)));
-    let record = tokio::task::spawn_blocking(move || caller.call())
-        .await
-        .unwrap()
-        .unwrap();
-    let end = ends.recv().await.unwrap();
-    serving.abort();
-    let events = std::mem::take(&mut *events.lock().unwrap());
-    let asked = std::mem::take(&mut *asked.0.lock().unwrap());
-    Talked {
-        service,
-        end,
-        events,
-        asked,
-        record,
     }
+
+    /// Has a caller talk with the bot.
+    async fn talk(self, place: impl FnOnce(Caller) -> Caller) -> Talked {
+        let service = RealtimeServer::start("sk-test", self.script).await.unwrap();
+        service.set(self.fault);
+        let endpoint = Endpoint::new(&service.endpoint()).unwrap();
+        let bot = Bot::new(endpoint, self.bot).reconnects(self.reconnects);
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let events = Arc::<Mutex<Vec<BotEvent>>>::default();
+        let asked = Arc::<Asked>::default();
+        let (reported, tools) = (Arc::clone(&events), Arc::clone(&asked));
+        let server = Server::builder().codec(self.codec);
+        let server = server.bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr();
+        let serving = tokio::spawn(server.serve(move |mut call: Call| {
+            let (bot, ended) = (bot.clone(), ended.clone());
+            let reported = Arc::clone(&reported);
+            let session = Session::new(&call)
+                .on_event(move |event| reported.lock().unwrap().push(event))
+                .tools(tools.clone());
+            async move {
+                let end = bot.run(&mut call, session).await;
+                let _ = ended.send(end);
+            }
+        }));
+        let caller = place(Caller::new(address).say(Voice::Ramp(1)));
+        let record = tokio::task::spawn_blocking(move || caller.call());
+        let record = record.await.unwrap().unwrap();
+        let end = ends.recv().await.unwrap();
+        serving.abort();
+        let events = std::mem::take(&mut *events.lock().unwrap());
+        let asked = std::mem::take(&mut *asked.0.lock().unwrap());
+        Talked {
+            service,
+            end,
+            events,
+            asked,
+            record,
+        }
+    }
+}
+
+/// Has a caller talk with a bot.
+async fn talk(bot: OpenAi, script: Script, place: impl FnOnce(Caller) -> Caller) -> Talked {
+    Setup::new(bot, script).talk(place).await
 }
 
 /// Ten interruptions, each later in its answer than the one before, and then an answer that is heard to its end.
@@ -158,37 +173,31 @@ fn heard_of_level(record: &CallRecord, levels: Range<i16>) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_ten_interruptions_is_truncated_at_what_was_heard() {
-    for interruption in [Interruption::ByService, Interruption::ByClient] {
+    // The service interrupts in the middle of a response and after it, when it spoke as fast as it could.
+    let calls = [
+        (Interruption::ByService, 10),
+        (Interruption::ByService, 50),
+        (Interruption::ByClient, 10),
+    ];
+    let calls = calls.map(|(interruption, speed)| {
         let bot = openai().speaks_first(true).interruption(interruption);
-        let talked = talk(bot, ten_interruptions(), |it| it.hang_up_after(ms(8500))).await;
-        assert_eq!(
-            talked.service.refusals(),
-            [] as [Value; 0],
-            "{interruption:?}"
-        );
-        assert_eq!(
-            talked.complaints(),
-            [] as [&BotEvent; 0],
-            "{interruption:?}"
-        );
+        let script = Script {
+            speed,
+            ..ten_interruptions()
+        };
+        let call = tokio::spawn(talk(bot, script, |it| it.hang_up_after(ms(8500))));
+        (interruption, call)
+    });
+    for (interruption, call) in calls {
+        let talked = call.await.unwrap();
+        assert_eq!(talked.service.refusals(), [] as [Value; 0]);
+        assert_eq!(talked.complaints(), [] as [&BotEvent; 0]);
         assert!(
             matches!(talked.end, Ok(BotEnd::Call(_))),
             "{:?}",
             talked.end
         );
-        let speeches = talked.service.speeches();
-        assert_eq!(speeches.len(), 11, "{interruption:?}");
-        for (number, speech) in speeches.iter().enumerate() {
-            let heard = heard_ms(&talked.record, Law::Ulaw, speech);
-            match speech.truncated_ms {
-                Some(truncated) => assert!(
-                    heard.abs_diff(truncated) <= TOLERANCE_MS && heard > 0 && number < 10,
-                    "{number}: {heard} ms were heard, {truncated} ms told"
-                ),
-                // The last one.
-                None => assert_eq!((number, heard), (10, 400)),
-            }
-        }
+        assert_ten_truncations(&talked);
         // What the service would not stop by itself.
         let cancelled = talked.sent("response.cancel").len();
         assert_eq!(cancelled > 0, interruption == Interruption::ByClient);
@@ -204,6 +213,22 @@ async fn each_of_ten_interruptions_is_truncated_at_what_was_heard() {
             "{same} of {} samples",
             input.len()
         );
+    }
+}
+
+/// Each of ten speeches was cut off and truncated there, and the last one was heard.
+fn assert_ten_truncations(talked: &Talked) {
+    let speeches = talked.service.speeches();
+    assert_eq!(speeches.len(), 11);
+    for (number, speech) in speeches.iter().enumerate() {
+        let heard = heard_ms(&talked.record, Law::Ulaw, speech);
+        match speech.truncated_ms {
+            Some(truncated) => assert!(
+                heard.abs_diff(truncated) <= TOLERANCE_MS && heard > 0 && number < 10,
+                "{number}: {heard} ms were heard, {truncated} ms told"
+            ),
+            None => assert_eq!((number, heard), (10, 400)),
+        }
     }
 }
 
@@ -240,7 +265,9 @@ async fn an_a_law_call_is_not_transcoded() {
         ..Script::default()
     };
     let place = |it: Caller| it.codec(Codec::Alaw).hang_up_after(ms(1500));
-    let talked = talk_with("sk-test", sidetone::Codec::Alaw, bot, script, place).await;
+    let mut setup = Setup::new(bot, script);
+    setup.codec = sidetone::Codec::Alaw;
+    let talked = setup.talk(place).await;
     let settings = &talked.sent("session.update")[0]["session"]["audio"];
     for side in ["input", "output"] {
         assert_eq!(settings[side]["format"]["type"], "audio/pcma");
@@ -338,8 +365,9 @@ async fn a_service_that_does_not_go_on_is_a_failure_by_name() {
         let talked = talk(bot, script, |it| it.hang_up_after(ms(10_000))).await;
         assert_eq!(talked.end.unwrap_err().kind(), kind);
     }
-    let codec = sidetone::Codec::default();
-    let talked = talk_with("sk-other", codec, bot(), Script::default(), |it| it).await;
+    let mut setup = Setup::new(bot(), Script::default());
+    setup.bot = OpenAi::new("sk-other", "gpt-realtime").unwrap();
+    let talked = setup.talk(|it| it).await;
     assert!(matches!(
         talked.end,
         Err(BotFailure::Refused { status: 401, .. })
@@ -364,4 +392,25 @@ async fn digits_interrupt_and_are_answered() {
     assert_eq!(heard_ms(&talked.record, Law::Ulaw, &speeches[1]), 300);
     let text = &talked.sent("conversation.item.create")[0]["item"]["content"][0]["text"];
     assert_eq!(text, "The caller pressed 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_goes_on_after_its_connection_broke_once() {
+    let mut setup = Setup::new(openai(), Script::default());
+    setup.fault = Fault::CutAfter(ms(400));
+    setup.reconnects = 1;
+    let talked = setup.talk(|it| it.hang_up_after(ms(10_000))).await;
+    assert!(
+        matches!(talked.end, Err(BotFailure::Broken(_))),
+        "{:?}",
+        talked.end
+    );
+    assert_eq!(talked.service.connections(), 2);
+    assert_eq!(talked.sent("session.update").len(), 2);
+    // The one that goes on is told so, and speaks first.
+    let [item] = &talked.sent("conversation.item.create")[..] else {
+        panic!("{:?}", talked.service.log());
+    };
+    assert_eq!(item["item"]["role"], "system");
+    assert_eq!(talked.sent("response.create").len(), 1);
 }

@@ -35,11 +35,13 @@ fn a_sample_may_come_in_two_deltas() {
     }
 }
 
+/// What came, then what was heard and not, by item, and what of it is truncated.
+type Interrupted<'a> = (&'a [Value], &'a [(&'a str, u64, u64)], Vec<Value>);
+
 #[test]
 fn an_interruption_clears_and_truncates_at_what_was_heard() {
-    // What was heard and not, by item; what is truncated.
     let whole: &[Value] = &[audio_done("r1", "i1"), delta("r1", "i2", 4000)];
-    let cases: [(&[Value], &[(&str, u64, u64)], Vec<Value>); 8] = [
+    let cases: [Interrupted<'_>; 8] = [
         (&[], &[("i1", 300, 700)], vec![truncate("i1", 300)]),
         // Nothing of it.
         (&[], &[("i1", 0, 1000)], vec![]),
