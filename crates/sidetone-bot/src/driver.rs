@@ -110,20 +110,22 @@ const fn is_of_connection(failure: &BotFailure) -> bool {
 /// Who was there first.
 enum Connected {
     /// The bot, with the digits that were pressed meanwhile.
-    Bot(Connection, Vec<char>),
+    Bot(Box<Connection>, Vec<char>),
     CallEnded(EndReason),
 }
 
 async fn connect(bot: &Bot, call: &mut Call, session: &Session) -> Result<Connected, BotFailure> {
     let began = Instant::now();
     let upgrade = bot.dialect.upgrade(&bot.address, session);
-    let mut request = Request::default();
-    request.query = upgrade.query;
-    request.headers = bot.headers.clone();
-    request.headers.extend(upgrade.headers);
-    request.subprotocol = upgrade.subprotocol;
-    request.max_message_len = MAX_MESSAGE_LEN;
-    request.timeout = bot.connect_within;
+    let mut headers = bot.headers.clone();
+    headers.extend(upgrade.headers);
+    let request = Request {
+        query: upgrade.query,
+        headers,
+        subprotocol: upgrade.subprotocol,
+        max_message_len: MAX_MESSAGE_LEN,
+        timeout: bot.connect_within,
+    };
     let comfort = match &bot.comfort {
         Some(clip) => match call.player(8_000) {
             Ok(mut player) => player.play_clip(clip).await.ok(),
@@ -166,7 +168,7 @@ async fn connect(bot: &Bot, call: &mut Call, session: &Session) -> Result<Connec
     };
     match timeout(RATE_WITHIN, audio).await {
         Ok(Some(reason)) => Ok(Connected::CallEnded(reason)),
-        _ => Ok(Connected::Bot(connection, digits)),
+        _ => Ok(Connected::Bot(Box::new(connection), digits)),
     }
 }
 
@@ -202,7 +204,7 @@ async fn say_last_words(call: &mut Call, playout: &mut Playout) {
 
 /// One connection of a bot to a call.
 struct Bridge<'a> {
-    connection: Connection,
+    connection: Box<Connection>,
     conversation: Box<dyn Conversation>,
     session: &'a Session,
     playout: &'a mut Playout,
@@ -226,7 +228,7 @@ struct Bridge<'a> {
 
 impl<'a> Bridge<'a> {
     fn new(
-        connection: Connection,
+        connection: Box<Connection>,
         conversation: Box<dyn Conversation>,
         session: &'a Session,
         playout: &'a mut Playout,

@@ -121,7 +121,7 @@ async fn converse(
         }
     });
     match bot.run(&mut call, session).await {
-        Ok(BotEnd::Bot) => reporter.report(BotReport::BotEnded { id }),
+        Ok(BotEnd::Bot) => reporter.report(BotReport::Ended { id }),
         Ok(_) => {}
         Err(failure) => reporter.report(BotReport::failed(id, &failure)),
     }

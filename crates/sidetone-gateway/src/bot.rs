@@ -7,12 +7,12 @@ use std::{
 
 use parking_lot::Mutex;
 use sidetone::{Call, PlayError, Rate};
-use sidetone_bot::{BotEvent, Change, Session};
+use sidetone_bot::{BotEvent, Change, Session, dialect::Speaker};
 use tokio::time::timeout;
 
 use crate::{
-    call::RunningCall, config::RouteBot, event::GatewayEvent, rate_limit::RateLimit,
-    registry::Registry, route::report,
+    call::RunningCall, config::RouteBot, event::GatewayEvent, functions::CallFunctions,
+    rate_limit::RateLimit, registry::Registry, route::report,
 };
 
 /// What a bot does wrong, and digits, that are reported of a call each second. Others are counted.
@@ -38,8 +38,14 @@ pub(crate) async fn run(
         registry: Arc::clone(registry),
         limit: Mutex::new(RateLimit::new(EVENTS_PER_SECOND)),
     };
+    let functions = CallFunctions {
+        running: Arc::clone(running),
+        registry: Arc::clone(registry),
+        service: bot.functions.clone(),
+    };
     let session = Session::new(call)
         .params(Arc::clone(&running.context.params))
+        .tools(Arc::new(functions))
         .on_event(move |event| observer.observe(event));
     let charged = bot.bot.clone().budget(&registry.bot_budget);
     match charged.run(call, session).await {
@@ -109,15 +115,27 @@ impl Observer {
                 running.note("bot reconnects");
                 self.report(format!("{failure}; the connection is made once more"));
             }
-            BotEvent::Digit(digit) => {
-                if self.allows() {
-                    running.note("digit");
-                    registry.bus.publish(GatewayEvent::Dtmf {
-                        call: Arc::clone(&running.context),
-                        digit,
-                        at: running.context.started_at.elapsed(),
-                    });
-                }
+            BotEvent::Digit(digit) if self.allows() => {
+                running.note("digit");
+                registry.bus.publish(GatewayEvent::Dtmf {
+                    call: Arc::clone(&running.context),
+                    digit,
+                    at: running.context.started_at.elapsed(),
+                });
+            }
+            BotEvent::Transcript(transcript) => {
+                running.note("transcript");
+                let at = running.context.started_at.elapsed();
+                registry.bus.publish(GatewayEvent::Transcript {
+                    call: Arc::clone(&running.context),
+                    speaker: match transcript.speaker {
+                        Speaker::Caller => "caller",
+                        Speaker::Bot => "bot",
+                    },
+                    text: transcript.text,
+                    start: at,
+                    end: at,
+                });
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 mod bot;
 mod error;
 mod file;
+mod openai;
 mod secret;
 mod transcriber;
 mod units;
@@ -20,7 +21,7 @@ use sidetone::{Clip, Codec, Networks};
 use sidetone_bot::Bot;
 use sidetone_speech::Recognizer;
 
-use crate::{action::Action, hooks::Endpoint, pattern::Pattern};
+use crate::{action::Action, functions::FunctionService, hooks::Endpoint, pattern::Pattern};
 
 pub(crate) use bot::TwilioAccount;
 pub use error::{ConfigError, ConfigErrors};
@@ -125,6 +126,8 @@ pub(crate) struct RouteBot {
     pub(crate) bot: Bot,
     /// Who may use Twilio's REST resource for its calls; nobody, unless the file says who.
     pub(crate) account: Option<TwilioAccount>,
+    /// What carries out its functions.
+    pub(crate) functions: Option<Arc<FunctionService>>,
     pub(crate) failure: BotFailureBranch,
 }
 

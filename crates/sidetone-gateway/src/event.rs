@@ -100,6 +100,7 @@ pub(crate) enum GatewayEvent {
     },
     Transcript {
         call: Arc<CallContext>,
+        speaker: &'static str,
         text: String,
         start: Duration,
         end: Duration,
@@ -252,11 +253,13 @@ impl GatewayEvent {
             }
             Self::Transcript {
                 call,
+                speaker,
                 text,
                 start,
                 end,
             } => {
                 let mut data = call.to_json();
+                data.insert("speaker".into(), speaker.into());
                 data.insert("text".into(), text.into());
                 data.insert("start_ms".into(), milliseconds(start).into());
                 data.insert("end_ms".into(), milliseconds(end).into());

@@ -163,6 +163,7 @@ impl Session {
                 self.running.note("transcript");
                 self.registry.bus.publish(GatewayEvent::Transcript {
                     call: Arc::clone(&self.running.context),
+                    speaker: "caller",
                     text: transcript.text,
                     start: transcript.start,
                     end: transcript.end,

@@ -180,10 +180,17 @@ async fn the_caller_is_heard_on_a_clock_without_gaps() {
     for two in runs.windows(2) {
         assert_eq!(two[0].source + two[0].length, two[1].source, "{runs:?}");
     }
-    assert!(runs.last().is_some_and(|it| it.source + it.length == said.len()), "{runs:?}");
+    assert!(
+        runs.last()
+            .is_some_and(|it| it.source + it.length == said.len()),
+        "{runs:?}"
+    );
     let last = runs.last().map_or(0, |it| it.heard + it.length);
     let voiced: usize = runs.iter().map(|it| it.length).sum();
-    assert!(last - voiced >= 300 * 8, "it was muted for 400 ms: {runs:?}");
+    assert!(
+        last - voiced >= 300 * 8,
+        "it was muted for 400 ms: {runs:?}"
+    );
     // And silence where it said nothing.
     let silent = heard.iter().filter(|it| **it == 0).count();
     assert!(silent >= heard.len() - voiced, "{silent}");

@@ -145,7 +145,10 @@ async fn an_asterisk_bot_is_asked_to_wait_when_eighteen_seconds_are_queued() {
         }
         command(&mut bot, "GET_STATUS").await;
         let status = bot.next().await.unwrap();
-        assert_eq!((&status["queue_length"], &status["queue_full"]), (&json!(899), &json!(false)));
+        assert_eq!(
+            (&status["queue_length"], &status["queue_full"]),
+            (&json!(899), &json!(false))
+        );
         bot.send_binary(vec![0; 320]).await;
         assert_eq!(bot.next().await.unwrap()["event"], "MEDIA_XOFF");
         command(&mut bot, "FLUSH_MEDIA").await;

@@ -10,32 +10,40 @@ use crate::{
 };
 
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event")]
 pub(super) enum BotReport {
     /// The bot has taken the call.
-    BotConnected { id: Uuid, after_ms: u64 },
+    #[serde(rename = "bot_connected")]
+    Connected { id: Uuid, after_ms: u64 },
     /// The bot has begun to speak.
-    BotSpoke { id: Uuid, after_ms: u64 },
+    #[serde(rename = "bot_spoke")]
+    Spoke { id: Uuid, after_ms: u64 },
     /// The bot did something wrong that ends nothing.
-    BotComplaint { id: Uuid, text: String },
+    #[serde(rename = "bot_complaint")]
+    Complaint { id: Uuid, text: String },
     /// The bot does not take the caller's audio.
-    BotDropped { id: Uuid, frames: u64 },
+    #[serde(rename = "bot_dropped")]
+    Dropped { id: Uuid, frames: u64 },
     /// The connection broke, and is made once more.
-    BotReconnecting {
+    #[serde(rename = "bot_reconnecting")]
+    Reconnecting {
         id: Uuid,
         reason: &'static str,
         error: String,
     },
     /// Something that was said, in words.
-    BotTranscript {
+    #[serde(rename = "bot_transcript")]
+    Transcript {
         id: Uuid,
         speaker: &'static str,
         text: String,
     },
     /// The bot has ended the conversation.
-    BotEnded { id: Uuid },
+    #[serde(rename = "bot_ended")]
+    Ended { id: Uuid },
     /// The bot failed, and the call ends.
-    BotFailed {
+    #[serde(rename = "bot_failed")]
+    Failed {
         id: Uuid,
         reason: &'static str,
         error: String,
@@ -46,22 +54,22 @@ impl BotReport {
     pub(super) fn of(id: Uuid, event: BotEvent) -> Option<Self> {
         let ms = |time: std::time::Duration| time.as_millis() as u64;
         Some(match event {
-            BotEvent::Connected { after } => Self::BotConnected {
+            BotEvent::Connected { after } => Self::Connected {
                 id,
                 after_ms: ms(after),
             },
-            BotEvent::FirstAudio { after } => Self::BotSpoke {
+            BotEvent::FirstAudio { after } => Self::Spoke {
                 id,
                 after_ms: ms(after),
             },
-            BotEvent::Complaint(text) => Self::BotComplaint { id, text },
-            BotEvent::Dropped { frames } => Self::BotDropped { id, frames },
-            BotEvent::Reconnecting(failure) => Self::BotReconnecting {
+            BotEvent::Complaint(text) => Self::Complaint { id, text },
+            BotEvent::Dropped { frames } => Self::Dropped { id, frames },
+            BotEvent::Reconnecting(failure) => Self::Reconnecting {
                 id,
                 reason: failure.kind(),
                 error: failure.to_string(),
             },
-            BotEvent::Transcript(transcript) => Self::BotTranscript {
+            BotEvent::Transcript(transcript) => Self::Transcript {
                 id,
                 speaker: match transcript.speaker {
                     Speaker::Caller => "caller",
@@ -74,7 +82,7 @@ impl BotReport {
     }
 
     pub(super) fn failed(id: Uuid, failure: &BotFailure) -> Self {
-        Self::BotFailed {
+        Self::Failed {
             id,
             reason: failure.kind(),
             error: failure.to_string(),
@@ -88,42 +96,42 @@ impl Event for BotReport {
     }
 
     fn call(&self) -> Option<Uuid> {
-        let (Self::BotConnected { id, .. }
-        | Self::BotSpoke { id, .. }
-        | Self::BotComplaint { id, .. }
-        | Self::BotDropped { id, .. }
-        | Self::BotReconnecting { id, .. }
-        | Self::BotTranscript { id, .. }
-        | Self::BotEnded { id }
-        | Self::BotFailed { id, .. }) = self;
+        let (Self::Connected { id, .. }
+        | Self::Spoke { id, .. }
+        | Self::Complaint { id, .. }
+        | Self::Dropped { id, .. }
+        | Self::Reconnecting { id, .. }
+        | Self::Transcript { id, .. }
+        | Self::Ended { id }
+        | Self::Failed { id, .. }) = self;
         Some(*id)
     }
 
     fn text(&self) -> String {
         match self {
-            Self::BotConnected { after_ms, .. } => {
+            Self::Connected { after_ms, .. } => {
                 format!("the bot has taken the call, after {after_ms} ms")
             }
-            Self::BotSpoke { after_ms, .. } => {
+            Self::Spoke { after_ms, .. } => {
                 format!("the bot begins to speak, {after_ms} ms later")
             }
-            Self::BotComplaint { text, .. } => format!("the bot sends {}", sanitize(text)),
-            Self::BotDropped { frames, .. } => {
+            Self::Complaint { text, .. } => format!("the bot sends {}", sanitize(text)),
+            Self::Dropped { frames, .. } => {
                 format!("the bot does not take the caller's audio: {frames} frames were dropped")
             }
-            Self::BotReconnecting { error, .. } => {
+            Self::Reconnecting { error, .. } => {
                 format!("{}; the connection is made once more", sanitize(error))
             }
-            Self::BotTranscript { speaker, text, .. } => format!("{speaker}: {}", sanitize(text)),
-            Self::BotEnded { .. } => "the bot ends the conversation".into(),
-            Self::BotFailed { error, .. } => format!("{}: the call ends", sanitize(error)),
+            Self::Transcript { speaker, text, .. } => format!("{speaker}: {}", sanitize(text)),
+            Self::Ended { .. } => "the bot ends the conversation".into(),
+            Self::Failed { error, .. } => format!("{}: the call ends", sanitize(error)),
         }
     }
 
     fn external_text_len(&self) -> usize {
         match self {
-            Self::BotComplaint { text, .. } | Self::BotTranscript { text, .. } => text.len(),
-            Self::BotReconnecting { error, .. } | Self::BotFailed { error, .. } => error.len(),
+            Self::Complaint { text, .. } | Self::Transcript { text, .. } => text.len(),
+            Self::Reconnecting { error, .. } | Self::Failed { error, .. } => error.len(),
             _ => 0,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,16 +17,18 @@ use toml::Spanned;
 
 use super::{
     file::Resolver,
+    openai::{self, OpenAiTable},
     secret::{Secret, Source},
     units::Time,
 };
+use crate::functions::FunctionService;
 
 /// `bot = { … }`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     dialect: Spanned<String>,
-    url: Spanned<String>,
+    url: Option<Spanned<String>>,
     #[serde(default)]
     headers: BTreeMap<Spanned<String>, Spanned<HeaderSource>>,
     ca_file: Option<Spanned<PathBuf>>,
@@ -36,6 +39,7 @@ pub(super) struct Table {
     prebuffer: Option<Time>,
     account_sid: Option<Spanned<String>>,
     auth_token: Option<Spanned<Source>>,
+    openai: Option<Spanned<OpenAiTable>>,
 }
 
 /// A header's value, or where it is.
@@ -58,6 +62,7 @@ pub(super) struct FailureTable {
 pub(super) struct Built {
     pub(super) bot: Bot,
     pub(super) account: Option<TwilioAccount>,
+    pub(super) functions: Option<Arc<FunctionService>>,
 }
 
 /// Who may use Twilio's REST resource for calls of a route.
@@ -69,21 +74,24 @@ pub(crate) struct TwilioAccount {
 }
 
 /// The dialects, by their names in the file.
-const DIALECTS: [&str; 4] = ["asterisk", "plivo", "twilio", "vonage"];
+const DIALECTS: [&str; 5] = ["asterisk", "openai", "plivo", "twilio", "vonage"];
 
 impl Table {
-    /// Builds the bot, without a connection to it: it may be away now, and there for the first call.
-    pub(super) fn build(self, resolver: &mut Resolver<'_>, sounds: Option<&Path>) -> Option<Built> {
-        let url = self.url.get_ref();
-        let endpoint = Endpoint::new(url);
-        let mut endpoint = resolver.errors.take(self.url.span(), endpoint);
-        if let Some(file) = &self.ca_file {
-            let path = resolver.folder.join(file.get_ref());
-            let trusted = endpoint.take().map(|endpoint| endpoint.with_roots(&path));
-            endpoint = trusted.and_then(|trusted| resolver.errors.take(file.span(), trusted));
-        }
+    /// Builds the bot, without a connection to it: it may be away now, and there for the first call. `span` is the table's place.
+    pub(super) fn build(
+        mut self,
+        span: Range<usize>,
+        resolver: &mut Resolver<'_>,
+        sounds: Option<&Path>,
+    ) -> Option<Built> {
+        let endpoint = self.endpoint(span.clone(), resolver);
         let account = self.account(resolver);
-        let dialect = self.dialect(resolver, account.as_ref());
+        let openai = self.openai(span, resolver);
+        let functions = openai.as_ref().and_then(|built| built.functions.clone());
+        let dialect: Option<Arc<dyn Dialect>> = match openai {
+            Some(built) => Some(Arc::new(built.dialect)),
+            None => self.dialect(resolver, account.as_ref()),
+        };
         let headers = self.headers(resolver);
         let comfort = self.comfort.as_ref();
         let comfort = comfort.map(|file| resolver.sound(file, sounds));
@@ -100,7 +108,51 @@ impl Table {
         if let Some(clip) = comfort {
             bot = bot.comfort(&clip?);
         }
-        Some(Built { bot, account })
+        Some(Built {
+            bot,
+            account,
+            functions,
+        })
+    }
+
+    fn endpoint(&self, span: Range<usize>, resolver: &mut Resolver<'_>) -> Option<Endpoint> {
+        let is_openai = self.dialect.get_ref() == "openai";
+        let (address, span) = match &self.url {
+            Some(url) => (url.get_ref().as_str(), url.span()),
+            None if is_openai => (openai::ADDRESS, span),
+            None => {
+                let text = "say where the bot is: url = \"ws://HOST:PORT/PATH\"";
+                resolver.errors.add(span, text);
+                return None;
+            }
+        };
+        let endpoint = resolver.errors.take(span, Endpoint::new(address))?;
+        match &self.ca_file {
+            None => Some(endpoint),
+            Some(file) => {
+                let trusted = endpoint.with_roots(&resolver.folder.join(file.get_ref()));
+                resolver.errors.take(file.span(), trusted)
+            }
+        }
+    }
+
+    /// None for another dialect, and for errors, which are collected.
+    fn openai(&mut self, span: Range<usize>, resolver: &mut Resolver<'_>) -> Option<openai::Built> {
+        let is_openai = self.dialect.get_ref() == "openai";
+        match (is_openai, self.openai.take()) {
+            (true, Some(table)) => table.into_inner().build(resolver),
+            (true, None) => {
+                let text = "say what the bot is: openai = { key = { env = \"OPENAI_API_KEY\" }, model = \"gpt-realtime\" }";
+                resolver.errors.add(span, text);
+                None
+            }
+            (false, Some(table)) => {
+                let text = "leave it out: it is only for the dialect openai";
+                resolver.errors.add(table.span(), text);
+                None
+            }
+            (false, None) => None,
+        }
     }
 
     fn dialect(
@@ -111,6 +163,8 @@ impl Table {
         let name = self.dialect.get_ref();
         match name.as_str() {
             "asterisk" => Some(Arc::new(Asterisk::default())),
+            // Its errors are collected.
+            "openai" => None,
             "plivo" => Some(Arc::new(Plivo::default())),
             "vonage" => Some(Arc::new(Vonage::default())),
             "twilio" => {

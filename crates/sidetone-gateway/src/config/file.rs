@@ -492,10 +492,12 @@ impl Resolver<'_> {
                 failure.result = action;
             }
         }
-        let built = table.into_inner().build(self, sounds)?;
+        let span = table.span();
+        let built = table.into_inner().build(span, self, sounds)?;
         Some(RouteBot {
             bot: built.bot,
             account: built.account,
+            functions: built.functions,
             failure,
         })
     }
@@ -609,8 +611,8 @@ fn permissions(all: &[Permission]) -> Permissions {
     permissions
 }
 
-/// An address for hooks: what it says is all there is, without user, password or template.
-fn hook_url(text: &str) -> Result<http::Uri, String> {
+/// An address for hooks and functions: what it says is all there is, without user, password or template.
+pub(super) fn hook_url(text: &str) -> Result<http::Uri, String> {
     let url: http::Uri = text
         .parse()
         .map_err(|error| format!("{text:?} is no address for a hook: {error}"))?;

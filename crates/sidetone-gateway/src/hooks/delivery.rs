@@ -8,11 +8,6 @@ use std::{
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use sidetone_websocket::tls::{
     self,
     rustls::{ClientConfig, RootCertStore},
@@ -24,22 +19,21 @@ use super::{
     message::Message,
     queue::{Failure, Outcome},
 };
-use crate::with_sources;
+use crate::{
+    http_client::{HttpClient, http_client},
+    with_sources,
+};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a response is read, so that its connection can be used again, and for how long.
 const RESPONSE_LIMIT: usize = 64 << 10;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest head of a response, in bytes.
-const HEAD_LIMIT: usize = 64 << 10;
 
 /// An endpoint's address, and what is needed to send there.
 #[derive(Debug)]
 pub(super) struct Target {
     url: Uri,
     key: Option<SigningKey>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     timeout: Duration,
 }
 
@@ -58,24 +52,10 @@ impl Target {
             Some("https") => trust.client_config()?,
             _ => tls::client_config(RootCertStore::empty())?,
         };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(Arc::unwrap_or_clone(tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http1_max_buf_size(HEAD_LIMIT)
-            .build(connector);
         Ok(Self {
             url: url.clone(),
             key,
-            client,
+            client: http_client(tls),
             timeout: limits.timeout,
         })
     }

@@ -40,7 +40,7 @@ impl SigningKey {
     }
 
     /// The value of the header `webhook-signature`. `timestamp` is in seconds since 1970.
-    pub(super) fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
+    pub(crate) fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(format!("{id}.{timestamp}.").as_bytes());
         context.update(body.as_bytes());
