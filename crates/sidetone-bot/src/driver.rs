@@ -64,7 +64,7 @@ pub(crate) async fn run(
     let mut playout = Playout::new(call.handle(), bot.prebuffer, bot.budget.share());
     loop {
         let (connection, digits) = match connect(bot, call, &session).await? {
-            Connected::Bot(connection, digits) => (connection, digits),
+            Connected::Bot(connection, digits) => (*connection, digits),
             Connected::CallEnded(reason) => return Ok(BotEnd::Call(reason)),
         };
         let caller = caller_format(call);
@@ -117,11 +117,9 @@ enum Connected {
 async fn connect(bot: &Bot, call: &mut Call, session: &Session) -> Result<Connected, BotFailure> {
     let began = Instant::now();
     let upgrade = bot.dialect.upgrade(&bot.address, session);
-    let mut headers = bot.headers.clone();
-    headers.extend(upgrade.headers);
     let request = Request {
         query: upgrade.query,
-        headers,
+        headers: [bot.headers.clone(), upgrade.headers].concat(),
         subprotocol: upgrade.subprotocol,
         max_message_len: MAX_MESSAGE_LEN,
         timeout: bot.connect_within,

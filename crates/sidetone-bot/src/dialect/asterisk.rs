@@ -385,6 +385,7 @@ fn frames(queued: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
     use uuid::Uuid;
 
     use super::*;

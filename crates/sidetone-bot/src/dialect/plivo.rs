@@ -256,6 +256,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
     use uuid::Uuid;
 
     use super::*;

@@ -142,6 +142,7 @@ fn send(actions: &mut Vec<Action>, message: &Value) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
     use uuid::Uuid;
 
     use super::*;
