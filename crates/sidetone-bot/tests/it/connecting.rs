@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use sidetone::Clip;
 use sidetone_bot::{BotEvent, BotFailure, Endpoint, dialect::Twilio};
-use sidetone_caller::ramp;
+use sidetone_caller::{Event, ramp};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -128,6 +128,63 @@ async fn a_bot_that_refuses_is_quoted() {
         } => assert!(reason.contains("no thanks"), "{reason}"),
         other => panic!("{other}"),
     }
+}
+
+/// The runtime looks names up on threads that it has for blocking work. When these are busy, the answer is late.
+#[test]
+fn a_name_whose_address_comes_late_is_waited_for_as_long_as_a_bot_may_take() {
+    // One of them is for the caller.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (listener, address) = listen().await;
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (_, socket) = ServerBuilder::new().accept(stream).await.unwrap();
+            let mut bot = Peer(socket);
+            bot.event("start").await;
+            bot.say(&speech(1, 1_600)).await;
+            bot.close(1000).await;
+        });
+        let named = address.replace(&format!("127.0.0.1:{port}"), &format!("localhost:{port}"));
+        assert_ne!(named, address);
+        for is_too_late in [false, true] {
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let bot = bot_at(&named, Twilio::default()).comfort(&comfort());
+            let bot = bot.connect_within(millis(if is_too_late { 500 } else { 60_000 }));
+            let mut heard = 0;
+            let outcome = call_as(bot, move |caller| {
+                caller.observe(move |event| {
+                    if let Event::Heard { samples, .. } = event {
+                        heard += samples.iter().filter(|it| **it != 0).count();
+                    }
+                    // In the third round of the comfort sound, or never.
+                    if !is_too_late && heard > 2 * 800 {
+                        let _ = release.send(());
+                    }
+                })
+            })
+            .await;
+            let heard = outcome.record.find(&comfort_sound());
+            assert!(heard.len() >= 2, "{heard:?}");
+            match is_too_late {
+                true => assert_eq!(outcome.failure().kind(), "unavailable"),
+                false => {
+                    let said = only(outcome.record.find(&speech(1, 1_600)));
+                    assert_eq!(said.length, 1_600);
+                    outcome.result.unwrap();
+                }
+            }
+            // It ends with its sender.
+            let _ = busy.await.unwrap();
+        }
+    });
 }
 
 #[tokio::test]

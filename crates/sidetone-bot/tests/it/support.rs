@@ -50,10 +50,11 @@ impl Outcome {
 
     pub(crate) fn complaints(&self) -> Vec<&str> {
         let complaint = |event| match event {
-            &BotEvent::Complaint(ref text) => Some(text.as_str()),
+            BotEvent::Complaint(text) => Some(text),
             _ => None,
         };
-        self.events.iter().filter_map(complaint).collect()
+        let complaints = self.events.iter().filter_map(complaint);
+        complaints.map(String::as_str).collect()
     }
 }
 
