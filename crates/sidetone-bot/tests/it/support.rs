@@ -49,12 +49,13 @@ impl Outcome {
     }
 
     pub(crate) fn complaints(&self) -> Vec<&str> {
-        let complaint = |event| match event {
-            BotEvent::Complaint(text) => Some(text),
-            _ => None,
-        };
-        let complaints = self.events.iter().filter_map(complaint);
-        complaints.map(String::as_str).collect()
+        let mut complaints = Vec::new();
+        for event in &self.events {
+            if let BotEvent::Complaint(text) = event {
+                complaints.push(text.as_str());
+            }
+        }
+        complaints
     }
 }
 
