@@ -218,6 +218,8 @@ impl OpenAi {
 
     /// Has what the caller says transcribed, too, by this model of the service, such as `gpt-4o-mini-transcribe`. A language is an
     /// ISO 639-1 code. Otherwise only what the bot says is reported in words.
+    ///
+    /// What the bot says is reported when the service has made it, all of it, even if the caller interrupts before hearing it.
     #[must_use]
     pub fn transcribe(mut self, model: impl Into<String>, language: Option<String>) -> Self {
         self.transcription = Some(Transcription {

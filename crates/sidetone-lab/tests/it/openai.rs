@@ -118,6 +118,8 @@ async fn every_message_of_both_sides_is_one_of_openais() {
     };
     let expiring = Script {
         expires_after: ms(600),
+        // It is still at it when the caller interrupts.
+        speed: 2,
         turns: [turn(200, Answer::Speech(ms(5000)))].into(),
         ..Script::default()
     };

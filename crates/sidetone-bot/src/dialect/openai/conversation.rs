@@ -31,6 +31,8 @@ const MAX_HELD: usize = 100;
 const MAX_UNSETTLED: u32 = 500;
 /// Functions that the bot may have called and not got an answer of.
 const MAX_CALLS: usize = 32;
+/// Items that may wait for the service to confirm them.
+const MAX_UNCONFIRMED: usize = 64;
 /// A response that fails is asked for once more. Another failure in a row ends the conversation.
 const MAX_FAILED_RESPONSES: u32 = 2;
 /// Of what the service says, for logs.
@@ -73,6 +75,8 @@ pub(super) struct Realtime {
     /// As soon as all that the bot has said is heard. Until then the caller can still interrupt.
     goodbye: Option<(Tool, FunctionCall)>,
     failed_responses: u32,
+    /// What the caller says can't be transcribed.
+    lacks_transcripts: bool,
     /// Of our events.
     sequence_number: u64,
 }
@@ -137,6 +141,7 @@ impl Realtime {
             ending: None,
             goodbye: None,
             failed_responses: 0,
+            lacks_transcripts: false,
             sequence_number: 0,
         }
     }
@@ -298,6 +303,10 @@ impl Realtime {
                 report_transcript(Speaker::Caller, event.transcript, actions);
             }
             "conversation.item.input_audio_transcription.failed" => {
+                // Said once: it may go on for the whole call, which is none the worse.
+                if std::mem::replace(&mut self.lacks_transcripts, true) {
+                    return Ok(());
+                }
                 let error = event.error.unwrap_or_default();
                 complain(
                     actions,
@@ -674,6 +683,9 @@ impl Realtime {
         let id = self.next_event_id();
         item["id"] = json!(id);
         let create = json!({"type": "conversation.item.create", "event_id": id, "item": item});
+        if self.unconfirmed.len() >= MAX_UNCONFIRMED {
+            self.unconfirmed.remove(0);
+        }
         self.unconfirmed.push(id);
         send(actions, &create);
     }

@@ -21,7 +21,12 @@ fn both_sides_are_reported_in_words() {
         "error": {"type": "server_error", "code": "audio_unintelligible", "message": "No."},
     });
     let complaint = "no transcript of the caller: audio_unintelligible: No.";
-    assert_eq!(talk.service(failed), [json!({"complaint": complaint})]);
+    assert_eq!(
+        talk.service(failed.clone()),
+        [json!({"complaint": complaint})]
+    );
+    // Once, whatever the caller says.
+    assert_eq!(talk.service(failed), NOTHING);
 }
 
 #[test]
