@@ -202,7 +202,7 @@ async fn say_last_words(call: &mut Call, playout: &mut Playout) {
 
 /// One connection of a bot to a call.
 struct Bridge<'a> {
-    connection: Box<Connection>,
+    connection: Connection,
     conversation: Box<dyn Conversation>,
     session: &'a Session,
     playout: &'a mut Playout,
@@ -226,7 +226,7 @@ struct Bridge<'a> {
 
 impl<'a> Bridge<'a> {
     fn new(
-        connection: Box<Connection>,
+        connection: Connection,
         conversation: Box<dyn Conversation>,
         session: &'a Session,
         playout: &'a mut Playout,
