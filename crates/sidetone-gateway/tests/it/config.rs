@@ -68,6 +68,18 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "sidetone.toml:2:66: ",
         ),
         (
+            "[route.a]\nbot = { dialect = \"twilio\" }\n",
+            "sidetone.toml:2:7: say where the bot is: url = \"ws://HOST:PORT/PATH\"",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"openai\" }\n",
+            "sidetone.toml:2:7: say what the bot is: openai = {",
+        ),
+        (
+            "[route.a]\nbot = { dialect = \"vonage\", url = \"ws://127.0.0.1:1/\", openai = { key = { env = \"X\" }, model = \"m\" } }\n",
+            "sidetone.toml:2:65: leave it out: it is only for the dialect openai",
+        ),
+        (
             "[route.a]\necho = {}\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\" }\n",
             "sidetone.toml:3:7: a route with a bot has no echo, play or transcribe",
         ),

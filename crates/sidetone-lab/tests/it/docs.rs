@@ -40,7 +40,7 @@ fn each_key_of_the_gateways_file_is_documented() {
     let page = fs::read_to_string(here("../../contrib/man/sidetone.toml.5")).unwrap();
     let page_words: Vec<&str> = page.split([' ', '\n', '"', ',']).collect();
     let mut keys = 0;
-    for source in ["file.rs", "transcriber.rs", "bot.rs"] {
+    for source in ["file.rs", "transcriber.rs", "bot.rs", "openai.rs"] {
         let path = format!("../sidetone-gateway/src/config/{source}");
         for key in keys_of_tables(&fs::read_to_string(here(&path)).unwrap()) {
             let is_in_guide = [
