@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{call_with, only, speech, twilio};
+use crate::support::{call_as, call_with, hearing, only, speech, twilio};
 
 #[tokio::test]
 async fn a_mark_on_an_empty_queue_is_answered_at_once() {
@@ -54,30 +54,33 @@ async fn what_is_before_a_mark_was_heard_when_it_is_answered() {
 
 #[tokio::test]
 async fn a_clear_answers_twenty_marks_that_wait_and_silences_what_is_before_them() {
-    let bot = twilio(|mut bot| async move {
-        bot.event("start").await;
-        for number in 0..20 {
-            bot.say(&speech(number, 8_000)).await;
-            bot.mark(&number.to_string()).await;
+    let (settings, hearing) = hearing();
+    let bot = twilio(move |mut bot| {
+        let mut hearing = hearing.clone();
+        async move {
+            bot.event("start").await;
+            for number in 0..20 {
+                bot.say(&speech(number, 40_000)).await;
+                bot.mark(&number.to_string()).await;
+            }
+            hearing.wait_for(|it| it.sounding > 1_600).await.unwrap();
+            bot.clear().await;
+            bot.say(&speech(50, 800)).await;
+            bot.mark("after").await;
+            for number in 0..20 {
+                assert_eq!(bot.reached().await, number.to_string());
+            }
+            assert_eq!(bot.reached().await, "after");
+            bot.close(1000).await;
         }
-        // The first is being heard.
-        bot.listen(20).await;
-        bot.clear().await;
-        bot.say(&speech(50, 800)).await;
-        bot.mark("after").await;
-        for number in 0..20 {
-            assert_eq!(bot.reached().await, number.to_string());
-        }
-        assert_eq!(bot.reached().await, "after");
-        bot.close(1000).await;
     })
     .await;
-    let outcome = call_with(bot).await;
-    let first = only(outcome.record.find(&speech(0, 8_000)));
-    assert!(first.source == 0 && first.length < 8_000, "{first:?}");
+    let outcome = call_as(bot, settings).await;
+    let first = only(outcome.record.find(&speech(0, 40_000)));
+    assert!(first.source == 0 && first.length < 40_000, "{first:?}");
     assert_eq!(first.length % 160, 0, "to the slot");
     for number in 1..20 {
-        assert!(outcome.record.find(&speech(number, 8_000)).is_empty());
+        assert!(outcome.record.find(&speech(number, 40_000)).is_empty());
     }
     let after = only(outcome.record.find(&speech(50, 800)));
     assert_eq!(after.length, 800);

@@ -14,8 +14,11 @@ use sidetone_bot::{
     Bot, BotEnd, BotEvent, BotFailure, Endpoint, Session,
     dialect::{Dialect, Twilio},
 };
-use sidetone_caller::{CallRecord, Caller, Run, call_all, ramp};
-use tokio::net::{TcpListener, TcpStream};
+use sidetone_caller::{CallRecord, Caller, Event, Run, call_all, exact_runs, ramp};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_websockets::{Config, Message, ServerBuilder as WebSocketBuilder, WebSocketStream};
 
 pub(crate) const fn millis(millis: u64) -> Duration {
@@ -64,6 +67,19 @@ impl Outcome {
 pub(crate) fn only(runs: Vec<Run>) -> Run {
     assert_eq!(runs.len(), 1, "{runs:?}");
     runs[0]
+}
+
+/// All but silence.
+pub(crate) fn sounding(samples: &[i16]) -> Vec<i16> {
+    samples.iter().copied().filter(|it| *it != 0).collect()
+}
+
+/// The caller heard this once and whole, perhaps with silence between pieces that the bot sent late.
+#[track_caller]
+pub(crate) fn assert_heard(record: &CallRecord, said: &[i16]) {
+    let said = sounding(said);
+    let heard = only(exact_runs(&said, &sounding(record.heard_samples())));
+    assert_eq!((heard.source, heard.length), (0, said.len()));
 }
 
 /// What a caller hears after a bot has failed.
@@ -194,6 +210,41 @@ async fn answer(bot: Bot, call: &mut Call, watch: Option<Watch>) -> Report {
     }
     let events = events.lock().unwrap().clone();
     (call.id().as_u128(), result, events)
+}
+
+/// What a caller has heard so far, in samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hearing {
+    /// Samples that were not silent.
+    pub(crate) sounding: usize,
+    /// Silent samples since the last one of them.
+    pub(crate) silent: usize,
+}
+
+/// A caller's settings with which a bot knows what the caller has heard.
+pub(crate) fn hearing() -> (
+    impl FnOnce(Caller) -> Caller + Send + 'static,
+    watch::Receiver<Hearing>,
+) {
+    let (sender, receiver) = watch::channel(Hearing::default());
+    let settings = move |caller: Caller| {
+        caller.observe(move |event| {
+            if let Event::Heard { samples, .. } = event {
+                sender.send_modify(|heard| {
+                    for sample in samples {
+                        match *sample {
+                            0 => heard.silent += 1,
+                            _ => {
+                                heard.sounding += 1;
+                                heard.silent = 0;
+                            }
+                        }
+                    }
+                });
+            }
+        })
+    };
+    (settings, receiver)
 }
 
 /// A listener on loopback, and its address as that of a WebSocket.
