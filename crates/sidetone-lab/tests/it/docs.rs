@@ -71,6 +71,7 @@ fn keys_of_tables(source: &str) -> Vec<String> {
         } else if let Some((_, rest)) = line.split_once("rename = \"") {
             renamed = rest.split('"').next().map(str::to_owned);
         } else if is_table && let Some((field, _)) = line.trim().split_once(": ") {
+            let field = field.trim_start_matches("pub(super) ");
             keys.push(renamed.take().unwrap_or_else(|| field.to_owned()));
         }
     }
