@@ -35,6 +35,8 @@ pub enum Program {
     Galcymedia,
     /// Plivo's own SDK.
     Plivo,
+    /// The example of this repository for pipecat.
+    PipecatExample,
 }
 
 /// A running bot. Dropping it ends the process and its calls.
@@ -60,9 +62,19 @@ impl Bot {
         let printed = printed_in(&folder);
         let mut command = python(&packages, program.file());
         command.args(program.arguments()).args(options);
-        let port = |printed: &str| {
-            let listening = reports(printed).find(|report| report["event"] == "listening")?;
-            u16::try_from(listening["port"].as_u64()?).ok()
+        let port = |printed: &str| match program {
+            // It reports nothing, as bots do.
+            Program::PipecatExample => {
+                let (_, rest) = printed.split_once("running on http://127.0.0.1:")?;
+                rest.split(|it: char| !it.is_ascii_digit())
+                    .next()?
+                    .parse()
+                    .ok()
+            }
+            _ => {
+                let listening = reports(printed).find(|report| report["event"] == "listening")?;
+                u16::try_from(listening["port"].as_u64()?).ok()
+            }
         };
         let (process, port) = Kept::start_until(program.file(), command, &printed, port).await?;
         Ok(Self {
@@ -83,7 +95,7 @@ impl Bot {
     #[must_use]
     pub fn url(&self) -> String {
         let path = match self.program {
-            Program::PipecatTwilio | Program::PipecatVonage => "ws",
+            Program::PipecatTwilio | Program::PipecatVonage | Program::PipecatExample => "ws",
             Program::Galcymedia | Program::Plivo => "",
         };
         format!("ws://{}/{path}", self.address)
@@ -162,6 +174,7 @@ impl Program {
             Self::PipecatTwilio | Self::PipecatVonage => "pipecat_bot.py",
             Self::Galcymedia => "galcymedia_bot.py",
             Self::Plivo => "plivo_bot.py",
+            Self::PipecatExample => "../../../examples/pipecat/bot.py",
         }
     }
 
@@ -169,7 +182,7 @@ impl Program {
         match self {
             Self::PipecatTwilio => &["--port", "0", "--transport", "twilio"],
             Self::PipecatVonage => &["--port", "0", "--transport", "vonage"],
-            Self::Galcymedia | Self::Plivo => &["--port", "0"],
+            Self::Galcymedia | Self::Plivo | Self::PipecatExample => &["--port", "0"],
         }
     }
 }

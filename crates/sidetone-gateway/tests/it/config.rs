@@ -17,6 +17,18 @@ fn the_default_is_good() {
 }
 
 #[test]
+fn the_examples_are_good() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("openai.key"), "sk-example").unwrap();
+    for example in ["openai", "pipecat"] {
+        let path = format!("../../examples/{example}/sidetone.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let config = Config::parse(&text, &folder.path().join("sidetone.toml"));
+        assert!(config.is_ok(), "{example}: {}", config.unwrap_err());
+    }
+}
+
+#[test]
 fn an_error_names_its_place_and_what_was_probably_meant() {
     let wrong = [
         (

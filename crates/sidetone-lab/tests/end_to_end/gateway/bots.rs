@@ -26,6 +26,7 @@ scenarios![
     pipecat_speaks_wideband_by_vonages_protocol,
     galcymedia_hears_speaks_and_ends_the_call,
     plivos_sdk_hears_speaks_and_is_interrupted,
+    the_example_for_pipecat_says_back_what_a_caller_says,
 ];
 scenarios![fn interrupted: a_caller_who_interrupts_pipecat_hears_silence_at_once];
 
@@ -287,12 +288,50 @@ async fn plivos_sdk_hears_speaks_and_is_interrupted(lab: Arc<Lab>) -> anyhow::Re
     .await?;
     call.phone.press("3");
     call.bot.event("cleared").await?;
+    // Most of 20 s was queued. Nothing of it is heard from now on.
+    let cleared = Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let last = sound(&call.phone.heard()).last().copied();
+    let last = last.context("no sound")?.saturating_duration_since(cleared);
+    ensure!(
+        last < Duration::from_millis(500),
+        "sound {last:?} after the clear"
+    );
     call.phone.hang_up().await?;
     call.bot.event("over").await?;
     let (gateway, bot) = (call.gateway, call.bot);
     let complaints = bot.complaints();
     ensure!(complaints.is_empty(), "{complaints:?}");
     gateway.end().await
+}
+
+async fn the_example_for_pipecat_says_back_what_a_caller_says(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let bot = Bot::start(Program::PipecatExample, &[]).await?;
+    let route = route("twilio", &bot.url(), "");
+    let call = Conversation::start(&lab, bot, "104", &route).await?;
+    let said = speakable(Law::Ulaw, 10, Duration::from_secs(2));
+    call.phone.say(&said);
+    call.phone.press("5");
+    until("the echo is complete", || {
+        let runs = exact_runs(&said, &heard(&call.phone.heard()));
+        (total(&runs) * 100 >= said.len() * 95).then_some(())
+    })
+    .await?;
+    until("the bot knows the digit", || {
+        let printed = call.bot.printed();
+        printed.contains("the caller pressed 5").then_some(())
+    })
+    .await?;
+    call.phone.hang_up().await?;
+    until("the bot is done", || {
+        call.bot
+            .printed()
+            .contains("the call is over")
+            .then_some(())
+    })
+    .await?;
+    ensure!(call.bot.printed().contains("'to': '104'"));
+    call.gateway.end().await
 }
 
 /// The time between a clear and the last sound that was heard of what it cut off.
