@@ -7,10 +7,10 @@ const FAILURES: u32 = 3;
 /// How long a bot is left alone, and how long a call that tries it may take to say how it went.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A circuit breaker for the connections to a bot.
+/// A circuit breaker for the calls to a bot.
 ///
-/// After three failures in a row no call is sent to the bot for 5 s. Then one call tries it; the others are still spared. When that
-/// one succeeds, the bot is trusted again; else it is left alone for another 5 s.
+/// After three failures in a row no call is sent to the bot for 5 s. Then one call tries it; the others are still spared. When the
+/// bot takes that one, it is trusted again; else it is left alone for another 5 s.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker(State);
 
@@ -48,14 +48,22 @@ impl Breaker {
         }
     }
 
-    /// A bot has taken a call.
+    /// The bot has taken a call. That alone is no success: it may fail at once.
+    pub fn connect(&mut self) -> Option<Change> {
+        match self.is_open() {
+            true => self.succeed(),
+            false => None,
+        }
+    }
+
+    /// The bot has spoken, or ended a call.
     pub fn succeed(&mut self) -> Option<Change> {
         let was_open = self.is_open();
         self.0 = State::default();
         was_open.then_some(Change::Closed)
     }
 
-    /// A bot could not be reached.
+    /// The bot could not be reached, or broke.
     pub fn fail(&mut self, now: Instant) -> Option<Change> {
         let until = now + PAUSE;
         match &mut self.0 {
@@ -102,10 +110,20 @@ mod tests {
         assert!(!breaker.allows(at(6)));
         assert_eq!(breaker.fail(at(7)), None);
         assert!(!breaker.allows(at(11)));
-        // The next one succeeds.
+        // The bot takes the next one.
         assert!(breaker.allows(at(12)));
-        assert_eq!(breaker.succeed(), Some(Change::Closed));
+        assert_eq!(breaker.connect(), Some(Change::Closed));
         assert!(breaker.allows(at(12)) && breaker.allows(at(12)) && !breaker.is_open());
+    }
+
+    #[test]
+    fn a_bot_that_takes_calls_and_fails_them_opens_it_too() {
+        let mut breaker = Breaker::default();
+        let now = Instant::now();
+        for change in [None, None, Some(Change::Opened)] {
+            assert_eq!(breaker.connect(), None);
+            assert_eq!(breaker.fail(now), change);
+        }
     }
 
     #[test]

@@ -50,9 +50,12 @@ pub enum BotFailure {
 }
 
 impl BotFailure {
-    /// Whether the bot did not even take the call.
-    pub const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Refused { .. })
+    /// Whether the next call will probably fail, too: the bot is away, broken or refuses.
+    pub const fn is_outage(&self) -> bool {
+        !matches!(
+            self,
+            Self::Protocol(_) | Self::Flooded | Self::OverBudget | Self::Expired(_)
+        )
     }
 
     /// One word for it, as metrics have it.

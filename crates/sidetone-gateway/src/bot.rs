@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sidetone::{Call, PlayError, Rate};
-use sidetone_bot::{BotEvent, Change, Session, dialect::Speaker};
+use sidetone_bot::{BotEnd, BotEvent, Change, Session, dialect::Speaker};
 use tokio::time::timeout;
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) async fn run(
 ) -> Result<(), PlayError> {
     let route = &running.context.route;
     if !registry.bots.allow(route, Instant::now()) {
-        let text = "the bot is not tried, since it could not be reached just now";
+        let text = "the bot is not tried, since it failed the last calls";
         report(registry, running, text.into());
         return fail(call, running, bot).await;
     }
@@ -49,7 +49,12 @@ pub(crate) async fn run(
         .on_event(move |event| observer.observe(event));
     let charged = bot.bot.clone().budget(&registry.bot_budget);
     match charged.run(call, session).await {
-        Ok(_) => Ok(()),
+        // The caller may have gone before the bot said a word.
+        Ok(BotEnd::Call(_)) => Ok(()),
+        Ok(_) => {
+            note_change(registry, route, registry.bots.succeeded(route));
+            Ok(())
+        }
         Err(failure) => {
             let change = registry.bots.failed(route, &failure, Instant::now());
             report(registry, running, failure.to_string());
@@ -98,7 +103,9 @@ impl Observer {
                 running.note("bot connected");
                 note_change(registry, route, bots.connected(route, after));
             }
-            BotEvent::FirstAudio { after } => bots.spoke(route, after),
+            BotEvent::FirstAudio { after } => {
+                note_change(registry, route, bots.spoke(route, after));
+            }
             BotEvent::Complaint(text) => {
                 bots.complained(route);
                 self.report(format!("the bot sends {text}"));
@@ -170,7 +177,7 @@ fn note_change(registry: &Registry, route: &str, change: Option<Change>) {
         Change::Opened => (
             true,
             format!(
-                "the bot of route {route} can't be reached: its calls are told so at once, and one every 5 s tries it"
+                "the bot of route {route} fails its calls: they are spared it, and one every 5 s tries it"
             ),
         ),
         Change::Closed => (false, format!("the bot of route {route} takes calls again")),

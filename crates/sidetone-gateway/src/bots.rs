@@ -71,18 +71,26 @@ impl Bots {
     pub(crate) fn connected(&self, route: &str, after: Duration) -> Option<Change> {
         self.with(route, |state| {
             state.connecting.add(after);
+            state.breaker.connect()
+        })
+    }
+
+    pub(crate) fn spoke(&self, route: &str, after: Duration) -> Option<Change> {
+        self.with(route, |state| {
+            state.first_audio.add(after);
             state.breaker.succeed()
         })
     }
 
-    pub(crate) fn spoke(&self, route: &str, after: Duration) {
-        self.with(route, |state| state.first_audio.add(after));
+    /// A call was not failed by its bot.
+    pub(crate) fn succeeded(&self, route: &str) -> Option<Change> {
+        self.with(route, |state| state.breaker.succeed())
     }
 
     pub(crate) fn failed(&self, route: &str, failure: &BotFailure, now: Instant) -> Option<Change> {
         self.with(route, |state| {
             *state.failures.entry(failure.kind()).or_default() += 1;
-            match failure.is_unreachable() {
+            match failure.is_outage() {
                 true => state.breaker.fail(now),
                 false => None,
             }

@@ -197,7 +197,7 @@ async fn nobody_there_and_no_such_name_are_failures_like_others() {
         let bot = bot_at(address, Twilio::default()).connect_within(millis(1_000));
         let outcome = call_with(bot.comfort(&comfort())).await;
         assert_eq!(outcome.failure().kind(), "unavailable");
-        assert!(outcome.failure().is_unreachable());
+        assert!(outcome.failure().is_outage());
     }
 }
 
