@@ -50,6 +50,8 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The codes of a close that is a normal end (RFC 6455, 7.4), with and without a reason.
 const NORMAL_CLOSURE: u16 = 1000;
 const NO_STATUS: u16 = 1005;
+/// The code with which a bot is left that breaks the rules.
+const POLICY_VIOLATION: u16 = 1008;
 
 /// Gives a call to a bot, until either ends it.
 pub(crate) async fn run(
@@ -260,9 +262,19 @@ impl<'a> Bridge<'a> {
     async fn run(mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
         let ended = self.converse(call, digits).await;
         self.report_dropped();
-        if ended.is_ok() {
-            self.say_goodbye().await;
-        }
+        let code = match &ended {
+            Ok(_) => {
+                // A bot that is told too much just now is told no more.
+                let _ = self.tell(CallEvent::Ended);
+                NORMAL_CLOSURE
+            }
+            Err(BotFailure::Protocol(_) | BotFailure::Flooded | BotFailure::OverBudget) => {
+                POLICY_VIOLATION
+            }
+            Err(_) => return ended,
+        };
+        // The dialplan does not wait for a bot that is slow to close.
+        tokio::spawn(self.connection.close(code));
         ended
     }
 
@@ -493,13 +505,6 @@ impl<'a> Bridge<'a> {
         if frames > 0 {
             self.session.report(BotEvent::Dropped { frames });
         }
-    }
-
-    /// Tells the bot that the call is over.
-    async fn say_goodbye(mut self) {
-        // A bot that is told too much just now is told no more.
-        let _ = self.tell(CallEvent::Ended);
-        self.connection.close(NORMAL_CLOSURE).await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
 
 use sidetone::{CallHandle, Mark, PlayError, Playback, Player, Utterance};
-
 use tokio::time::Instant;
 
 use crate::{
@@ -14,6 +13,9 @@ use crate::{
 
 /// More marks than these don't wait to be reached.
 const MAX_MARKS: usize = 4096;
+
+/// The samples that the buffer for decoding keeps capacity for.
+const MAX_KEPT: usize = 8192;
 
 /// A bot that speaks again so soon after its queue was empty sends in real time, and late.
 const GAP: Duration = Duration::from_millis(250);
@@ -74,6 +76,8 @@ impl Playout {
             None => self.play_unnamed(format.hz, &samples),
             Some(item) => self.play_item(item, format.hz, &samples),
         };
+        // A bot may send minutes at once.
+        samples.shrink_to(MAX_KEPT);
         self.samples = samples;
         match played {
             Err(PlayError::Full) => Err(BotFailure::Flooded),
