@@ -69,12 +69,13 @@ fn started_is_told_once_and_before_all_else(io: IoBackend) {
             move |input: Input<'_>, reply: &mut Reply| {
                 told.send(match input {
                     Input::Started => "started",
-                    Input::Audio(_) => return,
                     Input::Dtmf(_) => {
                         reply.hang_up();
                         "digit"
                     }
-                    _ => "ended",
+                    Input::Ended(_) => "ended",
+                    // On a busy machine audio may even be missing.
+                    _ => return,
                 })
                 .unwrap();
             }
