@@ -75,16 +75,13 @@ impl CallerAudio {
         let origin = *self.origin.get_or_insert(offset);
         let is_at = FRAME * self.frames + self.duration_of(self.pending.len());
         let missing = offset.saturating_sub(origin).saturating_sub(is_at);
-        // Less than a frame is what a resampler holds, or rounding.
-        if missing < FRAME {
-            return;
-        }
         if missing > MAX_SILENCE {
             self.origin = Some(origin + (missing - MAX_SILENCE));
         }
-        let silence = missing.min(MAX_SILENCE).as_micros() * u128::from(self.format.hz) / 1_000_000;
-        self.pending
-            .resize(self.pending.len() + silence as usize, 0);
+        // Whole frames only: with a part of one, each frame of the caller would wait for the next one to complete it.
+        let frames = missing.min(MAX_SILENCE).as_nanos() / FRAME.as_nanos();
+        let silence = frames as usize * self.frame_len();
+        self.pending.resize(self.pending.len() + silence, 0);
     }
 
     fn frame_len(&self) -> usize {
@@ -162,6 +159,18 @@ mod tests {
         let order: Vec<_> = frames.iter().map(|(_, samples)| samples[0]).collect();
         assert_eq!(order, [1, 0, 0, 0, 0, 0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(frames.last().map(|(timestamp, _)| *timestamp), Some(300));
+    }
+
+    #[test]
+    fn a_frame_behind_a_gap_of_any_length_leaves_at_once_and_whole() {
+        let mut audio = CallerAudio::new(AudioFormat::linear(8_000));
+        audio.push_silence(ms(3), ms(120));
+        audio.push(ms(137), 8_000, &[2; 160]);
+        audio.push(ms(157), 8_000, &[3; 160]);
+        let frames = frames(&mut audio);
+        let last: Vec<_> = frames.iter().rev().take(2).map(|(_, it)| it).collect();
+        assert_eq!(last, [&vec![3; 160], &vec![2; 160]]);
+        assert_eq!(frames.len(), 8);
     }
 
     #[test]
