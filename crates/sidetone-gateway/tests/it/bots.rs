@@ -162,10 +162,14 @@ fn route(address: SocketAddr, more: &str, when_fails: &str) -> String {
 }
 
 fn gateway(file: &str) -> TestGateway {
+    gateway_with("", file)
+}
+
+fn gateway_with(server: &str, file: &str) -> TestGateway {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("twilio.key"), TOKEN).unwrap();
     write_sound(&folder.path().join("sorry.wav"), &sorry());
-    TestGateway::start_in(folder, "", file)
+    TestGateway::start_in(folder, server, file)
 }
 
 /// What callers hear when a bot failed.
@@ -324,6 +328,58 @@ fn a_bot_that_breaks_in_the_middle_is_tried_once_more_if_the_file_says_so() {
         metrics.contains("sidetone_bot_failures_total{route=\"support\",reason=\"broken\"} 1"),
         "{metrics}"
     );
+}
+
+#[test]
+fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
+    const CALLS: usize = 100;
+    let bot = Bot::start(echo);
+    let address = bot.address;
+    let file = route(address, "", "play = \"sorry.wav\", result = \"dial,100\"");
+    let again = file
+        .replace("[route.support]", "[route.again]")
+        .replace(", }", ", reconnect = 1 }");
+    // A hundred callers of one address are more than strangers may be.
+    let server = "trusted = [\"127.0.0.1\"]\nmax_calls = 400";
+    let gateway = gateway_with(server, &format!("{file}{again}"));
+    let place = |route: &str| {
+        let id = gateway.ticket(&format!("route={route}"));
+        (id, gateway.call(id, PATIENCE))
+    };
+    let calls: Vec<_> = (0..CALLS)
+        .map(|call| place(["support", "again"][call % 2]))
+        .collect();
+    for _ in 0..CALLS {
+        bot.received("start");
+    }
+    drop(bot);
+    for (id, call) in calls {
+        let call = call.join().unwrap();
+        let sorry: usize = call.find(&sorry()).iter().map(|run| run.length).sum();
+        assert_eq!(sorry, 4_000, "{id}: {:?}", call.ended);
+        assert_eq!(result(&gateway, id), "dial,100");
+    }
+    for name in ["bot support", "bot again"] {
+        gateway.event("alarm", |alarm| {
+            alarm["name"] == name && alarm["active"] == true
+        });
+    }
+    let bot = Bot::start_on(address, echo);
+    for (route, name) in [("support", "bot support"), ("again", "bot again")] {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let id = gateway.ticket(&format!("route={route}"));
+            let call = gateway.call(id, Duration::from_millis(300)).join().unwrap();
+            if call.find(&sorry()).is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nobody tries the bot");
+        }
+        bot.received("start");
+        gateway.event("alarm", |alarm| {
+            alarm["name"] == name && alarm["active"] == false
+        });
+    }
 }
 
 #[test]
