@@ -57,13 +57,28 @@ const POLICY_VIOLATION: u16 = 1008;
 pub(crate) async fn run(
     bot: &Bot,
     call: &mut Call,
+    session: Session,
+) -> Result<BotEnd, BotFailure> {
+    let mut playout = Playout::new(call.handle(), bot.prebuffer, bot.budget.share());
+    let ended = run_connections(bot, call, session, &mut playout).await;
+    if ended.is_err() {
+        // Its future tells what was heard of it, which nobody asks for.
+        drop(playout.clear());
+    }
+    ended
+}
+
+/// Connects, and again where a bot can go on.
+async fn run_connections(
+    bot: &Bot,
+    call: &mut Call,
     mut session: Session,
+    playout: &mut Playout,
 ) -> Result<BotEnd, BotFailure> {
     let mut reconnects = match bot.dialect.can_reconnect() {
         true => bot.reconnects,
         false => 0,
     };
-    let mut playout = Playout::new(call.handle(), bot.prebuffer, bot.budget.share());
     loop {
         let (connection, digits) = match connect(bot, call, &session).await? {
             Connected::Bot(connection, digits) => (*connection, digits),
@@ -71,13 +86,7 @@ pub(crate) async fn run(
         };
         let caller = caller_format(call);
         let conversation = bot.dialect.start(&session, caller);
-        let bridge = Bridge::new(
-            connection,
-            conversation,
-            &session,
-            &mut playout,
-            call.handle(),
-        );
+        let bridge = Bridge::new(connection, conversation, &session, playout, call.handle());
         match bridge.run(call, digits).await {
             Err(failure) if reconnects > 0 && is_of_connection(&failure) => {
                 reconnects -= 1;
@@ -85,15 +94,11 @@ pub(crate) async fn run(
                 playout.reset();
                 session.report(BotEvent::Reconnecting(failure));
             }
-            Err(failure) => {
-                drop(playout.clear());
-                return Err(failure);
-            }
             Ok(BotEnd::Bot) => {
-                say_last_words(call, &mut playout).await;
+                say_last_words(call, playout).await;
                 return Ok(BotEnd::Bot);
             }
-            Ok(end) => return Ok(end),
+            ended => return ended,
         }
     }
 }

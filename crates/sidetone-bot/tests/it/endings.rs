@@ -10,12 +10,14 @@ use std::{
 
 use futures_util::SinkExt;
 use sidetone::EndReason;
-use sidetone_bot::{BotEnd, BotEvent, BotFailure};
+use sidetone_bot::{BotEnd, BotEvent, BotFailure, dialect::Twilio};
 use sidetone_caller::EndCause;
 use tokio::io::AsyncReadExt;
-use tokio_websockets::Message;
+use tokio_websockets::{Message, ServerBuilder};
 
-use crate::support::{Calls, call_as, call_with, millis, only, speech, twilio};
+use crate::support::{
+    Calls, Peer, bot_at, call_as, call_with, listen, millis, only, speech, twilio,
+};
 
 #[tokio::test]
 async fn a_close_with_any_code_ends_the_call_or_leaves_it_to_its_handler() {
@@ -117,6 +119,25 @@ async fn a_bot_that_loses_its_connection_gets_the_call_again_and_is_told_so() {
     assert_eq!(again.count(), 1);
     assert_eq!(outcome.failure().kind(), "closed");
     assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_a_bot_had_queued_is_dropped_when_it_can_not_be_reached_again() {
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let (_, socket) = ServerBuilder::new().accept(stream).await.unwrap();
+        let mut bot = Peer(socket);
+        bot.event("start").await;
+        bot.say(&speech(1, 80_000)).await;
+        bot.listen(20).await;
+    });
+    let bot = bot_at(&address, Twilio::default()).reconnects(1);
+    let outcome = call_with(bot).await;
+    assert_eq!(outcome.failure().kind(), "unavailable");
+    let heard = only(outcome.record.find(&speech(1, 80_000)));
+    assert!(heard.length < 80_000, "{heard:?}");
 }
 
 /// Longer than the time between two pings, and not than twice that.
