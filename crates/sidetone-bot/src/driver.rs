@@ -29,7 +29,7 @@ const MAX_MESSAGE_LEN: usize = 40 << 20;
 const MAX_QUEUED: usize = 250;
 /// Other messages that may wait for the bot to take them: more than a clear of all marks answers.
 const MAX_UNREAD: usize = 10_000;
-/// A mark with a longer name is not queued, in bytes. The bot gets it back.
+/// A mark with a longer name is not queued, in bytes, and complained about.
 const MAX_MARK_LEN: usize = 4096;
 /// Clears that may be under way.
 const MAX_CLEARS: usize = 1_000;
