@@ -10,7 +10,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// A circuit breaker for the calls to a bot.
 ///
 /// After three failures in a row no call is sent to the bot for 5 s. Then one call tries it; the others are still spared. When the
-/// bot takes that one, it is trusted again; else it is left alone for another 5 s.
+/// bot takes that one, calls go to it again, and the next failure is enough until it has spoken or ended a call; else it is left alone
+/// for another 5 s.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker(State);
 
@@ -50,10 +51,14 @@ impl Breaker {
 
     /// The bot has taken a call. That alone is no success: it may fail at once.
     pub fn connect(&mut self) -> Option<Change> {
-        match self.is_open() {
-            true => self.succeed(),
-            false => None,
+        if !self.is_open() {
+            return None;
         }
+        // If it fails now, nothing has changed.
+        self.0 = State::Closed {
+            failures: FAILURES - 1,
+        };
+        Some(Change::Closed)
     }
 
     /// The bot has spoken, or ended a call.
@@ -124,6 +129,23 @@ mod tests {
             assert_eq!(breaker.connect(), None);
             assert_eq!(breaker.fail(now), change);
         }
+    }
+
+    #[test]
+    fn a_bot_that_takes_the_call_that_tries_it_and_fails_it_is_left_alone_at_once() {
+        let mut breaker = Breaker::default();
+        let now = Instant::now();
+        for _ in 0..FAILURES {
+            breaker.fail(now);
+        }
+        assert!(breaker.allows(now + PAUSE));
+        assert_eq!(breaker.connect(), Some(Change::Closed));
+        assert_eq!(breaker.fail(now + PAUSE), Some(Change::Opened));
+        // One that speaks is trusted again.
+        assert!(breaker.allows(now + 2 * PAUSE));
+        assert_eq!(breaker.connect(), Some(Change::Closed));
+        assert_eq!(breaker.succeed(), None);
+        assert_eq!(breaker.fail(now + 2 * PAUSE), None);
     }
 
     #[test]
