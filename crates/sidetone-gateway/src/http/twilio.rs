@@ -262,7 +262,7 @@ fn twiml(text: &str) -> Result<Action, String> {
 }
 
 /// The extension in `<Dial>`, or in the `<Number>` in it.
-fn dialled<'a>(dial: roxmltree::Node<'a, '_>) -> Result<&'a str, String> {
+fn dialled(dial: roxmltree::Node<'_, '_>) -> Result<String, String> {
     let mut nouns = dial.children().filter(roxmltree::Node::is_element);
     let number = match (nouns.next(), nouns.next()) {
         (None, _) => dial,
@@ -278,7 +278,10 @@ fn dialled<'a>(dial: roxmltree::Node<'a, '_>) -> Result<&'a str, String> {
             ));
         }
     };
-    Ok(number.text().unwrap_or_default().trim())
+    // A comment divides a text.
+    let texts = number.children().filter(roxmltree::Node::is_text);
+    let text: String = texts.filter_map(|it| it.text()).collect();
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -303,6 +306,7 @@ mod tests {
         let dial: Action = "dial,+4930123".parse().unwrap();
         for twiml in [
             "<Response><Dial>+4930123</Dial></Response>",
+            "<Response><Dial>+4930<!-- Berlin -->123</Dial></Response>",
             "<?xml version=\"1.0\"?>\n<Response>\n <Dial>\n <Number>+4930123</Number></Dial>\n</Response>",
         ] {
             assert_eq!(with_twiml(twiml), Ok(Some(dial.clone())), "{twiml}");
