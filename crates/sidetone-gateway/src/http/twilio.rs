@@ -18,7 +18,7 @@ use super::App;
 use crate::{
     action::Action,
     call::{RunningCall, rfc3339},
-    config::TwilioAccount,
+    config::{Route, TwilioAccount},
     event::GatewayEvent,
 };
 
@@ -133,27 +133,27 @@ pub(super) async fn update(
 /// The call of this path, if who asks may know of it.
 fn find(app: &App, call: &str, headers: &HeaderMap) -> Result<Arc<RunningCall>, TwilioError> {
     let credentials = credentials(headers).unwrap_or_default();
-    let config = app.shared.registry.config();
-    let mut accounts = config
-        .routes
-        .values()
-        .filter_map(|route| route.bot.as_ref()?.account.as_ref());
-    if !accounts.any(|account| account.is(&credentials)) {
-        let text =
-            "Authenticate: send the route's account_sid and auth_token, by Basic authentication";
-        return Err(TwilioError::new(StatusCode::UNAUTHORIZED, 20003, text));
-    }
+    let is_of = |route: &Route| {
+        let bot = route.bot.as_ref();
+        let account = bot.and_then(|bot| bot.account.as_ref());
+        account.is_some_and(|account| account.is(&credentials))
+    };
     let sid = call.strip_suffix(".json").unwrap_or(call);
     let id = sid.strip_prefix("CA").filter(|digits| digits.len() == 32);
     let id = id.and_then(|digits| Uuid::try_parse(digits).ok());
     let running = id.and_then(|id| app.shared.registry.call(id));
-    running
-        .filter(|running| {
-            let bot = running.route.bot.as_ref();
-            let account = bot.and_then(|bot| bot.account.as_ref());
-            account.is_some_and(|account| account.is(&credentials))
-        })
-        .ok_or_else(|| TwilioError::not_found(sid))
+    // A call keeps the account that it began with, over a reload of the file.
+    if let Some(running) = running.filter(|running| is_of(&running.route)) {
+        return Ok(running);
+    }
+    let config = app.shared.registry.config();
+    match config.routes.values().any(|route| is_of(route)) {
+        true => Err(TwilioError::not_found(sid)),
+        false => {
+            let text = "Authenticate: send the route's account_sid and auth_token, by Basic authentication";
+            Err(TwilioError::new(StatusCode::UNAUTHORIZED, 20003, text))
+        }
+    }
 }
 
 impl TwilioAccount {

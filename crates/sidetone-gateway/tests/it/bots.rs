@@ -416,6 +416,27 @@ fn a_bot_ends_its_calls_by_twilios_resource() {
 }
 
 #[test]
+fn a_bot_ends_a_call_that_began_before_its_token_was_changed() {
+    let bot = Bot::start(echo);
+    let file = route(bot.address, "", "");
+    let gateway = gateway(&file);
+    let id = gateway.ticket("route=support");
+    let call = gateway.call(id, PATIENCE);
+    bot.received("start");
+    let new = "another-token-of-the-account";
+    std::fs::write(gateway.path("twilio.key"), new).unwrap();
+    gateway.reload("", &file).unwrap();
+    let hidden = twilio(&gateway, "GET", ACCOUNT, new, id, "");
+    assert_eq!(hidden["code"], 20404, "{hidden}");
+    let updated = twilio(&gateway, "POST", ACCOUNT, TOKEN, id, "Status=completed");
+    assert_eq!(updated["status"], "completed", "{updated}");
+    assert_eq!(call.join().unwrap().ended.cause, EndCause::ServerHungUp);
+    // It has no other call.
+    let refused = twilio(&gateway, "GET", ACCOUNT, TOKEN, Uuid::from_u128(1), "");
+    assert_eq!(refused["code"], 20003, "{refused}");
+}
+
+#[test]
 fn twilios_resource_does_nothing_for_others_and_nothing_that_the_route_does_not_allow() {
     let bot = Bot::start(echo);
     let gateway = gateway(&route(bot.address, "", ""));
