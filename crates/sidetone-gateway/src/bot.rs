@@ -67,8 +67,7 @@ pub(crate) async fn run(
 
 /// What the caller hears of it, and what the dialplan does then. The call ends.
 async fn fail(call: &mut Call, running: &RunningCall, bot: &RouteBot) -> Result<(), PlayError> {
-    // Checked when the file was read.
-    let _ = running.set_result(bot.failure.result.clone());
+    running.set_result_of_failure(bot.failure.result.clone());
     let Some(clip) = &bot.failure.play else {
         return Ok(());
     };

@@ -57,10 +57,18 @@ pub(crate) struct RunningCall {
     pub(crate) route: Arc<Route>,
     pub(crate) recording: RecordingControl,
     handle: OnceLock<CallHandle>,
-    action: Mutex<Action>,
+    result: Mutex<Decision>,
     last_event: Mutex<String>,
     ending: Mutex<EndingState>,
     is_over: watch::Sender<bool>,
+}
+
+/// What the dialplan does next.
+#[derive(Debug)]
+struct Decision {
+    action: Action,
+    /// Somebody has decided it during the call.
+    is_decided: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +90,10 @@ impl RunningCall {
                 started: SystemTime::now(),
                 started_at: now,
             }),
-            action: Mutex::new(route.result.clone()),
+            result: Mutex::new(Decision {
+                action: route.result.clone(),
+                is_decided: false,
+            }),
             route,
             recording: RecordingControl::default(),
             handle: OnceLock::new(),
@@ -108,12 +119,24 @@ impl RunningCall {
     /// A result that the route does not allow.
     pub(crate) fn set_result(&self, action: Action) -> Result<(), String> {
         action.check(&self.route)?;
-        *self.action.lock() = action;
+        *self.result.lock() = Decision {
+            action,
+            is_decided: true,
+        };
         Ok(())
     }
 
+    /// Decides what the dialplan does next since the bot has failed. What was decided during the call stays: a bot may break just
+    /// when it has ended its call.
+    pub(crate) fn set_result_of_failure(&self, action: Action) {
+        let mut result = self.result.lock();
+        if !result.is_decided {
+            result.action = action;
+        }
+    }
+
     pub(crate) fn result(&self) -> Action {
-        self.action.lock().clone()
+        self.result.lock().action.clone()
     }
 
     pub(crate) fn note(&self, event: impl Into<String>) {

@@ -111,10 +111,9 @@ pub(super) async fn update(
     let call = find(&app, &call, &headers)?;
     let RawForm(form) = form.map_err(|error| TwilioError::bad_request(error.body_text()))?;
     let update = Update::parse(&form)?;
-    if let Some(action) = &update.action {
-        call.set_result(action.clone())
-            .map_err(TwilioError::bad_request)?;
-    }
+    // Without a result, that of the route stands, also if the bot breaks next.
+    let result = update.action.clone().unwrap_or_else(|| call.result());
+    call.set_result(result).map_err(TwilioError::bad_request)?;
     let detail = update
         .action
         .map_or(String::new(), |action| action.to_string());

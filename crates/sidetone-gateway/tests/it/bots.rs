@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::{Duration, Instant},
@@ -434,6 +435,27 @@ fn a_bot_ends_a_call_that_began_before_its_token_was_changed() {
     // It has no other call.
     let refused = twilio(&gateway, "GET", ACCOUNT, TOKEN, Uuid::from_u128(1), "");
     assert_eq!(refused["code"], 20003, "{refused}");
+}
+
+#[test]
+fn a_result_that_was_set_during_the_call_outlasts_the_failure_of_the_bot() {
+    let breaks = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&breaks);
+    let bot = Bot::start(move |_| match told.load(Ordering::Relaxed) {
+        true => vec![Do::CutOff],
+        false => Vec::new(),
+    });
+    let gateway = gateway(&route(bot.address, "", "result = \"dial,100\""));
+    let id = gateway.ticket("route=support");
+    let call = gateway.call(id, PATIENCE);
+    bot.received("start");
+    let path = format!("/v1/calls/{id}/result");
+    let body = json!({"result": "dial,123"});
+    assert_eq!(gateway.admin("PUT", &path, Some(body)).status, 200);
+    breaks.store(true, Ordering::Relaxed);
+    call.join().unwrap();
+    gateway.of("call.notice", id);
+    assert_eq!(result(&gateway, id), "dial,123");
 }
 
 #[test]
