@@ -167,6 +167,16 @@ impl Observer {
     }
 }
 
+/// Forgets the bots that are not in the file any more.
+pub(crate) fn forget_removed(registry: &Registry) {
+    let config = registry.config();
+    let has_bot = |route: &str| config.routes.get(route).is_some_and(|it| it.bot.is_some());
+    for route in registry.bots.retain(has_bot) {
+        let text = format!("route {route} has no bot any more");
+        set_alarm(registry, &route, false, text);
+    }
+}
+
 /// Says that a bot is dead, or back.
 fn note_change(registry: &Registry, route: &str, change: Option<Change>) {
     let Some(change) = change else {
@@ -181,6 +191,10 @@ fn note_change(registry: &Registry, route: &str, change: Option<Change>) {
         ),
         Change::Closed => (false, format!("the bot of route {route} takes calls again")),
     };
+    set_alarm(registry, route, is_active, text);
+}
+
+fn set_alarm(registry: &Registry, route: &str, is_active: bool, text: String) {
     registry.bus.publish(GatewayEvent::Alarm {
         name: format!("bot {route}").into(),
         is_active,

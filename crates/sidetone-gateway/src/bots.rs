@@ -117,6 +117,14 @@ impl Bots {
             .collect()
     }
 
+    /// Forgets the bots of other routes than these. Returns the routes of those that were dead.
+    pub(crate) fn retain(&self, is_kept: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut states = self.0.lock();
+        let forgotten = states.extract_if(.., |route, _| !is_kept(route));
+        let dead = forgotten.filter(|(_, state)| state.is_dead());
+        dead.map(|(route, _)| route).collect()
+    }
+
     fn with<T>(&self, route: &str, change: impl FnOnce(&mut BotState) -> T) -> T {
         let mut states = self.0.lock();
         match states.get_mut(route) {

@@ -11,6 +11,7 @@ use sidetone::{Call, Networks, PlayError, ServeError, Server, ServerHandle, reco
 use tokio::task::AbortHandle;
 
 use crate::{
+    bot,
     bus::{Bus, EventSink},
     capacity::{Capacity, wanted_calls},
     config::{self, Config},
@@ -343,6 +344,7 @@ impl GatewayHandle {
             self.shared.notice("limits", text);
         }
         registry.set_config(config);
+        bot::forget_removed(registry);
         self.report_good_file();
         let max_calls = registry.max_calls() + ADMISSION_MARGIN;
         self.shared.server.set_max_calls(max_calls);

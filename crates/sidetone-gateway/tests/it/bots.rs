@@ -459,6 +459,25 @@ fn a_result_that_was_set_during_the_call_outlasts_the_failure_of_the_bot() {
 }
 
 #[test]
+fn a_dead_bot_that_is_no_longer_in_the_file_is_no_longer_an_alarm() {
+    let file = route(Bot::away(), "", "");
+    let gateway = gateway(&file);
+    for _ in 0..3 {
+        let id = gateway.ticket("route=support");
+        gateway.call(id, PATIENCE).join().unwrap();
+    }
+    let alarms = || gateway.admin("GET", "/v1/status", None).json()["alarms"].clone();
+    assert_eq!(alarms()[0]["name"], "bot support");
+    // It is the same one after a reload that leaves it.
+    gateway.reload("", &file).unwrap();
+    assert_eq!(alarms()[0]["name"], "bot support");
+    gateway.reload("", "[route.support]\necho = {}\n").unwrap();
+    assert_eq!(alarms(), json!([]));
+    let metrics = gateway.admin("GET", "/metrics", None).body;
+    assert!(!metrics.contains("sidetone_bot_dead{"), "{metrics}");
+}
+
+#[test]
 fn twilios_resource_does_nothing_for_others_and_nothing_that_the_route_does_not_allow() {
     let bot = Bot::start(echo);
     let gateway = gateway(&route(bot.address, "", ""));
