@@ -41,7 +41,7 @@ const TARGETS: [&str; 6] = [
 ];
 
 /// What the package has besides the manual pages of subcommands.
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "etc/sidetone/sidetone.toml",
     "usr/bin/sidetone",
     "usr/lib/systemd/system/sidetone-http.socket",
@@ -51,6 +51,7 @@ const FILES: [&str; 18] = [
     "usr/share/doc/sidetone/CHANGELOG.md",
     "usr/share/doc/sidetone/LICENSE-APACHE",
     "usr/share/doc/sidetone/LICENSE-MIT",
+    "usr/share/doc/sidetone/bots.md",
     "usr/share/doc/sidetone/copyright",
     "usr/share/doc/sidetone/examples/sidetone.json",
     "usr/share/doc/sidetone/examples/sidetone.rules.yml",
