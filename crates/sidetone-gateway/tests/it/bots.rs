@@ -336,10 +336,10 @@ fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
     const CALLS: usize = 100;
     let bot = Bot::start(echo);
     let address = bot.address;
-    let file = route(address, "", "play = \"sorry.wav\", result = \"dial,100\"");
-    let again = file
-        .replace("[route.support]", "[route.again]")
-        .replace(", }", ", reconnect = 1 }");
+    let fails = "play = \"sorry.wav\", result = \"dial,100\"";
+    let file = route(address, "", fails);
+    let again = route(address, "reconnect = 1", fails);
+    let again = again.replace("[route.support]", "[route.again]");
     // A hundred callers of one address are more than strangers may be.
     let server = "trusted = [\"127.0.0.1\"]\nmax_calls = 400";
     let gateway = gateway_with(server, &format!("{file}{again}"));
@@ -359,6 +359,11 @@ fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
         let sorry: usize = call.find(&sorry()).iter().map(|run| run.length).sum();
         assert_eq!(sorry, 4_000, "{id}: {:?}", call.ended);
         assert_eq!(result(&gateway, id), "dial,100");
+    }
+    let metrics = gateway.admin("GET", "/metrics", None).body;
+    for (route, reconnects) in [("support", 0), ("again", CALLS / 2)] {
+        let line = format!("sidetone_bot_reconnects_total{{route=\"{route}\"}} {reconnects}\n");
+        assert!(metrics.contains(&line), "no {line} in {metrics}");
     }
     for name in ["bot support", "bot again"] {
         gateway.event("alarm", |alarm| {
