@@ -1,9 +1,10 @@
-//! The protocols that bots speak, as state machines: what happens on the call and what the bot says goes in, what it is told and
-//! what is done comes out. None has a socket or a clock.
+//! The protocols that bots speak, as state machines. Call events and messages of the bot go in; messages to the bot and other
+//! actions come out. None has a socket or a clock.
 //!
 //! A [`Dialect`] is what a bot is set up with; a [`Conversation`] is one connection of it.
 
 mod asterisk;
+mod json_audio;
 pub mod openai;
 mod plivo;
 mod twilio;

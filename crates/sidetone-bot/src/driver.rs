@@ -1,4 +1,4 @@
-//! Joins a call and a bot: connects, carries out what the conversation asks for, and tells how it ended.
+//! Joins a call and a bot: connects, carries out what the conversation asks for, and returns how it ended.
 
 use std::{
     collections::VecDeque,
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     let mut playout = Playout::new(call.handle(), bot.prebuffer, bot.budget.share());
     let ended = run_connections(bot, call, session, &mut playout).await;
     if ended.is_err() {
-        // Its future tells what was heard of it, which nobody asks for.
+        // Nobody asks what was heard of it.
         drop(playout.clear());
     }
     ended
@@ -216,7 +216,7 @@ struct Bridge<'a> {
     call: CallHandle,
     caller: CallerAudio,
     clearing: VecDeque<Clearing>,
-    /// Marks that were reached before a clear that they are behind was told of.
+    /// Marks that were reached while a clear before them was under way.
     reached: Vec<String>,
     tools: JoinSet<(String, Result<String, String>)>,
     has_ended: bool,
@@ -270,7 +270,7 @@ impl<'a> Bridge<'a> {
         let code = match &ended {
             Ok(_) => {
                 // A bot that is told too much just now is told no more.
-                let _ = self.tell(CallEvent::Ended);
+                let _ = self.dispatch(CallEvent::Ended);
                 NORMAL_CLOSURE
             }
             Err(BotFailure::Protocol(_) | BotFailure::Flooded | BotFailure::OverBudget) => {
@@ -284,10 +284,10 @@ impl<'a> Bridge<'a> {
     }
 
     async fn converse(&mut self, call: &mut Call, digits: Vec<char>) -> Result<BotEnd, BotFailure> {
-        self.tell(CallEvent::Connected)?;
+        self.dispatch(CallEvent::Connected)?;
         for digit in digits {
             self.session.report(BotEvent::Digit(digit));
-            self.tell(CallEvent::Digit(digit))?;
+            self.dispatch(CallEvent::Digit(digit))?;
         }
         while !self.has_ended {
             tokio::select! {
@@ -309,12 +309,12 @@ impl<'a> Bridge<'a> {
                     }
                 }
                 cleared = next_cleared(&mut self.clearing) => {
-                    self.tell(CallEvent::Cleared(&cleared))?;
-                    self.tell_reached()?;
+                    self.dispatch(CallEvent::Cleared(&cleared))?;
+                    self.dispatch_reached()?;
                 }
                 Some(Ok((id, output))) = self.tools.join_next() => {
                     let output = output.as_deref().map_err(String::as_str);
-                    self.tell(CallEvent::ToolResult { id: &id, output })?;
+                    self.dispatch(CallEvent::ToolResult { id: &id, output })?;
                 }
                 _ = self.ping.tick() => {
                     if !std::mem::take(&mut self.is_alive) {
@@ -341,22 +341,22 @@ impl<'a> Bridge<'a> {
             }
             Event::Dtmf(digit) => {
                 self.session.report(BotEvent::Digit(*digit));
-                self.tell(CallEvent::Digit(*digit))
+                self.dispatch(CallEvent::Digit(*digit))
             }
             Event::MarkReached(mark) => {
                 self.reached.extend(self.playout.take_reached(*mark));
-                self.tell_reached()
+                self.dispatch_reached()
             }
-            Event::PlaybackDrained => self.tell(CallEvent::Drained),
+            Event::PlaybackDrained => self.dispatch(CallEvent::Drained),
             _ => Ok(()),
         }
     }
 
-    /// Tells of the marks that were reached. A bot is told of a clear before any mark behind it.
-    fn tell_reached(&mut self) -> Result<(), BotFailure> {
+    /// Dispatches the marks that were reached. A clear that is under way comes before the marks behind it.
+    fn dispatch_reached(&mut self) -> Result<(), BotFailure> {
         if self.clearing.is_empty() {
             for name in std::mem::take(&mut self.reached) {
-                self.tell(CallEvent::MarkReached(&name))?;
+                self.dispatch(CallEvent::MarkReached(&name))?;
             }
         }
         Ok(())
@@ -366,7 +366,7 @@ impl<'a> Bridge<'a> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
         while let Some(timestamp) = self.caller.take_frame(&mut payload) {
-            self.tell(CallEvent::Audio {
+            self.dispatch(CallEvent::Audio {
                 timestamp,
                 payload: &payload,
             })?;
@@ -402,8 +402,8 @@ impl<'a> Bridge<'a> {
         Ok(false)
     }
 
-    /// Tells the conversation what happened, and does what it asks for.
-    fn tell(&mut self, event: CallEvent<'_>) -> Result<(), BotFailure> {
+    /// Gives the conversation an event, and carries out what it asks for.
+    fn dispatch(&mut self, event: CallEvent<'_>) -> Result<(), BotFailure> {
         let queued = self.playout.queued();
         self.conversation
             .handle_event(event, queued, &mut self.actions);

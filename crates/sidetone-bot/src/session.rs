@@ -1,13 +1,14 @@
-//! What a bot is told of a call, and what is told of the bot.
+//! A call's data for its bot, and the events of a bot.
 
 use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
+use serde_json::{Map, Value};
 use sidetone::Call;
 use uuid::Uuid;
 
 use crate::{dialect::Transcript, failure::BotFailure};
 
-/// What a bot is told of its call besides the audio.
+/// A call's data for its bot: everything but the audio.
 #[derive(Clone)]
 pub struct Session {
     pub(crate) id: Uuid,
@@ -76,14 +77,14 @@ impl Session {
         }
     }
 
-    /// Adds something that is known of the call, such as `from`. The bot gets it where its dialect has a place for it.
+    /// Adds a value to the call's data, such as `from`. The bot gets it in its dialect's own place.
     #[must_use]
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.params).insert(name.into(), value.into());
         self
     }
 
-    /// Sets everything that is known of the call.
+    /// Sets all of the call's data.
     #[must_use]
     pub fn params(mut self, params: Arc<BTreeMap<String, String>>) -> Self {
         self.params = params;
@@ -109,10 +110,21 @@ impl Session {
         self.id
     }
 
-    /// What is known of the call, by name.
-    pub fn known(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.params.iter();
-        all.map(|(name, value)| (name.as_str(), value.as_str()))
+    /// The call's data by name, and `reconnect` if the bot had this call before.
+    pub fn data(&self) -> Map<String, Value> {
+        let params = self.params.iter();
+        let mut data: Map<_, _> = params
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect();
+        if self.is_reconnect {
+            data.insert("reconnect".into(), "true".into());
+        }
+        data
+    }
+
+    /// A value of the call's data.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.params.get(name).map(String::as_str)
     }
 
     /// Whether the bot had this call before, and lost it.

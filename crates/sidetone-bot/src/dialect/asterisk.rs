@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sidetone_audio::g711::Law;
 
 use super::{
@@ -34,8 +34,8 @@ const DRAINED: &str = "d";
 
 /// The protocol of Asterisk's `chan_websocket`, as JSON.
 ///
-/// The bot gets the caller's audio as the call has it: linear at the call's rate, or µ-law or A-law. What is known of the call
-/// stands in `channel_variables`, and `reconnect` there says that the bot had this call before.
+/// The bot gets the caller's audio as the call has it: linear at the call's rate, or µ-law or A-law. The call's data are
+/// in `channel_variables`, and `reconnect` there says that the bot had this call before.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Asterisk;
@@ -77,13 +77,6 @@ impl Dialect for Asterisk {
 }
 
 fn media_start(session: &Session, name: &str, format: AudioFormat) -> Value {
-    let mut variables: Map<String, Value> = session
-        .known()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    if session.is_reconnect() {
-        variables.insert("reconnect".into(), "true".into());
-    }
     let id = session.id().to_string();
     json!({
         "event": "MEDIA_START",
@@ -93,7 +86,7 @@ fn media_start(session: &Session, name: &str, format: AudioFormat) -> Value {
         "format": name,
         "optimal_frame_size": frame_len(format),
         "ptime": FRAME.as_millis() as u64,
-        "channel_variables": variables,
+        "channel_variables": session.data(),
     })
 }
 

@@ -147,10 +147,10 @@ impl OpenAi {
         self
     }
 
-    /// What the bot is told to be and to do. `{name}` stands for what is known of the call by this name, as in
+    /// What the bot is told to be and to do. `{name}` stands for the value of that name in the call's data, as in
     /// `The caller's number is {from}.`
     ///
-    /// Braces around anything else are left as they are, since what is known differs from call to call, and instructions may hold
+    /// Braces around anything else are left as they are, since the data differ from call to call, and instructions may hold
     /// braces of their own. Control characters in a value become spaces: it may come from the caller.
     #[must_use]
     pub fn instructions(mut self, template: impl Into<String>) -> Self {

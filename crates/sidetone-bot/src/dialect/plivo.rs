@@ -4,16 +4,16 @@
 //! Protocol: Plivo's "Stream Event Protocol", with the types that its own `plivo-stream-sdk` insists on: numbers for
 //! `sequenceNumber` and `chunk`, strings for `timestamp`, and no events but those it knows.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sidetone_audio::g711::Law;
 
 use super::{
     Action, AudioFormat, CallEvent, Conversation, Dialect, Encoding, Message, Received, complain,
-    whole_samples::WholeSamples,
+    json_audio, whole_samples::WholeSamples,
 };
 use crate::{caller_audio::FRAME, failure::BotFailure, session::Session};
 
@@ -24,7 +24,7 @@ const RATES: std::ops::RangeInclusive<u64> = 4_000..=384_000;
 
 /// Plivo's audio streaming.
 ///
-/// What is known of the call stands in `extra_headers`, as JSON in a string. `reconnect` there says that the bot had this call
+/// The call's data are in `extra_headers`, as JSON in a string. `reconnect` there says that the bot had this call
 /// before. A bot ends the call by closing: Plivo's own API is not here.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -53,13 +53,6 @@ impl Dialect for Plivo {
 }
 
 fn start_message(session: &Session) -> Value {
-    let mut headers: Map<String, Value> = session
-        .known()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    if session.is_reconnect() {
-        headers.insert("reconnect".into(), "true".into());
-    }
     let id = session.id().to_string();
     json!({
         "event": "start",
@@ -70,7 +63,7 @@ fn start_message(session: &Session) -> Value {
             "tracks": ["inbound"],
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000},
         },
-        "extra_headers": Value::Object(headers).to_string(),
+        "extra_headers": Value::Object(session.data()).to_string(),
     })
 }
 
@@ -199,12 +192,9 @@ impl Conversation for Stream {
     }
 
     fn is_caller_audio(&self, message: &Message) -> bool {
-        matches!(message, Message::Text(text) if text.starts_with(MEDIA))
+        json_audio::is_audio(message)
     }
 }
-
-/// How messages with audio begin.
-const MEDIA: &str = r#"{"event":"media""#;
 
 impl Stream {
     fn play(&mut self, media: &Media<'_>) -> Result<Action, String> {
@@ -230,21 +220,15 @@ impl Stream {
         actions.push(Action::Send(Message::Text(message.to_string())));
     }
 
-    /// Built by hand, since it is sent fifty times a second.
     fn send_media(&mut self, actions: &mut Vec<Action>, timestamp: Duration, payload: &[u8]) {
         self.sent = timestamp + FRAME;
         self.chunk += 1;
         let (sequence_number, chunk) = (self.next_sequence_number(), self.chunk);
         let (id, timestamp) = (&self.id, timestamp.as_millis());
-        let mut text = String::with_capacity(200 + payload.len() * 4 / 3);
-        // Writing to a string can't fail.
-        let _ = write!(
-            text,
-            r#"{MEDIA},"sequenceNumber":{sequence_number},"streamId":"{id}","media":{{"track":"inbound","timestamp":"{timestamp}","chunk":{chunk},"payload":""#
+        let fields = format_args!(
+            r#","sequenceNumber":{sequence_number},"streamId":"{id}","media":{{"track":"inbound","timestamp":"{timestamp}","chunk":{chunk},"payload":""#
         );
-        STANDARD.encode_string(payload, &mut text);
-        text.push_str("\"}}");
-        actions.push(Action::Send(Message::Text(text)));
+        json_audio::send(actions, fields, payload);
     }
 
     fn next_sequence_number(&mut self) -> u64 {

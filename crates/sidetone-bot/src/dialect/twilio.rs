@@ -2,20 +2,17 @@
 //!
 //! Protocol: Twilio's "Media Streams: WebSocket messages".
 
-use std::{
-    borrow::Cow,
-    fmt::{self, Write as _},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue};
 use ring::hmac;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, Upgrade, complain,
+    json_audio,
 };
 use crate::{failure::BotFailure, session::Session};
 
@@ -109,19 +106,12 @@ impl Dialect for Twilio {
 
 impl Twilio {
     fn start_message(&self, session: &Session) -> Value {
-        let mut parameters: Map<String, Value> = session
-            .known()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        if session.is_reconnect() {
-            parameters.insert("reconnect".into(), "true".into());
-        }
         json!({
             "streamSid": stream_sid(session),
             "accountSid": self.account_sid,
             "callSid": call_sid(session),
             "tracks": ["inbound"],
-            "customParameters": parameters,
+            "customParameters": session.data(),
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
         })
     }
@@ -235,12 +225,9 @@ impl Conversation for Stream {
     }
 
     fn is_caller_audio(&self, message: &Message) -> bool {
-        matches!(message, Message::Text(text) if text.starts_with(MEDIA))
+        json_audio::is_audio(message)
     }
 }
-
-/// How messages with audio begin.
-const MEDIA: &str = r#"{"event":"media""#;
 
 impl Stream {
     fn send(&mut self, actions: &mut Vec<Action>, event: &str, content: &Value) {
@@ -253,20 +240,14 @@ impl Stream {
         actions.push(Action::Send(Message::Text(message.to_string())));
     }
 
-    /// Built by hand, since it is sent fifty times a second.
     fn send_media(&mut self, actions: &mut Vec<Action>, timestamp: Duration, payload: &[u8]) {
         self.chunk += 1;
         let (sequence_number, chunk) = (self.next_sequence_number(), self.chunk);
         let (sid, timestamp) = (&self.stream_sid, timestamp.as_millis());
-        let mut text = String::with_capacity(200 + payload.len() * 4 / 3);
-        // Writing to a string can't fail.
-        let _ = write!(
-            text,
-            r#"{MEDIA},"sequenceNumber":"{sequence_number}","streamSid":"{sid}","media":{{"track":"inbound","chunk":"{chunk}","timestamp":"{timestamp}","payload":""#
+        let fields = format_args!(
+            r#","sequenceNumber":"{sequence_number}","streamSid":"{sid}","media":{{"track":"inbound","chunk":"{chunk}","timestamp":"{timestamp}","payload":""#
         );
-        STANDARD.encode_string(payload, &mut text);
-        text.push_str("\"}}");
-        actions.push(Action::Send(Message::Text(text)));
+        json_audio::send(actions, fields, payload);
     }
 
     fn next_sequence_number(&mut self) -> u64 {

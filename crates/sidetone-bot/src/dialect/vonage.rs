@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Action, AudioFormat, CallEvent, Conversation, Dialect, Message, Received, complain,
@@ -18,7 +18,7 @@ const FORMAT: AudioFormat = AudioFormat::linear(16_000);
 
 /// Vonage's WebSockets, at 16 kHz both ways.
 ///
-/// What is known of the call stands in the first message, where Vonage puts the `headers` of an endpoint. `reconnect` there says
+/// The call's data are in the first message, where Vonage puts the `headers` of an endpoint. `reconnect` there says
 /// that the bot had this call before. A bot ends the call by closing.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -42,14 +42,8 @@ impl Dialect for Vonage {
 }
 
 fn connected(session: &Session) -> Value {
-    let mut message: Map<String, Value> = session
-        .known()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    if session.is_reconnect() {
-        message.insert("reconnect".into(), "true".into());
-    }
-    // Last, so that nothing that is known of the call is taken for them.
+    let mut message = session.data();
+    // Last, so that nothing in the call's data is taken for them.
     message.insert("event".into(), "websocket:connected".into());
     message.insert("content-type".into(), "audio/l16;rate=16000".into());
     message.into()

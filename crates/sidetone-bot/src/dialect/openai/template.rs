@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 
-/// Puts what is known of the call in the place of `{name}`. Braces around anything else stay.
+/// Puts the call's data in the place of `{name}`. Braces around anything else stay.
 ///
 /// In one pass: what a value holds is not looked at again.
 pub(super) fn fill(template: &str, session: &Session) -> String {
@@ -10,10 +10,9 @@ pub(super) fn fill(template: &str, session: &Session) -> String {
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
         filled.push_str(before);
-        let value = behind.split_once('}').and_then(|(name, behind)| {
-            let known = session.known().find(|(it, _)| *it == name);
-            known.map(|(_, value)| (value, behind))
-        });
+        let value = behind
+            .split_once('}')
+            .and_then(|(name, behind)| session.get(name).map(|value| (value, behind)));
         match value {
             Some((value, behind)) => {
                 // A line of a caller's name must not look like one of the instructions.
