@@ -3,12 +3,11 @@
 use std::{
     collections::VecDeque,
     future::{pending, poll_fn},
-    pin::pin,
     time::Duration,
 };
 
-use sidetone::{Call, CallHandle, Codec, EndReason, Event};
-use sidetone_websocket::{ConnectError, Connection, Received, Request};
+use sidetone::{Call, CallHandle, EndReason, Event};
+use sidetone_websocket::{Connection, Received};
 use tokio::{
     task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
@@ -17,28 +16,25 @@ use tokio::{
 use crate::{
     bot::{Bot, BotEnd},
     caller_audio::CallerAudio,
-    dialect::{self, Action, AudioFormat, CallEvent, Cleared, Conversation},
+    connecting::{Connected, caller_format, connect},
+    dialect::{self, Action, CallEvent, Cleared, Conversation},
     failure::BotFailure,
     playout::{Clearing, Playout},
     session::{BotEvent, Session},
 };
 
-/// The longest message of a bot, in bytes: ten minutes of audio at 24 kHz in base64.
-const MAX_MESSAGE_LEN: usize = 40 << 20;
 /// Messages that may wait for the bot to take them: 5 s of caller audio.
 const MAX_QUEUED: usize = 250;
 /// Other messages that may wait for the bot to take them: more than a clear of all marks answers.
 const MAX_UNREAD: usize = 10_000;
 /// A mark with a longer name is not queued, in bytes, and complained about.
 const MAX_MARK_LEN: usize = 4096;
+/// The rest of a longer transcript is cut off, in bytes.
+const MAX_TRANSCRIPT: usize = 16 << 10;
 /// Clears that may be under way.
 const MAX_CLEARS: usize = 1_000;
 /// Dropped frames that are reported together, while more are dropped.
 const REPORTED_TOGETHER: u64 = 50;
-/// How long the first audio of the caller is waited for, which says at which rate it comes.
-const RATE_WITHIN: Duration = Duration::from_millis(200);
-/// Digits that are kept until the bot has taken the call.
-const MAX_EARLY_DIGITS: usize = 64;
 /// How often a bot is pinged. One that has sent nothing from one ping to the next is gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// More that a bot does wrong ends its call.
@@ -47,6 +43,8 @@ const MAX_COMPLAINTS: u32 = 100;
 const TOOL_WITHIN: Duration = Duration::from_secs(10);
 /// How much of what it said is still played to the caller, when the bot has ended the conversation.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long a bot may take to close while the dialplan waits. Most take less, and see the whole end also when the process ends next.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// The codes of a close that is a normal end (RFC 6455, 7.4), with and without a reason.
 const NORMAL_CLOSURE: u16 = 1000;
 const NO_STATUS: u16 = 1005;
@@ -112,85 +110,6 @@ const fn is_of_connection(failure: &BotFailure) -> bool {
             | BotFailure::Silent
             | BotFailure::Expired(_)
     )
-}
-
-/// Who was there first.
-enum Connected {
-    /// The bot, with the digits that were pressed meanwhile.
-    Bot(Box<Connection>, Vec<char>),
-    CallEnded(EndReason),
-}
-
-async fn connect(bot: &Bot, call: &mut Call, session: &Session) -> Result<Connected, BotFailure> {
-    let began = Instant::now();
-    let upgrade = bot.dialect.upgrade(&bot.address, session);
-    let request = Request {
-        query: upgrade.query,
-        headers: [bot.headers.clone(), upgrade.headers].concat(),
-        subprotocol: upgrade.subprotocol,
-        max_message_len: MAX_MESSAGE_LEN,
-        timeout: bot.connect_within,
-    };
-    let comfort = match &bot.comfort {
-        Some(clip) => match call.player(8_000) {
-            Ok(mut player) => player.play_clip(clip).await.ok(),
-            Err(_) => None,
-        },
-        None => None,
-    };
-    // Dropped with this function, it ends the comfort sound.
-    let _comfort = comfort.map(sidetone::Playback::stop_on_drop);
-    let mut digits = Vec::new();
-    let mut is_rate_known = false;
-    let mut connecting = pin!(bot.endpoint.connect(&request));
-    let connection = loop {
-        tokio::select! {
-            connected = &mut connecting => break connected.map_err(failed)?,
-            event = call.next() => match event {
-                None => return Ok(Connected::CallEnded(EndReason::Shutdown)),
-                Some(Event::Ended(reason)) => return Ok(Connected::CallEnded(reason)),
-                Some(Event::Dtmf(digit)) if digits.len() < MAX_EARLY_DIGITS => digits.push(digit),
-                Some(Event::Audio(_)) => is_rate_known = true,
-                Some(_) => {}
-            },
-        }
-    };
-    session.report(BotEvent::Connected {
-        after: began.elapsed(),
-    });
-    // The dialect's best rate depends on it.
-    let audio = async {
-        while !is_rate_known {
-            match call.next().await {
-                None => return Some(EndReason::Shutdown),
-                Some(Event::Ended(reason)) => return Some(reason),
-                Some(Event::Dtmf(digit)) if digits.len() < MAX_EARLY_DIGITS => digits.push(digit),
-                Some(Event::Audio(_)) => is_rate_known = true,
-                Some(_) => {}
-            }
-        }
-        None
-    };
-    match timeout(RATE_WITHIN, audio).await {
-        Ok(Some(reason)) => Ok(Connected::CallEnded(reason)),
-        _ => Ok(Connected::Bot(Box::new(connection), digits)),
-    }
-}
-
-fn failed(error: ConnectError) -> BotFailure {
-    match error {
-        ConnectError::Refused { status, reason } => BotFailure::Refused { status, reason },
-        other => BotFailure::Unavailable(other.to_string()),
-    }
-}
-
-/// How the caller's audio comes.
-fn caller_format(call: &Call) -> AudioFormat {
-    match call.stats().codec {
-        Codec::Ulaw => AudioFormat::ULAW,
-        Codec::Alaw => AudioFormat::ALAW,
-        _ => AudioFormat::linear(call.rate().hz()),
-    }
 }
 
 /// Plays what the bot said last, and hangs up.
@@ -269,7 +188,7 @@ impl<'a> Bridge<'a> {
         self.report_dropped();
         let code = match &ended {
             Ok(_) => {
-                // A bot that is told too much just now is told no more.
+                // It fails if too many messages wait already.
                 let _ = self.dispatch(CallEvent::Ended);
                 NORMAL_CLOSURE
             }
@@ -278,8 +197,11 @@ impl<'a> Bridge<'a> {
             }
             Err(_) => return ended,
         };
+        let mut closing = Box::pin(self.connection.close(code));
         // The dialplan does not wait for a bot that is slow to close.
-        tokio::spawn(self.connection.close(code));
+        if timeout(GOODBYE, &mut closing).await.is_err() {
+            tokio::spawn(closing);
+        }
         ended
     }
 
@@ -348,7 +270,10 @@ impl<'a> Bridge<'a> {
                 self.dispatch_reached()
             }
             Event::PlaybackDrained => self.dispatch(CallEvent::Drained),
-            _ => Ok(()),
+            event => {
+                self.session.report_call(event);
+                Ok(())
+            }
         }
     }
 
@@ -460,7 +385,11 @@ impl<'a> Bridge<'a> {
                 name,
                 arguments,
             } => self.call_tool(id, &name, &arguments),
-            Action::Transcript(transcript) => self.session.report(BotEvent::Transcript(transcript)),
+            Action::Transcript(mut transcript) => {
+                let end = transcript.text.floor_char_boundary(MAX_TRANSCRIPT);
+                transcript.text.truncate(end);
+                self.session.report(BotEvent::Transcript(transcript));
+            }
             Action::End => self.has_ended = true,
             Action::HangUp => self.call.hang_up(),
             Action::Fail(failure) => return Err(failure),

@@ -3,6 +3,7 @@
 mod bot;
 mod breaker;
 mod caller_audio;
+mod connecting;
 pub mod dialect;
 mod driver;
 mod failure;

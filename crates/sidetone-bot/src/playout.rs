@@ -14,6 +14,8 @@ use crate::{
 /// More marks than these don't wait to be reached.
 const MAX_MARKS: usize = 4096;
 
+/// More items than these don't wait to be heard.
+const MAX_ITEMS: usize = 512;
 /// The samples that the buffer for decoding keeps capacity for.
 const MAX_KEPT: usize = 8192;
 
@@ -72,6 +74,10 @@ impl Playout {
         let mut samples = std::mem::take(&mut self.samples);
         samples.clear();
         format.decode(audio, &mut samples);
+        if self.items.len() >= MAX_ITEMS {
+            let text = format!("more than {MAX_ITEMS} pieces of its speech wait to be heard");
+            return Err(BotFailure::Protocol(text));
+        }
         let played = match item {
             None => self.play_unnamed(format.hz, &samples),
             Some(item) => self.play_item(item, format.hz, &samples),

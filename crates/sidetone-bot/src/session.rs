@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
-use sidetone::Call;
+use sidetone::{Call, Event, OwnedEvent};
 use uuid::Uuid;
 
 use crate::{dialect::Transcript, failure::BotFailure};
@@ -52,6 +52,9 @@ pub enum BotEvent {
         /// How many frames of 20 ms, since the last report.
         frames: u64,
     },
+    /// An event of the call that an operator may have to know of: [`OwnedEvent::Codec`], [`OwnedEvent::Error`] or
+    /// [`OwnedEvent::Lagged`].
+    Call(OwnedEvent),
     /// The caller pressed a key.
     Digit(char),
     /// Something that was said, in words, in dialects that have them.
@@ -136,6 +139,16 @@ impl Session {
         if let Some(report) = &self.report {
             report(event);
         }
+    }
+
+    /// Reports an event of the call if an operator may have to know of it.
+    pub(crate) fn report_call(&self, event: &Event<'_>) {
+        self.report(BotEvent::Call(match event {
+            Event::Codec(notice) => OwnedEvent::Codec(*notice),
+            Event::Error(error) => OwnedEvent::Error(error.clone()),
+            Event::Lagged { frames } => OwnedEvent::Lagged { frames: *frames },
+            _ => return,
+        }));
     }
 }
 

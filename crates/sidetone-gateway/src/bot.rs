@@ -6,13 +6,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sidetone::{Call, PlayError, Rate};
+use sidetone::{Call, OwnedEvent, PlayError, Rate};
 use sidetone_bot::{BotEnd, BotEvent, Change, Session, dialect::Speaker};
 use tokio::time::timeout;
 
 use crate::{
-    call::RunningCall, config::RouteBot, event::GatewayEvent, functions::CallFunctions,
-    rate_limit::RateLimit, registry::Registry, route::report,
+    call::RunningCall,
+    config::RouteBot,
+    event::GatewayEvent,
+    functions::CallFunctions,
+    rate_limit::RateLimit,
+    registry::Registry,
+    route::{lagged, report},
+    with_sources,
 };
 
 /// What a bot does wrong, and digits, that are reported of a call each second. Others are counted.
@@ -108,6 +114,12 @@ impl Observer {
             BotEvent::Complaint(text) => {
                 bots.complained(route);
                 self.report(format!("the bot sends {text}"));
+            }
+            BotEvent::Call(OwnedEvent::Codec(notice)) => self.report(notice.to_string()),
+            BotEvent::Call(OwnedEvent::Error(error)) => self.report(with_sources(&error)),
+            BotEvent::Call(OwnedEvent::Lagged { frames }) => {
+                running.note("dropped audio");
+                self.report(lagged(frames));
             }
             BotEvent::Dropped { frames } => {
                 bots.dropped(route, frames);

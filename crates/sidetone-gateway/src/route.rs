@@ -140,9 +140,7 @@ impl Session {
             Event::Error(error) if self.allows() => self.report(with_sources(error)),
             Event::Lagged { frames } if self.allows() => {
                 self.running.note("dropped audio");
-                self.report(format!(
-                    "{frames} frames were dropped because they were not handled in time"
-                ));
+                self.report(lagged(*frames));
             }
             _ => {}
         }
@@ -202,6 +200,11 @@ pub(crate) fn report(registry: &Registry, call: &RunningCall, text: String) {
         call: Arc::clone(&call.context),
         text,
     });
+}
+
+/// Audio that was dropped, in words.
+pub(crate) fn lagged(frames: u64) -> String {
+    format!("{frames} frames were dropped because they were not handled in time")
 }
 
 /// Waits until everything was played; without a playback, forever.

@@ -1,11 +1,13 @@
 //! The events of calls with a bot.
 
 use serde::Serialize;
+use sidetone::OwnedEvent;
 use sidetone_bot::{BotEvent, BotFailure, dialect::Speaker};
 use uuid::Uuid;
 
 use crate::{
     event::{Event, json_line},
+    failure::with_sources,
     sanitize::sanitize,
 };
 
@@ -24,6 +26,9 @@ pub(super) enum BotReport {
     /// The bot does not take the caller's audio.
     #[serde(rename = "bot_dropped")]
     Dropped { id: Uuid, frames: u64 },
+    /// Something about the call itself: its codec, or an error.
+    #[serde(rename = "bot_call_notice")]
+    CallNotice { id: Uuid, text: String },
     /// The connection broke, and is made once more.
     #[serde(rename = "bot_reconnecting")]
     Reconnecting {
@@ -63,6 +68,18 @@ impl BotReport {
                 after_ms: ms(after),
             },
             BotEvent::Complaint(text) => Self::Complaint { id, text },
+            BotEvent::Call(OwnedEvent::Codec(notice)) => Self::CallNotice {
+                id,
+                text: notice.to_string(),
+            },
+            BotEvent::Call(OwnedEvent::Error(error)) => Self::CallNotice {
+                id,
+                text: with_sources(&error),
+            },
+            BotEvent::Call(OwnedEvent::Lagged { frames }) => Self::CallNotice {
+                id,
+                text: format!("{frames} frames were dropped: this machine is too busy"),
+            },
             BotEvent::Dropped { frames } => Self::Dropped { id, frames },
             BotEvent::Reconnecting(failure) => Self::Reconnecting {
                 id,
@@ -99,6 +116,7 @@ impl Event for BotReport {
         let (Self::Connected { id, .. }
         | Self::Spoke { id, .. }
         | Self::Complaint { id, .. }
+        | Self::CallNotice { id, .. }
         | Self::Dropped { id, .. }
         | Self::Reconnecting { id, .. }
         | Self::Transcript { id, .. }
@@ -116,6 +134,7 @@ impl Event for BotReport {
                 format!("the bot begins to speak, {after_ms} ms later")
             }
             Self::Complaint { text, .. } => format!("the bot sends {}", sanitize(text)),
+            Self::CallNotice { text, .. } => sanitize(text).into_owned(),
             Self::Dropped { frames, .. } => {
                 format!("the bot does not take the caller's audio: {frames} frames were dropped")
             }
@@ -130,7 +149,9 @@ impl Event for BotReport {
 
     fn external_text_len(&self) -> usize {
         match self {
-            Self::Complaint { text, .. } | Self::Transcript { text, .. } => text.len(),
+            Self::Complaint { text, .. }
+            | Self::CallNotice { text, .. }
+            | Self::Transcript { text, .. } => text.len(),
             Self::Reconnecting { error, .. } | Self::Failed { error, .. } => error.len(),
             _ => 0,
         }
