@@ -6,17 +6,18 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use sidetone_bot::{BotFailure, Breaker, Change};
 
-/// The upper bounds of the histograms' buckets, in seconds; what is above is in a last one.
-pub(crate) const BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// The upper bounds of the histograms' buckets, in seconds.
+const BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The bots of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Bots(Mutex<BTreeMap<String, BotState>>);
 
 /// How the bot of one route does.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct BotState {
     breaker: Breaker,
     /// How long the bot took to take calls.
@@ -31,21 +32,20 @@ pub(crate) struct BotState {
     pub(crate) reconnects: u64,
 }
 
-/// How often something took how long.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Histogram {
-    pub(crate) counts: [u64; BOUNDS.len() + 1],
-    pub(crate) sum: Duration,
-}
-
 /// The failure of calls that are not sent to a bot, since it is dead.
 pub(crate) const SPARED: &str = "spared";
 
-impl Histogram {
-    fn add(&mut self, time: Duration) {
-        let bucket = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound);
-        self.counts[bucket.unwrap_or(BOUNDS.len())] += 1;
-        self.sum += time;
+impl Default for BotState {
+    fn default() -> Self {
+        Self {
+            breaker: Breaker::default(),
+            connecting: Histogram::new(BOUNDS),
+            first_audio: Histogram::new(BOUNDS),
+            failures: BTreeMap::new(),
+            dropped_frames: 0,
+            complaints: 0,
+            reconnects: 0,
+        }
     }
 }
 
@@ -70,14 +70,14 @@ impl Bots {
 
     pub(crate) fn connected(&self, route: &str, after: Duration) -> Option<Change> {
         self.with(route, |state| {
-            state.connecting.add(after);
+            state.connecting.observe(after.as_secs_f64());
             state.breaker.connect()
         })
     }
 
     pub(crate) fn spoke(&self, route: &str, after: Duration) -> Option<Change> {
         self.with(route, |state| {
-            state.first_audio.add(after);
+            state.first_audio.observe(after.as_secs_f64());
             state.breaker.succeed()
         })
     }

@@ -9,12 +9,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use crate::{
-    bots::{BOUNDS, BotState, Histogram},
+    bots::BotState,
     gateway::Shared,
     hooks::{Backlog, EndpointState},
     rejection::Rejection,
@@ -306,38 +306,15 @@ impl Writer<'_> {
         let help = "Calls that bots failed, by why";
         let failures = failures.map(|(labels, count)| (labels, ConstCounter::new(count)));
         self.family("bot_failures", help, MetricType::Counter, failures)?;
-        let help = "How long bots took to take calls";
-        self.histograms("bot_connect", help, &bots, |it| &it.connecting)?;
+        let of = |histogram: fn(&BotState) -> &Histogram| {
+            bots.iter()
+                .map(move |(route, state)| ([("route", route.as_str())], histogram(state).clone()))
+        };
+        let (name, help) = ("bot_connect_seconds", "How long bots took to take calls");
+        self.family(name, help, MetricType::Histogram, of(|it| &it.connecting))?;
         let help = "How long after they took a call bots began to speak";
-        self.histograms("bot_first_audio", help, &bots, |it| &it.first_audio)
-    }
-
-    /// One histogram for each route.
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        bots: &[(String, BotState)],
-        of: fn(&BotState) -> &Histogram,
-    ) -> fmt::Result {
-        let unit = Some(&Unit::Seconds);
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        for (route, state) in bots {
-            let histogram = of(state);
-            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(histogram.counts).collect();
-            let label = [("route", route.as_str())];
-            let mut encoder = encoder.encode_family(&label)?;
-            encoder.encode_histogram::<NoLabelSet>(
-                histogram.sum.as_secs_f64(),
-                histogram.counts.iter().sum(),
-                &buckets,
-                None,
-            )?;
-        }
-        Ok(())
+        let name = "bot_first_audio_seconds";
+        self.family(name, help, MetricType::Histogram, of(|it| &it.first_audio))
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
