@@ -1,19 +1,12 @@
 //! What a bot can have done in the middle of a call: a transfer, and what an HTTP service of the operator's does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use http::{Method, Request, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use sidetone_bot::{ToolResult, Tools};
-use sidetone_websocket::tls::{
-    self,
-    rustls::{ClientConfig, RootCertStore},
-};
+use sidetone_websocket::tls::TlsError;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -22,7 +15,7 @@ use crate::{
     call::RunningCall,
     event::GatewayEvent,
     hooks::SigningKey,
-    http_client::{HttpClient, http_client},
+    http_client::{HttpClient, Trust, http_client, signed_post},
     registry::Registry,
     with_sources,
 };
@@ -44,21 +37,15 @@ impl FunctionService {
     /// # Errors
     ///
     /// TLS can't be set up.
-    pub(crate) fn new(url: Uri, key: Option<SigningKey>) -> Result<Self, tls::TlsError> {
-        let tls: Arc<ClientConfig> = match url.scheme_str() {
-            Some("https") => tls::client_config(tls::system_roots()?)?,
-            _ => tls::client_config(RootCertStore::empty())?,
-        };
-        Ok(Self {
-            url,
-            key,
-            client: http_client(tls),
-        })
+    pub(crate) fn new(url: Uri, key: Option<SigningKey>) -> Result<Self, TlsError> {
+        let client = http_client(&url, &mut Trust::default())?;
+        Ok(Self { url, key, client })
     }
 
     /// Posts a call of a function, signed as hooks are. The body of the answer is what the function returns.
     async fn call(&self, call: Value) -> Result<String, String> {
-        let request = self.request(&call.to_string());
+        let id = format!("msg_{}", Uuid::new_v4().simple());
+        let request = signed_post(&self.url, self.key.as_ref(), &id, &call.to_string());
         let request = request.map_err(|error| error.to_string())?;
         let answered = async {
             let response = self.client.request(request).await;
@@ -75,22 +62,6 @@ impl FunctionService {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {WITHIN:?}")),
         }
-    }
-
-    fn request(&self, body: &str) -> http::Result<Request<Full<Bytes>>> {
-        let id = format!("msg_{}", Uuid::new_v4().simple());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let timestamp = now.unwrap_or_default().as_secs();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(self.url.clone())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", timestamp);
-        if let Some(key) = &self.key {
-            request = request.header("webhook-signature", key.sign(&id, timestamp, body));
-        }
-        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
     }
 }
 

@@ -40,7 +40,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use delivery::{Target, Trust};
+use crate::http_client::Trust;
+use delivery::Target;
 use message::{Fingerprint, Message};
 use queue::{Queue, Sending};
 use schedule::Schedule;

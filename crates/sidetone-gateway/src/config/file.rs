@@ -525,13 +525,7 @@ impl Resolver<'_> {
     fn hook(&mut self, table: HookTable) -> Option<Endpoint> {
         let url = hook_url(table.url.get_ref());
         let url = self.errors.take(table.url.span(), url);
-        let secret = table.secret.map(|source| {
-            let secret = source.get_ref().read(self.folder);
-            let key = secret.and_then(|secret| {
-                SigningKey::from_secret(secret.expose()).map_err(|error| error.to_string())
-            });
-            self.errors.take(source.span(), key)
-        });
+        let key = self.signing_key(table.secret.as_ref());
         let mut events = BTreeSet::new();
         for event in &table.events {
             match EventKind::from_name(event.get_ref()) {
@@ -549,9 +543,24 @@ impl Resolver<'_> {
         Some(Endpoint {
             name: url.host().unwrap_or_default().to_owned(),
             url,
-            key: secret.map_or(Some(None), |key| key.map(Some))?,
+            key: key?,
             events,
         })
+    }
+
+    /// The key that signs what is sent to an address; none if it is not to be signed. `None` for an error, which is collected.
+    pub(super) fn signing_key(
+        &mut self,
+        source: Option<&Spanned<Source>>,
+    ) -> Option<Option<SigningKey>> {
+        let Some(source) = source else {
+            return Some(None);
+        };
+        let secret = source.get_ref().read(self.folder);
+        let key = secret.and_then(|secret| {
+            SigningKey::from_secret(secret.expose()).map_err(|error| error.to_string())
+        });
+        self.errors.take(source.span(), key).map(Some)
     }
 
     fn address(&mut self, given: Option<&Spanned<String>>, default: &str) -> Option<SocketAddr> {

@@ -7,7 +7,7 @@ use sidetone_bot::dialect::openai::{Eagerness, Interruption, OpenAi, SettingErro
 use toml::Spanned;
 
 use super::{file::Resolver, secret::Source};
-use crate::{functions::FunctionService, hooks::SigningKey};
+use crate::functions::FunctionService;
 
 /// The service's own address.
 pub(super) const ADDRESS: &str = "wss://api.openai.com/v1/realtime";
@@ -128,14 +128,8 @@ impl FunctionsTable {
     fn service(&self, resolver: &mut Resolver<'_>) -> Option<FunctionService> {
         let url = super::file::hook_url(self.url.get_ref());
         let url = resolver.errors.take(self.url.span(), url);
-        let key = self.secret.as_ref().map(|source| {
-            let secret = source.get_ref().read(resolver.folder);
-            let key = secret.and_then(|secret| {
-                SigningKey::from_secret(secret.expose()).map_err(|error| error.to_string())
-            });
-            resolver.errors.take(source.span(), key)
-        });
-        let service = FunctionService::new(url?, key.map_or(Some(None), |key| key.map(Some))?);
+        let key = resolver.signing_key(self.secret.as_ref());
+        let service = FunctionService::new(url?, key?);
         resolver.errors.take(self.url.span(), service)
     }
 }

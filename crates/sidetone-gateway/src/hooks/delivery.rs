@@ -1,17 +1,10 @@
 //! One attempt to deliver a message.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, StatusCode, Uri, header};
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use sidetone_websocket::tls::{
-    self,
-    rustls::{ClientConfig, RootCertStore},
-};
 use tokio::time::timeout;
 
 use super::{
@@ -20,7 +13,7 @@ use super::{
     queue::{Failure, Outcome},
 };
 use crate::{
-    http_client::{HttpClient, http_client},
+    http_client::{HttpClient, Trust, http_client, signed_post},
     with_sources,
 };
 
@@ -37,10 +30,6 @@ pub(super) struct Target {
     timeout: Duration,
 }
 
-/// Trusts the machine's certificates, which are read once.
-#[derive(Debug, Default)]
-pub(super) struct Trust(Option<Arc<ClientConfig>>);
-
 impl Target {
     pub(super) fn new(
         url: &Uri,
@@ -48,21 +37,17 @@ impl Target {
         limits: &Limits,
         trust: &mut Trust,
     ) -> Result<Self, HooksError> {
-        let tls = match url.scheme_str() {
-            Some("https") => trust.client_config()?,
-            _ => tls::client_config(RootCertStore::empty())?,
-        };
         Ok(Self {
             url: url.clone(),
             key,
-            client: http_client(tls),
+            client: http_client(url, trust)?,
             timeout: limits.timeout,
         })
     }
 
     /// Sends a message once. Dropping the future drops the connection.
     pub(super) async fn attempt(&self, message: &Message) -> Outcome {
-        let request = match self.request(message) {
+        let request = match signed_post(&self.url, self.key.as_ref(), &message.id, &message.body) {
             Ok(request) => request,
             Err(error) => return failed(error.to_string(), None, false),
         };
@@ -79,37 +64,6 @@ impl Target {
         // The head decides. A body that doesn't end costs its connection, no more.
         let _ = timeout(RESPONSE_TIMEOUT.min(self.timeout), discard(body)).await;
         outcome
-    }
-
-    fn request(&self, message: &Message) -> http::Result<Request<Full<Bytes>>> {
-        // Receivers turn old timestamps away, so it is this attempt's.
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let timestamp = now.unwrap_or_default().as_secs();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(self.url.clone())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(
-                header::USER_AGENT,
-                concat!("sidetone/", env!("CARGO_PKG_VERSION")),
-            )
-            .header("webhook-id", &*message.id)
-            .header("webhook-timestamp", timestamp);
-        if let Some(key) = &self.key {
-            let signature = key.sign(&message.id, timestamp, &message.body);
-            request = request.header("webhook-signature", signature);
-        }
-        request.body(Full::new(Bytes::copy_from_slice(message.body.as_bytes())))
-    }
-}
-
-impl Trust {
-    fn client_config(&mut self) -> Result<Arc<ClientConfig>, HooksError> {
-        if let Some(config) = &self.0 {
-            return Ok(Arc::clone(config));
-        }
-        let config = tls::client_config(tls::system_roots()?)?;
-        Ok(Arc::clone(self.0.insert(config)))
     }
 }
 
