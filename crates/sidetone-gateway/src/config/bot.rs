@@ -34,8 +34,7 @@ pub(super) struct Table {
     ca_file: Option<Spanned<PathBuf>>,
     connect_within: Option<Time>,
     comfort: Option<Spanned<PathBuf>>,
-    #[serde(default)]
-    reconnect: u32,
+    reconnect: Option<Spanned<u32>>,
     prebuffer: Option<Time>,
     account_sid: Option<Spanned<String>>,
     auth_token: Option<Spanned<Source>>,
@@ -76,6 +75,9 @@ pub(crate) struct TwilioAccount {
 /// The dialects, by their names in the file.
 const DIALECTS: [&str; 5] = ["asterisk", "openai", "plivo", "twilio", "vonage"];
 
+/// Connections of a call that may be made again, at once after each that breaks.
+const MAX_RECONNECTS: u32 = 10;
+
 impl Table {
     /// Builds the bot, without a connection to it: it may be away now, and there for the first call. `span` is the table's place.
     pub(super) fn build(
@@ -93,9 +95,10 @@ impl Table {
             None => self.dialect(resolver, account.as_ref()),
         };
         let headers = self.headers(resolver);
+        let reconnects = self.reconnects(resolver);
         let comfort = self.comfort.as_ref();
         let comfort = comfort.map(|file| resolver.sound(file, sounds));
-        let mut bot = Bot::with_dialect(endpoint?, dialect?).reconnects(self.reconnect);
+        let mut bot = Bot::with_dialect(endpoint?, dialect?).reconnects(reconnects);
         for (name, value) in headers {
             bot = bot.header(name, value);
         }
@@ -210,6 +213,19 @@ impl Table {
         let token = source.get_ref().read(resolver.folder);
         let auth_token = resolver.errors.take(source.span(), token)?;
         Some(TwilioAccount { sid, auth_token })
+    }
+
+    fn reconnects(&self, resolver: &mut Resolver<'_>) -> u32 {
+        let Some(times) = &self.reconnect else {
+            return 0;
+        };
+        if *times.get_ref() > MAX_RECONNECTS {
+            let text = format!(
+                "give a number from 0 to {MAX_RECONNECTS}: the caller hears nothing of the bot meanwhile"
+            );
+            resolver.errors.add(times.span(), text);
+        }
+        *times.get_ref()
     }
 
     fn headers(&self, resolver: &mut Resolver<'_>) -> Vec<(HeaderName, HeaderValue)> {

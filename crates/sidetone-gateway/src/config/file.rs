@@ -484,7 +484,7 @@ impl Resolver<'_> {
         }
         let mut failure = BotFailureBranch {
             play: None,
-            result: Action::Continue,
+            result: route.result.clone(),
         };
         if let Some(table) = when_fails.map(Spanned::into_inner) {
             failure.play = table.play.and_then(|file| self.sound(&file, sounds));

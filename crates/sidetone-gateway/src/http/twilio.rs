@@ -148,6 +148,10 @@ fn find(app: &App, call: &str, headers: &HeaderMap) -> Result<Arc<RunningCall>, 
     let config = app.shared.registry.config();
     match config.routes.values().any(|route| is_of(route)) {
         true => Err(TwilioError::not_found(sid)),
+        false if !app.access.note_failure() => {
+            let text = "Too Many Requests: too many wrong tokens, wait a second";
+            Err(TwilioError::new(StatusCode::TOO_MANY_REQUESTS, 20429, text))
+        }
         false => {
             let text = "Authenticate: send the route's account_sid and auth_token, by Basic authentication";
             Err(TwilioError::new(StatusCode::UNAUTHORIZED, 20003, text))

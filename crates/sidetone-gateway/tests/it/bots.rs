@@ -389,6 +389,15 @@ fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
 }
 
 #[test]
+fn calls_of_a_bot_that_fails_end_with_the_result_of_their_route_unless_the_file_says_more() {
+    let file = route(Bot::away(), "", "play = \"sorry.wav\"") + "result = \"hangup\"\n";
+    let gateway = gateway(&file);
+    let id = gateway.ticket("route=support");
+    gateway.call(id, PATIENCE).join().unwrap();
+    assert_eq!(result(&gateway, id), "hangup");
+}
+
+#[test]
 fn a_bot_ends_its_calls_by_twilios_resource() {
     let bot = Bot::start(echo);
     let gateway = gateway(&route(bot.address, "", ""));
@@ -515,6 +524,10 @@ fn twilios_resource_does_nothing_for_others_and_nothing_that_the_route_does_not_
         "Status=completed",
     );
     assert_eq!(unknown["code"], 20404);
+    // Who guesses is slowed down.
+    let guess = || twilio(&gateway, "GET", ACCOUNT, "a-guess-at-the-token", id, "");
+    let slowed = (0..100).find(|_| guess()["code"] == 20429);
+    assert!(slowed.is_some(), "a hundred guesses in a row");
     // It goes on after all that.
     let shown = twilio(&gateway, "GET", ACCOUNT, TOKEN, id, "");
     assert_eq!(shown["status"], "in-progress");
@@ -568,7 +581,11 @@ fn a_bot_that_does_not_answer_is_given_up() {
     );
     let gateway = gateway(&file);
     let id = gateway.ticket("route=support");
-    let call = gateway.call(id, PATIENCE).join().unwrap();
+    let caller = Caller::new(gateway.address)
+        .uuid(id)
+        .dtmf("7", Duration::ZERO)
+        .hang_up_after(PATIENCE);
+    let call = gateway.place(caller).join().unwrap();
     assert_eq!(
         call.find(&sorry())
             .iter()
@@ -576,6 +593,8 @@ fn a_bot_that_does_not_answer_is_given_up() {
             .sum::<usize>(),
         4_000
     );
+    // The operator sees it, though no bot did.
+    gateway.of("dtmf", id);
     let notice = gateway.of("call.notice", id);
     assert!(
         notice["text"]

@@ -80,6 +80,10 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "sidetone.toml:2:66: ",
         ),
         (
+            "[route.a]\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\", reconnect = 99 }\n",
+            "sidetone.toml:2:68: give a number from 0 to 10",
+        ),
+        (
             "[route.a]\nbot = { dialect = \"twilio\" }\n",
             "sidetone.toml:2:7: say where the bot is: url = \"ws://HOST:PORT/PATH\"",
         ),
