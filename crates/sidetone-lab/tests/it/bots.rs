@@ -37,10 +37,7 @@ async fn pipecat_takes_a_call_from_twilio_and_echoes_it() {
     };
     let url = bot.url();
     let signature = [("x-twilio-signature", sign(&url))];
-    let mut call = Call::connect(&bot, &signature).await;
-    call.send(&json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-        .await;
-    call.send(&twilio_start()).await;
+    let mut call = Call::from_twilio(&bot, &signature).await;
     let report = bot.event("call").await.unwrap();
     assert_eq!(report["transport"], "twilio");
     assert_eq!([&report["stream"], &report["call"]], [STREAM, CALL]);
@@ -98,10 +95,7 @@ async fn pipecat_ends_a_call_with_silence_at_its_resource_and_with_a_close() {
     let Some(bot) = start(Program::PipecatTwilio, &options).await else {
         return;
     };
-    let mut call = Call::connect(&bot, &[]).await;
-    call.send(&json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-        .await;
-    call.send(&twilio_start()).await;
+    let mut call = Call::from_twilio(&bot, &[]).await;
     let silence = call.json().await;
     let silence = silence["media"]["payload"].as_str().unwrap();
     // Two seconds, in one message.
@@ -125,10 +119,7 @@ async fn pipecat_speaks_a_file_and_marks_its_end() {
     let Some(bot) = start(Program::PipecatTwilio, &options).await else {
         return;
     };
-    let mut call = Call::connect(&bot, &[]).await;
-    call.send(&json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-        .await;
-    call.send(&twilio_start()).await;
+    let mut call = Call::from_twilio(&bot, &[]).await;
     let mut spoken = 0;
     let mark = loop {
         let message = call.json().await;
@@ -189,13 +180,7 @@ async fn galcymedia_answers_and_echoes() {
     let Some(bot) = start(Program::Galcymedia, &["--mode", "echo"]).await else {
         return;
     };
-    let mut call = Call::connect(&bot, &[("sec-websocket-protocol", "media".into())]).await;
-    let start = json!({
-        "event": "MEDIA_START", "connection_id": "bot", "channel": "WebSocket/bot/0x1", "channel_id": "1.2", "format": "ulaw",
-        "optimal_frame_size": 160, "ptime": 20, "channel_variables": {"CALL_ORIGIN": "+49301"},
-    });
-    call.send(&start).await;
-    assert_eq!(call.json().await, json!({"command": "ANSWER"}));
+    let mut call = Call::from_channel(&bot, "ulaw", 160).await;
     let report = bot.event("call").await.unwrap();
     assert_eq!(report["variables"]["CALL_ORIGIN"], "+49301");
     call.socket.send(Message::binary(mulaw(1))).await.unwrap();
@@ -220,13 +205,7 @@ async fn galcymedia_hangs_up_once_its_speech_has_been_played() {
     let Some(bot) = start(Program::Galcymedia, &options).await else {
         return;
     };
-    let mut call = Call::connect(&bot, &[("sec-websocket-protocol", "media".into())]).await;
-    let start = json!({
-        "event": "MEDIA_START", "connection_id": "bot", "channel": "WebSocket/bot/0x1", "channel_id": "1.2", "format": "slin16",
-        "optimal_frame_size": 640, "ptime": 20, "channel_variables": {},
-    });
-    call.send(&start).await;
-    assert_eq!(call.json().await, json!({"command": "ANSWER"}));
+    let mut call = Call::from_channel(&bot, "slin16", 640).await;
     for _ in 0..50 {
         // Whole frames only: chan_websocket would drop what is less.
         assert_eq!(call.message().await.as_payload().len(), 640);
@@ -325,6 +304,28 @@ impl Call {
         }
         let (socket, _) = timeout(SOON, builder.connect()).await.unwrap().unwrap();
         Self { socket }
+    }
+
+    /// As Twilio begins one.
+    async fn from_twilio(bot: &Bot, headers: &[(&'static str, String)]) -> Self {
+        let mut call = Self::connect(bot, headers).await;
+        call.send(&json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+            .await;
+        call.send(&twilio_start()).await;
+        call
+    }
+
+    /// As chan_websocket begins one, of this format with frames of so many bytes. It has been answered.
+    async fn from_channel(bot: &Bot, format: &str, frame: usize) -> Self {
+        let subprotocol = [("sec-websocket-protocol", "media".into())];
+        let mut call = Self::connect(bot, &subprotocol).await;
+        let start = json!({
+            "event": "MEDIA_START", "connection_id": "bot", "channel": "WebSocket/bot/0x1", "channel_id": "1.2",
+            "format": format, "optimal_frame_size": frame, "ptime": 20, "channel_variables": {"CALL_ORIGIN": "+49301"},
+        });
+        call.send(&start).await;
+        assert_eq!(call.json().await, json!({"command": "ANSWER"}));
+        call
     }
 
     async fn send(&mut self, message: &Value) {
