@@ -12,8 +12,8 @@ use tokio::{
 };
 use tokio_websockets::{Message, ServerBuilder};
 
-/// How silence begins: µ-law in base64.
-const SILENCE: &str = "/////";
+/// How silence begins in base64: µ-law, and linear.
+const SILENCE: [&str; 2] = ["/////", "AAAAA"];
 
 type Sounds = Mutex<Vec<(String, u128)>>;
 
@@ -47,7 +47,7 @@ async fn answer(stream: TcpStream, sounds: Arc<Sounds>, is_quiet: bool) -> Optio
             continue;
         };
         let payload = rest.split('"').next()?;
-        let is_sound = !payload.starts_with(SILENCE);
+        let is_sound = !SILENCE.iter().any(|silence| payload.starts_with(silence));
         if is_sound {
             sounds.lock().await.push((call.clone(), now()));
         }

@@ -10,6 +10,7 @@ use tokio::{
 };
 use tokio_websockets::{ClientBuilder, Message};
 
+const ID: u8 = 0x01;
 const AUDIO: u8 = 0x10;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
@@ -45,6 +46,12 @@ async fn relay(stream: TcpStream, bot: &str) -> Option<()> {
         let kind = reader.read_u8().await.ok()?;
         payload.resize(reader.read_u16().await.ok()?.into(), 0);
         reader.read_exact(&mut payload).await.ok()?;
+        // The bot tells calls apart.
+        if kind == ID {
+            let id: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = format!("{{\"event\":\"start\",\"start\":{{\"callSid\":\"CA{id}\"}}}}");
+            to_bot.send(Message::text(text)).await.ok()?;
+        }
         if kind == AUDIO {
             let payload = STANDARD.encode(&payload);
             let text = format!("{{\"event\":\"media\",\"media\":{{\"payload\":\"{payload}\"}}}}");
