@@ -10,6 +10,8 @@ use recentre::Surplus;
 
 /// The maximum delay: no more than this and twice the prebuffer is ever buffered.
 const MAX_BUFFERED: Duration = Duration::from_millis(80);
+/// The maximum delay where nothing is to be lost.
+const MAX_LOSSLESS: Duration = Duration::from_secs(600);
 /// The most jitter that a prefill covers.
 const MAX_PREFILL_JITTER: Duration = Duration::from_millis(40);
 /// The target delay without a prebuffer: the time, in nanoseconds, between the arrival of a frame that is as late as any
@@ -78,6 +80,11 @@ const RESTART_AFTER_UNDERRUN: Duration = Duration::from_millis(100);
 /// are counted. The delay that an underrun leaves behind is cut out in the next silence or, in sound without silence,
 /// within 2 s at the quietest places, cross-faded. With a prebuffer it is cut only in silence.
 ///
+/// # Without losses
+///
+/// A source that is [lossless](Self::set_lossless) has everything played. Nothing is cut, and the delay that an underrun or a
+/// burst leaves behind lasts until the source has nothing for a while.
+///
 /// ```
 /// use {sidetone_proto::{JitterBuffer, Pulled, Rate, Time}, std::time::Duration};
 ///
@@ -94,6 +101,7 @@ pub struct JitterBuffer {
     rate: Rate,
     samples: VecDeque<i16>,
     state: State,
+    is_lossless: bool,
     /// The prebuffer of the next start.
     next_prebuffer: Duration,
     /// The prebuffer of the audio that plays.
@@ -152,7 +160,8 @@ pub enum Pulled {
 }
 
 impl JitterBuffer {
-    /// Adds audio that was made at `now`. Above the maximum delay the oldest audio is dropped, in whole slots.
+    /// Adds audio that was made at `now`. Above the maximum delay the oldest audio is dropped, in whole slots. Of a lossless
+    /// source what is pushed is dropped then, the whole push.
     pub fn push(&mut self, now: Time, rate: Rate, samples: &[i16]) {
         if samples.is_empty() {
             return;
@@ -176,6 +185,8 @@ impl JitterBuffer {
         if excess == 0 {
             self.measure_delay(now, samples.len());
             self.samples.extend(samples);
+        } else if self.is_lossless {
+            self.push_burst(now, samples);
         } else {
             self.push_over(now, samples, excess);
         }
@@ -236,7 +247,8 @@ impl JitterBuffer {
         let State::Playing { underrun_since } = self.state else {
             return Pulled::Nothing;
         };
-        if now - self.measured_since >= MIN_MEASUREMENT && !self.is_acquiring() {
+        let is_measured = now - self.measured_since >= MIN_MEASUREMENT;
+        if is_measured && !self.is_acquiring() && !self.is_lossless {
             self.recentre(now);
         }
         let wanted = self.rate.slot_samples();
@@ -266,6 +278,16 @@ impl JitterBuffer {
         self.next_prebuffer = prebuffer;
     }
 
+    /// Has everything played that is pushed from now on, up to ten minutes of it, instead of keeping the delay short.
+    pub fn set_lossless(&mut self) {
+        self.is_lossless = true;
+    }
+
+    /// Counts frames that were dropped before they came here.
+    pub fn add_dropped(&mut self, frames: u64) {
+        self.dropped += frames;
+    }
+
     /// Discards what is buffered; the next push is a new start.
     pub fn clear(&mut self) {
         self.stop();
@@ -281,6 +303,9 @@ impl JitterBuffer {
         else {
             return None;
         };
+        if self.buffered() > self.max_delay() {
+            return None;
+        }
         let delay = self.shortest_wait(slot)?;
         // A prebuffer is there to be used: when it shrinks, the schedule stays.
         let shift = delay.clamp(SAFETY_MARGIN_NS, self.target_delay()) - delay;
@@ -331,6 +356,10 @@ impl JitterBuffer {
     /// Begins to prefill with a push of `pushed` samples.
     fn restart(&mut self, now: Time, rate: Rate, pushed: usize) {
         let missing = rate.slot_samples().saturating_sub(pushed);
+        if self.is_lossless {
+            let lost = self.samples.len().div_ceil(self.rate.slot_samples());
+            self.dropped += lost as u64;
+        }
         self.stop();
         self.rate = rate;
         self.origin = now;
@@ -358,6 +387,7 @@ impl JitterBuffer {
             self.last_jitter = self.delays.spread();
         }
         self.samples.clear();
+        self.free_burst();
         self.state = State::Idle;
         self.surplus = None;
     }
@@ -368,6 +398,7 @@ impl JitterBuffer {
         };
         self.underruns += 1;
         self.is_delayed = true;
+        self.free_burst();
         self.judge_last_cut(now);
     }
 
@@ -382,6 +413,25 @@ impl JitterBuffer {
         self.samples.extend(&samples[frames * slot - old..]);
         self.next_sample += (frames * slot) as u64;
         self.dropped += frames as u64;
+    }
+
+    /// Adds samples beyond the maximum delay, which are not to be lost. They say nothing about delays.
+    fn push_burst(&mut self, now: Time, samples: &[i16]) {
+        self.measure_from(now + BURST_DURATION);
+        let max_samples = self.rate.samples_in(MAX_LOSSLESS) as usize;
+        if self.samples.len() + samples.len() <= max_samples {
+            self.samples.extend(samples);
+        } else {
+            self.dropped += samples.len().div_ceil(self.rate.slot_samples()) as u64;
+        }
+    }
+
+    /// Gives the memory of a burst back.
+    fn free_burst(&mut self) {
+        let usual = self.rate.samples_in(self.max_delay()) as usize;
+        if self.samples.capacity() > 2 * usual {
+            self.samples.shrink_to(usual);
+        }
     }
 
     fn prefill(&self) -> Duration {

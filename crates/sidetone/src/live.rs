@@ -16,6 +16,7 @@ pub struct LiveAudio {
     shared: CallRef,
     /// The rate of what is pushed; that of the call's frames, unless given.
     hz: Option<u32>,
+    is_lossless: bool,
     resampler: Option<Box<(u32, Rate, Resampler)>>,
     resampled: Vec<i16>,
 }
@@ -25,6 +26,7 @@ impl LiveAudio {
         Self {
             shared,
             hz,
+            is_lossless: false,
             resampler: None,
             resampled: Vec::new(),
         }
@@ -35,7 +37,7 @@ impl LiveAudio {
         let rate = self.shared.rate();
         let hz = self.hz.unwrap_or(self.shared.inbound_rate().hz());
         match hz == rate.hz() {
-            true => push(&self.shared, rate, samples),
+            true => push(&self.shared, rate, samples, self.is_lossless),
             false => self.push_resampled(hz, rate, samples),
         }
     }
@@ -67,6 +69,27 @@ impl LiveAudio {
             .command(|commands| commands.live_prebuffer(prebuffer));
     }
 
+    /// Has everything played that is pushed from now on, instead of keeping the delay below 80 ms: for a program that makes
+    /// audio as it plays, and some of it at once.
+    ///
+    /// What comes too early waits, up to ten minutes of it. More than that, and what waits when the call changes its rate, is
+    /// dropped and counted in [`Counters::live_dropped`](crate::Counters). What comes while queued audio plays goes as ever. The delay that a burst or a late push leaves behind
+    /// lasts until nothing is pushed for 100 ms.
+    ///
+    /// ```
+    /// /// A greeting at once, and then what a program makes.
+    /// fn speak(call: &sidetone::Call, greeting: &[i16]) {
+    ///     let mut line = call.live();
+    ///     line.set_lossless();
+    ///     line.push(greeting);
+    /// }
+    /// ```
+    pub fn set_lossless(&mut self) {
+        self.is_lossless = true;
+        // After the end of the call there is nothing that could be lost.
+        let _ = self.shared.command(|commands| commands.live_lossless());
+    }
+
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
         let made = self.resampler.as_ref();
         if made.is_none_or(|made| (made.0, made.1) != (hz, rate)) {
@@ -77,17 +100,22 @@ impl LiveAudio {
         if let Some(made) = &mut self.resampler {
             self.resampled.clear();
             made.2.process(samples, &mut self.resampled);
-            push(&self.shared, rate, &self.resampled);
+            push(&self.shared, rate, &self.resampled, self.is_lossless);
         }
     }
 }
 
-fn push(shared: &CallRef, rate: Rate, samples: &[i16]) {
+fn push(shared: &CallRef, rate: Rate, samples: &[i16], is_lossless: bool) {
     let now = clock::now();
     // Live audio that is cleared or comes after the end is simply not heard.
-    let _ = shared.submit(shared.generation(), Duration::ZERO, |commands| {
-        commands.live(rate, now, samples)
-    });
+    let _ = shared.submit(
+        shared.generation(),
+        Duration::ZERO,
+        |commands| match is_lossless {
+            true => commands.live_whole(rate, now, samples),
+            false => commands.live(rate, now, samples),
+        },
+    );
     shared.note_live();
 }
 

@@ -62,7 +62,20 @@ fn run_with(
     pushes: &[Time],
     is_loud: impl Fn(usize) -> bool,
 ) -> Outcome {
+    run_as(false, prebuffer, inbound, pushes, is_loud)
+}
+
+fn run_as(
+    is_lossless: bool,
+    prebuffer: Duration,
+    inbound: &[Time],
+    pushes: &[Time],
+    is_loud: impl Fn(usize) -> bool,
+) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
+    if is_lossless {
+        call.jitter_buffer().set_lossless();
+    }
     call.jitter_buffer().set_prebuffer(prebuffer);
     call.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
     let silence = frame(&[0; 160]);
@@ -386,6 +399,70 @@ fn two_hundred_fifty_milliseconds_in_one_push_keep_the_newest_80() {
         "there is enough to start"
     );
     assert_eq!(slot, ramp(9 * 160, 160));
+}
+
+#[test]
+fn a_lossless_source_is_played_whole_whatever_its_bursts_and_pauses() {
+    let mut world = World::new();
+    world.call.jitter_buffer().set_lossless();
+    let sound = ramp(0, 40 * 8_000);
+    let mut random = Random(3);
+    let mut rest = &sound[..];
+    while !rest.is_empty() {
+        // From nothing to ten seconds at once, and up to a second until the next.
+        let length = match random.below(10) {
+            0 => 80_000,
+            1..=5 => 160,
+            _ => 1 + random.below(2_000) as usize,
+        };
+        let (piece, later) = rest.split_at(length.min(rest.len()));
+        world
+            .call
+            .jitter_buffer()
+            .push(world.now, Rate::Slin, piece);
+        rest = later;
+        world.run(us(random.below(1_000_000)));
+    }
+    world.run(ms(45_000));
+    // Where it ran dry, half a slot is padded.
+    let heard: Vec<i16> = world.sound().into_iter().filter(|it| *it != 0).collect();
+    let sound: Vec<i16> = sound.into_iter().filter(|it| *it != 0).collect();
+    assert!(heard == sound, "{:?}", world.call.counters());
+    assert_eq!(world.call.counters().live_dropped, 0);
+}
+
+#[test]
+fn a_lossless_echo_is_as_soon_and_as_whole_as_any_and_no_frame_of_it_is_cut() {
+    for ppm in [-200, 0, 200] {
+        let source = Source { ppm, jitter: ms(6) };
+        let inbound = source.arrivals(11, ms(600_000));
+        let pushes = stalled(&echo_of(&inbound, 5), ms(60), 9);
+        let run = |is_lossless| run_as(is_lossless, Duration::ZERO, &inbound, &pushes, loud);
+        let (any, lossless) = (run(false), run(true));
+        assert_eq!(lossless.counters.live_dropped, 0, "{ppm}");
+        assert!(lossless.left.len() + 8 >= lossless.pushed, "{ppm}");
+        assert_eq!(lossless.delays[..50], any.delays[..50], "{ppm}");
+        assert!(
+            lossless.worst_delay() < ms(120),
+            "{:?}",
+            lossless.worst_delay()
+        );
+    }
+}
+
+#[test]
+fn more_than_ten_minutes_are_not_kept_and_counted() {
+    let mut live = JitterBuffer::default();
+    live.set_lossless();
+    live.push(at(0), Rate::Slin, &vec![1; 600 * 8_000]);
+    live.push(at(0), Rate::Slin, &[2; 161]);
+    assert_eq!((live.buffered(), live.dropped()), (ms(600_000), 2));
+    live.push(at(0), Rate::Slin16, &[3; 320]);
+    assert_eq!(
+        (live.buffered(), live.dropped()),
+        (ms(20), 30_002),
+        "the rate changed"
+    );
 }
 
 #[test]

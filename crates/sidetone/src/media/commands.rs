@@ -18,6 +18,8 @@ pub(crate) struct CommandQueue {
     /// How much audio has been queued since the media thread last took it, and how much of that a clear discarded.
     audio: Duration,
     discarded: Duration,
+    /// Frames of live audio that were not queued although they were not to be lost.
+    live_dropped: u64,
     /// How much of the discarded audio belonged to which utterance that the media thread has open.
     discarded_of: Vec<(ItemId, Duration)>,
 }
@@ -69,6 +71,7 @@ enum Command {
     Stop(ItemId),
     Prebuffer(Duration),
     LivePrebuffer(Duration),
+    LiveLossless,
     Pause,
     Resume,
     Live {
@@ -94,6 +97,9 @@ pub(crate) struct Piece {
 /// Live audio is dropped if this many commands are queued. The media thread takes them every 20 ms, so the audio would
 /// be late anyway.
 const MAX_COMMANDS_BEFORE_LIVE: usize = 64;
+
+/// Lossless live audio beyond this many samples is dropped, and counted: far more than can be heard of it in time.
+const MAX_LOSSLESS_SAMPLES: usize = 600 * 8_000;
 
 /// Samples of capacity that a queue keeps between uses. Not many, since its next use may be another call's.
 const KEPT_SAMPLES: usize = 4 * 1024;
@@ -156,6 +162,10 @@ impl CommandQueue {
         self.commands.push(Command::LivePrebuffer(prebuffer));
     }
 
+    pub(crate) fn live_lossless(&mut self) {
+        self.commands.push(Command::LiveLossless);
+    }
+
     pub(crate) fn pause(&mut self) {
         self.commands.push(Command::Pause);
     }
@@ -177,6 +187,10 @@ impl CommandQueue {
         if self.commands.len() >= MAX_COMMANDS_BEFORE_LIVE {
             return;
         }
+        self.push_live(rate, at, samples);
+    }
+
+    fn push_live(&mut self, rate: Rate, at: Time, samples: &[i16]) {
         if self.samples.capacity() == 0 {
             self.samples
                 .reserve_exact(RESERVED_SLOTS * rate.slot_samples());
@@ -188,6 +202,23 @@ impl CommandQueue {
             length: samples.len(),
         });
         self.samples.extend_from_slice(samples);
+    }
+
+    /// Adds live audio of which nothing is to be lost.
+    pub(crate) fn live_whole(&mut self, rate: Rate, at: Time, samples: &[i16]) {
+        if self.samples.len() + samples.len() > MAX_LOSSLESS_SAMPLES {
+            self.live_dropped += samples.len().div_ceil(rate.slot_samples()) as u64;
+        } else if self.commands.len() >= MAX_COMMANDS_BEFORE_LIVE
+            && let Some(Command::Live {
+                rate: last, length, ..
+            }) = self.commands.last_mut()
+            && *last == rate
+        {
+            *length += samples.len();
+            self.samples.extend_from_slice(samples);
+        } else {
+            self.push_live(rate, at, samples);
+        }
     }
 
     /// Swaps its content with an empty queue, which may have been another call's.
@@ -207,6 +238,8 @@ impl CommandQueue {
             self.discard();
         }
         self.report_discarded(call.playing);
+        let live = call.machine.jitter_buffer();
+        live.add_dropped(std::mem::take(&mut self.live_dropped));
         let mut start = 0;
         for command in self.commands.drain(..) {
             match command {
@@ -245,6 +278,7 @@ impl CommandQueue {
                 Command::LivePrebuffer(prebuffer) => {
                     call.machine.jitter_buffer().set_prebuffer(prebuffer)
                 }
+                Command::LiveLossless => call.machine.jitter_buffer().set_lossless(),
                 Command::Pause => call.machine.playout().pause(),
                 Command::Resume => call.machine.playout().resume(),
                 Command::Live { rate, at, length } => {
@@ -330,6 +364,7 @@ impl CommandQueue {
                 Command::Tap { .. }
                 | Command::Prebuffer(_)
                 | Command::LivePrebuffer(_)
+                | Command::LiveLossless
                 | Command::Pause
                 | Command::Resume
                 | Command::Stop(_) => {
