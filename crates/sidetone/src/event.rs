@@ -153,6 +153,8 @@ impl ClosingNotice {
 #[derive(Clone, Copy, PartialEq)]
 pub struct Frame<'a> {
     pub(crate) samples: &'a [i16],
+    /// The last sample is the payload's last byte alone.
+    pub(crate) is_odd: bool,
     pub(crate) rate: Rate,
     pub(crate) offset: Duration,
     pub(crate) arrived: Duration,
@@ -162,6 +164,29 @@ impl<'a> Frame<'a> {
     /// The samples. Asterisk usually sends 20 ms of them, but a frame can have any number.
     pub fn samples(&self) -> &'a [i16] {
         self.samples
+    }
+
+    /// How many bytes the message had, where the codec is [`Codec::Raw`]; else two for each sample.
+    pub fn payload_len(&self) -> usize {
+        2 * self.samples.len() - usize::from(self.is_odd)
+    }
+
+    /// Writes these bytes to `to`, as they came where the codec is [`Codec::Raw`], else the samples in little endian. If `to` is
+    /// shorter than [`payload_len`](Self::payload_len), the first of them.
+    ///
+    /// ```
+    /// use sidetone::Frame;
+    ///
+    /// fn payload(frame: &Frame<'_>) -> Vec<u8> {
+    ///     let mut bytes = vec![0; frame.payload_len()];
+    ///     frame.write_payload(&mut bytes);
+    ///     bytes
+    /// }
+    /// ```
+    pub fn write_payload(&self, to: &mut [u8]) {
+        for (pair, sample) in to.chunks_mut(2).zip(self.samples) {
+            pair.copy_from_slice(&sample.to_le_bytes()[..pair.len()]);
+        }
     }
 
     /// The sample rate, by Asterisk's name; [`Rate::hz`] gives the number.
@@ -268,6 +293,10 @@ pub enum Codec {
     Alaw,
     /// Found out from the first sound of each call.
     Auto,
+    /// Whatever comes, and not decoded: for programs that know the codec themselves, or pass it on.
+    /// [`Frame::write_payload`](crate::Frame::write_payload) has the bytes; samples, levels and recordings take them for linear
+    /// samples, whatever they are.
+    Raw,
 }
 
 /// What was found out about a caller's codec.
@@ -317,7 +346,7 @@ impl fmt::Display for CodecNotice {
                         f,
                         "put c({expected}) into Dial, or start the server with the codec auto"
                     ),
-                    Codec::Slin | Codec::Auto => {
+                    Codec::Slin | Codec::Auto | Codec::Raw => {
                         write!(f, "{REMEDY}, or start the server with the codec auto")
                     }
                 }
@@ -347,6 +376,7 @@ impl fmt::Display for Codec {
             Self::Ulaw => "ulaw",
             Self::Alaw => "alaw",
             Self::Auto => "auto",
+            Self::Raw => "raw",
         })
     }
 }

@@ -58,6 +58,8 @@ pub(crate) enum Entry {
 pub(crate) struct AudioEntry {
     pub(crate) rate: Rate,
     pub(crate) length: usize,
+    /// The last sample is a byte alone.
+    pub(crate) is_odd: bool,
     pub(crate) offset: Duration,
     pub(crate) arrived: Time,
 }
@@ -74,6 +76,7 @@ impl Entry {
         match self {
             Self::Audio(audio) => Event::Audio(Frame {
                 samples,
+                is_odd: audio.is_odd,
                 rate: audio.rate,
                 offset: audio.offset,
                 arrived: audio.arrived - began,
@@ -149,20 +152,21 @@ impl Batch {
         self.never_dropped
     }
 
-    /// Adds audio whose samples `fill` appends.
+    /// Adds audio whose samples `fill` appends. It returns whether the last of them is a byte alone.
     pub(crate) fn push_audio(
         &mut self,
         rate: Rate,
         offset: Duration,
         arrived: Time,
-        fill: impl FnOnce(&mut Vec<i16>),
+        fill: impl FnOnce(&mut Vec<i16>) -> bool,
     ) {
         self.reserve(rate);
         let before = self.samples.len();
-        fill(&mut self.samples);
+        let is_odd = fill(&mut self.samples);
         let entry = AudioEntry {
             rate,
             length: self.samples.len() - before,
+            is_odd,
             offset,
             arrived,
         };
@@ -330,7 +334,8 @@ mod tests {
 
     fn audio(batch: &mut Batch, value: i16) {
         batch.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
-            samples.extend([value; 160])
+            samples.extend([value; 160]);
+            false
         });
     }
 
@@ -429,7 +434,8 @@ mod tests {
         let (mut batch, mut other) = (Batch::default(), Batch::default());
         let longest = usize::from(u16::MAX) / 2;
         other.push_audio(Rate::Slin, Duration::ZERO, Time::ZERO, |samples| {
-            samples.extend(std::iter::repeat_n(1, longest))
+            samples.extend(std::iter::repeat_n(1, longest));
+            false
         });
         batch.append(&mut other);
         assert!(batch.samples.capacity() < 2 * longest);

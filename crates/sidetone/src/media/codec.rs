@@ -6,7 +6,7 @@ mod rate_check;
 
 use std::time::Duration;
 
-use sidetone_audio::g711::Law;
+use sidetone_audio::{detect::RateMeter, g711::Law};
 use sidetone_proto::{Rate, Time};
 
 use super::{
@@ -36,6 +36,11 @@ enum State {
     Detecting(Box<Detection>),
     /// Compressed: dropped, since it can't be decoded.
     Unsupported,
+    /// Not decoded. It is measured until it is known how long a byte lasts.
+    Raw {
+        meter: Option<Box<RateMeter>>,
+        is_companded: bool,
+    },
 }
 
 /// The encoding of a payload.
@@ -67,6 +72,10 @@ impl InboundCodec {
             configured,
             state: match configured {
                 Codec::Auto => State::Detecting(Box::default()),
+                Codec::Raw => State::Raw {
+                    meter: Some(Box::default()),
+                    is_companded: false,
+                },
                 _ => State::Initial,
             },
         }
@@ -84,8 +93,14 @@ impl InboundCodec {
                 Assumed::Unclear(_) => false,
             },
             State::Initial => matches!(self.configured, Codec::Ulaw | Codec::Alaw),
+            State::Raw { is_companded, .. } => *is_companded,
             State::Detecting(_) | State::Unsupported => false,
         }
+    }
+
+    /// Whether payloads are passed on as they are.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(self.state, State::Raw { .. })
     }
 
     /// The codec of the payload if it is known, else the configured one.
@@ -112,6 +127,19 @@ impl InboundCodec {
             State::Checking(check) => check.receive(age, now, offset, bytes, to),
             State::Known(encoding) => to.push(*encoding, offset, now, bytes),
             State::Detecting(detection) => detection.receive(age, now, offset, bytes),
+            State::Raw {
+                meter,
+                is_companded,
+            } => {
+                if let Some(measuring) = meter {
+                    measuring.push(age, bytes.len());
+                    if let Some(rate) = measuring.bytes_per_second() {
+                        *is_companded = COMPANDED_BYTES_PER_SECOND.contains(&rate);
+                        *meter = None;
+                    }
+                }
+                to.push_raw(Rate::Slin, offset, now, bytes);
+            }
             State::Initial | State::Unsupported => {}
         }
     }
@@ -131,7 +159,7 @@ impl InboundCodec {
                 self.state = state;
                 found
             }
-            State::Initial | State::Known(_) | State::Unsupported => None,
+            State::Initial | State::Known(_) | State::Unsupported | State::Raw { .. } => None,
         }
     }
 
@@ -143,7 +171,7 @@ impl InboundCodec {
                 Assumed::Unclear(held) => held.take_lost(),
                 Assumed::Encoding(_) | Assumed::Noise { .. } => 0,
             },
-            State::Initial | State::Known(_) | State::Unsupported => 0,
+            State::Initial | State::Known(_) | State::Unsupported | State::Raw { .. } => 0,
         }
     }
 
@@ -159,13 +187,13 @@ impl InboundCodec {
 }
 
 impl Encoding {
-    /// The encoding of a configured codec. `None` for `auto`.
+    /// The encoding of a configured codec. `None` for `auto` and `raw`.
     fn of(codec: Codec) -> Option<Self> {
         match codec {
             Codec::Slin => Some(Self::Linear(Rate::Slin)),
             Codec::Ulaw => Some(Self::Companded(Law::Ulaw)),
             Codec::Alaw => Some(Self::Companded(Law::Alaw)),
-            Codec::Auto => None,
+            Codec::Auto | Codec::Raw => None,
         }
     }
 
@@ -201,16 +229,34 @@ impl CallerAudio<'_> {
         self.push(Encoding::Linear(rate), offset, arrived, bytes);
     }
 
+    /// Appends a payload as it came: two bytes to a sample, and the last alone if their number is odd.
+    pub(crate) fn push_raw(&mut self, rate: Rate, offset: Duration, arrived: Time, bytes: &[u8]) {
+        self.push_with(rate, offset, arrived, |samples| {
+            let rest = decode_linear(bytes, samples);
+            samples.extend(rest.map(i16::from));
+            rest.is_some()
+        });
+    }
+
     fn push(&mut self, encoding: Encoding, offset: Duration, arrived: Time, bytes: &[u8]) {
-        let (rate, before) = (encoding.rate(), self.batch.samples_len());
-        self.batch
-            .push_audio(rate, offset, arrived, |samples| match encoding {
-                Encoding::Linear(_) => {
-                    let (pairs, _) = bytes.as_chunks();
-                    samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
-                }
+        self.push_with(encoding.rate(), offset, arrived, |samples| {
+            match encoding {
+                Encoding::Linear(_) => _ = decode_linear(bytes, samples),
                 Encoding::Companded(law) => law.decode(bytes, samples),
-            });
+            }
+            false
+        });
+    }
+
+    fn push_with(
+        &mut self,
+        rate: Rate,
+        offset: Duration,
+        arrived: Time,
+        fill: impl FnOnce(&mut Vec<i16>) -> bool,
+    ) {
+        let before = self.batch.samples_len();
+        self.batch.push_audio(rate, offset, arrived, fill);
         let samples = self.batch.samples_from(before);
         self.taps.put(Side::Caller, rate, arrived, offset, samples);
     }
@@ -220,6 +266,13 @@ impl CallerAudio<'_> {
             self.batch.push(Entry::Codec(notice));
         }
     }
+}
+
+/// Appends little endian samples. Returns the byte that is left over.
+fn decode_linear(bytes: &[u8], samples: &mut Vec<i16>) -> Option<u8> {
+    let (pairs, rest) = bytes.as_chunks();
+    samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
+    rest.first().copied()
 }
 
 #[cfg(test)]

@@ -192,7 +192,10 @@ impl Connection {
                     offset,
                 } => {
                     has_audio = true;
-                    audio.push_linear(rate, offset, now, bytes);
+                    match inbound.is_raw() {
+                        true => audio.push_raw(rate, offset, now, bytes),
+                        false => audio.push_linear(rate, offset, now, bytes),
+                    }
                 }
                 Received::Dtmf { digit, .. } => audio.batch.push(Entry::Dtmf(digit)),
                 Received::PeerErrors(errors) => push_peer_errors(errors, audio.batch),

@@ -78,7 +78,7 @@ impl Status {
 
     pub(super) fn codec(&self) -> Codec {
         let codec = self.codec.load(Ordering::Relaxed);
-        [Codec::Slin, Codec::Ulaw, Codec::Alaw]
+        [Codec::Slin, Codec::Ulaw, Codec::Alaw, Codec::Raw]
             .into_iter()
             .find(|known| *known as u8 == codec)
             .unwrap_or(Codec::Auto)
