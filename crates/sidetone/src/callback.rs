@@ -65,6 +65,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod poller;
 mod worker;
 
 use std::{
@@ -88,6 +89,7 @@ use crate::{
 };
 
 pub use crate::admission::CallInfo;
+pub use poller::Poller;
 pub use worker::CallbackServer;
 
 /// What happens on a call.
@@ -303,6 +305,67 @@ where
     H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
     E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
 {
+    CallbackServer::start(settings, callbacks(on_call, on_error), listener)
+}
+
+/// Starts a server whose callbacks run where the program calls [`Poller::poll`], and on no thread of its own: for programs
+/// with an event loop.
+///
+/// `notify` is called when there is something to poll. It runs on threads of the server and must not wait, so let it make the
+/// event loop's file descriptor readable, say, or set a flag. It may be called again before the program has polled.
+///
+/// ```no_run
+/// use sidetone::Server;
+/// use sidetone::callback::{self, CallInfo, Input, Reply};
+/// use std::{net::TcpListener, sync::mpsc};
+///
+/// let listener = TcpListener::bind("127.0.0.1:9092")?;
+/// let (notify, notified) = mpsc::sync_channel(1);
+/// let echo = |_: &CallInfo| {
+///     |input: Input<'_>, reply: &mut Reply| if let Input::Audio(frame) = input {
+///         reply.send(frame.samples());
+///     }
+/// };
+/// let tell = move || {
+///     // A notification that waits already is enough.
+///     let _ = notify.try_send(());
+/// };
+/// let mut poller = callback::poller(Server::builder(), echo, |_, _| {}, listener, tell)?;
+/// while !poller.has_ended() {
+///     notified.recv()?;
+///     poller.poll();
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`ServerBuilder::bind`].
+pub fn poller<C, H, E>(
+    settings: ServerBuilder,
+    on_call: C,
+    on_error: E,
+    listener: TcpListener,
+    notify: impl Fn() + Send + Sync + 'static,
+) -> Result<Poller, ServeError>
+where
+    C: Fn(&CallInfo) -> H + Send + Sync + 'static,
+    H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
+    E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
+{
+    let callbacks = callbacks(on_call, on_error);
+    Poller::start(settings, callbacks, listener, Box::new(notify))
+}
+
+fn callbacks<C, H, E>(on_call: C, on_error: E) -> worker::Callbacks
+where
+    C: Fn(&CallInfo) -> H + Send + Sync + 'static,
+    H: FnMut(Input<'_>, &mut Reply) + Send + 'static,
+    E: Fn(&CallInfo, &CallError) + Send + Sync + 'static,
+{
     let on_call = move |info: &CallInfo| Box::new(on_call(info)) as Box<worker::OnInput>;
-    CallbackServer::start(settings, Box::new(on_call), Box::new(on_error), listener)
+    worker::Callbacks {
+        on_call: Box::new(on_call),
+        on_error: Box::new(on_error),
+    }
 }

@@ -36,22 +36,27 @@ pub(super) type OnError = dyn Fn(&CallInfo, &CallError) + Send + Sync;
 /// Dropping it hangs all calls up, waits until the callbacks have heard of that, and closes the listener. To end it gently,
 /// use [`ServerHandle::shutdown`].
 pub struct CallbackServer {
-    handle: ServerHandle,
-    local: SocketAddr,
-    /// Runs the server: what is asked for each call, not for each frame.
-    serving: Option<JoinHandle<()>>,
-    queues: Arc<Queues>,
+    serving: Serving,
     workers: Vec<JoinHandle<()>>,
 }
 
+/// The server whose calls are given to workers.
+pub(super) struct Serving {
+    pub(super) handle: ServerHandle,
+    pub(super) local: SocketAddr,
+    pub(super) queues: Arc<Queues>,
+    /// Runs the server: what is asked for each call, not for each frame.
+    thread: Option<JoinHandle<()>>,
+}
+
 /// What the program gave.
-struct Callbacks {
-    on_call: Box<OnCall>,
-    on_error: Box<OnError>,
+pub(super) struct Callbacks {
+    pub(super) on_call: Box<OnCall>,
+    pub(super) on_error: Box<OnError>,
 }
 
 /// The calls that have news, for each worker.
-struct Queues {
+pub(super) struct Queues {
     ready: Vec<ReadyQueue>,
     next: AtomicUsize,
     stopping: AtomicBool,
@@ -61,15 +66,23 @@ struct Queues {
 const QUEUE_CAPACITY: usize = 4096;
 
 /// The calls of one worker that have news. Nobody who adds one ever waits.
-struct ReadyQueue {
+pub(super) struct ReadyQueue {
     calls: ArrayQueue<Arc<CallbackCall>>,
     /// What found no space there, when thousands have news and the worker does not come to it.
     overflow: SegQueue<Arc<CallbackCall>>,
-    thread: OnceLock<Thread>,
+    worker: WhoWorks,
+}
+
+/// Who takes the calls out of a queue.
+pub(super) enum WhoWorks {
+    /// A thread of ours, once it runs.
+    Thread(OnceLock<Thread>),
+    /// The program, when it is told so.
+    Program(Box<dyn Fn() + Send + Sync>),
 }
 
 /// One call, as its worker sees it.
-struct CallbackCall {
+pub(super) struct CallbackCall {
     shared: CallRef,
     worker: usize,
     queues: Arc<Queues>,
@@ -93,59 +106,33 @@ struct State {
 
 impl CallbackServer {
     pub(super) fn start(
-        mut settings: ServerBuilder,
-        on_call: Box<OnCall>,
-        on_error: Box<OnError>,
+        settings: ServerBuilder,
+        callbacks: Callbacks,
         listener: TcpListener,
     ) -> Result<Self, ServeError> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ServeError::Media)?;
-        // The error callback is told already.
-        settings.on_handler_error_or(|_, _| {});
         let count = settings.media_thread_count();
-        let queues = Arc::new(Queues {
-            ready: (0..count).map(|_| ReadyQueue::new()).collect(),
-            next: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-        });
-        let waking = Arc::clone(&queues);
-        let wake = Box::new(move |wakes: &mut Vec<Waker>| waking.wake(wakes));
-        let server = settings.start(listener, wake)?;
+        let workers = (0..count).map(|_| WhoWorks::Thread(OnceLock::new()));
+        let serving = Serving::start(settings, callbacks, listener, workers)?;
         let mut this = Self {
-            handle: server.handle(),
-            local: server.local_addr(),
-            serving: None,
-            queues: Arc::clone(&queues),
+            serving,
             workers: Vec::new(),
         };
         // What has been started by then is stopped if one of them can't be.
         for index in 0..count {
-            let worker = spawn(&queues, index).map_err(ServeError::Media)?;
+            let worker = spawn(&this.serving.queues, index).map_err(ServeError::Media)?;
             this.workers.push(worker);
         }
-        let handler = CallbackHandler {
-            queues,
-            callbacks: Arc::new(Callbacks { on_call, on_error }),
-        };
-        let serve = move || {
-            // It has no errors.
-            let _ = runtime.block_on(server.serve(handler));
-        };
-        let thread = thread::Builder::new().name("sidetone-callbacks".into());
-        this.serving = Some(thread.spawn(serve).map_err(ServeError::Media)?);
         Ok(this)
     }
 
     /// The address it listens on.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.serving.local
     }
 
     /// A handle for shutting down, for statistics and for finding calls, from anywhere. It doesn't keep the server alive.
     pub fn handle(&self) -> ServerHandle {
-        self.handle.clone()
+        self.serving.handle.clone()
     }
 
     /// Serves until it is [shut down](ServerHandle::shutdown), and returns when all callbacks have heard of their calls' ends
@@ -155,12 +142,10 @@ impl CallbackServer {
     }
 
     fn join(&mut self) {
-        if let Some(thread) = self.serving.take() {
-            // A panic there has been reported by the panic hook.
-            let _ = thread.join();
-        }
-        self.queues.stopping.store(true, Ordering::Release);
-        self.queues.ready.iter().for_each(ReadyQueue::unpark);
+        self.serving.join();
+        let queues = &self.serving.queues;
+        queues.stopping.store(true, Ordering::Release);
+        queues.ready.iter().for_each(ReadyQueue::tell);
         for thread in self.workers.drain(..) {
             let _ = thread.join();
         }
@@ -169,15 +154,72 @@ impl CallbackServer {
 
 impl Drop for CallbackServer {
     fn drop(&mut self) {
-        self.handle.shutdown(Duration::ZERO);
+        self.serving.handle.shutdown(Duration::ZERO);
         self.join();
+    }
+}
+
+impl Serving {
+    /// Serves on a thread of its own, and gives the calls to `workers` in turn.
+    pub(super) fn start(
+        mut settings: ServerBuilder,
+        callbacks: Callbacks,
+        listener: TcpListener,
+        workers: impl IntoIterator<Item = WhoWorks>,
+    ) -> Result<Self, ServeError> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ServeError::Media)?;
+        // The error callback is told already.
+        settings.on_handler_error_or(|_, _| {});
+        let queues = Arc::new(Queues {
+            ready: workers.into_iter().map(ReadyQueue::new).collect(),
+            next: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let waking = Arc::clone(&queues);
+        let wake = Box::new(move |wakes: &mut Vec<Waker>| waking.wake(wakes));
+        let server = settings.start(listener, wake)?;
+        let (handle, local) = (server.handle(), server.local_addr());
+        let handler = CallbackHandler {
+            queues: Arc::clone(&queues),
+            callbacks: Arc::new(callbacks),
+        };
+        let ended = Arc::clone(&queues);
+        let serve = move || {
+            // It has no errors.
+            let _ = runtime.block_on(server.serve(handler));
+            ended.stopping.store(true, Ordering::Release);
+            ended.ready.iter().for_each(ReadyQueue::tell);
+        };
+        let thread = thread::Builder::new().name("sidetone-callbacks".into());
+        let thread = thread.spawn(serve).map_err(ServeError::Media)?;
+        Ok(Self {
+            handle,
+            local,
+            queues,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether all calls are over, and all callbacks of the server's have returned.
+    pub(super) fn has_ended(&self) -> bool {
+        self.queues.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the panic hook.
+            let _ = thread.join();
+        }
     }
 }
 
 impl fmt::Debug for CallbackServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackServer")
-            .field("local", &self.local)
+            .field("local", &self.serving.local)
             .finish_non_exhaustive()
     }
 }
@@ -217,18 +259,23 @@ impl CallbackHandler {
             }),
         };
         Arc::new(call).wake();
-        queues.ready[worker].unpark();
+        queues.ready[worker].tell();
     }
 }
 
 impl Queues {
+    /// The queue of the program, which has no other.
+    pub(super) fn of_program(&self) -> &ReadyQueue {
+        &self.ready[0]
+    }
+
     /// First all calls are put into their queues, then each worker is woken once: one that runs as soon as
     /// there is one call for it would take the processor from the media thread for each.
     fn wake(&self, wakes: &mut Vec<Waker>) {
         wakes.drain(..).for_each(Waker::wake);
         for ready in &self.ready {
             if !ready.is_empty() {
-                ready.unpark();
+                ready.tell();
             }
         }
     }
@@ -256,7 +303,7 @@ impl Queues {
 
 /// What a worker's calls share.
 #[derive(Default)]
-struct Worker {
+pub(super) struct Worker {
     /// One for all of them, for each reads it to its end.
     batch: Batch,
     /// The calls that want a tick, one entry for each, by when.
@@ -265,7 +312,7 @@ struct Worker {
 
 impl Worker {
     /// Gives the ticks that are due, and says how long it is to the next.
-    fn tick(&mut self) -> Option<Duration> {
+    pub(super) fn tick(&mut self) -> Option<Duration> {
         loop {
             let next = self.ticks.first_entry()?;
             let delay = next.key().0 - clock::now();
@@ -306,11 +353,11 @@ impl Wake for CallbackCall {
 }
 
 impl ReadyQueue {
-    fn new() -> Self {
+    fn new(worker: WhoWorks) -> Self {
         Self {
             calls: ArrayQueue::new(QUEUE_CAPACITY),
             overflow: SegQueue::new(),
-            thread: OnceLock::new(),
+            worker,
         }
     }
 
@@ -320,17 +367,27 @@ impl ReadyQueue {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.overflow.is_empty()
     }
 
-    fn pop(&self) -> Option<Arc<CallbackCall>> {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len() + self.overflow.len()
+    }
+
+    pub(super) fn pop(&self) -> Option<Arc<CallbackCall>> {
         self.calls.pop().or_else(|| self.overflow.pop())
     }
 
-    fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
+    /// Tells its worker to look.
+    pub(super) fn tell(&self) {
+        match &self.worker {
+            WhoWorks::Thread(thread) => {
+                if let Some(thread) = thread.get() {
+                    thread.unpark();
+                }
+            }
+            WhoWorks::Program(tell) => tell(),
         }
     }
 }
@@ -340,14 +397,16 @@ fn spawn(queues: &Arc<Queues>, index: usize) -> io::Result<JoinHandle<()>> {
     let thread = thread::Builder::new()
         .name(format!("sidetone-callback-{index}"))
         .spawn(move || own.run(index))?;
-    // It was empty: each worker is started once.
-    let _ = queues.ready[index].thread.set(thread.thread().clone());
+    if let WhoWorks::Thread(worker) = &queues.ready[index].worker {
+        // It was empty: each worker is started once.
+        let _ = worker.set(thread.thread().clone());
+    }
     Ok(thread)
 }
 
 impl CallbackCall {
     /// Calls the callbacks for everything that has come.
-    fn work(self: Arc<Self>, worker: &mut Worker) {
+    pub(super) fn work(self: Arc<Self>, worker: &mut Worker) {
         self.queued.store(false, Ordering::Release);
         let mut state = self.state.lock();
         // Before anything is read: who listens in from here on has all of the call.
@@ -372,6 +431,15 @@ impl CallbackCall {
             self.shared.clear_waiters();
             state.report(Ok(()));
         }
+    }
+
+    /// Forgets the callbacks of a call that nobody works on any more. The server waits for it no longer.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.is_over = true;
+        state.on_input = None;
+        self.shared.clear_waiters();
+        state.report(Ok(()));
     }
 
     fn give_tick(self: Arc<Self>, worker: &mut Worker) {

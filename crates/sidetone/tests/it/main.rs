@@ -18,6 +18,7 @@ mod mistakes;
 mod monitoring;
 mod names;
 mod playing;
+mod poller;
 mod recording;
 mod summaries;
 #[path = "../support/mod.rs"]
