@@ -36,7 +36,7 @@ use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use sidetone_driver::IoBackend;
-use sidetone_proto::{CallConfig, OtherProtocol};
+use sidetone_proto::{CallConfig, EndReason, OtherProtocol};
 
 use crate::{
     admission::Networks,
@@ -83,6 +83,9 @@ pub(crate) trait Arrivals: Send + Sync {
 
     /// A call was rejected.
     fn rejected(&self, summary: CallSummary);
+
+    /// A connection ended before its UUID came.
+    fn unidentified(&self, peer: SocketAddr, reason: EndReason);
 
     /// An event-loop iteration is over: wakes these handlers, which have news, and empties `wakes`.
     fn wake(&self, wakes: &mut Vec<Waker>);

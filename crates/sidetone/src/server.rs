@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sidetone_proto::Time;
+use sidetone_proto::{EndReason, Time};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -72,6 +72,7 @@ pub struct Server {
     admit: Option<Arc<Admit>>,
     admitting: JoinSet<Option<Admitted>>,
     on_call_end: Option<OnCallEnd>,
+    on_unidentified: Option<OnUnidentified>,
     on_handler_error: Option<OnHandlerError>,
     /// Those who tell about ends.
     reporting: JoinSet<()>,
@@ -81,6 +82,7 @@ pub struct Server {
 }
 
 pub(crate) type OnCallEnd = Arc<dyn Fn(CallSummary) + Send + Sync>;
+pub(crate) type OnUnidentified = Arc<dyn Fn(SocketAddr, EndReason) + Send + Sync>;
 pub(crate) type OnHandlerError = Arc<dyn Fn(CallInfo, HandlerError) + Send + Sync>;
 
 /// A call that was let in.
@@ -95,6 +97,7 @@ pub(crate) type WakeAll = dyn Fn(&mut Vec<Waker>) + Send + Sync;
 enum Arrival {
     Call(PendingCall),
     Rejected(Box<CallSummary>),
+    Unidentified(SocketAddr, EndReason),
 }
 
 /// A call without a handler. Dropped as such, it is hung up.
@@ -182,6 +185,8 @@ struct ArrivalSender {
     sender: mpsc::UnboundedSender<Arrival>,
     arrival_limit: Arc<ArrivalLimit>,
     pending_calls: Arc<AtomicUsize>,
+    /// Somebody wants to know of connections without a UUID.
+    tells_unidentified: bool,
     wake: Box<WakeAll>,
 }
 
@@ -199,6 +204,12 @@ impl Arrivals for ArrivalSender {
     fn rejected(&self, summary: CallSummary) {
         if self.arrival_limit.try_reserve() {
             let _ = self.sender.send(Arrival::Rejected(Box::new(summary)));
+        }
+    }
+
+    fn unidentified(&self, peer: SocketAddr, reason: EndReason) {
+        if self.tells_unidentified && self.arrival_limit.try_reserve() {
+            let _ = self.sender.send(Arrival::Unidentified(peer, reason));
         }
     }
 
@@ -226,6 +237,7 @@ impl Server {
             sender,
             arrival_limit: Arc::clone(&arrival_limit),
             pending_calls: Arc::clone(&pending_calls),
+            tells_unidentified: builder.on_unidentified.is_some(),
             wake,
         });
         let media = Media::start(
@@ -244,6 +256,7 @@ impl Server {
             admit: builder.admit,
             admitting: JoinSet::new(),
             on_call_end: builder.on_call_end,
+            on_unidentified: builder.on_unidentified,
             on_handler_error: builder.on_handler_error,
             reporting: JoinSet::new(),
             registry: Arc::default(),
@@ -365,6 +378,12 @@ impl Server {
                     match arrival {
                         Arrival::Rejected(summary) => {
                             self.report_end(async move { *summary });
+                            continue;
+                        }
+                        Arrival::Unidentified(peer, reason) => {
+                            if let Some(hook) = self.on_unidentified.clone() {
+                                self.reporting.spawn(async move { hook(peer, reason) });
+                            }
                             continue;
                         }
                         Arrival::Call(call) => {

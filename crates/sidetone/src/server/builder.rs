@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use sidetone_proto::CallConfig;
+use sidetone_proto::{CallConfig, EndReason};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use super::{OnCallEnd, OnHandlerError, Server, WakeAll, wake_task::WakeTask};
+use super::{OnCallEnd, OnHandlerError, OnUnidentified, Server, WakeAll, wake_task::WakeTask};
 use crate::{
     admission::{Admission, Admit, CallInfo, Networks},
     error::{HandlerError, ServeError},
@@ -67,6 +67,7 @@ pub struct ServerBuilder {
     pub(super) reset_when_killed: bool,
     pub(super) admit: Option<Arc<Admit>>,
     pub(super) on_call_end: Option<OnCallEnd>,
+    pub(super) on_unidentified: Option<OnUnidentified>,
     pub(super) on_handler_error: Option<OnHandlerError>,
     networks: Option<Networks>,
 }
@@ -90,6 +91,7 @@ impl Default for ServerBuilder {
             reset_when_killed: false,
             admit: None,
             on_call_end: None,
+            on_unidentified: None,
             on_handler_error: None,
             networks: None,
         }
@@ -278,6 +280,24 @@ impl ServerBuilder {
     #[must_use]
     pub fn on_call_end(mut self, hook: impl Fn(CallSummary) + Send + Sync + 'static) -> Self {
         self.on_call_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` once for every connection that ended before its UUID came, with its address and why it ended: health checks,
+    /// port scans, other protocols, and dialplans without `Answer()` before `AudioSocket()`. Of thousands at once, some are
+    /// only [counted](crate::ServerStats::without_identity). The hook runs on the async threads and must not block.
+    ///
+    /// ```
+    /// use sidetone::Server;
+    ///
+    /// let settings = Server::builder().on_unidentified(|peer, reason| eprintln!("{peer}: {reason}"));
+    /// ```
+    #[must_use]
+    pub fn on_unidentified(
+        mut self,
+        hook: impl Fn(SocketAddr, EndReason) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_unidentified = Some(Arc::new(hook));
         self
     }
 

@@ -1,7 +1,12 @@
 //! What every part of a call says of it, and its summary.
 #![allow(clippy::unwrap_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    net::{Shutdown, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use macro_rules_attribute::apply;
 use sidetone::{Admission, Call, CallInfo, CallSummary, EndReason, Rate};
@@ -140,6 +145,31 @@ async fn a_playback_stops_with_its_guard_and_plays_on_without(io: IoBackend) {
 }
 
 /// The summary of one short call.
+#[apply(over_each_back_end)]
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_a_uuid_are_reported_each_with_its_reason(io: IoBackend) {
+    let (tell, mut told) = unbounded_channel();
+    let settings = builder(io).on_unidentified(move |peer, reason| {
+        tell.send((peer, reason)).unwrap();
+    });
+    let server = serve(settings, |_: Call| async {}).await;
+    for (says, reason) in [
+        (&b""[..], EndReason::NoIdentity),
+        (b"\x01\x00\x01x", EndReason::MalformedIdentity),
+        (
+            b"GET / HTTP/1.1\r\n\r\n",
+            EndReason::OtherProtocol(sidetone::OtherProtocol::Http),
+        ),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(says).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let peer = stream.local_addr().unwrap();
+        assert_eq!(told.recv().await, Some((peer, reason)));
+    }
+    server.end().await;
+}
+
 async fn summary() -> CallSummary {
     let server = serve(builder(IoBackend::Auto), crate::support::listen).await;
     let caller = server.caller().uuid(id(5)).say(Voice::Ramp(1));

@@ -140,5 +140,6 @@ impl Connection {
         }
         // In this order: these are a part of `without_identity`, and are counted when that is.
         counters.without_identity.fetch_add(1, Ordering::Release);
+        context.shared.arrivals.unidentified(self.peer, reason);
     }
 }
