@@ -1,0 +1,30 @@
+//! The compiled half of the Python module `audiosocket`; the other half is in `python/audiosocket`.
+//!
+//! No thread of the library ever takes the GIL. What happens on calls makes a file descriptor readable that the event loop
+//! watches, and the loop's thread then deals with all calls in one go.
+
+mod callbacks;
+mod errors;
+mod listener;
+mod notifier;
+mod peer;
+
+/// What `python/audiosocket` is made of. It is not for programs.
+#[pyo3::pymodule]
+mod _core {
+    use pyo3::{prelude::*, types::PyModule};
+
+    #[pymodule_export]
+    use crate::{
+        callbacks::CallbackServer,
+        errors::{
+            AsteriskFrameForwardError, AsteriskMemoryAllocError, AudioDroppedError,
+            AudioLaggedError, AudioSocketError, AudioSocketReadError,
+        },
+    };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
