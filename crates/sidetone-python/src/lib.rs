@@ -3,11 +3,17 @@
 //! No thread of the library ever takes the GIL. What happens on calls makes a file descriptor readable that the event loop
 //! watches, and the loop's thread then deals with all calls in one go.
 
+mod call;
 mod callbacks;
 mod errors;
+mod executor;
 mod listener;
 mod notifier;
 mod peer;
+mod samples;
+mod server;
+mod sound;
+mod types;
 
 /// What `python/audiosocket` is made of. It is not for programs.
 #[pyo3::pymodule]
@@ -16,10 +22,17 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
+        call::{Call, Live, Mark, Playback, Recording, Utterance},
         callbacks::CallbackServer,
         errors::{
             AsteriskFrameForwardError, AsteriskMemoryAllocError, AudioDroppedError,
-            AudioLaggedError, AudioSocketError, AudioSocketReadError,
+            AudioLaggedError, AudioSocketError, AudioSocketReadError, CallEndedError, ClearedError,
+            PlaybackFullError, RecordingError, SoundError,
+        },
+        server::{AdmissionRequest, Server},
+        sound::{
+            Clip, Resampler, VoiceDetector, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw,
+            resample,
         },
     };
 

@@ -116,7 +116,7 @@ class CallbackServer(asyncio.AbstractServer):
         if self._core is not None:
             return
         for listening in self.sockets:
-            _listen(listening, self._backlog)
+            listen(listening, self._backlog)
         self._core = _core.CallbackServer(list(self.sockets), *self._callbacks, self._loop)
         self._loop.add_reader(self._core.fileno(), self._poll)
         _lifetime.register(self)
@@ -212,7 +212,7 @@ class CallbackServer(asyncio.AbstractServer):
                 waiter.set_result(None)
 
 
-def _listen(listening: Any, backlog: int) -> None:
+def listen(listening: Any, backlog: int) -> None:
     """Let a socket of an event loop listen, which is all that the loop has not done yet."""
     with socket.socket(fileno=socket.dup(listening.fileno())) as duplicate:
         duplicate.listen(backlog)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class _Server(Protocol):
@@ -17,6 +17,14 @@ _running: weakref.WeakSet[_Server] = weakref.WeakSet()
 def register(server: _Server) -> None:
     """Shut `server` down when the interpreter ends, so that Asterisk is told of the end of its calls."""
     _running.add(server)
+
+
+_T = TypeVar("_T")
+
+
+def reference(server: _T) -> weakref.ref[_T]:
+    """A reference that does not keep `server` alive."""
+    return weakref.ref(server)
 
 
 @atexit.register

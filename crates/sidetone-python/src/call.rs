@@ -1,0 +1,261 @@
+//! A call, as Python has it.
+
+mod playing;
+mod recording;
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_core::Stream;
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopAsyncIteration},
+    intern,
+    prelude::*,
+    types::{PyString, PyTuple},
+};
+use sidetone::{CallHandle, CallWriter, EventStream, Player};
+
+use crate::{
+    errors::play_error,
+    executor::{Executor, Run, resolve},
+    peer::peer_name,
+    samples::samples_of,
+    sound::Clip,
+    types,
+};
+pub(crate) use playing::{Live, Mark, Playback, Utterance};
+pub(crate) use recording::{Recorders, Recording};
+
+/// The rate of a call's own player, which takes clips of any.
+const PLAYER_HZ: u32 = 8_000;
+
+/// A call. It is hung up when it is dropped.
+#[pyclass(frozen)]
+pub(crate) struct Call {
+    executor: Arc<Executor>,
+    recorders: Arc<Recorders>,
+    handle: CallHandle,
+    events: Mutex<EventStream>,
+    /// Gone when the call has been told to finish.
+    writer: Mutex<Option<CallWriter>>,
+    player: Mutex<Player>,
+    reader: Arc<Reader>,
+}
+
+/// Who waits for the call's next event.
+struct Reader {
+    executor: Arc<Executor>,
+    is_queued: AtomicBool,
+    waiter: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Call {
+    pub(crate) fn new(
+        call: sidetone::Call,
+        executor: &Arc<Executor>,
+        recorders: &Arc<Recorders>,
+    ) -> PyResult<Self> {
+        let handle = call.handle();
+        let (reader, writer) = call.split();
+        let player = writer.player(PLAYER_HZ);
+        Ok(Self {
+            executor: Arc::clone(executor),
+            recorders: Arc::clone(recorders),
+            events: Mutex::new(reader.into_stream()),
+            player: Mutex::new(player.map_err(|error| PyRuntimeError::new_err(error.to_string()))?),
+            writer: Mutex::new(Some(writer)),
+            handle,
+            reader: Arc::new(Reader {
+                executor: Arc::clone(executor),
+                is_queued: AtomicBool::new(false),
+                waiter: Mutex::default(),
+            }),
+        })
+    }
+}
+
+#[pymethods]
+impl Call {
+    /// The UUID as 32 hexadecimal digits.
+    #[getter]
+    fn hex<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &self.handle.id().simple().to_string())
+    }
+
+    #[getter]
+    fn peer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        peer_name(py, self.handle.peer())
+    }
+
+    #[getter]
+    fn rate(&self) -> u32 {
+        self.handle.rate().hz()
+    }
+
+    /// What the admission hook attached.
+    #[getter]
+    fn data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let data = self.handle.data::<Py<PyAny>>()?;
+        Some(data.clone_ref(py))
+    }
+
+    #[getter]
+    fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        types::call_stats(py, self.handle.stats())
+    }
+
+    /// How it ended, if it has.
+    #[getter]
+    fn ended(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let ended = self.handle.ended();
+        ended.map(|reason| types::ended(py, reason)).transpose()
+    }
+
+    /// The next event, or nothing if none has come; then `wait` is to be awaited.
+    fn next_event(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let waker = Waker::from(Arc::clone(&self.reader));
+        let mut events = self.events.lock();
+        let next = Pin::new(&mut *events).poll_next(&mut Context::from_waker(&waker));
+        match next {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Some(event)) => types::event(py, event).map(Some),
+            Poll::Ready(None) => Err(PyStopAsyncIteration::new_err(())),
+        }
+    }
+
+    /// A future that is done when there is an event, after `next_event` had none.
+    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut waiter = self.reader.waiter.lock();
+        if let Some(waiting) = &*waiter
+            && !waiting
+                .call_method0(py, intern!(py, "done"))?
+                .is_truthy(py)?
+        {
+            return Err(PyRuntimeError::new_err(
+                "another task reads the events of this call already: read them in one place and pass them on",
+            ));
+        }
+        let future = self.executor.create_future(py)?;
+        *waiter = Some(future.clone().unbind());
+        Ok(future)
+    }
+
+    /// Queues samples at a rate, or a clip.
+    #[pyo3(signature = (sound, rate = 8_000))]
+    fn play(&self, py: Python<'_>, sound: &Bound<'_, PyAny>, rate: u32) -> PyResult<Playback> {
+        let playback = match sound.cast::<Clip>() {
+            Ok(clip) => self.queue(&clip.get().0)?,
+            Err(_) => {
+                let samples = samples_of(sound)?;
+                let mut utterance = self.handle.utterance(rate).map_err(playing::unsupported)?;
+                let queued = py.detach(|| utterance.try_play(&samples));
+                queued.map_err(play_error)?;
+                utterance.end()
+            }
+        };
+        Ok(Playback::new(playback, &self.executor))
+    }
+
+    /// Speech that comes in pieces.
+    #[pyo3(signature = (rate = 8_000, prebuffer = 0.0))]
+    fn utterance(&self, rate: u32, prebuffer: f64) -> PyResult<Utterance> {
+        Utterance::new(&self.handle, rate, prebuffer, &self.executor)
+    }
+
+    /// Audio that is made as it plays.
+    #[pyo3(signature = (rate = None, prebuffer = 0.0))]
+    fn live(&self, rate: Option<u32>, prebuffer: f64) -> PyResult<Live> {
+        Live::new(&self.handle, rate, prebuffer)
+    }
+
+    /// Queues a mark.
+    fn mark(&self) -> PyResult<Mark> {
+        self.player.lock().mark().map(Mark).map_err(play_error)
+    }
+
+    /// Throws everything queued away, at once; the future says what was heard of it.
+    fn clear<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let clearing = self.handle.clear();
+        self.executor.spawn(py, async move {
+            let heard = clearing.await.map_err(play_error);
+            Box::new(move |py: Python<'_>| types::heard(py, heard?)) as _
+        })
+    }
+
+    fn pause(&self) -> PyResult<()> {
+        self.handle.pause_playout().map_err(play_error)
+    }
+
+    fn resume(&self) -> PyResult<()> {
+        self.handle.resume_playout().map_err(play_error)
+    }
+
+    fn record(&self, directory: std::path::PathBuf) -> PyResult<Recording> {
+        let recording = self.recorders.record(directory, &self.handle)?;
+        Ok(Recording::new(recording, &self.executor))
+    }
+
+    fn hang_up(&self) {
+        self.handle.hang_up();
+    }
+
+    /// Ends the call when everything queued has been heard.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.writer.lock().take() {
+            Some(writer) => self.executor.spawn(py, async move {
+                let reason = writer.finish().await;
+                Box::new(move |py: Python<'_>| types::ended(py, reason)) as _
+            }),
+            None => self.closed(py),
+        }
+    }
+
+    /// Waits for the end.
+    fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let handle = self.handle.clone();
+        self.executor.spawn(py, async move {
+            let reason = handle.closed().await;
+            Box::new(move |py: Python<'_>| types::ended(py, reason)) as _
+        })
+    }
+}
+
+impl Call {
+    fn queue(&self, clip: &sidetone::Clip) -> PyResult<sidetone::Playback> {
+        let mut player = self.player.lock();
+        let mut queueing = std::pin::pin!(player.play_clip(clip));
+        let context = &mut Context::from_waker(Waker::noop());
+        match queueing.as_mut().poll(context) {
+            Poll::Ready(queued) => queued.map_err(play_error),
+            Poll::Pending => Err(play_error(sidetone::PlayError::Full)),
+        }
+    }
+}
+
+impl Wake for Reader {
+    fn wake(self: Arc<Self>) {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            let executor = Arc::clone(&self.executor);
+            executor.wake(self);
+        }
+    }
+}
+
+impl Run for Reader {
+    fn run(self: Arc<Self>, py: Python<'_>) {
+        self.is_queued.store(false, Ordering::Release);
+        let waiter = self.waiter.lock().take();
+        if let Some(waiter) = waiter
+            && let Err(error) = resolve(waiter.bind(py), Ok(py.None()))
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyValueError, prelude::*};
+use sidetone::{CallHandle, LiveAudio, UnsupportedRate};
+
+use crate::{
+    errors::{ClearedError, play_error},
+    executor::Executor,
+    samples::samples_of,
+    sound::duration,
+    types,
+};
+
+/// A place in what a call plays; `MarkReached` reports it.
+#[pyclass(frozen, eq, ord, hash, module = "audiosocket")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Mark(pub(crate) sidetone::Mark);
+
+#[pymethods]
+impl Mark {
+    fn __repr__(&self) -> String {
+        format!("<audiosocket.{:?}>", self.0)
+    }
+}
+
+/// Something that was queued. Await it to wait until it has been heard.
+#[pyclass(frozen, module = "audiosocket")]
+pub(crate) struct Playback {
+    playback: sidetone::Playback,
+    executor: Arc<Executor>,
+}
+
+impl Playback {
+    pub(super) fn new(playback: sidetone::Playback, executor: &Arc<Executor>) -> Self {
+        Self {
+            playback,
+            executor: Arc::clone(executor),
+        }
+    }
+}
+
+#[pymethods]
+impl Playback {
+    /// Waits until its end, and stops it if the wait is cancelled.
+    fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let guard = self.playback.clone().stop_on_drop();
+        let finished = self.executor.spawn(py, async move {
+            let heard = guard.playback().finished().await;
+            guard.keep();
+            Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
+        })?;
+        finished.call_method0("__await__")
+    }
+
+    /// Waits until its end, and lets it play on if the wait is cancelled.
+    fn finished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let playback = self.playback.clone();
+        self.executor.spawn(py, async move {
+            let heard = playback.finished().await;
+            Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
+        })
+    }
+
+    /// Takes it out of what is played, at once; the future says what was heard of it.
+    fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stopping = self.playback.stop();
+        self.executor.spawn(py, async move {
+            let heard = stopping.await;
+            Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
+        })
+    }
+
+    #[getter]
+    fn is_finished(&self) -> bool {
+        self.playback.is_finished()
+    }
+
+    /// What was heard of it, once that is known.
+    #[getter]
+    fn heard(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let heard = self.playback.heard();
+        heard.map(|heard| types::heard(py, heard)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.is_finished() {
+            "finished"
+        } else {
+            "playing"
+        };
+        format!("<audiosocket.Playback {state}>")
+    }
+}
+
+/// Speech that comes in pieces and counts as one.
+#[pyclass(frozen, module = "audiosocket")]
+pub(crate) struct Utterance {
+    /// Gone when it has ended.
+    utterance: Mutex<Option<sidetone::Utterance>>,
+    playback: sidetone::Playback,
+    executor: Arc<Executor>,
+}
+
+impl Utterance {
+    pub(super) fn new(
+        call: &CallHandle,
+        rate: u32,
+        prebuffer: f64,
+        executor: &Arc<Executor>,
+    ) -> PyResult<Self> {
+        let mut utterance = call.utterance(rate).map_err(unsupported)?;
+        utterance.set_prebuffer(duration(prebuffer)?);
+        Ok(Self {
+            playback: utterance.playback(),
+            utterance: Mutex::new(Some(utterance)),
+            executor: Arc::clone(executor),
+        })
+    }
+}
+
+#[pymethods]
+impl Utterance {
+    /// Queues more of it.
+    fn write(&self, py: Python<'_>, samples: &Bound<'_, PyAny>) -> PyResult<()> {
+        let samples = samples_of(samples)?;
+        let mut utterance = self.utterance.lock();
+        let Some(utterance) = utterance.as_mut() else {
+            return Err(ClearedError::new_err(
+                "the utterance has ended: begin another one for more",
+            ));
+        };
+        py.detach(|| utterance.try_play(&samples))
+            .map_err(play_error)
+    }
+
+    /// Nothing more comes: what is queued plays to its end.
+    fn end(&self) -> Playback {
+        if let Some(utterance) = self.utterance.lock().take() {
+            utterance.end();
+        }
+        self.playback()
+    }
+
+    /// Takes it out of what is played, at once; the future says what was heard of it.
+    fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.playback().stop(py)
+    }
+
+    #[getter]
+    fn playback(&self) -> Playback {
+        Playback::new(self.playback.clone(), &self.executor)
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, _error: &Bound<'_, PyAny>) {
+        self.end();
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.utterance.lock().is_some() {
+            "open"
+        } else {
+            "ended"
+        };
+        format!("<audiosocket.Utterance {state}>")
+    }
+}
+
+/// Audio that is made as it plays: an echo, a relay, a voice that is being generated.
+#[pyclass(frozen, module = "audiosocket")]
+pub(crate) struct Live(Mutex<LiveAudio>);
+
+impl Live {
+    pub(super) fn new(call: &CallHandle, rate: Option<u32>, prebuffer: f64) -> PyResult<Self> {
+        let live = match rate {
+            Some(rate) => call.live_at(rate).map_err(unsupported)?,
+            None => call.live(),
+        };
+        let prebuffer = duration(prebuffer)?;
+        if !prebuffer.is_zero() {
+            live.set_prebuffer(prebuffer);
+        }
+        Ok(Self(Mutex::new(live)))
+    }
+}
+
+#[pymethods]
+impl Live {
+    /// Plays samples as soon as possible.
+    fn push(&self, samples: &Bound<'_, PyAny>) -> PyResult<()> {
+        let samples = samples_of(samples)?;
+        self.0.lock().push(&samples);
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        "<audiosocket.Live>".to_owned()
+    }
+}
+
+pub(super) fn unsupported(error: UnsupportedRate) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}

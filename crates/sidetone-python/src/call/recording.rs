@@ -1,0 +1,108 @@
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use sidetone::{
+    CallHandle,
+    record::{self, Recorder},
+};
+
+use crate::{errors::RecordingError, executor::Executor, types};
+
+/// The recorders of a server, one for each directory.
+#[derive(Default)]
+pub(crate) struct Recorders(Mutex<HashMap<PathBuf, Arc<Recorder>>>);
+
+impl Recorders {
+    pub(super) fn record(
+        &self,
+        directory: PathBuf,
+        call: &CallHandle,
+    ) -> PyResult<record::Recording> {
+        let failed = |error: record::RecordError| {
+            let mut message = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(error) = source {
+                message = format!("{message}: {error}");
+                source = error.source();
+            }
+            RecordingError::new_err(message)
+        };
+        let mut recorders = self.0.lock();
+        let recorder = match recorders.get(&directory) {
+            Some(recorder) => Arc::clone(recorder),
+            None => {
+                let recorder = Arc::new(Recorder::new(&directory).map_err(failed)?);
+                recorders.insert(directory, Arc::clone(&recorder));
+                recorder
+            }
+        };
+        recorder.record(call).map_err(failed)
+    }
+
+    /// Waits until the files of all recordings are whole.
+    pub(crate) fn finish(&self) {
+        let recorders = std::mem::take(&mut *self.0.lock());
+        recorders.values().for_each(|recorder| recorder.finish());
+    }
+}
+
+/// The recording of a call. It ends with the call.
+#[pyclass(frozen, module = "audiosocket")]
+pub(crate) struct Recording {
+    recording: record::Recording,
+    executor: Arc<Executor>,
+}
+
+impl Recording {
+    pub(super) fn new(recording: record::Recording, executor: &Arc<Executor>) -> Self {
+        Self {
+            recording,
+            executor: Arc::clone(executor),
+        }
+    }
+}
+
+#[pymethods]
+impl Recording {
+    fn pause(&self) {
+        self.recording.pause();
+    }
+
+    fn resume(&self) {
+        self.recording.resume();
+    }
+
+    fn stop(&self) {
+        self.recording.stop();
+    }
+
+    #[getter]
+    fn is_paused(&self) -> bool {
+        self.recording.is_paused()
+    }
+
+    /// How it stands, at most half a second ago.
+    #[getter]
+    fn report(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        types::report(py, self.recording.report())
+    }
+
+    /// Waits until its last file is whole, or can't be.
+    fn ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let recording = self.recording.clone();
+        self.executor.spawn(py, async move {
+            let report = recording.ended().await;
+            Box::new(move |py: Python<'_>| types::report(py, report)) as _
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        let state = match (self.recording.report().ended, self.is_paused()) {
+            (true, _) => "ended",
+            (false, true) => "paused",
+            (false, false) => "running",
+        };
+        format!("<audiosocket.Recording {state}>")
+    }
+}
