@@ -54,7 +54,9 @@ fn decode<'py>(py: Python<'py>, law: Law, codes: &[u8]) -> PyResult<Bound<'py, P
     to_bytes(py, &samples)
 }
 
-/// A whole sound at another rate.
+/// A whole sound at another rate, from 4 to 384 kHz; its beginning and end stay where they are.
+///
+/// :raises ValueError: a rate is out of range.
 #[pyfunction]
 pub(crate) fn resample<'py>(
     py: Python<'py>,
@@ -67,7 +69,7 @@ pub(crate) fn resample<'py>(
     to_bytes(py, &resampled.map_err(unsupported)?)
 }
 
-/// Converts a stream of samples to another rate.
+/// Converts a stream of samples to another rate; what comes out is some milliseconds late.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct Resampler {
     converter: Mutex<Converter>,
@@ -89,6 +91,7 @@ impl Resampler {
         })
     }
 
+    /// What can be told of the other rate, given these samples and those before.
     fn process<'py>(&self, samples: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::new();
         let samples_in = samples_of(samples)?;
@@ -96,6 +99,7 @@ impl Resampler {
         to_bytes(samples.py(), &out)
     }
 
+    /// The rest, at the end of the stream.
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::new();
         self.converter.lock().flush(&mut out);
@@ -110,7 +114,7 @@ impl Resampler {
     }
 }
 
-/// Tells speech from silence.
+/// Tells speech from silence, in a stream of samples of one rate.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct VoiceDetector(Mutex<Detector>);
 
@@ -122,12 +126,13 @@ impl VoiceDetector {
         Ok(Self(Mutex::new(detector)))
     }
 
-    /// What the samples show: pairs of `"started"` or `"ended"` and seconds since the beginning.
+    /// What these samples show: that speech started or ended, and when, in seconds from the stream's beginning.
     fn push(&self, samples: &Bound<'_, PyAny>) -> PyResult<Vec<(&'static str, f64)>> {
         let samples = samples_of(samples)?;
         Ok(self.0.lock().push(&samples).map(told).collect())
     }
 
+    /// The same for time in which no audio came, which is silence.
     fn push_silence(&self, seconds: f64) -> PyResult<Vec<(&'static str, f64)>> {
         let duration = duration(seconds)?;
         Ok(self.0.lock().push_silence(duration).map(told).collect())
@@ -155,7 +160,7 @@ fn told(event: VoiceEvent) -> (&'static str, f64) {
     }
 }
 
-/// Sound that is prepared once and played by any number of calls.
+/// A sound that is prepared once and played by any number of calls.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct Clip(pub(crate) Sound);
 
@@ -171,6 +176,9 @@ impl Clip {
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// Read a sound file: WAV or AU, of any rate. It blocks while it reads.
+    ///
+    /// :raises SoundError: the file can't be read; the message says why.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let sound = py.detach(|| Sound::open(path));
@@ -179,10 +187,12 @@ impl Clip {
             .map_err(|error| SoundError::new_err(error.to_string()))
     }
 
+    /// The same over and over, until it is stopped or cleared.
     fn looped(&self) -> Self {
         Self(self.0.looped())
     }
 
+    /// In seconds.
     #[getter]
     fn duration(&self) -> f64 {
         self.0.duration().as_secs_f64()
@@ -197,7 +207,7 @@ fn unsupported(error: sidetone::UnsupportedRate) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// Seconds as they come from Python.
+/// In seconds.
 pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|error| PyValueError::new_err(format!("{seconds} seconds: {error}")))

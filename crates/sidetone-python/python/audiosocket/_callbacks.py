@@ -66,7 +66,8 @@ async def start_server(
     backlog = kwargs.get("backlog", 100)
     loop = asyncio.get_running_loop()
     # It finds addresses, opens sockets and sets their options as for any other protocol, and is never started.
-    binding = await loop.create_server(asyncio.Protocol, host, port, start_serving=False, **kwargs)
+    create: Any = loop.create_server
+    binding = await create(asyncio.Protocol, host, port, start_serving=False, **kwargs)
     server = CallbackServer(loop, binding, backlog, on_audio_callback, on_exception_callback)
     if start_serving:
         await server.start_serving()

@@ -12,7 +12,7 @@ use crate::{
     types,
 };
 
-/// A place in what a call plays; `MarkReached` reports it.
+/// A place in what a call plays. Marks of one call are ordered as they were queued.
 #[pyclass(frozen, eq, ord, hash, module = "audiosocket")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Mark(pub(crate) sidetone::Mark);
@@ -24,7 +24,10 @@ impl Mark {
     }
 }
 
-/// Something that was queued. Await it to wait until it has been heard.
+/// Something that was queued on a call.
+///
+/// Awaited, it waits until that has been heard, stopped or cleared, or the call is over, and returns how much of it
+/// the caller heard. If the wait is cancelled, it stops.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct Playback {
     playback: sidetone::Playback,
@@ -53,7 +56,7 @@ impl Playback {
         finished.call_method0("__await__")
     }
 
-    /// Waits until its end, and lets it play on if the wait is cancelled.
+    /// Wait as `await` does, but let it play on if the wait is cancelled.
     fn finished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let playback = self.playback.clone();
         self.executor.spawn(py, async move {
@@ -62,7 +65,7 @@ impl Playback {
         })
     }
 
-    /// Takes it out of what is played, at once; the future says what was heard of it.
+    /// Take it out of what is played, at once, awaited or not; what is queued behind it follows.
     fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let stopping = self.playback.stop();
         self.executor.spawn(py, async move {
@@ -76,7 +79,7 @@ impl Playback {
         self.playback.is_finished()
     }
 
-    /// What was heard of it, once that is known.
+    /// How much of it was heard, once that is known.
     #[getter]
     fn heard(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let heard = self.playback.heard();
@@ -93,7 +96,7 @@ impl Playback {
     }
 }
 
-/// Speech that comes in pieces and counts as one.
+/// Speech that comes in pieces, is queued as one and counts as one. `with` ends it.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct Utterance {
     /// Gone when it has ended.
@@ -121,7 +124,11 @@ impl Utterance {
 
 #[pymethods]
 impl Utterance {
-    /// Queues more of it.
+    /// Queue more of it.
+    ///
+    /// :raises ClearedError: it has ended, or was stopped or cleared.
+    /// :raises CallEndedError: the call is over.
+    /// :raises PlaybackFullError: ten minutes are queued already, or what `playback_buffer` says.
     fn write(&self, py: Python<'_>, samples: &Bound<'_, PyAny>) -> PyResult<()> {
         let samples = samples_of(samples)?;
         let mut utterance = self.utterance.lock();
@@ -134,7 +141,7 @@ impl Utterance {
             .map_err(play_error)
     }
 
-    /// Nothing more comes: what is queued plays to its end.
+    /// Say that nothing more comes: what is queued of it plays to its end.
     fn end(&self) -> Playback {
         if let Some(utterance) = self.utterance.lock().take() {
             utterance.end();
@@ -142,7 +149,7 @@ impl Utterance {
         self.playback()
     }
 
-    /// Takes it out of what is played, at once; the future says what was heard of it.
+    /// Take it out of what is played, at once, awaited or not.
     fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.playback().stop(py)
     }
@@ -171,7 +178,7 @@ impl Utterance {
     }
 }
 
-/// Audio that is made as it plays: an echo, a relay, a voice that is being generated.
+/// Audio that is made as it plays.
 #[pyclass(frozen, module = "audiosocket")]
 pub(crate) struct Live(Mutex<LiveAudio>);
 
@@ -191,7 +198,7 @@ impl Live {
 
 #[pymethods]
 impl Live {
-    /// Plays samples as soon as possible.
+    /// Play samples as soon as possible. After the end of the call they go nowhere.
     fn push(&self, samples: &Bound<'_, PyAny>) -> PyResult<()> {
         let samples = samples_of(samples)?;
         self.0.lock().push(&samples);

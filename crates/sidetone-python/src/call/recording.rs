@@ -65,14 +65,17 @@ impl Recording {
 
 #[pymethods]
 impl Recording {
+    /// Keep what is said from now on out of the file; silence stands in its place.
     fn pause(&self) {
         self.recording.pause();
     }
 
+    /// Go on after a pause.
     fn resume(&self) {
         self.recording.resume();
     }
 
+    /// End it now, while the call goes on.
     fn stop(&self) {
         self.recording.stop();
     }
@@ -88,7 +91,7 @@ impl Recording {
         types::report(py, self.recording.report())
     }
 
-    /// Waits until its last file is whole, or can't be.
+    /// Wait until its file is whole, or can't be.
     fn ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let recording = self.recording.clone();
         self.executor.spawn(py, async move {
