@@ -5,6 +5,7 @@
 
 mod call;
 mod callbacks;
+mod caller;
 mod errors;
 mod executor;
 mod listener;
@@ -24,6 +25,7 @@ mod _core {
     use crate::{
         call::{Call, Live, Mark, Playback, Recording, Utterance},
         callbacks::CallbackServer,
+        caller::{PlacedCall, greeting, place_call, voice},
         errors::{
             AsteriskFrameForwardError, AsteriskMemoryAllocError, AudioDroppedError,
             AudioLaggedError, AudioSocketError, AudioSocketReadError, CallEndedError, ClearedError,

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, final
 
 from ._types import CallStats, Ended, Event, Heard, RecordingReport, ServerStats
@@ -22,6 +22,7 @@ __all__ = [
     "Clip",
     "Live",
     "Mark",
+    "PlacedCall",
     "Playback",
     "PlaybackFullError",
     "Recording",
@@ -36,7 +37,10 @@ __all__ = [
     "decode_ulaw",
     "encode_alaw",
     "encode_ulaw",
+    "greeting",
+    "place_call",
     "resample",
+    "voice",
 ]
 
 __version__: str
@@ -262,3 +266,55 @@ class CallbackServer:
     def hang_up_all(self) -> None: ...
     def has_ended(self) -> bool: ...
     def close(self) -> None: ...
+
+def place_call(
+    address: str,
+    id: str,
+    samples: Any,
+    digits: Sequence[tuple[str, float]],
+    hang_up_after: float,
+    observer: Callable[[str, float, Any], object] | None = None,
+) -> PlacedCall: ...
+def greeting() -> bytes:
+    """A greeting, without words, at 8 kHz."""
+
+def voice(seconds: float) -> bytes:
+    """Something like a voice, at 8 kHz."""
+
+@final
+class PlacedCall:
+    """A call that was placed and is over, as its caller saw it."""
+
+    @property
+    def heard(self) -> bytes:
+        """The samples that were heard, all of them."""
+
+    @property
+    def sent(self) -> bytes:
+        """The samples that were said."""
+
+    @property
+    def duration(self) -> float:
+        """How long it lasted, in seconds."""
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the server did something that an Asterisk punishes."""
+
+    @property
+    def worst_lateness_ms(self) -> float:
+        """How late the latest frame came, in milliseconds, against the best schedule of 20 ms."""
+
+    @property
+    def echo_delay_ms(self) -> float | None:
+        """The median delay of what came back of what was said, in milliseconds, if anything did."""
+
+    def share_heard(self, samples: Any) -> float:
+        """How much of these samples was heard, bit for bit, as a share from 0 to 1."""
+
+    def first_heard(self, samples: Any) -> float | None:
+        """When the first of these samples was heard, in seconds, if any was."""
