@@ -10,8 +10,8 @@ use recentre::Surplus;
 
 /// The maximum delay: no more than this and twice the prebuffer is ever buffered.
 const MAX_BUFFERED: Duration = Duration::from_millis(80);
-/// The maximum delay where nothing is to be lost.
-const MAX_LOSSLESS: Duration = Duration::from_secs(600);
+/// The maximum delay where bursts are kept.
+const MAX_BURST: Duration = Duration::from_secs(600);
 /// The most jitter that a prefill covers.
 const MAX_PREFILL_JITTER: Duration = Duration::from_millis(40);
 /// The target delay without a prebuffer: the time, in nanoseconds, between the arrival of a frame that is as late as any
@@ -80,10 +80,11 @@ const RESTART_AFTER_UNDERRUN: Duration = Duration::from_millis(100);
 /// are counted. The delay that an underrun leaves behind is cut out in the next silence or, in sound without silence,
 /// within 2 s at the quietest places, cross-faded. With a prebuffer it is cut only in silence.
 ///
-/// # Without losses
+/// # Bursts
 ///
-/// A source that is [lossless](Self::set_lossless) has everything played. Nothing is cut, and the delay that an underrun or a
-/// burst leaves behind lasts until the source has nothing for a while.
+/// If bursts are [kept](Self::keep_bursts), what comes at once is played whole, whatever its length, and the delay grows by
+/// it. The surplus is cut only if it lasts while the source goes on, and never out of a push that was longer than the maximum
+/// delay: such a push is an announcement, not a frame that was late.
 ///
 /// ```
 /// use {sidetone_proto::{JitterBuffer, Pulled, Rate, Time}, std::time::Duration};
@@ -101,7 +102,9 @@ pub struct JitterBuffer {
     rate: Rate,
     samples: VecDeque<i16>,
     state: State,
-    is_lossless: bool,
+    keeps_bursts: bool,
+    /// Samples before this number are of a long push, and not cut.
+    uncut_until: u64,
     /// The prebuffer of the next start.
     next_prebuffer: Duration,
     /// The prebuffer of the audio that plays.
@@ -160,8 +163,8 @@ pub enum Pulled {
 }
 
 impl JitterBuffer {
-    /// Adds audio that was made at `now`. Above the maximum delay the oldest audio is dropped, in whole slots. Of a lossless
-    /// source what is pushed is dropped then, the whole push.
+    /// Adds audio that was made at `now`. Above the maximum delay the oldest audio is dropped, in whole slots; if bursts are
+    /// kept, nothing is, until ten minutes wait. Then the push is dropped.
     pub fn push(&mut self, now: Time, rate: Rate, samples: &[i16]) {
         if samples.is_empty() {
             return;
@@ -181,12 +184,13 @@ impl JitterBuffer {
             self.samples.reserve_exact(capacity);
         }
         let max_samples = rate.samples_in(self.max_delay()) as usize;
+        if self.keeps_bursts {
+            return self.push_whole(now, samples, max_samples);
+        }
         let excess = (self.samples.len() + samples.len()).saturating_sub(max_samples);
         if excess == 0 {
             self.measure_delay(now, samples.len());
             self.samples.extend(samples);
-        } else if self.is_lossless {
-            self.push_burst(now, samples);
         } else {
             self.push_over(now, samples, excess);
         }
@@ -248,7 +252,7 @@ impl JitterBuffer {
             return Pulled::Nothing;
         };
         let is_measured = now - self.measured_since >= MIN_MEASUREMENT;
-        if is_measured && !self.is_acquiring() && !self.is_lossless {
+        if is_measured && !self.is_acquiring() {
             self.recentre(now);
         }
         let wanted = self.rate.slot_samples();
@@ -278,9 +282,9 @@ impl JitterBuffer {
         self.next_prebuffer = prebuffer;
     }
 
-    /// Has everything played that is pushed from now on, up to ten minutes of it, instead of keeping the delay short.
-    pub fn set_lossless(&mut self) {
-        self.is_lossless = true;
+    /// Plays what comes at once whole from now on, up to ten minutes of it, instead of keeping the delay short.
+    pub fn keep_bursts(&mut self) {
+        self.keeps_bursts = true;
     }
 
     /// Counts frames that were dropped before they came here.
@@ -356,7 +360,7 @@ impl JitterBuffer {
     /// Begins to prefill with a push of `pushed` samples.
     fn restart(&mut self, now: Time, rate: Rate, pushed: usize) {
         let missing = rate.slot_samples().saturating_sub(pushed);
-        if self.is_lossless {
+        if self.keeps_bursts {
             let lost = self.samples.len().div_ceil(self.rate.slot_samples());
             self.dropped += lost as u64;
         }
@@ -364,6 +368,7 @@ impl JitterBuffer {
         self.rate = rate;
         self.origin = now;
         self.next_sample = 0;
+        self.uncut_until = 0;
         self.measure_from(now);
         self.prebuffer = self.next_prebuffer;
         self.state = State::Prefilling {
@@ -415,15 +420,21 @@ impl JitterBuffer {
         self.dropped += frames as u64;
     }
 
-    /// Adds samples beyond the maximum delay, which are not to be lost. They say nothing about delays.
-    fn push_burst(&mut self, now: Time, samples: &[i16]) {
-        self.measure_from(now + BURST_DURATION);
-        let max_samples = self.rate.samples_in(MAX_LOSSLESS) as usize;
-        if self.samples.len() + samples.len() <= max_samples {
-            self.samples.extend(samples);
-        } else {
+    /// Adds samples, however many wait already.
+    fn push_whole(&mut self, now: Time, samples: &[i16], max_samples: usize) {
+        let total = self.samples.len() + samples.len();
+        if total > self.rate.samples_in(MAX_BURST) as usize {
             self.dropped += samples.len().div_ceil(self.rate.slot_samples()) as u64;
+            return;
         }
+        if samples.len() > max_samples {
+            // It says nothing about delays.
+            self.measure_from(now + BURST_DURATION);
+            self.uncut_until = self.next_sample + total as u64;
+        } else {
+            self.measure_delay(now, samples.len());
+        }
+        self.samples.extend(samples);
     }
 
     /// Gives the memory of a burst back.

@@ -16,7 +16,7 @@ pub struct LiveAudio {
     shared: CallRef,
     /// The rate of what is pushed; that of the call's frames, unless given.
     hz: Option<u32>,
-    is_lossless: bool,
+    keeps_bursts: bool,
     resampler: Option<Box<(u32, Rate, Resampler)>>,
     resampled: Vec<i16>,
 }
@@ -26,7 +26,7 @@ impl LiveAudio {
         Self {
             shared,
             hz,
-            is_lossless: false,
+            keeps_bursts: false,
             resampler: None,
             resampled: Vec::new(),
         }
@@ -37,7 +37,7 @@ impl LiveAudio {
         let rate = self.shared.rate();
         let hz = self.hz.unwrap_or(self.shared.inbound_rate().hz());
         match hz == rate.hz() {
-            true => push(&self.shared, rate, samples, self.is_lossless),
+            true => push(&self.shared, rate, samples, self.keeps_bursts),
             false => self.push_resampled(hz, rate, samples),
         }
     }
@@ -69,25 +69,26 @@ impl LiveAudio {
             .command(|commands| commands.live_prebuffer(prebuffer));
     }
 
-    /// Has everything played that is pushed from now on, instead of keeping the delay below 80 ms: for a program that makes
-    /// audio as it plays, and some of it at once.
+    /// Plays what is pushed at once whole from now on, instead of keeping the delay below 80 ms: for a program that answers in
+    /// pieces, and now and then with a whole announcement, or late and with all that it owes.
     ///
-    /// What comes too early waits, up to ten minutes of it. More than that, and what waits when the call changes its rate, is
-    /// dropped and counted in [`Counters::live_dropped`](crate::Counters). What comes while queued audio plays goes as ever. The delay that a burst or a late push leaves behind
-    /// lasts until nothing is pushed for 100 ms.
+    /// What comes too early waits, up to ten minutes of it. If frames then wait longer than their jitter asks for, for seconds
+    /// and while more are pushed, the surplus is cut out; never out of a push of more than 80 ms, though. That, and what waits
+    /// when the call changes its rate, is counted in [`Counters::live_dropped`](crate::Counters). What comes while queued audio
+    /// plays goes as ever.
     ///
     /// ```
     /// /// A greeting at once, and then what a program makes.
     /// fn speak(call: &sidetone::Call, greeting: &[i16]) {
     ///     let mut line = call.live();
-    ///     line.set_lossless();
+    ///     line.keep_bursts();
     ///     line.push(greeting);
     /// }
     /// ```
-    pub fn set_lossless(&mut self) {
-        self.is_lossless = true;
-        // After the end of the call there is nothing that could be lost.
-        let _ = self.shared.command(|commands| commands.live_lossless());
+    pub fn keep_bursts(&mut self) {
+        self.keeps_bursts = true;
+        // After the end of the call there is nothing that could be kept.
+        let _ = self.shared.command(|commands| commands.keep_bursts());
     }
 
     fn push_resampled(&mut self, hz: u32, rate: Rate, samples: &[i16]) {
@@ -100,18 +101,18 @@ impl LiveAudio {
         if let Some(made) = &mut self.resampler {
             self.resampled.clear();
             made.2.process(samples, &mut self.resampled);
-            push(&self.shared, rate, &self.resampled, self.is_lossless);
+            push(&self.shared, rate, &self.resampled, self.keeps_bursts);
         }
     }
 }
 
-fn push(shared: &CallRef, rate: Rate, samples: &[i16], is_lossless: bool) {
+fn push(shared: &CallRef, rate: Rate, samples: &[i16], keeps_bursts: bool) {
     let now = clock::now();
     // Live audio that is cleared or comes after the end is simply not heard.
     let _ = shared.submit(
         shared.generation(),
         Duration::ZERO,
-        |commands| match is_lossless {
+        |commands| match keeps_bursts {
             true => commands.live_whole(rate, now, samples),
             false => commands.live(rate, now, samples),
         },

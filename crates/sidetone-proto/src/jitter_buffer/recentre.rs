@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::JitterBuffer;
+use super::{JitterBuffer, RESTART_AFTER_UNDERRUN};
 use crate::Time;
 
 /// A frame is cut in silence, or after an underrun, when the surplus exceeds a whole slot by this, in nanoseconds.
@@ -14,6 +14,9 @@ const RECENTRE_SURPLUS_IN_SOUND_NS: i64 = 12_000_000;
 const SILENCE_PEAK: u16 = 104;
 /// Sound without silence loses its surplus within this time, each frame of it at the quietest place.
 const RECENTRE_WITHIN: Duration = Duration::from_millis(1_200);
+/// More surplus than this many frames is cut at once: one gap is better than a second of speech in shreds. Only kept bursts make
+/// so much.
+const MAX_CUTS_IN_SOUND: u32 = 10;
 /// An underrun within this time after a cut in sound shows that the cut was a mistake.
 const CUT_PROBATION: Duration = Duration::from_secs(10);
 /// Each mistake doubles [`RECENTRE_WITHIN`], up to this factor.
@@ -31,6 +34,9 @@ impl JitterBuffer {
     /// Cuts a frame out when a whole frame of surplus has been buffered for the length of the window.
     pub(super) fn recentre(&mut self, now: Time) {
         let slot = self.rate.slot_samples();
+        if self.keeps_bursts && !self.may_cut_burst(now) {
+            return;
+        }
         let Some(delay) = self.shortest_wait(now) else {
             return;
         };
@@ -51,7 +57,15 @@ impl JitterBuffer {
         }
         let level = first().map(|sample| u64::from(sample.unsigned_abs())).sum();
         let frames = 1 + (surplus / length) as u32;
+        if frames > MAX_CUTS_IN_SOUND {
+            return self.jump(frames as usize - 1);
+        }
         self.cut_where_quiet(now, level, frames);
+    }
+
+    /// Whether what waits first may be cut although bursts are kept: it is of no long push, and the source goes on.
+    fn may_cut_burst(&self, now: Time) -> bool {
+        self.next_sample >= self.uncut_until && now - self.last_push < RESTART_AFTER_UNDERRUN
     }
 
     /// Takes note of an underrun at `now`: the last cut in sound was a mistake if it was not long ago.
@@ -80,6 +94,18 @@ impl JitterBuffer {
             }
             self.cut();
         }
+    }
+
+    /// Cuts out the first `frames` frames at once.
+    fn jump(&mut self, frames: usize) {
+        let slot = self.rate.slot_samples();
+        let frames = frames.min(self.samples.len() / slot - 1);
+        // The last of them fades into what follows.
+        let begin = (frames - 1) * slot;
+        self.samples.drain(..begin);
+        self.next_sample += begin as u64;
+        self.dropped += frames as u64 - 1;
+        self.cut();
     }
 
     /// Cuts the first frame out, with a cross-fade from it to the one behind it.

@@ -66,15 +66,15 @@ fn run_with(
 }
 
 fn run_as(
-    is_lossless: bool,
+    keeps_bursts: bool,
     prebuffer: Duration,
     inbound: &[Time],
     pushes: &[Time],
     is_loud: impl Fn(usize) -> bool,
 ) -> Outcome {
     let mut call = CallMachine::new(Time::ZERO, CallConfig::default());
-    if is_lossless {
-        call.jitter_buffer().set_lossless();
+    if keeps_bursts {
+        call.jitter_buffer().keep_bursts();
     }
     call.jitter_buffer().set_prebuffer(prebuffer);
     call.handle_received(Time::ZERO, &uuid_message(), &mut |_| {});
@@ -402,50 +402,71 @@ fn two_hundred_fifty_milliseconds_in_one_push_keep_the_newest_80() {
 }
 
 #[test]
-fn a_lossless_source_is_played_whole_whatever_its_bursts_and_pauses() {
-    let mut world = World::new();
-    world.call.jitter_buffer().set_lossless();
-    let sound = ramp(0, 40 * 8_000);
-    let mut random = Random(3);
-    let mut rest = &sound[..];
-    while !rest.is_empty() {
-        // From nothing to ten seconds at once, and up to a second until the next.
-        let length = match random.below(10) {
-            0 => 80_000,
-            1..=5 => 160,
-            _ => 1 + random.below(2_000) as usize,
-        };
-        let (piece, later) = rest.split_at(length.min(rest.len()));
-        world
-            .call
-            .jitter_buffer()
-            .push(world.now, Rate::Slin, piece);
-        rest = later;
-        world.run(us(random.below(1_000_000)));
+fn a_burst_that_is_kept_is_played_whole_whether_it_comes_in_one_piece_or_in_many() {
+    for pieces in [1, 500, 1_000] {
+        let mut world = World::new();
+        world.call.jitter_buffer().keep_bursts();
+        let sound = ramp(0, 80_000);
+        for piece in sound.chunks(sound.len() / pieces) {
+            let now = world.now;
+            world.call.jitter_buffer().push(now, Rate::Slin, piece);
+        }
+        world.run(ms(11_000));
+        assert!(
+            world.sound() == sound,
+            "{pieces}: {:?}",
+            world.call.counters()
+        );
+        assert_eq!(world.call.counters().live_dropped, 0);
     }
-    world.run(ms(45_000));
-    // Where it ran dry, half a slot is padded.
-    let heard: Vec<i16> = world.sound().into_iter().filter(|it| *it != 0).collect();
-    let sound: Vec<i16> = sound.into_iter().filter(|it| *it != 0).collect();
-    assert!(heard == sound, "{:?}", world.call.counters());
-    assert_eq!(world.call.counters().live_dropped, 0);
 }
 
 #[test]
-fn a_lossless_echo_is_as_soon_and_as_whole_as_any_and_no_frame_of_it_is_cut() {
+fn an_announcement_before_an_echo_is_played_whole_and_the_echo_catches_up() {
+    let mut world = World::new();
+    world.call.jitter_buffer().keep_bursts();
+    let announcement = ramp(0, 24_000);
+    let now = world.now;
+    world
+        .call
+        .jitter_buffer()
+        .push(now, Rate::Slin, &announcement);
+    let mut heard_at = None;
+    for frame in 0..1_000 {
+        let now = world.now;
+        let sample = 20_000 + frame as i16;
+        world
+            .call
+            .jitter_buffer()
+            .push(now, Rate::Slin, &[sample; 160]);
+        world.run(ms(20));
+        if world.sound().last() == Some(&(sample)) {
+            heard_at.get_or_insert(frame);
+        }
+    }
+    assert!(world.sound()[..24_000] == announcement);
+    // Three seconds until the announcement is over, and some more until it is seen that the echo stays behind.
+    assert!(heard_at.is_some_and(|frame| frame < 600), "{heard_at:?}");
+    let dropped = world.call.counters().live_dropped;
+    assert!((145..=151).contains(&dropped), "{dropped}");
+}
+
+#[test]
+fn an_echo_whose_bursts_are_kept_is_as_soon_as_any_and_stays_so() {
     for ppm in [-200, 0, 200] {
         let source = Source { ppm, jitter: ms(6) };
         let inbound = source.arrivals(11, ms(600_000));
-        let pushes = stalled(&echo_of(&inbound, 5), ms(60), 9);
-        let run = |is_lossless| run_as(is_lossless, Duration::ZERO, &inbound, &pushes, loud);
-        let (any, lossless) = (run(false), run(true));
-        assert_eq!(lossless.counters.live_dropped, 0, "{ppm}");
-        assert!(lossless.left.len() + 8 >= lossless.pushed, "{ppm}");
-        assert_eq!(lossless.delays[..50], any.delays[..50], "{ppm}");
+        let pushes = stalled(&echo_of(&inbound, 5), ms(300), 9);
+        let run = |keeps| run_as(keeps, Duration::ZERO, &inbound, &pushes, loud);
+        let (any, kept) = (run(false), run(true));
+        assert_eq!(kept.delays[..20], any.delays[..20], "{ppm}");
+        assert!(kept.worst_delay() < ms(700), "{:?}", kept.worst_delay());
+        let dropped = |outcome: &Outcome| outcome.counters.live_dropped;
         assert!(
-            lossless.worst_delay() < ms(120),
-            "{:?}",
-            lossless.worst_delay()
+            dropped(&kept) < dropped(&any),
+            "{}, {}",
+            dropped(&kept),
+            dropped(&any)
         );
     }
 }
@@ -453,16 +474,13 @@ fn a_lossless_echo_is_as_soon_and_as_whole_as_any_and_no_frame_of_it_is_cut() {
 #[test]
 fn more_than_ten_minutes_are_not_kept_and_counted() {
     let mut live = JitterBuffer::default();
-    live.set_lossless();
+    live.keep_bursts();
     live.push(at(0), Rate::Slin, &vec![1; 600 * 8_000]);
     live.push(at(0), Rate::Slin, &[2; 161]);
     assert_eq!((live.buffered(), live.dropped()), (ms(600_000), 2));
     live.push(at(0), Rate::Slin16, &[3; 320]);
-    assert_eq!(
-        (live.buffered(), live.dropped()),
-        (ms(20), 30_002),
-        "the rate changed"
-    );
+    let after = (live.buffered(), live.dropped());
+    assert_eq!(after, (ms(20), 30_002), "the rate changed");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) struct CommandQueue {
     /// How much audio has been queued since the media thread last took it, and how much of that a clear discarded.
     audio: Duration,
     discarded: Duration,
-    /// Frames of live audio that were not queued although they were not to be lost.
+    /// Frames of live audio that were to be kept and were too many.
     live_dropped: u64,
     /// How much of the discarded audio belonged to which utterance that the media thread has open.
     discarded_of: Vec<(ItemId, Duration)>,
@@ -71,7 +71,7 @@ enum Command {
     Stop(ItemId),
     Prebuffer(Duration),
     LivePrebuffer(Duration),
-    LiveLossless,
+    KeepBursts,
     Pause,
     Resume,
     Live {
@@ -98,8 +98,8 @@ pub(crate) struct Piece {
 /// be late anyway.
 const MAX_COMMANDS_BEFORE_LIVE: usize = 64;
 
-/// Lossless live audio beyond this many samples is dropped, and counted: far more than can be heard of it in time.
-const MAX_LOSSLESS_SAMPLES: usize = 600 * 8_000;
+/// Where bursts of live audio are kept: beyond this many samples they are dropped, and counted.
+const MAX_BURST_SAMPLES: usize = 600 * 8_000;
 
 /// Samples of capacity that a queue keeps between uses. Not many, since its next use may be another call's.
 const KEPT_SAMPLES: usize = 4 * 1024;
@@ -162,8 +162,8 @@ impl CommandQueue {
         self.commands.push(Command::LivePrebuffer(prebuffer));
     }
 
-    pub(crate) fn live_lossless(&mut self) {
-        self.commands.push(Command::LiveLossless);
+    pub(crate) fn keep_bursts(&mut self) {
+        self.commands.push(Command::KeepBursts);
     }
 
     pub(crate) fn pause(&mut self) {
@@ -204,9 +204,9 @@ impl CommandQueue {
         self.samples.extend_from_slice(samples);
     }
 
-    /// Adds live audio of which nothing is to be lost.
+    /// Adds live audio whose bursts are kept.
     pub(crate) fn live_whole(&mut self, rate: Rate, at: Time, samples: &[i16]) {
-        if self.samples.len() + samples.len() > MAX_LOSSLESS_SAMPLES {
+        if self.samples.len() + samples.len() > MAX_BURST_SAMPLES {
             self.live_dropped += samples.len().div_ceil(rate.slot_samples()) as u64;
         } else if self.commands.len() >= MAX_COMMANDS_BEFORE_LIVE
             && let Some(Command::Live {
@@ -278,7 +278,7 @@ impl CommandQueue {
                 Command::LivePrebuffer(prebuffer) => {
                     call.machine.jitter_buffer().set_prebuffer(prebuffer)
                 }
-                Command::LiveLossless => call.machine.jitter_buffer().set_lossless(),
+                Command::KeepBursts => call.machine.jitter_buffer().keep_bursts(),
                 Command::Pause => call.machine.playout().pause(),
                 Command::Resume => call.machine.playout().resume(),
                 Command::Live { rate, at, length } => {
@@ -364,7 +364,7 @@ impl CommandQueue {
                 Command::Tap { .. }
                 | Command::Prebuffer(_)
                 | Command::LivePrebuffer(_)
-                | Command::LiveLossless
+                | Command::KeepBursts
                 | Command::Pause
                 | Command::Resume
                 | Command::Stop(_) => {

@@ -1,4 +1,4 @@
-//! Callbacks that run where the program polls, on payloads as they come, with answers of which nothing is lost.
+//! Callbacks that run where the program polls, on payloads as they come, with answers whose bursts are kept.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -211,7 +211,7 @@ fn raw_mu_law_is_not_decoded_and_no_gap_is_seen_in_it(io: IoBackend) {
 
 #[apply(over_each_back_end)]
 #[test]
-fn what_a_lossless_source_pushes_at_once_is_heard_whole_and_then_the_call_finishes(io: IoBackend) {
+fn what_is_pushed_at_once_is_heard_whole_and_then_the_call_finishes(io: IoBackend) {
     let sound = sidetone_caller::ramp(9, 0, 16_000);
     let said = sound.clone();
     let (mut poller, notified) = poller(builder(io), move |_: &CallInfo| {
@@ -219,7 +219,7 @@ fn what_a_lossless_source_pushes_at_once_is_heard_whole_and_then_the_call_finish
         move |input: Input<'_>, reply: &mut Reply| match input {
             Input::Started => {
                 let mut line = reply.handle().live();
-                line.set_lossless();
+                line.keep_bursts();
                 // In more pieces than commands are queued at once.
                 said.chunks(100).for_each(|piece| line.push(piece));
                 reply.finish();
