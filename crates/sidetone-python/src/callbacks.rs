@@ -190,7 +190,7 @@ impl CallbackCall {
                 // It is a rate that can be resampled.
                 self.line = reply.handle().live_at(RETURNED_HZ).ok();
                 if let Some(line) = &mut self.line {
-                    line.set_lossless();
+                    line.keep_bursts();
                 }
             }
             Input::Audio(frame) if !self.is_ending => {

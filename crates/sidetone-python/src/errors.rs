@@ -37,7 +37,7 @@ create_exception!(
     audiosocket,
     AudioDroppedError,
     AudioSocketError,
-    "Audio that the callback returned was not played, because ten minutes of it waited already."
+    "Audio that the callback returned was left out, because the call was behind by it for seconds, or ten minutes waited."
 );
 create_exception!(
     audiosocket,

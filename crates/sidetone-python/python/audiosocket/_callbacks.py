@@ -48,7 +48,8 @@ async def start_server(
       over, whoever ended it; nothing follows.
 
     What it returns is played: any bytes-like object, 8 kHz, 16-bit, mono, little-endian, of any length. Up to 80 ms at
-    a time it is heard as soon as an echo can be. More waits for its turn, up to ten minutes of it. ``None`` plays
+    a time it is heard as soon as an echo can be. More is an announcement: it is heard whole, and what is returned next
+    waits for its turn, up to ten minutes of it. ``None`` plays
     nothing, and :data:`HANGUP_CALL_MESSAGE` or anything else that is empty hangs up, once all that was returned has
     been heard. An exception ends its call; the event loop's exception handler gets it, and so does
     ``on_exception_callback``.

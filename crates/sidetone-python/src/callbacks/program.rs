@@ -177,7 +177,8 @@ impl Trouble {
                 "{messages} messages of audio were dropped, because the event loop was blocked for a minute or more"
             )),
             Self::Dropped(frames) => AudioDroppedError::new_err(format!(
-                "{frames} frames of what the audio callback returned were not played: ten minutes waited already"
+                "{frames} frames of what the audio callback returned were left out, because more came than can be heard: \
+                 the call was behind by them"
             )),
             Self::Reset => PyConnectionResetError::new_err((
                 libc_errno(rustix::io::Errno::CONNRESET),
