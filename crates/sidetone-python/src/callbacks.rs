@@ -1,4 +1,4 @@
-//! Two callbacks for all calls: the first project's interface.
+//! Two callbacks for all calls: the interface of the original module.
 
 mod program;
 
@@ -135,7 +135,7 @@ fn start(
     .map_err(program::serve_error)
 }
 
-/// Anybody may call, as often as they like: the first project had no limits.
+/// Anybody may call, as often as they like: the original module had no limits.
 fn settings() -> ServerBuilder {
     Server::builder()
         .codec(Codec::Raw)

@@ -57,6 +57,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sidetone-driver",
         ],
     ),
+    (
+        "sidetone-python",
+        &["sidetone", "sidetone-caller", "sidetone-audio"],
+    ),
     ("sidetone-speech", &["sidetone-audio", "sidetone-websocket"]),
     ("sidetone-websocket", &[]),
     ("sidetone-services", &[]),

@@ -25,7 +25,7 @@ And in Asterisk's dialplan::
     exten => 100,1,Answer()
      same => n,AudioSocket(${UUID()},127.0.0.1:9092)
 
-:func:`start_server` is the interface of the first project: two callbacks for all calls.
+:func:`start_server` is the interface of the original module: two callbacks for all calls.
 """
 
 from __future__ import annotations

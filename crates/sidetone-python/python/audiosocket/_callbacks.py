@@ -1,4 +1,4 @@
-"""Two callbacks for all calls: the interface of the first project."""
+"""Two callbacks for all calls: the interface of the original module."""
 
 from __future__ import annotations
 
