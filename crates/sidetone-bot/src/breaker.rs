@@ -10,86 +10,109 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// A circuit breaker for the calls to a bot.
 ///
 /// After three failures in a row no call is sent to the bot for 5 s. Then one call tries it; the others are still spared. When the
-/// bot takes that one, calls go to it again, and the next failure is enough until it has spoken or ended a call; else it is left alone
-/// for another 5 s.
+/// bot takes that one, calls go to it again, but the bot is [taken for dead](Self::is_dead) until one of them has
+/// [succeeded](Self::succeed). If one fails before that, the bot is left alone for another 5 s.
+///
+/// A call that the bot took before the breaker opened says nothing of the bot any more.
 #[derive(Clone, Debug, Default)]
-pub struct Breaker(State);
-
-#[derive(Clone, Debug)]
-enum State {
-    Closed { failures: u32 },
-    Open { until: Instant },
+pub struct Breaker {
+    state: BreakerState,
+    /// When it opened last.
+    opened: Option<Instant>,
+    /// Failures in a row, while it is closed.
+    failures: u32,
+    /// When the next call may try the bot, while it is open.
+    until: Option<Instant>,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self::Closed { failures: 0 }
-    }
+/// Where the calls go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    /// To the bot.
+    #[default]
+    Closed,
+    /// Not to the bot, but for one every 5 s.
+    Open,
+    /// To the bot, which has taken a call again. It has not kept one yet.
+    HalfOpen,
 }
 
 /// What a success or a failure changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// From now on calls are spared.
+    /// From now on the bot is taken for dead.
     Opened,
-    /// From now on calls go to the bot again.
+    /// From now on it is trusted again.
     Closed,
 }
 
 impl Breaker {
+    /// A call that lasts so long with its bot has succeeded.
+    pub const LASTING: Duration = PAUSE;
+
     /// Whether a call may try the bot. The one that is allowed first after a pause is the one that tries it.
     pub fn allows(&mut self, now: Instant) -> bool {
-        match self.0 {
-            State::Closed { .. } => true,
-            State::Open { until } if now >= until => {
-                self.0 = State::Open { until: now + PAUSE };
-                true
-            }
-            State::Open { .. } => false,
+        let is_allowed = match self.state {
+            BreakerState::Closed | BreakerState::HalfOpen => true,
+            BreakerState::Open => self.until.is_none_or(|until| now >= until),
+        };
+        if is_allowed && self.state == BreakerState::Open {
+            self.until = Some(now + PAUSE);
+        }
+        is_allowed
+    }
+
+    /// The bot has taken a call. That alone is no success: it may break at once.
+    pub fn connect(&mut self) {
+        if self.state == BreakerState::Open {
+            self.state = BreakerState::HalfOpen;
         }
     }
 
-    /// The bot has taken a call. That alone is no success: it may fail at once.
-    pub fn connect(&mut self) -> Option<Change> {
-        if !self.is_open() {
+    /// A call that the bot took at `connected` has [lasted](Self::LASTING), or came to a good end.
+    pub fn succeed(&mut self, connected: Instant) -> Option<Change> {
+        if self.is_outdated(Some(connected)) {
             return None;
         }
-        // If it fails now, nothing has changed.
-        self.0 = State::Closed {
-            failures: FAILURES - 1,
-        };
-        Some(Change::Closed)
+        let was_dead = self.is_dead();
+        self.state = BreakerState::Closed;
+        self.failures = 0;
+        was_dead.then_some(Change::Closed)
     }
 
-    /// The bot has spoken, or ended a call.
-    pub fn succeed(&mut self) -> Option<Change> {
-        let was_open = self.is_open();
-        self.0 = State::default();
-        was_open.then_some(Change::Closed)
-    }
-
-    /// The bot could not be reached, or broke.
-    pub fn fail(&mut self, now: Instant) -> Option<Change> {
-        let until = now + PAUSE;
-        match &mut self.0 {
-            State::Closed { failures } => {
-                *failures += 1;
-                if *failures < FAILURES {
-                    return None;
-                }
-                self.0 = State::Open { until };
-                Some(Change::Opened)
-            }
-            State::Open { until: old } => {
-                *old = until;
-                None
-            }
+    /// The bot could not be reached, or broke the call that it took at `connected`.
+    pub fn fail(&mut self, now: Instant, connected: Option<Instant>) -> Option<Change> {
+        if self.is_outdated(connected) {
+            return None;
         }
+        self.failures += 1;
+        let was_dead = self.is_dead();
+        if !was_dead && self.failures < FAILURES {
+            return None;
+        }
+        self.failures = 0;
+        self.until = Some(now + PAUSE);
+        if self.state != BreakerState::Open {
+            self.opened = Some(now);
+        }
+        self.state = BreakerState::Open;
+        (!was_dead).then_some(Change::Opened)
     }
 
-    /// Whether calls are spared.
-    pub const fn is_open(&self) -> bool {
-        matches!(self.0, State::Open { .. })
+    /// Where the calls go.
+    pub const fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// Whether the bot fails its calls, as far as is known: from when it opens until a call has succeeded.
+    pub const fn is_dead(&self) -> bool {
+        !matches!(self.state, BreakerState::Closed)
+    }
+
+    fn is_outdated(&self, connected: Option<Instant>) -> bool {
+        connected
+            .zip(self.opened)
+            .is_some_and(|(connected, opened)| connected < opened)
     }
 }
 
@@ -97,28 +120,43 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// One that is open since `now`.
+    fn open(now: Instant) -> Breaker {
+        let mut breaker = Breaker::default();
+        for change in [None, None, Some(Change::Opened)] {
+            assert_eq!(breaker.fail(now, None), change);
+        }
+        breaker
+    }
+
     #[test]
     fn three_failures_in_a_row_open_it_and_one_success_closes_it() {
         let mut breaker = Breaker::default();
         let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        assert_eq!(breaker.fail(at(0)), None);
-        assert_eq!(breaker.fail(at(0)), None);
-        assert_eq!(breaker.succeed(), None);
+        let at = |time: u64| start + seconds(time);
+        assert_eq!(breaker.fail(at(0), None), None);
+        assert_eq!(breaker.fail(at(0), None), None);
+        assert_eq!(breaker.succeed(at(0)), None);
         for change in [None, None, Some(Change::Opened)] {
             assert!(breaker.allows(at(1)));
-            assert_eq!(breaker.fail(at(1)), change);
+            assert_eq!(breaker.fail(at(1), None), change);
         }
-        assert!(breaker.is_open() && !breaker.allows(at(5)));
+        assert!(breaker.is_dead() && !breaker.allows(at(5)));
         // One call tries it, and fails.
         assert!(breaker.allows(at(6)));
         assert!(!breaker.allows(at(6)));
-        assert_eq!(breaker.fail(at(7)), None);
+        assert_eq!(breaker.fail(at(7), None), None);
         assert!(!breaker.allows(at(11)));
-        // The bot takes the next one.
+        // The bot takes the next one, and keeps it.
         assert!(breaker.allows(at(12)));
-        assert_eq!(breaker.connect(), Some(Change::Closed));
-        assert!(breaker.allows(at(12)) && breaker.allows(at(12)) && !breaker.is_open());
+        breaker.connect();
+        assert!(breaker.allows(at(12)) && breaker.allows(at(12)) && breaker.is_dead());
+        assert_eq!(breaker.succeed(at(12)), Some(Change::Closed));
+        assert!(!breaker.is_dead());
     }
 
     #[test]
@@ -126,35 +164,60 @@ mod tests {
         let mut breaker = Breaker::default();
         let now = Instant::now();
         for change in [None, None, Some(Change::Opened)] {
-            assert_eq!(breaker.connect(), None);
-            assert_eq!(breaker.fail(now), change);
+            breaker.connect();
+            assert_eq!(breaker.fail(now, Some(now)), change);
         }
     }
 
     #[test]
-    fn a_bot_that_takes_the_call_that_tries_it_and_fails_it_is_left_alone_at_once() {
-        let mut breaker = Breaker::default();
-        let now = Instant::now();
-        for _ in 0..FAILURES {
-            breaker.fail(now);
+    fn a_bot_that_takes_each_call_and_breaks_it_is_dead_until_it_has_kept_one() {
+        let start = Instant::now();
+        let mut breaker = open(start);
+        let mut now = start;
+        for _ in 0..1000 {
+            now += PAUSE;
+            assert!(breaker.allows(now));
+            breaker.connect();
+            assert_eq!(breaker.state(), BreakerState::HalfOpen);
+            // It breaks the call after a while, perhaps after a greeting.
+            let connected = now;
+            now += seconds(2);
+            assert!(breaker.allows(now));
+            assert_eq!(breaker.fail(now, Some(connected)), None);
+            assert_eq!(breaker.state(), BreakerState::Open);
+            assert!(!breaker.allows(now));
         }
-        assert!(breaker.allows(now + PAUSE));
-        assert_eq!(breaker.connect(), Some(Change::Closed));
-        assert_eq!(breaker.fail(now + PAUSE), Some(Change::Opened));
-        // One that speaks is trusted again.
-        assert!(breaker.allows(now + 2 * PAUSE));
-        assert_eq!(breaker.connect(), Some(Change::Closed));
-        assert_eq!(breaker.succeed(), None);
-        assert_eq!(breaker.fail(now + 2 * PAUSE), None);
+        now += PAUSE;
+        assert!(breaker.allows(now));
+        breaker.connect();
+        assert_eq!(breaker.succeed(now), Some(Change::Closed));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        // One failure is none again.
+        assert_eq!(breaker.fail(now, Some(now)), None);
+    }
+
+    #[test]
+    fn calls_from_before_it_opened_neither_close_it_nor_open_it_again() {
+        let start = Instant::now();
+        let mut breaker = open(start + seconds(10));
+        assert_eq!(breaker.succeed(start), None);
+        assert!(breaker.is_dead());
+        let back = start + seconds(20);
+        assert!(breaker.allows(back));
+        breaker.connect();
+        assert_eq!(breaker.fail(back, Some(start)), None);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        assert_eq!(breaker.succeed(back), Some(Change::Closed));
+        for _ in 0..100 {
+            assert_eq!(breaker.fail(back + seconds(20), Some(start)), None);
+        }
+        assert!(!breaker.is_dead());
     }
 
     #[test]
     fn a_call_that_never_says_how_it_went_keeps_nobody_away_for_ever() {
-        let mut breaker = Breaker::default();
         let now = Instant::now();
-        for _ in 0..FAILURES {
-            breaker.fail(now);
-        }
+        let mut breaker = open(now);
         assert!(breaker.allows(now + PAUSE));
         assert!(!breaker.allows(now + PAUSE));
         assert!(breaker.allows(now + 2 * PAUSE));

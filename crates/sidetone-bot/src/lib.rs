@@ -11,7 +11,7 @@ mod playout;
 mod session;
 
 pub use bot::{Bot, BotEnd, Budget};
-pub use breaker::{Breaker, Change};
+pub use breaker::{Breaker, BreakerState, Change};
 pub use failure::BotFailure;
 pub use session::{BotEvent, Session, ToolResult, Tools};
 pub use sidetone_websocket::{AddressError, Endpoint};

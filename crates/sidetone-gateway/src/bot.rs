@@ -1,14 +1,19 @@
 //! A call and its bot, and what happens when the bot fails.
 
 use std::{
+    future::pending,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use sidetone::{Call, OwnedEvent, PlayError, Rate};
-use sidetone_bot::{BotEnd, BotEvent, Change, Session, dialect::Speaker};
-use tokio::time::timeout;
+use sidetone_bot::{BotEnd, BotEvent, Breaker, Change, Session, dialect::Speaker};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     call::RunningCall,
@@ -39,10 +44,12 @@ pub(crate) async fn run(
         report(registry, running, text.into());
         return fail(call, running, bot).await;
     }
+    let (progress, mut watched) = watch::channel(Progress::default());
     let observer = Observer {
         running: Arc::clone(running),
         registry: Arc::clone(registry),
         limit: Mutex::new(RateLimit::new(EVENTS_PER_SECOND)),
+        progress,
     };
     let functions = CallFunctions {
         running: Arc::clone(running),
@@ -54,19 +61,64 @@ pub(crate) async fn run(
         .tools(Arc::new(functions))
         .on_event(move |event| observer.observe(event));
     let charged = bot.bot.clone().budget(&registry.bot_budget);
-    match charged.run(call, session).await {
+    let succeed = |connected| {
+        note_change(registry, route, registry.bots.succeeded(route, connected));
+    };
+    let ended = {
+        let mut ended = pin!(charged.run(call, session));
+        tokio::select! {
+            ended = &mut ended => ended,
+            connected = lasting(watched.clone()) => {
+                succeed(connected);
+                ended.await
+            }
+        }
+    };
+    let progress = *watched.borrow_and_update();
+    match (ended, progress.connected) {
         // The caller may have gone before the bot said a word.
-        Ok(BotEnd::Call(_)) => Ok(()),
-        Ok(_) => {
-            note_change(registry, route, registry.bots.succeeded(route));
+        (Ok(BotEnd::Call(_)), _) if !progress.has_spoken => Ok(()),
+        (Ok(_), connected) => {
+            connected.into_iter().for_each(succeed);
             Ok(())
         }
-        Err(failure) => {
-            let change = registry.bots.failed(route, &failure, Instant::now());
+        (Err(failure), connected) => {
+            let now = Instant::now();
+            let change = registry.bots.failed(route, &failure, connected, now);
             report(registry, running, failure.to_string());
             note_change(registry, route, change);
             running.note(format!("bot failed: {}", failure.kind()));
             fail(call, running, bot).await
+        }
+    }
+}
+
+/// How far a call has come with its bot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// When the bot took it, unless it has lost it since.
+    connected: Option<Instant>,
+    has_spoken: bool,
+}
+
+/// Waits until the bot has kept the call for long enough to be trusted. Returns when it took it.
+async fn lasting(mut progress: watch::Receiver<Progress>) -> Instant {
+    loop {
+        let connected = progress.borrow_and_update().connected;
+        let lasted = async {
+            match connected {
+                Some(connected) => {
+                    sleep(Breaker::LASTING).await;
+                    connected
+                }
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            connected = lasted => return connected,
+            changed = progress.changed() => if changed.is_err() {
+                return pending().await;
+            },
         }
     }
 }
@@ -97,6 +149,7 @@ struct Observer {
     running: Arc<RunningCall>,
     registry: Arc<Registry>,
     limit: Mutex<RateLimit>,
+    progress: watch::Sender<Progress>,
 }
 
 impl Observer {
@@ -106,10 +159,19 @@ impl Observer {
         match event {
             BotEvent::Connected { after } => {
                 running.note("bot connected");
-                note_change(registry, route, bots.connected(route, after));
+                bots.connected(route, after);
+                self.progress.send_replace(Progress {
+                    connected: Some(Instant::now()),
+                    has_spoken: false,
+                });
             }
             BotEvent::FirstAudio { after } => {
-                note_change(registry, route, bots.spoke(route, after));
+                bots.spoke(route, after);
+                // Nobody waits for that.
+                self.progress.send_if_modified(|it| {
+                    it.has_spoken = true;
+                    false
+                });
             }
             BotEvent::Complaint(text) => {
                 bots.complained(route);
@@ -130,6 +192,7 @@ impl Observer {
             }
             BotEvent::Reconnecting(failure) => {
                 bots.reconnecting(route);
+                self.progress.send_replace(Progress::default());
                 running.note("bot reconnects");
                 self.report(format!("{failure}; the connection is made once more"));
             }

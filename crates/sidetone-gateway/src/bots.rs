@@ -50,9 +50,9 @@ impl Default for BotState {
 }
 
 impl BotState {
-    /// Whether calls are spared the bot.
+    /// Whether it fails its calls, as far as is known.
     pub(crate) fn is_dead(&self) -> bool {
-        self.breaker.is_open()
+        self.breaker.is_dead()
     }
 }
 
@@ -68,30 +68,36 @@ impl Bots {
         })
     }
 
-    pub(crate) fn connected(&self, route: &str, after: Duration) -> Option<Change> {
+    pub(crate) fn connected(&self, route: &str, after: Duration) {
         self.with(route, |state| {
             state.connecting.observe(after.as_secs_f64());
-            state.breaker.connect()
-        })
+            state.breaker.connect();
+        });
     }
 
-    pub(crate) fn spoke(&self, route: &str, after: Duration) -> Option<Change> {
+    pub(crate) fn spoke(&self, route: &str, after: Duration) {
         self.with(route, |state| {
             state.first_audio.observe(after.as_secs_f64());
-            state.breaker.succeed()
-        })
+        });
     }
 
-    /// A call was not failed by its bot.
-    pub(crate) fn succeeded(&self, route: &str) -> Option<Change> {
-        self.with(route, |state| state.breaker.succeed())
+    /// A call that its bot took then has lasted, or came to a good end.
+    pub(crate) fn succeeded(&self, route: &str, connected: Instant) -> Option<Change> {
+        self.with(route, |state| state.breaker.succeed(connected))
     }
 
-    pub(crate) fn failed(&self, route: &str, failure: &BotFailure, now: Instant) -> Option<Change> {
+    /// A bot failed a call: it did not take it, or broke what it took at `connected`.
+    pub(crate) fn failed(
+        &self,
+        route: &str,
+        failure: &BotFailure,
+        connected: Option<Instant>,
+        now: Instant,
+    ) -> Option<Change> {
         self.with(route, |state| {
             *state.failures.entry(failure.kind()).or_default() += 1;
             match failure.is_outage() {
-                true => state.breaker.fail(now),
+                true => state.breaker.fail(now, connected),
                 false => None,
             }
         })

@@ -289,7 +289,7 @@ impl Writer<'_> {
             bots.iter()
                 .map(move |(route, state)| ([("route", route.as_str())], value(state)))
         };
-        let help = "1 while the bot of a route can't be reached, and its calls are spared the wait";
+        let help = "1 while the bot of a route fails its calls, until it has kept one";
         self.gauges("bot_dead", help, of(|it| u64::from(it.is_dead())))?;
         let help = "Caller frames that were dropped because a bot did not take them";
         self.counters("bot_dropped_frames", help, of(|it| it.dropped_frames))?;

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -51,13 +52,25 @@ impl Bot {
         address: SocketAddr,
         behavior: impl Fn(&Value) -> Vec<Do> + Send + Sync + 'static,
     ) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        Self::serve(listener, behavior)
+    }
+
+    /// On a socket that may be there before and after the bot, as systemd holds one.
+    fn serve(
+        listener: std::net::TcpListener,
+        behavior: impl Fn(&Value) -> Vec<Do> + Send + Sync + 'static,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let entered = runtime.enter();
+        let listener = TcpListener::from_std(listener).unwrap();
+        drop(entered);
         let (sender, messages) = channel();
         let behavior: Arc<Behavior> = Arc::new(behavior);
         runtime.spawn(async move {
@@ -70,6 +83,12 @@ impl Bot {
             messages,
             _runtime: runtime,
         }
+    }
+
+    /// Whether a message of this kind has come. Others before it are forgotten.
+    fn has_received(&self, event: &str) -> bool {
+        let mut messages = self.messages.try_iter();
+        messages.any(|message| message["event"] == event)
     }
 
     /// A port that nothing listens on.
@@ -93,7 +112,10 @@ impl Bot {
 }
 
 async fn converse(stream: TcpStream, behavior: Arc<Behavior>, messages: Sender<Value>) {
-    let (_, mut socket) = ServerBuilder::new().accept(stream).await.unwrap();
+    // Who waited for the bot may have gone.
+    let Ok((_, mut socket)) = ServerBuilder::new().accept(stream).await else {
+        return;
+    };
     while let Some(Ok(message)) = socket.next().await {
         let Some(text) = message.as_text() else {
             continue;
@@ -386,6 +408,55 @@ fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
             alarm["name"] == name && alarm["active"] == false
         });
     }
+}
+
+#[test]
+fn a_bot_that_takes_each_call_and_breaks_it_is_one_alarm_until_it_keeps_one() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&breaks);
+    let bot = Bot::start(move |message| match message["event"] == "start" {
+        true if told.load(Ordering::Relaxed) => vec![media(&[1000; 160]), Do::CutOff],
+        _ => Vec::new(),
+    });
+    let gateway = gateway(&route(bot.address, "", ""));
+    let place = || gateway.call(gateway.ticket("route=support"), PATIENCE);
+    let alarms = || {
+        let events = gateway.events().into_iter();
+        let alarms = events.filter(|event| event["type"] == "alarm");
+        let active = alarms.map(|event| event["data"]["active"].as_bool().unwrap());
+        active.collect::<Vec<_>>()
+    };
+    // Places calls until the bot has one, which it may keep.
+    let tried = || {
+        let deadline = Instant::now() + PATIENCE;
+        let mut call = place();
+        while !bot.has_received("start") {
+            assert!(Instant::now() < deadline, "nobody tries the bot");
+            if call.is_finished() {
+                call = place();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        call
+    };
+    for _ in 0..3 {
+        tried().join().unwrap();
+    }
+    assert_eq!(alarms(), [true]);
+    tried().join().unwrap();
+    assert_eq!(alarms(), [true]);
+    let metrics = gateway.admin("GET", "/metrics", None).body;
+    let line = "sidetone_bot_dead{route=\"support\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
+
+    breaks.store(false, Ordering::Relaxed);
+    let call = tried();
+    // It says nothing, and keeps the call.
+    gateway.event("alarm", |alarm| alarm["active"] == false);
+    assert!(!call.is_finished());
+    assert_eq!(alarms(), [true, false]);
+    drop(bot);
+    call.join().unwrap();
 }
 
 #[test]
