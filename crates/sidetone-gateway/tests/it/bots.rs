@@ -355,58 +355,140 @@ fn a_bot_that_breaks_in_the_middle_is_tried_once_more_if_the_file_says_so() {
 
 #[test]
 fn a_bot_that_is_killed_in_the_middle_of_a_hundred_calls_leaves_none_stuck() {
+    // What happens to the calls of a route when their connections break.
+    const ROUTES: [(&str, &str); 3] = [
+        ("none", "reconnect = 0"),
+        ("lost", "reconnect = 1, connect_within = \"1s\""),
+        ("kept", "reconnect = 1, connect_within = \"60s\""),
+    ];
     const CALLS: usize = 100;
-    let bot = Bot::start(echo);
-    let address = bot.address;
-    let fails = "play = \"sorry.wav\", result = \"dial,100\"";
-    let file = route(address, "", fails);
-    let again = route(address, "reconnect = 1", fails);
-    let again = again.replace("[route.support]", "[route.again]");
+    let of = |route: usize| (route..CALLS).step_by(ROUTES.len()).count();
+
+    // The socket outlives the bot, so that those who connect meanwhile wait for the next one.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (before, after) = (
+        sidetone_caller::ramp(5, 0, 4_000),
+        sidetone_caller::ramp(9, 0, 4_000),
+    );
+    let bot = Bot::serve(listener.try_clone().unwrap(), saying(&before));
+    let routes = ROUTES.map(|(name, settings)| {
+        let fails = "play = \"sorry.wav\", result = \"dial,100\"";
+        route(address, settings, fails).replace("[route.support]", &format!("[route.{name}]"))
+    });
     // A hundred callers of one address are more than strangers may be.
     let server = "trusted = [\"127.0.0.1\"]\nmax_calls = 400";
-    let gateway = gateway_with(server, &format!("{file}{again}"));
-    let place = |route: &str| {
-        let id = gateway.ticket(&format!("route={route}"));
-        (id, gateway.call(id, PATIENCE))
+    let gateway = gateway_with(server, &routes.concat());
+    let place = |route: usize| {
+        let id = gateway.ticket(&format!("route={}", ROUTES[route].0));
+        (id, gateway.call(id, Duration::from_secs(60)))
     };
-    let calls: Vec<_> = (0..CALLS)
-        .map(|call| place(["support", "again"][call % 2]))
-        .collect();
+    let mut calls: [Vec<_>; 3] = Default::default();
+    for call in 0..CALLS {
+        let route = call % ROUTES.len();
+        calls[route].push(place(route));
+    }
     for _ in 0..CALLS {
-        bot.received("start");
+        bot.received("mark");
     }
     drop(bot);
-    for (id, call) in calls {
+
+    let sorry = sorry();
+    let [none, lost, kept] = calls;
+    let fails = |(id, call): (Uuid, JoinHandle<CallRecord>)| {
         let call = call.join().unwrap();
-        let sorry: usize = call.find(&sorry()).iter().map(|run| run.length).sum();
-        assert_eq!(sorry, 4_000, "{id}: {:?}", call.ended);
+        assert_eq!(heard_of(&before, &call), before.len(), "{id}");
+        let heard: usize = call.find(&sorry).iter().map(|run| run.length).sum();
+        assert_eq!(heard, sorry.len(), "{id}: {:?}", call.ended);
+        assert_eq!(call.ended.cause, EndCause::ServerHungUp);
         assert_eq!(result(&gateway, id), "dial,100");
-    }
-    let metrics = gateway.admin("GET", "/metrics", None).body;
-    for (route, reconnects) in [("support", 0), ("again", CALLS / 2)] {
-        let line = format!("sidetone_bot_reconnects_total{{route=\"{route}\"}} {reconnects}\n");
-        assert!(metrics.contains(&line), "no {line} in {metrics}");
-    }
-    for name in ["bot support", "bot again"] {
+    };
+    none.into_iter().chain(lost).for_each(fails);
+    for name in ["bot none", "bot lost"] {
         gateway.event("alarm", |alarm| {
             alarm["name"] == name && alarm["active"] == true
         });
     }
-    let bot = Bot::start_on(address, echo);
-    for (route, name) in [("support", "bot support"), ("again", "bot again")] {
+
+    let bot = Bot::serve(listener, saying(&after));
+    for _ in 0..of(2) {
+        let start = bot.received("start");
+        assert_eq!(start["start"]["customParameters"]["reconnect"], "true");
+    }
+    for _ in 0..of(2) {
+        bot.received("mark");
+    }
+    for (id, call) in kept {
+        gateway.admin("POST", &format!("/v1/calls/{id}/hangup"), None);
+        let call = call.join().unwrap();
+        for sound in [&before, &after] {
+            assert_eq!(heard_of(sound, &call), sound.len(), "{id}");
+        }
+        assert!(call.find(&sorry).is_empty(), "{id}");
+        assert_eq!(call.ended.cause, EndCause::ServerHungUp);
+        assert_eq!(result(&gateway, id), "continue");
+    }
+
+    // One call every 5 s tries the bot for those that are spared it.
+    for (route, name) in [(0, "bot none"), (1, "bot lost")] {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let id = gateway.ticket(&format!("route={route}"));
-            let call = gateway.call(id, Duration::from_millis(300)).join().unwrap();
-            if call.find(&sorry()).is_empty() {
+            let (id, call) = place(route);
+            let is_over = || call.is_finished() || bot.has_received("mark");
+            while !is_over() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            gateway.admin("POST", &format!("/v1/calls/{id}/hangup"), None);
+            let call = call.join().unwrap();
+            if heard_of(&after, &call) == after.len() {
                 break;
             }
             assert!(Instant::now() < deadline, "nobody tries the bot");
         }
-        bot.received("start");
         gateway.event("alarm", |alarm| {
             alarm["name"] == name && alarm["active"] == false
         });
+    }
+
+    let metrics = gateway.admin("GET", "/metrics", None).body;
+    let figure = |name: &str, labels: &str| -> usize {
+        let series = format!("sidetone_bot_{name}{{{labels}}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0, |value| value.parse().unwrap())
+    };
+    for (index, broken, unavailable, reconnects, connected) in [
+        (0, of(0), 0, 0, of(0) + 1),
+        (1, 0, of(1), of(1), of(1) + 1),
+        (2, 0, 0, of(2), 2 * of(2)),
+    ] {
+        let route = format!("route=\"{}\"", ROUTES[index].0);
+        let failures =
+            |reason: &str| figure("failures_total", &format!("{route},reason=\"{reason}\""));
+        assert_eq!(failures("broken"), broken, "{route}: {metrics}");
+        assert_eq!(failures("unavailable"), unavailable, "{route}: {metrics}");
+        assert_eq!(figure("reconnects_total", &route), reconnects, "{route}");
+        assert_eq!(
+            figure("connect_seconds_count", &route),
+            connected,
+            "{route}"
+        );
+        assert_eq!(figure("dead", &route), 0, "{route}: {metrics}");
+        assert!(metrics.contains(&format!("sidetone_bot_dead{{{route}}}")));
+    }
+    let alarms = gateway.events().into_iter();
+    let alarms = alarms.filter(|event| event["type"] == "alarm").count();
+    assert_eq!(alarms, 4, "each one begins once and ends once");
+}
+
+/// Says this as soon as it has a call, and asks to be told when it was heard.
+fn saying(sound: &[i16]) -> impl Fn(&Value) -> Vec<Do> + Send + Sync + use<> {
+    let sound = sound.to_vec();
+    move |message| match message["event"].as_str() {
+        Some("start") => {
+            let mark = json!({"event": "mark", "mark": {"name": "said"}});
+            vec![media(&sound), Do::Say(mark)]
+        }
+        _ => Vec::new(),
     }
 }
 
