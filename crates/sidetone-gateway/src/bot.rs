@@ -21,13 +21,16 @@ use crate::{
     event::GatewayEvent,
     functions::CallFunctions,
     rate_limit::RateLimit,
+    recording::Said,
     registry::Registry,
-    route::{lagged, report},
+    route::{lagged, publish_transcript, report},
     with_sources,
 };
 
 /// What a bot does wrong, and digits, that are reported of a call each second. Others are counted.
 const EVENTS_PER_SECOND: u32 = 20;
+/// How long ago a sentence may have begun whose words come now. A bot does not say when it was.
+const LATEST_WORDS: Duration = Duration::from_secs(30);
 /// How long what is played when a bot failed may take.
 const LONGEST_EXCUSE: Duration = Duration::from_secs(300);
 
@@ -205,10 +208,8 @@ impl Observer {
                 });
             }
             BotEvent::Transcript(transcript) => {
-                running.note("transcript");
                 let at = running.context.started_at.elapsed();
-                registry.bus.publish(GatewayEvent::Transcript {
-                    call: Arc::clone(&running.context),
+                let said = Said {
                     speaker: match transcript.speaker {
                         Speaker::Caller => "caller",
                         Speaker::Bot => "bot",
@@ -216,7 +217,9 @@ impl Observer {
                     text: transcript.text,
                     start: at,
                     end: at,
-                });
+                };
+                let since = at.saturating_sub(LATEST_WORDS);
+                publish_transcript(registry, running, said, since);
             }
             _ => {}
         }

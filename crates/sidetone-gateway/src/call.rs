@@ -154,6 +154,7 @@ impl RunningCall {
 
     /// Takes note that its handler is done.
     pub(crate) fn set_handled(&self) {
+        self.recording.end_transcript();
         self.ending.lock().is_handled = true;
     }
 

@@ -111,6 +111,7 @@ pub(crate) struct Route {
     pub(crate) play: Option<Clip>,
     pub(crate) echo: bool,
     pub(crate) record: bool,
+    pub(crate) save_transcript: bool,
     pub(crate) transcriber: Option<Arc<dyn Recognizer>>,
     pub(crate) bot: Option<RouteBot>,
     pub(crate) max_duration: Option<Duration>,

@@ -1,23 +1,35 @@
-//! The recordings of calls: starting and stopping them, what is written beside them, and the disk that they are on.
+//! The recordings of calls, in sound and in words: starting and stopping them, what is written beside them, and the disk that
+//! they are on.
 
 mod disk;
 mod side_file;
+mod transcript;
 
 use std::{
+    io,
     path::PathBuf,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use sidetone::record::{RecordError, Recorder, Recording, Report};
-use tokio::task::JoinSet;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+};
 
 use crate::{call::RunningCall, config, event::GatewayEvent, registry::Registry, with_sources};
 use side_file::SideFile;
+pub(crate) use transcript::Said;
+use transcript::{Pauses, TranscriptFile};
+
+/// Transcripts of a call that may wait for the disk: 4 MB at most.
+const MAX_WAITING: usize = 256;
 
 /// All recordings of a gateway.
 #[derive(Debug)]
@@ -32,7 +44,11 @@ pub(crate) struct Recordings {
 
 /// The recording of one call.
 #[derive(Debug, Default)]
-pub(crate) struct RecordingControl(Mutex<State>);
+pub(crate) struct RecordingControl {
+    state: Mutex<State>,
+    /// Held while the side file is written: by one at a time, so that the last one has all.
+    writing: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -40,6 +56,11 @@ struct State {
     /// How many there have been, the current one included.
     begun: usize,
     reports: Vec<Report>,
+    /// Where what is said goes, while it is written down.
+    said: Option<mpsc::Sender<Said>>,
+    pauses: Pauses,
+    /// The name of the file with what was said, when it is complete.
+    transcript: Option<String>,
 }
 
 /// What a recording does at the moment.
@@ -80,9 +101,10 @@ impl Recordings {
 
     /// Records the call from now on, or from its beginning if it has just begun. Goes on if it is paused.
     pub(crate) fn start(self: &Arc<Self>, call: &Arc<RunningCall>) -> Result<(), StartError> {
-        let mut state = call.recording.0.lock();
-        if let Some(current) = &state.current {
-            current.resume();
+        let mut state = call.recording.state.lock();
+        if state.current.is_some() {
+            drop(state);
+            call.recording.resume(call.context.started_at.elapsed());
             return Ok(());
         }
         if self.is_short_of_disk() {
@@ -104,7 +126,7 @@ impl Recordings {
         self.write_side_file(&call).await;
         let report = recording.ended().await;
         {
-            let mut state = call.recording.0.lock();
+            let mut state = call.recording.state.lock();
             // Another one may have begun since this one was stopped.
             if state.begun == number {
                 state.current = None;
@@ -121,18 +143,73 @@ impl Recordings {
         });
     }
 
-    async fn write_side_file(&self, call: &RunningCall) {
-        let side_file = SideFile::of(call, &call.recording.0.lock().reports);
-        let dir = self.dir.clone();
-        let written = tokio::task::spawn_blocking(move || side_file.write(&dir)).await;
-        if let Ok(Err(error)) = written
-            && let Some(registry) = self.registry.upgrade()
-        {
+    /// Writes down what is said from now on, until the call has been handled.
+    pub(crate) fn write_down(self: &Arc<Self>, call: &Arc<RunningCall>) -> Result<(), StartError> {
+        if self.is_short_of_disk() {
+            return Err(StartError::ShortOfDisk);
+        }
+        let (sender, said) = mpsc::channel(MAX_WAITING);
+        call.recording.state.lock().said = Some(sender);
+        let write = Arc::clone(self).write_transcript(Arc::clone(call), said);
+        self.ends.lock().spawn(write);
+        Ok(())
+    }
+
+    async fn write_transcript(
+        self: Arc<Self>,
+        call: Arc<RunningCall>,
+        mut said: mpsc::Receiver<Said>,
+    ) {
+        let (dir, context) = (self.dir.clone(), Arc::clone(&call.context));
+        // Each write has a thread for a moment. One for the whole of the call would be one for each call.
+        let mut file = blocking(move || TranscriptFile::create(&dir, &context)).await;
+        let mut waiting = Vec::new();
+        while let Ok(mut open) = file {
+            if said.recv_many(&mut waiting, MAX_WAITING).await == 0 {
+                file = Ok(open);
+                break;
+            }
+            let lines: String = waiting.drain(..).map(|said| said.line()).collect();
+            file = blocking(move || open.append(&lines).map(|()| open)).await;
+        }
+        let finished = match file {
+            Ok(open) => blocking(move || open.finish()).await,
+            Err(error) => Err(error),
+        };
+        match finished {
+            Ok(name) => {
+                call.recording.state.lock().transcript = Some(name);
+                self.write_side_file(&call).await;
+            }
+            Err(error) => {
+                let text = format!("what is said is not written down any more: {error}");
+                self.report(&call, text);
+            }
+        }
+    }
+
+    async fn write_side_file(&self, call: &Arc<RunningCall>) {
+        let (dir, written) = (self.dir.clone(), Arc::clone(call));
+        let written = blocking(move || {
+            let _writing = written.recording.writing.lock();
+            let side_file = {
+                let state = written.recording.state.lock();
+                SideFile::of(&written, &state.reports, state.transcript.as_deref())
+            };
+            side_file.write(&dir)
+        });
+        if let Err(error) = written.await {
+            let text =
+                format!("can't write what is known of the call beside its recording: {error}");
+            self.report(call, text);
+        }
+    }
+
+    fn report(&self, call: &RunningCall, text: String) {
+        if let Some(registry) = self.registry.upgrade() {
             registry.bus.publish(GatewayEvent::CallNotice {
                 call: Arc::clone(&call.context),
-                text: format!(
-                    "can't write what is known of the call beside its recording: {error}"
-                ),
+                text,
             });
         }
     }
@@ -152,7 +229,7 @@ impl Recordings {
     pub(crate) async fn finish(&self) {
         let recorder = Arc::clone(&self.recorder);
         // If it panics, the files stay `.part`, and their reports say so.
-        let _ = tokio::task::spawn_blocking(move || recorder.finish()).await;
+        let _ = spawn_blocking(move || recorder.finish()).await;
         let mut ends = std::mem::take(&mut *self.ends.lock());
         while ends.join_next().await.is_some() {}
     }
@@ -160,33 +237,81 @@ impl Recordings {
 
 impl RecordingControl {
     pub(crate) fn state(&self) -> RecordingState {
-        let state = self.0.lock();
+        let state = self.state.lock();
         match &state.current {
-            None => RecordingState::Off,
+            None if state.said.is_none() => RecordingState::Off,
+            None if state.pauses.is_paused() => RecordingState::Paused,
             Some(current) if current.is_paused() => RecordingState::Paused,
-            Some(_) => RecordingState::On,
+            _ => RecordingState::On,
         }
     }
 
-    /// Writes silence from now on. False if the call is not recorded.
-    pub(crate) fn pause(&self) -> bool {
-        match &self.0.lock().current {
-            Some(current) => {
-                current.pause();
-                true
-            }
-            None => false,
+    /// Writes silence from now on, and nothing of what is said. `at` is the time on the call's clock. False if the call is not
+    /// recorded.
+    pub(crate) fn pause(&self, at: Duration) -> bool {
+        let mut state = self.state.lock();
+        if let Some(current) = &state.current {
+            current.pause();
         }
+        let is_recorded = state.is_recorded();
+        if is_recorded {
+            state.pauses.begin(at);
+        }
+        is_recorded
     }
 
-    /// Completes the file. False if the call is not recorded.
+    /// Goes on after a pause. False if the call is not recorded.
+    pub(crate) fn resume(&self, at: Duration) -> bool {
+        let mut state = self.state.lock();
+        if let Some(current) = &state.current {
+            current.resume();
+        }
+        state.pauses.end(at);
+        state.is_recorded()
+    }
+
+    /// Completes the files. False if the call is not recorded.
     pub(crate) fn stop(&self) -> bool {
-        match self.0.lock().current.take() {
-            Some(current) => {
-                current.stop();
-                true
+        let mut state = self.state.lock();
+        let is_recorded = state.is_recorded();
+        state.said = None;
+        if let Some(current) = state.current.take() {
+            current.stop();
+        }
+        is_recorded
+    }
+
+    /// Writes down what was said, from `since` on at the earliest, if that is wanted and no part of it was in a pause. False if
+    /// it is lost.
+    pub(crate) fn write_down(&self, said: &Said, since: Duration) -> bool {
+        let state = self.state.lock();
+        match &state.said {
+            Some(_) if state.pauses.touch(since, said.end) => true,
+            Some(sender) => {
+                let sent = sender.try_send(said.clone());
+                // One that is closed has been reported.
+                !matches!(sent, Err(mpsc::error::TrySendError::Full(_)))
             }
-            None => false,
+            None => true,
         }
     }
+
+    /// Nothing more is said.
+    pub(crate) fn end_transcript(&self) {
+        self.state.lock().said = None;
+    }
+}
+
+impl State {
+    fn is_recorded(&self) -> bool {
+        self.current.is_some() || self.said.is_some()
+    }
+}
+
+/// Does work of the disk on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -16,7 +16,7 @@ use crate::{
     call::RunningCall,
     event::GatewayEvent,
     rate_limit::RateLimit,
-    recording::Recordings,
+    recording::{Recordings, Said},
     registry::{Admitted, Handled, Registry},
     with_sources,
 };
@@ -44,6 +44,12 @@ pub(crate) async fn handle(
     if running.route.record
         && let Some(recordings) = &recordings
         && let Err(error) = recordings.start(&running)
+    {
+        report(&registry, &running, error.to_string());
+    }
+    if running.route.save_transcript
+        && let Some(recordings) = &recordings
+        && let Err(error) = recordings.write_down(&running)
     {
         report(&registry, &running, error.to_string());
     }
@@ -158,14 +164,14 @@ impl Session {
         match event {
             None => self.speech = Some(Speech::Over),
             Some(SpeechEvent::Transcript(transcript)) if transcript.is_final => {
-                self.running.note("transcript");
-                self.registry.bus.publish(GatewayEvent::Transcript {
-                    call: Arc::clone(&self.running.context),
+                let said = Said {
                     speaker: "caller",
                     text: transcript.text,
                     start: transcript.start,
                     end: transcript.end,
-                });
+                };
+                let since = said.start;
+                publish_transcript(&self.registry, &self.running, said, since);
             }
             Some(SpeechEvent::Transcript(_)) => {}
             Some(other) => self.report(state_of(&other)),
@@ -199,6 +205,27 @@ pub(crate) fn report(registry: &Registry, call: &RunningCall, text: String) {
     registry.bus.publish(GatewayEvent::CallNotice {
         call: Arc::clone(&call.context),
         text,
+    });
+}
+
+/// Reports what somebody said, at `since` at the earliest, and writes it down if that is wanted.
+pub(crate) fn publish_transcript(
+    registry: &Registry,
+    call: &RunningCall,
+    said: Said,
+    since: Duration,
+) {
+    call.note("transcript");
+    if !call.recording.write_down(&said, since) {
+        let text = "the disk is too slow: what was said is not written down";
+        report(registry, call, text.into());
+    }
+    registry.bus.publish(GatewayEvent::Transcript {
+        call: Arc::clone(&call.context),
+        speaker: said.speaker,
+        text: said.text,
+        start: said.start,
+        end: said.end,
     });
 }
 

@@ -79,6 +79,11 @@ const DIALECTS: [&str; 5] = ["asterisk", "openai", "plivo", "twilio", "vonage"];
 const MAX_RECONNECTS: u32 = 10;
 
 impl Table {
+    /// Whether a bot of this dialect says in words what is said.
+    pub(super) fn has_transcripts(&self) -> bool {
+        self.dialect.get_ref() == "openai"
+    }
+
     /// Builds the bot, without a connection to it: it may be away now, and there for the first call. `span` is the table's place.
     pub(super) fn build(
         mut self,

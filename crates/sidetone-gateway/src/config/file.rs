@@ -110,6 +110,7 @@ struct RouteTable {
     #[serde(default)]
     record: Option<Spanned<bool>>,
     transcribe: Option<Spanned<String>>,
+    save_transcript: Option<Spanned<bool>>,
     bot: Option<Spanned<bot::Table>>,
     when_bot_fails: Option<Spanned<bot::FailureTable>>,
     max_duration: Option<Time>,
@@ -425,12 +426,23 @@ impl Resolver<'_> {
         can_record: bool,
         sounds: Option<&Path>,
     ) -> Route {
-        if let Some(record) = table.record.as_ref().filter(|it| *it.get_ref())
-            && !can_record
-        {
-            let text = "say where recordings go: [recording] with dir = \"…\"";
-            self.errors.add(record.span(), text);
+        let saves = table.save_transcript.as_ref().filter(|it| *it.get_ref());
+        let records = table.record.as_ref().filter(|it| *it.get_ref());
+        for wanted in [records, saves].into_iter().flatten() {
+            if !can_record {
+                let text = "say where recordings go: [recording] with dir = \"…\"";
+                self.errors.add(wanted.span(), text);
+            }
         }
+        let bot = table.bot.as_ref().map(Spanned::get_ref);
+        if let Some(saves) = saves
+            && table.transcribe.is_none()
+            && !bot.is_some_and(bot::Table::has_transcripts)
+        {
+            let text = "nothing on this route turns what is said into words: add transcribe, or a bot of the dialect openai";
+            self.errors.add(saves.span(), text);
+        }
+        let save_transcript = saves.is_some();
         let transcriber = table.transcribe.as_ref().and_then(|wanted| {
             let found = transcribers.get(wanted.get_ref());
             if found.is_none() {
@@ -450,6 +462,7 @@ impl Resolver<'_> {
             play: None,
             echo: table.echo.is_some(),
             record: table.record.is_some_and(Spanned::into_inner),
+            save_transcript,
             transcriber,
             bot: None,
             max_duration: table.max_duration.map(|it| it.0),

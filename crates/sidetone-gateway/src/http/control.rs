@@ -181,7 +181,7 @@ pub(super) struct RecordAnswer {
 
 /// Start, pause, resume or stop the recording of a call
 ///
-/// While it is paused, the file has silence on both sides: for card numbers, say.
+/// While it is paused, the file has silence on both sides, and nothing is written down: for card numbers, say.
 #[utoipa::path(
     post, path = "/v1/calls/{id}/record", tag = "control", request_body = Record,
     params(("id" = Uuid, Path, description = "The call's UUID")),
@@ -207,16 +207,15 @@ pub(super) async fn record(
         RecordAction::Stop => "record.stop",
     };
     app.log(&identity, name, Some(call.context.id), String::new());
+    let at = call.context.started_at.elapsed();
     let conflict = |text: String| Problem::new(StatusCode::CONFLICT, text);
     let not_recorded = || conflict("the call is not recorded".into());
     match action {
-        RecordAction::Pause if !call.recording.pause() => return Err(not_recorded()),
+        RecordAction::Pause if !call.recording.pause(at) => return Err(not_recorded()),
         RecordAction::Stop if !call.recording.stop() => return Err(not_recorded()),
-        RecordAction::Resume if call.recording.state() == RecordingState::Off => {
-            return Err(not_recorded());
-        }
-        RecordAction::Pause | RecordAction::Stop => {}
-        RecordAction::Start | RecordAction::Resume => {
+        RecordAction::Resume if !call.recording.resume(at) => return Err(not_recorded()),
+        RecordAction::Pause | RecordAction::Resume | RecordAction::Stop => {}
+        RecordAction::Start => {
             let recordings = app.shared.recordings.as_ref().ok_or_else(|| {
                 conflict("the gateway's file says nowhere to record: add [recording]".into())
             })?;

@@ -125,7 +125,8 @@ fn remove_older(dir: &Path, before: SystemTime) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Whether a file is named as recordings are: `TIME-UUID.wav`, `TIME-UUID-2.wav`, `UUID.json`, and the same with `.part`.
+/// Whether a file is named as recordings are: `TIME-UUID.wav`, `TIME-UUID-2.wav`, `TIME-UUID.txt`, `UUID.json`, and the same with
+/// `.part`.
 fn is_of_a_recording(name: &str) -> bool {
     let name = name.strip_suffix(".part").unwrap_or(name);
     if let Some(id) = name.strip_suffix(".json") {
@@ -133,6 +134,7 @@ fn is_of_a_recording(name: &str) -> bool {
     }
     let Some((time, rest)) = name
         .strip_suffix(".wav")
+        .or_else(|| name.strip_suffix(".txt"))
         .and_then(|stem| stem.split_once('-'))
     else {
         return false;
@@ -164,6 +166,9 @@ mod tests {
             (format!("20261122T075406Z-{id}.wav"), old, false),
             (format!("20261122T075406Z-{id}-2.wav.part"), old, false),
             (format!("{id}.json"), old, false),
+            (format!("20261122T075406Z-{id}.txt"), old, false),
+            (format!("20261122T075406Z-{id}.txt.part"), old, false),
+            ("notes.txt".into(), old, true),
             (format!("20261122T075407Z-{id}.wav"), now, true),
             ("notes.wav".into(), old, true),
             ("settings.json".into(), old, true),
@@ -173,7 +178,7 @@ mod tests {
             file.set_modified(*modified).unwrap();
         }
         let before = now - Duration::from_secs(50);
-        assert_eq!(remove_older(dir.path(), before).unwrap(), 3);
+        assert_eq!(remove_older(dir.path(), before).unwrap(), 5);
         for (name, _, stays) in names {
             assert_eq!(dir.path().join(&name).exists(), stays, "{name}");
         }

@@ -19,11 +19,14 @@ pub(super) struct SideFile {
 }
 
 impl SideFile {
-    pub(super) fn of(call: &RunningCall, reports: &[Report]) -> Self {
+    pub(super) fn of(call: &RunningCall, reports: &[Report], transcript: Option<&str>) -> Self {
         let mut content = call.context.to_json();
         let reports: Vec<Value> = reports.iter().map(recorded).collect();
         content.insert("minted_by".into(), json!(call.context.minted_by));
         content.insert("recordings".into(), reports.into());
+        if let Some(file) = transcript {
+            content.insert("transcript".into(), file.into());
+        }
         Self {
             name: call.context.id.to_string(),
             content: Value::Object(content),

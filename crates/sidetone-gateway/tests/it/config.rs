@@ -108,6 +108,14 @@ fn an_error_names_its_place_and_what_was_probably_meant() {
             "sidetone.toml:3:29: the route a does not allow to dial 1",
         ),
         (
+            "[recording]\ndir = \"x\"\n[route.a]\nbot = { dialect = \"twilio\", url = \"ws://127.0.0.1:1/\" }\nsave_transcript = true\n",
+            "sidetone.toml:5:19: nothing on this route turns what is said into words",
+        ),
+        (
+            "[route.a]\ntranscribe = \"x\"\nsave_transcript = true\n",
+            "sidetone.toml:3:19: say where recordings go",
+        ),
+        (
             "[route.a]\nplay = { file = \"no-such-file.wav\" }\n",
             "sidetone.toml:2:17: ",
         ),

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// What a step may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The token of [`TestGateway::start`] that may do everything.
 pub(crate) const ADMIN: &str = "the-secret-of-admin";

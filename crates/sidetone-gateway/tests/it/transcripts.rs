@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Recognizer {
     /// A route that echoes and transcribes, with two hooks.
     fn file(&self, with: SocketAddr, without: SocketAddr) -> String {
         format!(
-            "[route.echo]\necho = {{}}\ntranscribe = \"local\"\n\
+            "[recording]\ndir = \"recordings\"\n[route.echo]\necho = {{}}\ntranscribe = \"local\"\nsave_transcript = true\n\
              [transcriber.local]\nengine = \"vosk\"\nendpoint = \"{}\"\n\
              [[hook]]\nurl = \"http://{with}/\"\nevents = [\"call.ended\", \"transcript\"]\n\
              [[hook]]\nurl = \"http://{without}/\"\nevents = [\"call.ended\"]\n",
@@ -148,6 +148,18 @@ fn transcripts_reach_those_who_asked_and_no_log() {
     let log = format!("{:?}", gateway.events());
     assert!(!log.contains("hello") && !log.contains("world"), "{log}");
     gateway.of("transcript", id);
+
+    // And it is where the file wants it.
+    let side = gateway.path(&format!("recordings/{id}.json"));
+    let deadline = Instant::now() + PATIENCE;
+    while !side.exists() {
+        assert!(Instant::now() < deadline, "the transcript is not complete");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let side: Value = serde_json::from_slice(&std::fs::read(side).unwrap()).unwrap();
+    let name = side["transcript"].as_str().unwrap();
+    let text = std::fs::read_to_string(gateway.path(&format!("recordings/{name}")));
+    assert_eq!(text.unwrap(), "[0:00] caller: hello world\n");
 }
 
 #[test]
