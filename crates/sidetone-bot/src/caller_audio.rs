@@ -15,6 +15,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(10);
 ///
 /// What the caller did not send is silence, so that the frames' clock is the call's. Audio that comes after silence was sent in
 /// its place is sent all the same: the next gap is shorter by as much.
+///
+/// The first audio after a gap has the place before it, since only the next shows whether it was late. So it waits for that.
 #[derive(Debug)]
 pub(crate) struct CallerAudio {
     format: AudioFormat,
@@ -23,8 +25,24 @@ pub(crate) struct CallerAudio {
     origin: Option<Duration>,
     /// Samples that make no whole frame yet.
     pending: Vec<i16>,
+    /// The last that came was silence.
+    is_silent: bool,
+    /// The first audio after silence, in whose place silence was sent.
+    held: Option<Held>,
     /// Frames that were taken.
     frames: u32,
+}
+
+#[derive(Debug)]
+struct Held {
+    hz: u32,
+    samples: Vec<i16>,
+}
+
+impl Held {
+    fn duration(&self) -> Duration {
+        duration_of(self.samples.len(), self.hz)
+    }
 }
 
 impl CallerAudio {
@@ -34,13 +52,32 @@ impl CallerAudio {
             resampler: None,
             origin: None,
             pending: Vec::new(),
+            is_silent: false,
+            held: None,
             frames: 0,
         }
     }
 
     /// Audio that begins at `offset` on the call's clock.
     pub(crate) fn push(&mut self, offset: Duration, hz: u32, samples: &[i16]) {
+        if let Some(held) = self.held.take() {
+            // It was not late if the gap is behind it.
+            self.fill_up_to(offset.saturating_sub(held.duration()));
+            self.append(held.hz, &held.samples);
+        } else if std::mem::take(&mut self.is_silent)
+            && offset + duration_of(samples.len(), hz) <= self.end()
+        {
+            self.held = Some(Held {
+                hz,
+                samples: samples.to_vec(),
+            });
+            return;
+        }
         self.fill_up_to(offset);
+        self.append(hz, samples);
+    }
+
+    fn append(&mut self, hz: u32, samples: &[i16]) {
         if hz == self.format.hz {
             self.pending.extend_from_slice(samples);
             return;
@@ -56,6 +93,10 @@ impl CallerAudio {
 
     /// The caller sent nothing from `offset` on.
     pub(crate) fn push_silence(&mut self, offset: Duration, duration: Duration) {
+        if let Some(held) = self.held.take() {
+            self.append(held.hz, &held.samples);
+        }
+        self.is_silent = true;
         self.fill_up_to(offset);
         self.fill_up_to(offset + duration);
     }
@@ -73,7 +114,7 @@ impl CallerAudio {
 
     fn fill_up_to(&mut self, offset: Duration) {
         let origin = *self.origin.get_or_insert(offset);
-        let is_at = FRAME * self.frames + self.duration_of(self.pending.len());
+        let is_at = self.length();
         let missing = offset.saturating_sub(origin).saturating_sub(is_at);
         if missing > MAX_SILENCE {
             self.origin = Some(origin + (missing - MAX_SILENCE));
@@ -88,9 +129,19 @@ impl CallerAudio {
         self.format.hz as usize / 50
     }
 
-    fn duration_of(&self, samples: usize) -> Duration {
-        Duration::from_micros(samples as u64 * 1_000_000 / u64::from(self.format.hz))
+    /// How much there has been so far.
+    fn length(&self) -> Duration {
+        FRAME * self.frames + duration_of(self.pending.len(), self.format.hz)
     }
+
+    /// Where that ends on the call's clock.
+    fn end(&self) -> Duration {
+        self.origin.unwrap_or_default() + self.length()
+    }
+}
+
+fn duration_of(samples: usize, hz: u32) -> Duration {
+    Duration::from_micros(samples as u64 * 1_000_000 / u64::from(hz.max(1)))
 }
 
 #[cfg(test)]
@@ -159,6 +210,36 @@ mod tests {
         let order: Vec<_> = frames.iter().map(|(_, samples)| samples[0]).collect();
         assert_eq!(order, [1, 0, 0, 0, 0, 0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(frames.last().map(|(timestamp, _)| *timestamp), Some(300));
+    }
+
+    #[test]
+    fn the_first_audio_after_a_gap_is_heard_with_what_follows_it() {
+        // The gap is reported in steps of 100 ms, and of a second later.
+        for (reported, gap) in [(100, 190), (1_000, 1_990), (100, 100)] {
+            let mut audio = CallerAudio::new(AudioFormat::linear(8_000));
+            audio.push(ms(0), 8_000, &[1; 160]);
+            audio.push_silence(ms(20), ms(reported));
+            // Its place is before the gap: it may be late, and then more comes there at once.
+            audio.push(ms(20), 8_000, &[2; 160]);
+            audio.push(ms(40 + gap), 8_000, &[3; 160]);
+            audio.push(ms(60 + gap), 8_000, &[4; 160]);
+            let frames = frames(&mut audio);
+            let order: Vec<_> = frames.iter().map(|(_, samples)| samples[0]).collect();
+            let silence = vec![0; gap as usize / 20];
+            assert_eq!(order, [vec![1], silence, vec![2, 3, 4]].concat(), "{gap}");
+        }
+    }
+
+    #[test]
+    fn the_first_audio_after_a_gap_is_not_lost_where_nothing_follows() {
+        let mut audio = CallerAudio::new(AudioFormat::linear(8_000));
+        audio.push(ms(0), 8_000, &[1; 160]);
+        audio.push_silence(ms(20), ms(100));
+        audio.push(ms(20), 8_000, &[2; 160]);
+        audio.push_silence(ms(40), ms(100));
+        audio.push_silence(ms(140), ms(100));
+        let order: Vec<_> = frames(&mut audio).iter().map(|(_, it)| it[0]).collect();
+        assert_eq!(order, [1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0]);
     }
 
     #[test]

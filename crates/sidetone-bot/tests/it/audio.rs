@@ -188,6 +188,8 @@ async fn the_caller_is_heard_on_a_clock_without_gaps() {
             .is_some_and(|it| it.source + it.length == said.len()),
         "{runs:?}"
     );
+    // The first frame after the mute is with the others, and not alone in the silence.
+    assert!(runs.iter().all(|it| it.length > 160), "{runs:?}");
     let last = runs.last().map_or(0, |it| it.heard + it.length);
     let voiced: usize = runs.iter().map(|it| it.length).sum();
     assert!(
