@@ -689,6 +689,12 @@ impl ServerHandle {
         self.shutdown.send_replace(Some(grace));
     }
 
+    /// Whether connections are accepted, if only to reject their calls. After [`hand_over`](Self::hand_over) it takes some
+    /// milliseconds until they are not, and this server's descriptor of the listener is closed.
+    pub fn is_listening(&self) -> bool {
+        self.media.listening.load(Ordering::Acquire)
+    }
+
     /// Hangs up every call at once and stops listening, for a process that is about to end: on a second signal,
     /// after a panic. Each call is sent its hang-up; where a process ends without that, Asterisk may keep the call
     /// up, or end it without going on in the dialplan. Nothing can be done with the server afterwards.
