@@ -2,7 +2,12 @@
 
 mod program;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use pyo3::{
@@ -12,11 +17,11 @@ use pyo3::{
     types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyTuple},
 };
 use sidetone::{
-    CallError, Codec, EndReason, Frame, LiveAudio, Networks, Server, ServerBuilder,
+    CallError, Codec, EndReason, Frame, LiveAudio, Networks, Server, ServerBuilder, ServerHandle,
     callback::{self, CallInfo, Input, Poller, Reply},
 };
 
-use crate::{listener, notifier::Notifier, peer::peer_name};
+use crate::{forked::Guarded, listener, notifier::Notifier, peer::peer_name};
 use program::{Program, Trouble};
 
 /// What a program may be behind before its caller's audio is dropped.
@@ -28,11 +33,20 @@ const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// The rate of what programs return, whatever the call's is.
 const RETURNED_HZ: u32 = 8_000;
 
+/// How long closing waits for a media thread to close its listener. It takes a millisecond or two.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Serves calls on listening sockets and calls `on_audio` and `on_exception` inside `poll`.
+///
+/// In a forked child, all methods raise `RuntimeError`.
 #[pyclass(frozen)]
-pub(crate) struct CallbackServer {
+pub(crate) struct CallbackServer(Guarded<Serving>);
+
+struct Serving {
     notifier: Arc<Notifier>,
     program: Arc<Program>,
+    /// Of the pollers, which are locked while a callback runs.
+    handles: Vec<ServerHandle>,
     pollers: Mutex<Vec<Poller>>,
 }
 
@@ -48,60 +62,93 @@ impl CallbackServer {
         let notifier = Arc::new(Notifier::new()?);
         let program = Arc::new(Program::new(on_audio, on_exception, event_loop));
         let start = |socket| start(socket, &program, &notifier);
-        let pollers = sockets.iter().map(start).collect::<PyResult<_>>()?;
-        Ok(Self {
+        let pollers: Vec<_> = sockets.iter().map(start).collect::<PyResult<_>>()?;
+        Ok(Self(Guarded::new(Serving {
+            handles: pollers.iter().map(Poller::handle).collect(),
             notifier,
             program,
             pollers: Mutex::new(pollers),
-        })
+        })))
     }
 
     /// The descriptor that becomes readable when there is something to poll.
-    fn fileno(&self) -> i32 {
-        self.notifier.descriptor()
+    fn fileno(&self) -> PyResult<i32> {
+        Ok(self.0.get()?.notifier.descriptor())
     }
 
     /// Calls the callbacks for all that has happened.
     fn poll(&self, py: Python<'_>) -> PyResult<()> {
-        self.notifier.reset();
+        let serving = self.0.get()?;
+        serving.notifier.reset();
         // A callback may run the event loop again.
-        let Some(mut pollers) = self.pollers.try_lock() else {
+        let Some(mut pollers) = serving.pollers.try_lock() else {
             return Ok(());
         };
         for poller in pollers.iter_mut() {
             poller.poll();
         }
         drop(pollers);
-        self.program.report_unidentified(py);
-        self.program.take_interrupt()
+        if serving.program.origin.is_here() {
+            serving.program.report_unidentified(py);
+        }
+        serving.program.take_interrupt()
     }
 
     /// Accepts no more calls. Those that run go on.
-    fn stop_accepting(&self) {
-        for poller in self.pollers.lock().iter() {
-            poller.handle().hand_over(FOR_EVER);
+    fn stop_accepting(&self, py: Python<'_>) -> PyResult<()> {
+        let handles = &self.0.get()?.handles;
+        for handle in handles {
+            handle.hand_over(FOR_EVER);
         }
+        // A program may listen on the same port again at once.
+        py.detach(|| {
+            let until = Instant::now() + LISTENER_PATIENCE;
+            while handles.iter().any(ServerHandle::is_listening) && Instant::now() < until {
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        Ok(())
     }
 
-    /// Hangs up all calls, when what they have queued has been heard.
-    fn hang_up_all(&self) {
-        for poller in self.pollers.lock().iter() {
-            let handle = poller.handle();
+    /// Hangs up all calls, at once.
+    fn hang_up_all(&self) -> PyResult<()> {
+        for handle in &self.0.get()?.handles {
             handle.calls().iter().for_each(|call| call.hang_up());
         }
+        Ok(())
     }
 
     /// Whether it accepts no more calls and the last is over.
-    fn has_ended(&self) -> bool {
-        let mut pollers = self.pollers.lock();
-        pollers.iter_mut().all(|poller| poller.has_ended())
+    fn has_ended(&self) -> PyResult<bool> {
+        let pollers = &self.0.get()?.pollers;
+        // One that is polling has not.
+        let Some(pollers) = pollers.try_lock() else {
+            return Ok(false);
+        };
+        Ok(pollers.iter().all(Poller::has_ended))
     }
 
     /// Hangs up what runs and forgets the callbacks, which hear of nothing more.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.close(py);
+        Ok(())
+    }
+}
+
+impl Serving {
     fn close(&self, py: Python<'_>) {
-        let pollers = std::mem::take(&mut *self.pollers.lock());
+        let pollers = mem::take(&mut *self.pollers.lock());
         // It waits for threads, and for callers to close.
         py.detach(|| drop(pollers));
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.pollers.get_mut().is_empty() {
+            // There is no interpreter left to wait without if it ends right now.
+            Python::try_attach(|py| self.close(py));
+        }
     }
 }
 
@@ -185,6 +232,10 @@ impl CallbackCall {
     }
 
     fn handle(&mut self, py: Python<'_>, input: Input<'_>, reply: &mut Reply) {
+        if !self.program.origin.is_here() {
+            // A callback forked the process. The call goes on in the parent.
+            return;
+        }
         match input {
             Input::Started => {
                 // It is a rate that can be resampled.
@@ -211,7 +262,7 @@ impl CallbackCall {
             Ok(())
         })?;
         let returned = self.ask(py, audio)?;
-        if !returned.is_none(py) {
+        if !returned.is_none(py) && self.program.origin.is_here() {
             let is_hang_up = with_bytes(returned.bind(py), |bytes| {
                 self.play(bytes);
                 bytes.is_empty()
@@ -256,6 +307,9 @@ impl CallbackCall {
 
     /// A callback raised an exception: its call ends, and no other.
     fn fail(&mut self, py: Python<'_>, error: PyErr, reply: &mut Reply) {
+        if !self.program.origin.is_here() {
+            return self.program.interrupt(error);
+        }
         self.is_ending = true;
         reply.hang_up();
         let message = "an exception in the audio callback ended a call";
@@ -306,12 +360,32 @@ fn with_bytes<T>(object: &Bound<'_, PyAny>, look: impl FnOnce(&[u8]) -> T) -> Py
     if let Ok(bytes) = object.cast::<PyByteArray>() {
         return Ok(look(&bytes.to_vec()));
     }
-    let view = PyMemoryView::from(object).map_err(|_| {
-        let kind = object.get_type();
-        PyTypeError::new_err(format!(
-            "the audio callback returned {kind}: return None to send nothing, audio as bytes, or HANGUP_CALL_MESSAGE"
-        ))
-    })?;
+    let view = PyMemoryView::from(object).map_err(|_| no_audio(object))?;
+    let format = view.getattr(intern!(py, "format"))?;
+    if format.extract::<&str>()?.ends_with(['e', 'f', 'd', 'g']) {
+        return Err(PyTypeError::new_err(
+            "the audio callback returned floating-point numbers: convert them to 16-bit samples, as in (samples * 32767).astype(\"<i2\")",
+        ));
+    }
     let bytes = view.call_method0(intern!(py, "tobytes"))?;
     Ok(look(bytes.cast::<PyBytes>()?.as_bytes()))
+}
+
+/// What to say about something that is not bytes-like.
+fn no_audio(object: &Bound<'_, PyAny>) -> PyErr {
+    let kind = object.get_type();
+    let name = kind.fully_qualified_name();
+    let name = name
+        .as_ref()
+        .map_or("an unknown type".into(), |name| name.to_string_lossy());
+    if name == "coroutine" {
+        // Nobody awaits it, which Python would warn of.
+        let _ = object.call_method0(intern!(object.py(), "close"));
+        return PyTypeError::new_err(
+            "the audio callback is async: let it be an ordinary function that returns at once, and start what takes time with asyncio.create_task()",
+        );
+    }
+    PyTypeError::new_err(format!(
+        "the audio callback returned {name}: return None to send nothing, audio as bytes, or HANGUP_CALL_MESSAGE"
+    ))
 }

@@ -8,6 +8,7 @@ mod callbacks;
 mod caller;
 mod errors;
 mod executor;
+mod forked;
 mod listener;
 mod notifier;
 mod peer;
@@ -36,6 +37,7 @@ mod _core {
             Clip, Resampler, VoiceDetector, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw,
             resample,
         },
+        forked::begin_forked_child,
     };
 
     #[pymodule_init]

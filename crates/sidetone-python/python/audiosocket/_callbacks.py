@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import sys
 from collections.abc import Callable
@@ -63,6 +64,10 @@ async def start_server(
     for name in ("ssl", "ssl_handshake_timeout", "ssl_shutdown_timeout"):
         if kwargs.get(name) is not None:
             raise ValueError(f"{name}: AudioSocket has no TLS; put a tunnel between Asterisk and the server")
+    if not callable(on_audio_callback):
+        raise TypeError(f"on_audio_callback must be a function, not {on_audio_callback!r}")
+    _refuse_async("on_audio_callback", on_audio_callback)
+    _refuse_async("on_exception_callback", on_exception_callback)
     start_serving = kwargs.pop("start_serving", True)
     backlog = kwargs.get("backlog", 100)
     loop = asyncio.get_running_loop()
@@ -73,6 +78,14 @@ async def start_server(
     if start_serving:
         await server.start_serving()
     return server
+
+
+def _refuse_async(name: str, callback: object) -> None:
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"{name} must not be async: let it be an ordinary function that returns at once, "
+            "and start what takes time with asyncio.create_task()"
+        )
 
 
 class CallbackServer(asyncio.AbstractServer):
@@ -86,6 +99,7 @@ class CallbackServer(asyncio.AbstractServer):
         on_audio: AudioCallback,
         on_exception: ExceptionCallback | None,
     ) -> None:
+        self._origin = _lifetime.Origin()
         self._loop = loop
         self._binding: Any = binding
         self._backlog = backlog
@@ -96,12 +110,15 @@ class CallbackServer(asyncio.AbstractServer):
         self._serving_forever: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
+        if not self._origin.is_here():
+            return f"<{type(self).__module__}.{type(self).__name__} of the parent process>"
         state = "closed" if self._is_closed else "serving" if self._core else "not serving"
         return f"<{type(self).__module__}.{type(self).__name__} {state} sockets={self.sockets!r}>"
 
     @property
     def sockets(self) -> tuple[Any, ...]:
         """The listening sockets, none once it is closed."""
+        self._origin.check()
         return () if self._is_closed else tuple(self._binding.sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -110,6 +127,7 @@ class CallbackServer(asyncio.AbstractServer):
 
     def is_serving(self) -> bool:
         """Whether it accepts connections."""
+        self._origin.check()
         return self._core is not None and not self._is_closed
 
     async def start_serving(self) -> None:
@@ -144,6 +162,7 @@ class CallbackServer(asyncio.AbstractServer):
 
     def close(self) -> None:
         """Accept no more connections. Calls that run go on."""
+        self._origin.check()
         if self._is_closed:
             return
         self._is_closed = True
@@ -157,6 +176,7 @@ class CallbackServer(asyncio.AbstractServer):
 
     def close_clients(self) -> None:
         """Hang up all calls, politely: Asterisk goes on in the dialplan."""
+        self._origin.check()
         if self._core is not None:
             self._core.hang_up_all()
 
@@ -166,6 +186,7 @@ class CallbackServer(asyncio.AbstractServer):
 
     async def wait_closed(self) -> None:
         """Wait until it is closed and, from Python 3.12.1 on, the last call is over, as :mod:`asyncio` does."""
+        self._origin.check()
         if self._waiters is None or (self._is_closed and not _WAITS_FOR_CALLS):
             return
         waiter = self._loop.create_future()
@@ -180,17 +201,19 @@ class CallbackServer(asyncio.AbstractServer):
         await self.wait_closed()
 
     def _check_open(self) -> None:
+        self._origin.check()
         if self._is_closed:
             raise RuntimeError(f"server {self!r} is closed")
 
     def _poll(self) -> None:
         core = self._core
-        if core is None:
+        # The loop of a forked child hears of its parent's calls.
+        if core is None or not self._origin.is_here():
             return
         try:
             core.poll()
         finally:
-            if self._is_closed and core.has_ended():
+            if self._is_closed and self._origin.is_here() and core.has_ended():
                 self._release()
 
     def _release(self) -> None:

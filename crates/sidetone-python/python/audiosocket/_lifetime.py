@@ -1,10 +1,13 @@
-"""What outlives nothing: servers end with the interpreter, and are no good in a forked child."""
+"""What servers do not outlive: they end with the interpreter, and are no good in a forked child or a sub-interpreter."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from typing import Protocol, TypeVar
+
+from . import _core
 
 
 class _Server(Protocol):
@@ -12,6 +15,26 @@ class _Server(Protocol):
 
 
 _running: weakref.WeakSet[_Server] = weakref.WeakSet()
+_generation = 0
+
+
+class Origin:
+    """The process in which something was made."""
+
+    def __init__(self) -> None:
+        self._generation = _generation
+
+    def is_here(self) -> bool:
+        """Whether this still is that process, and not a child that was forked off it."""
+        return self._generation == _generation
+
+    def check(self) -> None:
+        """Raise :exc:`RuntimeError` in a forked child."""
+        if not self.is_here():
+            raise RuntimeError(
+                "this server is the parent process's and does nothing in a forked child: "
+                'start servers after the fork, or use multiprocessing with "spawn"'
+            )
 
 
 def register(server: _Server) -> None:
@@ -31,3 +54,13 @@ def reference(server: _T) -> weakref.ref[_T]:
 def _shut_down() -> None:
     for server in list(_running):
         server._shut_down()
+
+
+def _begin_forked_child() -> None:
+    global _generation
+    _generation += 1
+    _running.clear()
+    _core.begin_forked_child()
+
+
+os.register_at_fork(after_in_child=_begin_forked_child)

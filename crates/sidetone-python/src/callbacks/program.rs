@@ -15,11 +15,14 @@ use crate::{
         AsteriskFrameForwardError, AsteriskMemoryAllocError, AudioDroppedError, AudioLaggedError,
         AudioSocketReadError,
     },
+    forked::Origin,
     peer::peer_name,
 };
 
 /// What the program gave, and what all its calls share.
 pub(super) struct Program {
+    /// Where the callbacks are to be called.
+    pub(super) origin: Origin,
     pub(super) on_audio: Py<PyAny>,
     on_exception: Py<PyAny>,
     event_loop: Py<PyAny>,
@@ -51,6 +54,7 @@ pub(super) enum Trouble {
 impl Program {
     pub(super) fn new(on_audio: Py<PyAny>, on_exception: Py<PyAny>, event_loop: Py<PyAny>) -> Self {
         Self {
+            origin: Origin::here(),
             on_audio,
             on_exception,
             event_loop,
@@ -94,8 +98,7 @@ impl Program {
         if error.is_instance_of::<PyKeyboardInterrupt>(py)
             || error.is_instance_of::<PySystemExit>(py)
         {
-            *self.interrupt.lock() = Some(error.clone_ref(py));
-            return;
+            return self.interrupt(error.clone_ref(py));
         }
         let context = PyDict::new(py);
         let told = context
@@ -109,6 +112,11 @@ impl Program {
             // The loop's own handler reports its failures itself; this one is about to end.
             failed.write_unraisable(py, None);
         }
+    }
+
+    /// Keeps an exception that is to leave the event loop's call of `poll`.
+    pub(super) fn interrupt(&self, error: PyErr) {
+        *self.interrupt.lock() = Some(error);
     }
 
     /// An exception that came of a callback and is to end the event loop.
