@@ -6,6 +6,7 @@ that the server's process does can delay it; see `main`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import struct
@@ -165,26 +166,31 @@ class Caller:
 
 
 def main(host: str, port: str, calls: str, size: str) -> None:
-    """Place so many calls, which each say a word once and hear `size` bytes of voice each.
+    """Place so many calls, and speak on each until all of them have heard `size` bytes of voice.
 
-    It prints "hearing" once every call hears something, and in the end, for each call, what was heard and the longest time
-    between two messages that carried voice.
+    It prints "hearing" once every call hears something. In the end it prints, for each call, what was said and what was heard,
+    and the longest time between two messages that carried voice.
     """
     callers = [Caller((host, int(port))) for _ in range(int(calls))]
-    for caller in callers:
-        caller.say(voice(320))
-    for caller in callers:
-        caller.wait_for_voice(1)
-    print("hearing", flush=True)
+    said = b""
+    is_hearing = False
+    while any(caller._voice_size < int(size) for caller in callers):
+        frame = voice(320, len(said))
+        for caller in callers:
+            caller.say(frame)
+        said += frame
+        time.sleep(0.02)
+        if not is_hearing and all(caller._voice_size for caller in callers):
+            is_hearing = True
+            print("hearing", flush=True)
     report = []
     for caller in callers:
-        caller.wait_for_voice(int(size))
         times = [heard.time for heard in caller.heard if heard.payload.strip(b"\0")]
         gap = max(later - earlier for earlier, later in zip(times, times[1:]))
-        report.append({"voice": caller.voice.hex(), "gap": gap, "end": caller.end})
-    print(json.dumps(report), flush=True)
-    for caller in callers:
-        caller.close()
+        heard = hashlib.sha256(caller.voice).hexdigest()
+        report.append({"uuid": caller.uuid.hex, "heard": heard, "gap": gap, "end": caller.end})
+        caller.finish()
+    print(json.dumps({"said": hashlib.sha256(said).hexdigest(), "calls": report}), flush=True)
 
 
 if __name__ == "__main__":

@@ -232,14 +232,14 @@ async def test_a_reader_that_stops_and_goes_on(serve, call):
     caller = await call(address, is_reading=False, receive_buffer=2048)
     other = await call(address)
     # More than the kernel keeps for it, so that the server can't send.
-    said = voice(300 * FRAME)
+    said = voice(150 * FRAME)
     for place in range(0, len(said), FRAME):
         caller.say(said[place : place + FRAME])
     await program.wait(lambda: len(program.audio(caller)) == len(said))
     # Another call runs for seconds, unharmed, and counts them.
-    other.say(voice(150 * FRAME, 1))
-    await asyncio.to_thread(other.wait_for_voice, 150 * FRAME)
-    assert other.voice == voice(150 * FRAME, 1)
+    other.say(voice(100 * FRAME, 1))
+    await asyncio.to_thread(other.wait_for_voice, 100 * FRAME)
+    assert other.voice == voice(100 * FRAME, 1)
     caller.resume()
     await asyncio.to_thread(caller.wait_for_voice, len(said))
     assert caller.voice == said
