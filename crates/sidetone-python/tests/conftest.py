@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,14 +130,39 @@ async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
     yield errors
 
 
-@pytest.fixture
-def run_program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Runs a program in a process of its own, beside `client`. Its output is a pipe."""
+class Running:
+    """A program in a process of its own."""
 
-    def run_program(source: str, *arguments: object, options: tuple[str, ...] = (), **environment: str) -> Any:
-        path = tmp_path / "program.py"
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        line = self.process.stdout.readline()
+        if not line:
+            _, _, errors = self.end()
+            raise AssertionError(f"the program ended: {errors}")
+        return line.rstrip("\n")
+
+    def tell(self, line: str) -> None:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str, str]:
+        """Waits for its end: its status, and what else it printed, to both."""
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, output, errors
+
+
+@pytest.fixture
+def run_program(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Runs programs, given as their source."""
+    running = []
+
+    def run_program(source: str, *arguments: object, options: tuple[str, ...] = (), **environment: str) -> Running:
+        path = tmp_path / f"program{len(running)}.py"
         path.write_text(source)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *options, str(path), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -145,5 +170,10 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             text=True,
             env={**os.environ, "PYTHONPATH": str(HERE), **environment},
         )
+        running.append(Running(process))
+        return running[-1]
 
-    return run_program
+    yield run_program
+    for each in running:
+        each.process.kill()
+        each.end()

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Union
 
-from . import _core, _lifetime
+from . import _lifetime  # isort: skip, for it says where the other can be imported
+from . import _core
 
 __all__ = ["HANGUP_CALL_MESSAGE", "CallbackServer", "start_server"]
 
@@ -197,6 +198,9 @@ class CallbackServer(asyncio.AbstractServer):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if not self._origin.is_here():
+            # The child leaves its parent's block, most likely to end.
+            return
         self.close()
         await self.wait_closed()
 

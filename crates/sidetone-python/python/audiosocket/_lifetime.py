@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import weakref
 from typing import Protocol, TypeVar
 
-from . import _core
+
+def _check_interpreter() -> None:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = importlib.import_module(name)
+        except ImportError:
+            continue
+        if interpreters.get_current() != interpreters.get_main():
+            raise ImportError(
+                "audiosocket works in the main interpreter only, not in a sub-interpreter: "
+                "import it there, or use processes"
+            )
+        return
+
+
+# One that loaded the extension module would keep the main interpreter from it.
+_check_interpreter()
+
+from . import _core  # noqa: E402
 
 
 class _Server(Protocol):
