@@ -25,6 +25,7 @@ use sidetone::{CallHandle, CallWriter, EventStream, Player};
 use crate::{
     errors::play_error,
     executor::{Executor, Run, resolve},
+    forked::Guarded,
     peer::peer_name,
     samples::samples_of,
     sound::Clip,
@@ -38,7 +39,9 @@ const PLAYER_HZ: u32 = 8_000;
 
 /// A call. It is hung up when it is dropped.
 #[pyclass(frozen)]
-pub(crate) struct Call {
+pub(crate) struct Call(Guarded<CallParts>);
+
+struct CallParts {
     executor: Arc<Executor>,
     recorders: Arc<Recorders>,
     handle: CallHandle,
@@ -65,7 +68,7 @@ impl Call {
         let handle = call.handle();
         let (reader, writer) = call.split();
         let player = writer.player(PLAYER_HZ);
-        Ok(Self {
+        Ok(Self(Guarded::new(CallParts {
             executor: Arc::clone(executor),
             recorders: Arc::clone(recorders),
             events: Mutex::new(reader.into_stream()),
@@ -77,7 +80,7 @@ impl Call {
                 is_queued: AtomicBool::new(false),
                 waiter: Mutex::default(),
             }),
-        })
+        })))
     }
 }
 
@@ -85,43 +88,45 @@ impl Call {
 impl Call {
     /// The UUID as 32 hexadecimal digits.
     #[getter]
-    fn hex<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, &self.handle.id().simple().to_string())
+    fn hex<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        let id = self.0.get()?.handle.id().simple().to_string();
+        Ok(PyString::new(py, &id))
     }
 
     #[getter]
     fn peer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        peer_name(py, self.handle.peer())
+        peer_name(py, self.0.get()?.handle.peer())
     }
 
     #[getter]
-    fn rate(&self) -> u32 {
-        self.handle.rate().hz()
+    fn rate(&self) -> PyResult<u32> {
+        Ok(self.0.get()?.handle.rate().hz())
     }
 
     /// What the admission hook attached.
     #[getter]
-    fn data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let data = self.handle.data::<Py<PyAny>>()?;
-        Some(data.clone_ref(py))
+    fn data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let data = self.0.get()?.handle.data::<Py<PyAny>>();
+        Ok(data.map(|data| data.clone_ref(py)))
     }
 
     #[getter]
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        types::call_stats(py, self.handle.stats())
+        types::call_stats(py, self.0.get()?.handle.stats())
     }
 
     /// How it ended, if it has.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let ended = self.handle.ended();
+        let ended = self.0.get()?.handle.ended();
         ended.map(|reason| types::ended(py, reason)).transpose()
     }
 
     /// The next event, or nothing if none has come; then `wait` is to be awaited.
     fn next_event(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let waker = Waker::from(Arc::clone(&self.reader));
-        let mut events = self.events.lock();
+        let call = self.0.get()?;
+        let waker = Waker::from(Arc::clone(&call.reader));
+        let mut events = call.events.lock();
         let next = Pin::new(&mut *events).poll_next(&mut Context::from_waker(&waker));
         match next {
             Poll::Pending => Ok(None),
@@ -132,7 +137,8 @@ impl Call {
 
     /// A future that is done when there is an event, after `next_event` had none.
     fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut waiter = self.reader.waiter.lock();
+        let call = self.0.get()?;
+        let mut waiter = call.reader.waiter.lock();
         if let Some(waiting) = &*waiter
             && !waiting
                 .call_method0(py, intern!(py, "done"))?
@@ -142,7 +148,7 @@ impl Call {
                 "another task reads the events of this call already: read them in one place and pass them on",
             ));
         }
-        let future = self.executor.create_future(py)?;
+        let future = call.executor.create_future(py)?;
         *waiter = Some(future.clone().unbind());
         Ok(future)
     }
@@ -150,66 +156,73 @@ impl Call {
     /// Queues samples at a rate, or a clip.
     #[pyo3(signature = (sound, rate = 8_000))]
     fn play(&self, py: Python<'_>, sound: &Bound<'_, PyAny>, rate: u32) -> PyResult<Playback> {
+        let call = self.0.get()?;
         let playback = match sound.cast::<Clip>() {
-            Ok(clip) => self.queue(&clip.get().0)?,
+            Ok(clip) => call.queue(&clip.get().0)?,
             Err(_) => {
                 let samples = samples_of(sound)?;
-                let mut utterance = self.handle.utterance(rate).map_err(playing::unsupported)?;
+                let mut utterance = call.handle.utterance(rate).map_err(playing::unsupported)?;
                 let queued = py.detach(|| utterance.try_play(&samples));
                 queued.map_err(play_error)?;
                 utterance.end()
             }
         };
-        Ok(Playback::new(playback, &self.executor))
+        Ok(Playback::new(playback, &call.executor))
     }
 
     /// Speech that comes in pieces.
     #[pyo3(signature = (rate = 8_000, prebuffer = 0.0))]
     fn utterance(&self, rate: u32, prebuffer: f64) -> PyResult<Utterance> {
-        Utterance::new(&self.handle, rate, prebuffer, &self.executor)
+        let call = self.0.get()?;
+        Utterance::new(&call.handle, rate, prebuffer, &call.executor)
     }
 
     /// Audio that is made as it plays.
     #[pyo3(signature = (rate = None, prebuffer = 0.0))]
     fn live(&self, rate: Option<u32>, prebuffer: f64) -> PyResult<Live> {
-        Live::new(&self.handle, rate, prebuffer)
+        Live::new(&self.0.get()?.handle, rate, prebuffer)
     }
 
     /// Queues a mark.
     fn mark(&self) -> PyResult<Mark> {
-        self.player.lock().mark().map(Mark).map_err(play_error)
+        let mark = self.0.get()?.player.lock().mark();
+        mark.map(Mark).map_err(play_error)
     }
 
     /// Throws everything queued away, at once; the future says what was heard of it.
     fn clear<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let clearing = self.handle.clear();
-        self.executor.spawn(py, async move {
+        let call = self.0.get()?;
+        let clearing = call.handle.clear();
+        call.executor.spawn(py, async move {
             let heard = clearing.await.map_err(play_error);
             Box::new(move |py: Python<'_>| types::heard(py, heard?)) as _
         })
     }
 
     fn pause(&self) -> PyResult<()> {
-        self.handle.pause_playout().map_err(play_error)
+        self.0.get()?.handle.pause_playout().map_err(play_error)
     }
 
     fn resume(&self) -> PyResult<()> {
-        self.handle.resume_playout().map_err(play_error)
+        self.0.get()?.handle.resume_playout().map_err(play_error)
     }
 
     fn record(&self, directory: std::path::PathBuf) -> PyResult<Recording> {
-        let recording = self.recorders.record(directory, &self.handle)?;
-        Ok(Recording::new(recording, &self.executor))
+        let call = self.0.get()?;
+        let recording = call.recorders.record(directory, &call.handle)?;
+        Ok(Recording::new(recording, &call.executor))
     }
 
-    fn hang_up(&self) {
-        self.handle.hang_up();
+    fn hang_up(&self) -> PyResult<()> {
+        self.0.get()?.handle.hang_up();
+        Ok(())
     }
 
     /// Ends the call when everything queued has been heard.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.writer.lock().take() {
-            Some(writer) => self.executor.spawn(py, async move {
+        let call = self.0.get()?;
+        match call.writer.lock().take() {
+            Some(writer) => call.executor.spawn(py, async move {
                 let reason = writer.finish().await;
                 Box::new(move |py: Python<'_>| types::ended(py, reason)) as _
             }),
@@ -219,15 +232,16 @@ impl Call {
 
     /// Waits for the end.
     fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let handle = self.handle.clone();
-        self.executor.spawn(py, async move {
+        let call = self.0.get()?;
+        let handle = call.handle.clone();
+        call.executor.spawn(py, async move {
             let reason = handle.closed().await;
             Box::new(move |py: Python<'_>| types::ended(py, reason)) as _
         })
     }
 }
 
-impl Call {
+impl CallParts {
     fn queue(&self, clip: &sidetone::Clip) -> PyResult<sidetone::Playback> {
         let mut player = self.player.lock();
         let mut queueing = std::pin::pin!(player.play_clip(clip));

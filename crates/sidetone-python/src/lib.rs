@@ -32,12 +32,12 @@ mod _core {
             AudioLaggedError, AudioSocketError, AudioSocketReadError, CallEndedError, ClearedError,
             PlaybackFullError, RecordingError, SoundError,
         },
+        forked::begin_forked_child,
         server::{AdmissionRequest, Server},
         sound::{
             Clip, Resampler, VoiceDetector, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw,
             resample,
         },
-        forked::begin_forked_child,
     };
 
     #[pymodule_init]

@@ -16,6 +16,7 @@ use tokio::{runtime, sync::oneshot};
 use crate::{
     call::{Call, Recorders},
     executor::Executor,
+    forked::Guarded,
     listener,
     peer::peer_name,
     sound::duration,
@@ -24,7 +25,9 @@ use crate::{
 
 /// Serves calls on listening sockets, and tells `sink` of them inside `poll`.
 #[pyclass(frozen)]
-pub(crate) struct Server {
+pub(crate) struct Server(Guarded<ServerParts>);
+
+struct ServerParts {
     executor: Arc<Executor>,
     recorders: Arc<Recorders>,
     serving: Mutex<Vec<Serving>>,
@@ -64,33 +67,34 @@ impl Server {
         event_loop: Py<PyAny>,
         settings: Settings,
     ) -> PyResult<Self> {
-        let this = Self {
+        let parts = ServerParts {
             executor: Arc::new(Executor::new(event_loop)?),
             recorders: Arc::default(),
             serving: Mutex::default(),
         };
         let sink = Arc::new(sink);
         for socket in &sockets {
-            let serving = this.serve(socket, &sink, &settings)?;
-            this.serving.lock().push(serving);
+            let serving = parts.serve(socket, &sink, &settings)?;
+            parts.serving.lock().push(serving);
         }
-        Ok(this)
+        Ok(Self(Guarded::new(parts)))
     }
 
     /// The descriptor that becomes readable when there is something to poll.
-    fn fileno(&self) -> i32 {
-        self.executor.descriptor()
+    fn fileno(&self) -> PyResult<i32> {
+        Ok(self.0.get()?.executor.descriptor())
     }
 
     /// Deals with all that has happened.
-    fn poll(&self, py: Python<'_>) {
-        self.executor.poll(py);
+    fn poll(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.executor.poll(py);
+        Ok(())
     }
 
     /// Rejects new calls, and tells those that run how long they have.
     fn shutdown(&self, grace: f64) -> PyResult<()> {
         let grace = duration(grace)?;
-        for serving in self.serving.lock().iter() {
+        for serving in self.0.get()?.serving.lock().iter() {
             serving.handle.shutdown(grace);
         }
         Ok(())
@@ -98,8 +102,9 @@ impl Server {
 
     /// Waits until no call runs.
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let calls = self.handles();
-        self.executor.spawn(py, async move {
+        let parts = self.0.get()?;
+        let calls = parts.handles();
+        parts.executor.spawn(py, async move {
             for call in calls {
                 call.closed().await;
             }
@@ -109,15 +114,16 @@ impl Server {
 
     #[getter]
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let serving = self.serving.lock();
+        let serving = self.0.get()?.serving.lock();
         let stats: Vec<_> = serving.iter().map(|one| one.handle.stats()).collect();
         types::server_stats(py, &stats)
     }
 
     /// Hangs up what runs, ends recordings and stops.
-    fn close(&self, py: Python<'_>) {
-        let serving = std::mem::take(&mut *self.serving.lock());
-        let recorders = Arc::clone(&self.recorders);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let parts = self.0.get()?;
+        let serving = std::mem::take(&mut *parts.serving.lock());
+        let recorders = Arc::clone(&parts.recorders);
         py.detach(|| {
             for Serving { thread, _until, .. } in serving {
                 drop(_until);
@@ -126,10 +132,11 @@ impl Server {
             }
             recorders.finish();
         });
+        Ok(())
     }
 }
 
-impl Server {
+impl ServerParts {
     fn handles(&self) -> Vec<CallHandle> {
         let serving = self.serving.lock();
         serving.iter().flat_map(|one| one.handle.calls()).collect()

@@ -33,6 +33,7 @@ __all__ = [
     "Utterance",
     "VoiceDetector",
     "__version__",
+    "begin_forked_child",
     "decode_alaw",
     "decode_ulaw",
     "encode_alaw",
@@ -57,6 +58,7 @@ class PlaybackFullError(AudioSocketError): ...
 class SoundError(AudioSocketError): ...
 class RecordingError(AudioSocketError): ...
 
+def begin_forked_child() -> None: ...
 def encode_ulaw(samples: Any) -> bytes:
     """Linear samples as µ-law: a byte for each."""
 

@@ -119,6 +119,7 @@ class Server(AsyncIterator[Call]):
             "admits": admit is not None,
             "tells_ends": on_call_end is not None,
         }
+        self._origin = _lifetime.Origin()
         self._core: _core.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._addresses: list[tuple[Any, ...]] = []
@@ -159,7 +160,7 @@ class Server(AsyncIterator[Call]):
         finally:
             binding.close()
         self._loop, self._core, self._closed = loop, core, loop.create_future()
-        loop.add_reader(core.fileno(), core.poll)
+        loop.add_reader(core.fileno(), _poll, core, self._origin)
         _lifetime.register(self)
 
     async def serve(self, handler: Handler) -> None:
@@ -203,6 +204,9 @@ class Server(AsyncIterator[Call]):
 
     async def close(self) -> None:
         """Hang up all calls, and stop listening. Handlers get five seconds, and then are cancelled."""
+        if not self._origin.is_here():
+            # The child leaves its parent's block, most likely to end.
+            return
         core, loop = self._core, self._loop
         self._begin_closing()
         if core is None or loop is None or self._closed is None:
@@ -233,11 +237,14 @@ class Server(AsyncIterator[Call]):
         await self.close()
 
     def __repr__(self) -> str:
+        if not self._origin.is_here():
+            return "<audiosocket.Server of the parent process>"
         state = "closed" if self._is_closing else "serving" if self._core else "not started"
         where = " ".join(f"{address[0]}:{address[1]}" for address in self._addresses)
         return f"<audiosocket.Server {state} {where}>"
 
     def _running(self) -> _core.Server:
+        self._origin.check()
         if self._core is None:
             raise RuntimeError("the server is closed" if self._is_closing else "the server is not started yet")
         return self._core
@@ -315,6 +322,12 @@ class Server(AsyncIterator[Call]):
         core, self._core = self._core, None
         if core is not None:
             core.close()
+
+
+def _poll(core: _core.Server, origin: _lifetime.Origin) -> None:
+    # The loop of a forked child hears of its parent's calls.
+    if origin.is_here():
+        core.poll()
 
 
 class _Sink:

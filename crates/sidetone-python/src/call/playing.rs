@@ -7,6 +7,7 @@ use sidetone::{CallHandle, LiveAudio, UnsupportedRate};
 use crate::{
     errors::{ClearedError, play_error},
     executor::Executor,
+    forked::Guarded,
     samples::samples_of,
     sound::duration,
     types,
@@ -29,17 +30,19 @@ impl Mark {
 /// Awaited, it waits until that has been heard, stopped or cleared, or the call is over, and returns how much of it
 /// the caller heard. If the wait is cancelled, it stops.
 #[pyclass(frozen, module = "audiosocket")]
-pub(crate) struct Playback {
+pub(crate) struct Playback(Guarded<PlaybackParts>);
+
+struct PlaybackParts {
     playback: sidetone::Playback,
     executor: Arc<Executor>,
 }
 
 impl Playback {
     pub(super) fn new(playback: sidetone::Playback, executor: &Arc<Executor>) -> Self {
-        Self {
+        Self(Guarded::new(PlaybackParts {
             playback,
             executor: Arc::clone(executor),
-        }
+        }))
     }
 }
 
@@ -47,8 +50,9 @@ impl Playback {
 impl Playback {
     /// Waits until its end, and stops it if the wait is cancelled.
     fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let guard = self.playback.clone().stop_on_drop();
-        let finished = self.executor.spawn(py, async move {
+        let parts = self.0.get()?;
+        let guard = parts.playback.clone().stop_on_drop();
+        let finished = parts.executor.spawn(py, async move {
             let heard = guard.playback().finished().await;
             guard.keep();
             Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
@@ -58,8 +62,9 @@ impl Playback {
 
     /// Wait as `await` does, but let it play on if the wait is cancelled.
     fn finished<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let playback = self.playback.clone();
-        self.executor.spawn(py, async move {
+        let parts = self.0.get()?;
+        let playback = parts.playback.clone();
+        parts.executor.spawn(py, async move {
             let heard = playback.finished().await;
             Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
         })
@@ -67,30 +72,31 @@ impl Playback {
 
     /// Take it out of what is played, at once, awaited or not; what is queued behind it follows.
     fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stopping = self.playback.stop();
-        self.executor.spawn(py, async move {
+        let parts = self.0.get()?;
+        let stopping = parts.playback.stop();
+        parts.executor.spawn(py, async move {
             let heard = stopping.await;
             Box::new(move |py: Python<'_>| types::heard(py, heard)) as _
         })
     }
 
     #[getter]
-    fn is_finished(&self) -> bool {
-        self.playback.is_finished()
+    fn is_finished(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.playback.is_finished())
     }
 
     /// How much of it was heard, once that is known.
     #[getter]
     fn heard(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let heard = self.playback.heard();
+        let heard = self.0.get()?.playback.heard();
         heard.map(|heard| types::heard(py, heard)).transpose()
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.is_finished() {
-            "finished"
-        } else {
-            "playing"
+        let state = match self.is_finished() {
+            Ok(true) => "finished",
+            Ok(false) => "playing",
+            Err(_) => "of the parent process",
         };
         format!("<audiosocket.Playback {state}>")
     }
@@ -98,7 +104,9 @@ impl Playback {
 
 /// Speech that comes in pieces, is queued as one and counts as one. `with` ends it.
 #[pyclass(frozen, module = "audiosocket")]
-pub(crate) struct Utterance {
+pub(crate) struct Utterance(Guarded<UtteranceParts>);
+
+struct UtteranceParts {
     /// Gone when it has ended.
     utterance: Mutex<Option<sidetone::Utterance>>,
     playback: sidetone::Playback,
@@ -114,11 +122,11 @@ impl Utterance {
     ) -> PyResult<Self> {
         let mut utterance = call.utterance(rate).map_err(unsupported)?;
         utterance.set_prebuffer(duration(prebuffer)?);
-        Ok(Self {
+        Ok(Self(Guarded::new(UtteranceParts {
             playback: utterance.playback(),
             utterance: Mutex::new(Some(utterance)),
             executor: Arc::clone(executor),
-        })
+        })))
     }
 }
 
@@ -131,7 +139,8 @@ impl Utterance {
     /// :raises PlaybackFullError: ten minutes are queued already, or what `playback_buffer` says.
     fn write(&self, py: Python<'_>, samples: &Bound<'_, PyAny>) -> PyResult<()> {
         let samples = samples_of(samples)?;
-        let mut utterance = self.utterance.lock();
+        let parts = self.0.get()?;
+        let mut utterance = parts.utterance.lock();
         let Some(utterance) = utterance.as_mut() else {
             return Err(ClearedError::new_err(
                 "the utterance has ended: begin another one for more",
@@ -142,8 +151,8 @@ impl Utterance {
     }
 
     /// Say that nothing more comes: what is queued of it plays to its end.
-    fn end(&self) -> Playback {
-        if let Some(utterance) = self.utterance.lock().take() {
+    fn end(&self) -> PyResult<Playback> {
+        if let Some(utterance) = self.0.get()?.utterance.lock().take() {
             utterance.end();
         }
         self.playback()
@@ -151,12 +160,13 @@ impl Utterance {
 
     /// Take it out of what is played, at once, awaited or not.
     fn stop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.playback().stop(py)
+        self.playback()?.stop(py)
     }
 
     #[getter]
-    fn playback(&self) -> Playback {
-        Playback::new(self.playback.clone(), &self.executor)
+    fn playback(&self) -> PyResult<Playback> {
+        let parts = self.0.get()?;
+        Ok(Playback::new(parts.playback.clone(), &parts.executor))
     }
 
     fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -164,15 +174,15 @@ impl Utterance {
     }
 
     #[pyo3(signature = (*_error))]
-    fn __exit__(&self, _error: &Bound<'_, PyAny>) {
-        self.end();
+    fn __exit__(&self, _error: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.end().map(drop)
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.utterance.lock().is_some() {
-            "open"
-        } else {
-            "ended"
+        let state = match self.0.get() {
+            Ok(parts) if parts.utterance.lock().is_some() => "open",
+            Ok(_) => "ended",
+            Err(_) => "of the parent process",
         };
         format!("<audiosocket.Utterance {state}>")
     }
@@ -180,7 +190,7 @@ impl Utterance {
 
 /// Audio that is made as it plays.
 #[pyclass(frozen, module = "audiosocket")]
-pub(crate) struct Live(Mutex<LiveAudio>);
+pub(crate) struct Live(Guarded<Mutex<LiveAudio>>);
 
 impl Live {
     pub(super) fn new(call: &CallHandle, rate: Option<u32>, prebuffer: f64) -> PyResult<Self> {
@@ -192,7 +202,7 @@ impl Live {
         if !prebuffer.is_zero() {
             live.set_prebuffer(prebuffer);
         }
-        Ok(Self(Mutex::new(live)))
+        Ok(Self(Guarded::new(Mutex::new(live))))
     }
 }
 
@@ -201,7 +211,7 @@ impl Live {
     /// Play samples as soon as possible. After the end of the call they go nowhere.
     fn push(&self, samples: &Bound<'_, PyAny>) -> PyResult<()> {
         let samples = samples_of(samples)?;
-        self.0.lock().push(&samples);
+        self.0.get()?.lock().push(&samples);
         Ok(())
     }
 

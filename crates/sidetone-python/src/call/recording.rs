@@ -7,7 +7,7 @@ use sidetone::{
     record::{self, Recorder},
 };
 
-use crate::{errors::RecordingError, executor::Executor, types};
+use crate::{errors::RecordingError, executor::Executor, forked::Guarded, types};
 
 /// The recorders of a server, one for each directory.
 #[derive(Default)]
@@ -49,62 +49,69 @@ impl Recorders {
 
 /// The recording of a call. It ends with the call.
 #[pyclass(frozen, module = "audiosocket")]
-pub(crate) struct Recording {
+pub(crate) struct Recording(Guarded<RecordingParts>);
+
+struct RecordingParts {
     recording: record::Recording,
     executor: Arc<Executor>,
 }
 
 impl Recording {
     pub(super) fn new(recording: record::Recording, executor: &Arc<Executor>) -> Self {
-        Self {
+        Self(Guarded::new(RecordingParts {
             recording,
             executor: Arc::clone(executor),
-        }
+        }))
     }
 }
 
 #[pymethods]
 impl Recording {
     /// Keep what is said from now on out of the file; silence stands in its place.
-    fn pause(&self) {
-        self.recording.pause();
+    fn pause(&self) -> PyResult<()> {
+        self.0.get()?.recording.pause();
+        Ok(())
     }
 
     /// Go on after a pause.
-    fn resume(&self) {
-        self.recording.resume();
+    fn resume(&self) -> PyResult<()> {
+        self.0.get()?.recording.resume();
+        Ok(())
     }
 
     /// End it now, while the call goes on.
-    fn stop(&self) {
-        self.recording.stop();
+    fn stop(&self) -> PyResult<()> {
+        self.0.get()?.recording.stop();
+        Ok(())
     }
 
     #[getter]
-    fn is_paused(&self) -> bool {
-        self.recording.is_paused()
+    fn is_paused(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.recording.is_paused())
     }
 
     /// How it stands, at most half a second ago.
     #[getter]
     fn report(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        types::report(py, self.recording.report())
+        types::report(py, self.0.get()?.recording.report())
     }
 
     /// Wait until its file is whole, or can't be.
     fn ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let recording = self.recording.clone();
-        self.executor.spawn(py, async move {
+        let parts = self.0.get()?;
+        let recording = parts.recording.clone();
+        parts.executor.spawn(py, async move {
             let report = recording.ended().await;
             Box::new(move |py: Python<'_>| types::report(py, report)) as _
         })
     }
 
     fn __repr__(&self) -> String {
-        let state = match (self.recording.report().ended, self.is_paused()) {
-            (true, _) => "ended",
-            (false, true) => "paused",
-            (false, false) => "running",
+        let state = match self.0.get() {
+            Ok(parts) if parts.recording.report().ended => "ended",
+            Ok(parts) if parts.recording.is_paused() => "paused",
+            Ok(_) => "running",
+            Err(_) => "of the parent process",
         };
         format!("<audiosocket.Recording {state}>")
     }
