@@ -63,7 +63,11 @@ class Caller:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(tuple(address))
+        try:
+            self.socket.connect(tuple(address))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.settimeout(None)
         self.name = self.socket.getsockname()
         self._thread = threading.Thread(target=self._read, daemon=True)
