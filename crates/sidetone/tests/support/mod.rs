@@ -11,6 +11,7 @@ use std::{
     env,
     future::Future,
     net::SocketAddr,
+    pin::Pin,
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,8 +20,8 @@ use std::{
 /// Which I/O back end a test's servers run over.
 pub use sidetone::IoBackend;
 use sidetone::{
-    Call, CallSummary, EndReason, Event, Handler, ServeError, Server, ServerBuilder, ServerHandle,
-    Uuid,
+    Call, CallSummary, EndReason, Event, Handler, Outcome, ServeError, Server, ServerBuilder,
+    ServerHandle, Uuid,
 };
 use sidetone_caller::{CallRecord, Caller, call_all};
 use tokio::task::JoinHandle;
@@ -53,12 +54,12 @@ macro_rules! over_each_back_end {
 
             $(#[$attribute])*
             async fn epoll() {
-                super::$name(IoBackend::Epoll).await;
+                $crate::support::boxed(super::$name(IoBackend::Epoll)).await;
             }
 
             $(#[$attribute])*
             async fn io_uring() {
-                super::$name(IoBackend::IoUring).await;
+                $crate::support::boxed(super::$name(IoBackend::IoUring)).await;
             }
         }
     };
@@ -81,6 +82,11 @@ macro_rules! over_each_back_end {
     };
 }
 pub(crate) use over_each_back_end;
+
+/// A future whose code is there once, not wherever it is awaited.
+pub fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(future)
+}
 
 /// Names the back end to a process.
 const VARIABLE: &str = "SIDETONE_IO_BACKEND";
@@ -126,6 +132,27 @@ pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// Any handler. The code of a server is there once, not for each of the hundreds of handlers that tests have.
+struct AnyHandler(Box<dyn Fn(Call) -> Handling + Send + Sync>);
+
+type Handling = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+impl AnyHandler {
+    fn new(handler: impl Handler) -> Self {
+        let handler = Arc::new(handler);
+        Self(Box::new(move |call| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { handler.handle(call).await })
+        }))
+    }
+}
+
+impl Handler for AnyHandler {
+    fn handle(&self, call: Call) -> impl Future<Output = Outcome> + Send {
+        self.0(call)
+    }
+}
+
 /// A server that runs on the test's runtime.
 pub struct Running {
     pub address: SocketAddr,
@@ -154,7 +181,7 @@ pub fn run(server: Server, handler: impl Handler) -> Running {
     Running {
         address: server.local_addr(),
         handle: server.handle(),
-        served: tokio::spawn(server.serve(handler)),
+        served: tokio::spawn(server.serve(AnyHandler::new(handler))),
         ended: Arc::default(),
     }
 }
