@@ -292,14 +292,14 @@ fn a_burst_of_new_recordings_costs_those_that_are_open_nothing() {
         let over = server.accept().await.unwrap();
         over.handle().closed().await;
         short.await.unwrap();
-        let running = place(9);
+        let running = place(7);
         let mut running_call = server.accept().await.unwrap();
         let recording = recorder.record(&running_call.handle()).unwrap();
         while recording.report().files.is_empty() {
             assert!(running_call.next().await.is_some());
         }
-        // On this disk they take 8 s together, and a call loses what nobody fetches for 5.
-        let burst = (0..400).map(|_| recorder.record(&over.handle()).unwrap());
+        // On this disk they take 6 s together, and a call loses what nobody fetches for 5.
+        let burst = (0..300).map(|_| recorder.record(&over.handle()).unwrap());
         let burst: Vec<_> = burst.collect();
         while running_call.next().await.is_some() {}
         running.await.unwrap();
@@ -326,38 +326,49 @@ fn open_held(path: &Path) -> io::Result<Box<dyn RecordingFile>> {
 
 #[test]
 fn recordings_that_wait_for_a_disk_that_stands_still_are_bounded() {
+    // So few of each that it soon has a name for its file.
+    const CALLS: usize = 64;
     let (_directory, recorder) = recorder(open_held);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut server = runtime
         .block_on(Server::builder().bind("127.0.0.1:0"))
         .unwrap();
-    let caller = Caller::new(server.local_addr())
-        .say(sidetone_caller::Voice::Ramp(3))
-        .hang_up_after(Duration::from_secs(60));
     let stop = sidetone_caller::Stop::new().unwrap();
-    let stopping = stop.clone();
-    let calling = std::thread::spawn(move || caller.call_until(&stopping));
-    let call = runtime.block_on(server.accept()).unwrap();
+    let calling: Vec<_> = callers(&[60; CALLS])(server.local_addr())
+        .into_iter()
+        .map(|caller| {
+            let stopping = stop.clone();
+            std::thread::spawn(move || caller.call_until(&stopping))
+        })
+        .collect();
+    let calls = (0..CALLS).map(|_| runtime.block_on(server.accept()).unwrap());
+    let calls: Vec<_> = calls.collect();
 
     let held = HELD.lock().unwrap();
-    let first = recorder.record(&call.handle()).unwrap();
+    let first = recorder.record(&calls[0].handle()).unwrap();
     while !WAITED_FOR.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
-    // Each ends the one before it.
-    let more = || recorder.record(&call.handle());
-    let waiting: Vec<_> = (0..MAX_QUEUED).map(|_| more().unwrap()).collect();
-    let refused = more().unwrap_err();
+    // Each ends the one of its call before it.
+    let more = |number: usize| recorder.record(&calls[number % CALLS].handle());
+    let waiting: Vec<_> = (0..MAX_QUEUED).map(|it| more(it).unwrap()).collect();
+    let refused = more(MAX_QUEUED).unwrap_err();
     assert!(matches!(refused, RecordError::DiskStalled), "{refused}");
     drop(held);
 
     // Those that waited are begun, and there is room again.
-    for recording in std::iter::once(&first).chain(&waiting) {
+    let (over, running) = waiting.split_at(MAX_QUEUED - CALLS);
+    for recording in std::iter::once(&first).chain(over) {
         runtime.block_on(recording.ended());
     }
-    let last = recorder.record(&call.handle()).unwrap();
+    let last = more(MAX_QUEUED).unwrap();
     stop.stop();
-    calling.join().unwrap().unwrap();
+    for call in calling {
+        call.join().unwrap().unwrap();
+    }
+    for recording in running {
+        runtime.block_on(recording.ended());
+    }
     let report = runtime.block_on(last.ended());
     assert_eq!(report.failure, None);
 }
