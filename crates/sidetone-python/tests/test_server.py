@@ -464,6 +464,27 @@ async def test_a_second_reader_is_told_so() -> None:
     assert "another task reads" in str(raised[0])
 
 
+async def test_a_handler_may_close_the_server() -> None:
+    async with audiosocket.Server(port=0) as server:
+
+        async def handler(call: audiosocket.Call) -> None:
+            await server.close()
+
+        serving = asyncio.create_task(server.serve(handler))
+        placed = await call(server)
+        await serving
+    assert placed.duration < SOON
+
+
+async def test_several_tasks_may_take_calls() -> None:
+    async with audiosocket.Server(port=0) as server:
+        taking = [asyncio.create_task(server.__anext__()) for _ in range(2)]
+        placing = [asyncio.ensure_future(call(server, 1)) for _ in taking]
+        ids = {taken.id for taken in await asyncio.gather(*taking)}
+        await asyncio.gather(*placing)
+    assert len(ids) == 2
+
+
 def test_an_address_that_others_reach_needs_a_word_on_who_may_call() -> None:
     async def start() -> None:
         async with audiosocket.Server("0.0.0.0", 0):

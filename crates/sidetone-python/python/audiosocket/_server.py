@@ -124,7 +124,8 @@ class Server(AsyncIterator[Call]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._addresses: list[tuple[Any, ...]] = []
         self._calls: collections.deque[Call] = collections.deque()
-        self._waiter: asyncio.Future[None] | None = None
+        # A call has come, or none will come any more.
+        self._has_news = asyncio.Event()
         self._is_closing = False
         self._closed: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,8 +184,9 @@ class Server(AsyncIterator[Call]):
         while not self._calls:
             if self._is_closing:
                 raise StopAsyncIteration
-            self._waiter = self._running_loop().create_future()
-            await self._waiter
+            self._running()
+            self._has_news.clear()
+            await self._has_news.wait()
         return self._calls.popleft()
 
     async def drain(self, grace: float = math.inf) -> None:
@@ -210,14 +212,16 @@ class Server(AsyncIterator[Call]):
         core, loop = self._core, self._loop
         self._begin_closing()
         if core is None or loop is None or self._closed is None:
+            await self.wait_closed()
             return
         self._core = None
         self._calls.clear()
         # It waits for callers to close.
         await loop.run_in_executor(None, core.close)
         core.poll()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_HANDLER_GRACE)
+        # A handler may be who closes it.
+        if handlers := self._tasks - {asyncio.current_task()}:
+            _, late = await asyncio.wait(handlers, timeout=_HANDLER_GRACE)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -249,18 +253,9 @@ class Server(AsyncIterator[Call]):
             raise RuntimeError("the server is closed" if self._is_closing else "the server is not started yet")
         return self._core
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        self._running()
-        return asyncio.get_running_loop()
-
     def _begin_closing(self) -> None:
         self._is_closing = True
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._has_news.set()
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -288,7 +283,7 @@ class Server(AsyncIterator[Call]):
     def _call_started(self, core: _core.Call) -> None:
         if not self._is_closing:
             self._calls.append(Call(core))
-            self._wake()
+            self._has_news.set()
 
     def _ask(self, request: _core.AdmissionRequest) -> None:
         assert self._admit is not None
