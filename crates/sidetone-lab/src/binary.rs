@@ -18,13 +18,7 @@ use serde_json::Value;
 pub fn sidetone() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut building = Command::new(cargo);
-    // What Cargo says of this crate. A build script that looks at it would run anew, and with it all that builds on it.
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            building.env_remove(&name);
-        }
-    }
+    as_from_outside(&mut building);
     let built = building
         .args(["build", "-q", "--workspace", "--bin", "sidetone"])
         .args(["--test", "cli"])
@@ -42,4 +36,15 @@ pub fn sidetone() -> Result<PathBuf> {
         (message["target"]["kind"][0] == "bin").then_some(executable)
     });
     executable.ok_or_else(|| Error::other("cargo names no executable"))
+}
+
+/// Has Cargo's child run without what Cargo says of this crate. A build script that looks at it would run anew, and with it all
+/// that builds on it.
+pub(crate) fn as_from_outside(building: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            building.env_remove(&name);
+        }
+    }
 }

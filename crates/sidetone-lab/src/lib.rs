@@ -5,6 +5,7 @@
 //! - [`ami`] places calls and hears what becomes of them, [`ari`] steers channels and bridges from outside the dialplan;
 //! - [`Recognizer`] understands English: a Vosk server, for what is to be written down;
 //! - [`bots`] are voice bots, made with the frameworks that callers' bots are made with, and the judge of OpenAI's messages;
+//! - [`python`] is the Python module as others get it: a wheel, in virtual environments, and its examples;
 //! - [`Prometheus`] scrapes what the test serves, and is asked what it knows;
 //! - [`Browser`] is a Chromium that opens pages, clicks, and takes pictures;
 //! - [`systemd_analyze`] says what is wrong with units of systemd;
@@ -28,6 +29,7 @@ pub mod phone;
 mod ports;
 mod process;
 pub mod prometheus;
+pub mod python;
 mod recognizer;
 mod systemd;
 

@@ -95,7 +95,7 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Cargo marks the folder it builds into, so the running program finds it from its own place; that holds for `CARGO_TARGET_DIR`,
 /// `--target-dir` and a configured one alike.
-fn target() -> PathBuf {
+pub(super) fn target() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let built_into = program
         .ancestors()

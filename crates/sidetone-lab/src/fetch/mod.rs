@@ -11,11 +11,14 @@ mod packages;
 mod python;
 mod sources;
 mod unpack;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::folder;
-pub(crate) use python::{bots, recognizer};
+pub use python::Interpreter;
+pub(crate) use python::{BOTS, GOOGLE, Requirements, TESTS, bots, recognizer};
+pub(crate) use wheel::environment;
 
 use apt::Apt;
 use cache::Cache;

@@ -13,7 +13,7 @@ const TOLD: usize = 2_000;
 ///
 /// A folder and no virtual environment: `venv` is not on every machine that has Python and pip, and a folder can be moved into the
 /// cache once it is whole.
-struct Requirements {
+pub(crate) struct Requirements {
     /// How the folder is called.
     name: &'static str,
     /// The file that lists the packages,
@@ -31,10 +31,37 @@ const RECOGNIZER: Requirements = Requirements {
     with_dependencies: true,
 };
 
-const BOTS: Requirements = Requirements {
+pub(crate) const BOTS: Requirements = Requirements {
     name: "bots",
     file: concat!(env!("CARGO_MANIFEST_DIR"), "/bots/requirements.txt"),
     text: include_str!("../../bots/requirements.txt"),
+    with_dependencies: false,
+};
+
+/// What builds the wheel.
+pub(super) const MATURIN: Requirements = Requirements {
+    name: "maturin",
+    file: concat!(env!("CARGO_MANIFEST_DIR"), "/python/maturin.txt"),
+    text: include_str!("../../python/maturin.txt"),
+    with_dependencies: true,
+};
+
+/// What the module's tests import, and what checks its types.
+pub(crate) const TESTS: Requirements = Requirements {
+    name: "python-tests",
+    file: concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../sidetone-python/tests/requirements.txt"
+    ),
+    text: include_str!("../../../sidetone-python/tests/requirements.txt"),
+    with_dependencies: true,
+};
+
+/// What the example `transcribe.py` imports.
+pub(crate) const GOOGLE: Requirements = Requirements {
+    name: "google",
+    file: concat!(env!("CARGO_MANIFEST_DIR"), "/python/google.txt"),
+    text: include_str!("../../python/google.txt"),
     with_dependencies: false,
 };
 
@@ -42,7 +69,7 @@ const BOTS: Requirements = Requirements {
 ///
 /// Blocks, caches and locks like [`asterisk`](super::asterisk).
 pub(crate) fn recognizer() -> Result<PathBuf, FetchError> {
-    RECOGNIZER.fetch()
+    RECOGNIZER.fetch(&Interpreter::of_this_machine()?)
 }
 
 /// Fetches what the programs in `bots/` import, or finds it in the cache, and answers the folder for `PYTHONPATH`. The first time
@@ -50,27 +77,24 @@ pub(crate) fn recognizer() -> Result<PathBuf, FetchError> {
 ///
 /// Blocks, caches and locks like [`asterisk`](super::asterisk).
 pub(crate) fn bots() -> Result<PathBuf, FetchError> {
-    BOTS.fetch()
+    BOTS.fetch(&Interpreter::of_this_machine()?)
 }
 
 impl Requirements {
-    fn fetch(&self) -> Result<PathBuf, FetchError> {
-        apt::need("python3", "python3")?;
-        let version = python(&["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])?;
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn fetch(&self, python: &Interpreter) -> Result<PathBuf, FetchError> {
         // Compiled modules serve one version of Python only.
-        let name = format!("{}-python-{}", self.name, version.trim());
+        let name = format!("{}-python-{}", self.name, python.version);
         Cache::open()?.entry(&name, self.text, |target| {
-            if python(&["-m", "pip", "--version"]).is_err() {
-                return Err(FetchError::MissingTool {
-                    tool: "pip",
-                    package: "python3-pip",
-                });
-            }
-            self.install(target)
+            python.needs_pip()?;
+            self.install(python, target)
         })
     }
 
-    fn install(&self, target: &Path) -> Result<(), FetchError> {
+    fn install(&self, python: &Interpreter, target: &Path) -> Result<(), FetchError> {
         let target = target.display().to_string();
         // Nothing is compiled here: that would need more of the machine than its Python.
         let mut arguments = vec!["-m", "pip", "install", "--quiet", "--only-binary=:all:"];
@@ -78,22 +102,97 @@ impl Requirements {
             arguments.push("--no-deps");
         }
         arguments.extend(["--target", &target, "--requirement", self.file]);
-        python(&arguments).map(drop)
+        python.run(&arguments).map(drop)
     }
 }
 
-fn python(arguments: &[&str]) -> Result<String, FetchError> {
-    let output = Command::new("python3")
+/// A Python that is installed on this machine.
+#[derive(Clone, Debug)]
+pub struct Interpreter {
+    program: PathBuf,
+    version: String,
+}
+
+impl Interpreter {
+    /// The machine's own.
+    pub(crate) fn of_this_machine() -> Result<Self, FetchError> {
+        apt::need("python3", "python3")?;
+        Self::of("python3")
+    }
+
+    /// One more, of another version that the module serves: the oldest that there is.
+    #[must_use]
+    pub fn another() -> Option<Self> {
+        let own = Self::of_this_machine().ok()?;
+        let mut others = (10..=20).filter_map(|minor| Self::find(&format!("python3.{minor}")));
+        others.find(|other| other.version != own.version && other.needs_pip().is_ok())
+    }
+
+    /// Its version, as `3.11`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn find(name: &str) -> Option<Self> {
+        if let Ok(found) = Self::of(name) {
+            return Some(found);
+        }
+        // One that pyenv has installed runs by this name only if it is chosen by its version.
+        let said = |arguments: [&str; 2]| {
+            let output = Command::new("pyenv").args(arguments).output().ok()?;
+            let printed = String::from_utf8(output.stdout).ok()?;
+            let line = printed.lines().next()?.trim().to_owned();
+            (output.status.success() && !line.is_empty()).then_some(line)
+        };
+        let folder = said(["prefix", &said(["whence", name])?])?;
+        Self::of(&format!("{folder}/bin/{name}")).ok()
+    }
+
+    fn of(name: &str) -> Result<Self, FetchError> {
+        const ASK: &str =
+            "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)";
+        let said = run(name.as_ref(), &["-c", ASK])?;
+        let mut lines = said.lines();
+        let mut line = || lines.next().unwrap_or_default().trim().to_owned();
+        Ok(Self {
+            version: line(),
+            program: line().into(),
+        })
+    }
+
+    fn needs_pip(&self) -> Result<(), FetchError> {
+        let found = self.run(&["-m", "pip", "--version"]);
+        found.map(drop).map_err(|_| FetchError::MissingTool {
+            tool: "pip",
+            package: "python3-pip",
+        })
+    }
+
+    /// Runs it to its end, and answers what it prints.
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, FetchError> {
+        run(&self.program, arguments)
+    }
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Result<String, FetchError> {
+    let output = Command::new(program)
         .args(arguments)
         .output()
-        .map_err(at("python3"))?;
+        .map_err(at(program))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let from = said.floor_char_boundary(said.len().saturating_sub(TOLD));
     Err(FetchError::Pip {
-        command: format!("python3 {}", arguments.join(" ")),
+        command: format!("{} {}", program.display(), arguments.join(" ")),
         output: said[from..].to_owned(),
     })
 }
@@ -105,28 +204,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bots_have_the_same_versions_everywhere() {
-        let packages = BOTS
-            .text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty());
-        let loose: Vec<&str> = packages.filter(|line| !line.contains("==")).collect();
-        assert!(loose.is_empty(), "{loose:?}");
+    fn what_programs_are_made_with_has_the_same_versions_everywhere() {
+        for list in [BOTS, MATURIN, TESTS, GOOGLE] {
+            let packages = list
+                .text
+                .lines()
+                .filter(|line| !line.starts_with('#') && !line.is_empty());
+            let loose: Vec<&str> = packages.filter(|line| !line.contains("==")).collect();
+            assert!(loose.is_empty(), "{}: {loose:?}", list.name);
+        }
     }
 
     #[test]
     fn what_pip_can_t_install_is_reported_with_what_it_printed() {
-        if python(&["-m", "pip", "--version"]).is_err() {
+        let python = Interpreter::of_this_machine();
+        let Ok(python) = python.and_then(|it| it.needs_pip().map(|()| it)) else {
             // The tests of bots say so, with a message.
             assert!(std::env::var_os("CI").is_none(), "pip is not installed");
             return;
-        }
+        };
         let folder = tempfile::tempdir().unwrap();
         let wrong = Requirements {
             file: "/nonexistent/requirements.txt",
             ..BOTS
         };
-        let error = wrong.install(folder.path()).unwrap_err().to_string();
+        let error = wrong
+            .install(&python, folder.path())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("/nonexistent/requirements.txt"), "{error}");
         assert!(error.contains("package index"), "{error}");
     }
