@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
-use sidetone_bot::{BotFailure, Breaker, Change};
+use sidetone_bot::{BotFailure, Breaker, BreakerState, Change};
 
 /// The upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -24,6 +24,9 @@ pub(crate) struct BotState {
     pub(crate) connecting: Histogram,
     /// How long it took to speak from then on.
     pub(crate) first_audio: Histogram,
+    /// The same of the last call.
+    pub(crate) last_connecting: Option<Duration>,
+    pub(crate) last_first_audio: Option<Duration>,
     /// Calls that it failed, by why.
     pub(crate) failures: BTreeMap<&'static str, u64>,
     /// Caller audio that it did not take.
@@ -41,6 +44,8 @@ impl Default for BotState {
             breaker: Breaker::default(),
             connecting: Histogram::new(BOUNDS),
             first_audio: Histogram::new(BOUNDS),
+            last_connecting: None,
+            last_first_audio: None,
             failures: BTreeMap::new(),
             dropped_frames: 0,
             complaints: 0,
@@ -53,6 +58,11 @@ impl BotState {
     /// Whether it fails its calls, as far as is known.
     pub(crate) fn is_dead(&self) -> bool {
         self.breaker.is_dead()
+    }
+
+    /// Where its calls go.
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.breaker.state()
     }
 }
 
@@ -71,6 +81,7 @@ impl Bots {
     pub(crate) fn connected(&self, route: &str, after: Duration) {
         self.with(route, |state| {
             state.connecting.observe(after.as_secs_f64());
+            state.last_connecting = Some(after);
             state.breaker.connect();
         });
     }
@@ -78,6 +89,7 @@ impl Bots {
     pub(crate) fn spoke(&self, route: &str, after: Duration) {
         self.with(route, |state| {
             state.first_audio.observe(after.as_secs_f64());
+            state.last_first_audio = Some(after);
         });
     }
 

@@ -1,16 +1,19 @@
 //! What is to be seen of the calls at one moment.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 use sidetone::LatenessHistogram;
+use sidetone_bot::BreakerState;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    bots::BotState,
     bus::ActiveAlarm,
     call::{Params, RunningCall, rfc3339},
     event::{fractional_milliseconds, milliseconds},
@@ -77,10 +80,12 @@ pub(crate) struct Status {
     not_ready_because: Vec<&'static str>,
     /// What needs an operator.
     alarms: Vec<ActiveAlarm>,
+    /// The bots of the routes that have one.
+    bots: Vec<BotStatus>,
     /// Calls that are over, by reason.
-    ended: std::collections::BTreeMap<&'static str, u64>,
+    ended: BTreeMap<&'static str, u64>,
     /// Calls that were not let in, by reason.
-    rejected: std::collections::BTreeMap<&'static str, u64>,
+    rejected: BTreeMap<&'static str, u64>,
     /// Live audio had nothing when its slot was due: somebody heard a gap.
     underruns: u64,
     lagged: u64,
@@ -92,6 +97,59 @@ pub(crate) struct Status {
     lateness_p99_ms: f64,
     uptime_ms: u64,
     version: &'static str,
+}
+
+/// How the bot of a route does.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct BotStatus {
+    route: String,
+    breaker: BreakerName,
+    /// How long it took to take its last call. Null before the first.
+    connect_ms: Option<f64>,
+    /// How long it took to speak, from when it had the call, when it did last.
+    first_audio_ms: Option<f64>,
+    /// Calls that it failed since the start, by reason.
+    failures: BTreeMap<&'static str, u64>,
+}
+
+/// Where the calls of a bot go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BreakerName {
+    /// To the bot.
+    Closed,
+    /// Not to the bot, since it failed the last ones, but for one every 5 s.
+    Open,
+    /// To the bot, which has taken a call again, and has to keep one.
+    HalfOpen,
+}
+
+impl BotStatus {
+    fn of(route: &str, bot: &BotState) -> Self {
+        Self {
+            route: route.into(),
+            breaker: match bot.breaker() {
+                BreakerState::Closed => BreakerName::Closed,
+                BreakerState::Open => BreakerName::Open,
+                BreakerState::HalfOpen => BreakerName::HalfOpen,
+            },
+            connect_ms: bot.last_connecting.map(fractional_milliseconds),
+            first_audio_ms: bot.last_first_audio.map(fractional_milliseconds),
+            failures: bot.failures.clone(),
+        }
+    }
+}
+
+/// All bots of the file, those without a call, too.
+fn bots(registry: &Registry) -> Vec<BotStatus> {
+    let known: BTreeMap<_, _> = registry.bots.all().into_iter().collect();
+    let config = registry.config();
+    let routes = config.routes.iter();
+    let routes = routes.filter(|(_, route)| route.bot.is_some());
+    let none = BotState::default();
+    routes
+        .map(|(route, _)| BotStatus::of(route, known.get(route).unwrap_or(&none)))
+        .collect()
 }
 
 impl CallSnapshot {
@@ -152,6 +210,7 @@ impl Status {
             ready: not_ready_because.is_empty(),
             not_ready_because,
             alarms: registry.bus.alarms(),
+            bots: bots(registry),
             ended: totals.ended,
             rejected: totals.rejected,
             underruns: sums.underruns,

@@ -291,6 +291,17 @@ fn a_bot_that_is_away_has_its_callers_hear_so_and_is_left_alone_until_it_is_back
     gateway.event("alarm", |alarm| {
         alarm["name"] == "bot support" && alarm["active"] == true
     });
+    let shown = || gateway.admin("GET", "/v1/status", None).json()["bots"].take();
+    assert_eq!(
+        shown(),
+        json!([{
+            "route": "support",
+            "breaker": "open",
+            "connect_ms": null,
+            "first_audio_ms": null,
+            "failures": {"unavailable": 3, "spared": 1},
+        }])
+    );
     let bot = Bot::start_on(address, echo);
     // One call every 5 s tries it.
     let deadline = Instant::now() + PATIENCE;
@@ -306,6 +317,11 @@ fn a_bot_that_is_away_has_its_callers_hear_so_and_is_left_alone_until_it_is_back
     gateway.event("alarm", |alarm| {
         alarm["name"] == "bot support" && alarm["active"] == false
     });
+    let shown = shown();
+    assert_eq!(shown[0]["breaker"], "closed");
+    for time in ["connect_ms", "first_audio_ms"] {
+        assert!(shown[0][time].as_f64().unwrap() > 0.0, "{shown}");
+    }
 }
 
 #[test]

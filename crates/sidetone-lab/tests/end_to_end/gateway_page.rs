@@ -12,6 +12,7 @@ use sidetone_audio::tone::caller_voice;
 use sidetone_caller::{CallRecord, Caller, CallerError, EndCause, EndedBy};
 use sidetone_lab::Browser;
 use sidetone_lab::browser::{ColorScheme, Screen};
+use sidetone_services::realtime::{RealtimeServer, Script};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +22,10 @@ use crate::gateway_daemon::{Daemon, TOKEN, command, place, record};
 use crate::wire::SOON;
 use crate::{Lab, available, scenarios};
 
-scenarios![an_operator_watches_hangs_up_and_listens_across_a_restart];
+scenarios![
+    an_operator_watches_hangs_up_and_listens_across_a_restart,
+    a_bots_times_failures_and_breaker_are_on_the_page,
+];
 
 scenarios![fn under_load: five_hundred_calls_leave_the_page_smooth_and_are_no_later];
 
@@ -112,6 +116,63 @@ async fn an_operator_watches_hangs_up_and_listens_across_a_restart(
         .run("return fetch('/v1/session').then(it => it.status)", vec![])
         .await?;
     ensure!(status == 200, "{status}");
+    browser.close().await?;
+    Ok(())
+}
+
+async fn a_bots_times_failures_and_breaker_are_on_the_page(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let Some(browser) = available(Browser::start().await)? else {
+        return Ok(());
+    };
+    let service = RealtimeServer::start("sk-test", Script::default()).await?;
+    let key = lab.asterisk.folder().join("openai.key");
+    std::fs::write(&key, "sk-test")?;
+    let file = format!(
+        "[route.talk]\nbot.dialect = \"openai\"\nbot.url = \"{}\"\n[route.talk.bot.openai]\n\
+         key = {{ file = \"{}\" }}\nmodel = \"gpt-realtime\"\nspeaks_first = true\n\
+         [route.away]\nbot = {{ dialect = \"twilio\", url = \"ws://127.0.0.1:1/\" }}\n",
+        service.endpoint(),
+        key.display()
+    );
+    let gateway = Daemon::start(lab.asterisk.folder(), "", &file).await?;
+    log_in(&browser, &gateway).await?;
+    let shows = async |row: &str, pattern: &str| {
+        let condition = format!(
+            "new RegExp('{pattern}').test(document.querySelector('#b-rows li:{row}').innerText.replace(/\\s+/g, ' '))"
+        );
+        browser.wait(&condition).await
+    };
+    // In the order of their names, also before the first call.
+    shows(
+        "first-child",
+        "^away gets its calls Last call: connected –, first audio – Failed since the start: none$",
+    )
+    .await?;
+    shows(
+        "last-child",
+        "^talk gets its calls Last call: connected –, first audio –",
+    )
+    .await?;
+    for _ in 0..4 {
+        let id = gateway.ticket("route=away").await?;
+        record(place(Caller::new(gateway.address).uuid(id))).await?;
+    }
+    let failing = "^away fails: calls are spared it .*–, .* Failed since the start: 4 .1 spared, 3 unavailable.$";
+    shows("first-child", failing).await?;
+    let id = gateway.ticket("route=talk").await?;
+    let caller = Caller::new(gateway.address).uuid(id);
+    let call = place(caller.hang_up_after(Duration::from_secs(60)));
+    shows("last-child", "^talk gets its calls Last call: connected [0-9]+ ms, first audio [0-9]+ ms Failed since the start: none$").await?;
+    let summary = browser.text("#b-sum").await?;
+    ensure!(summary == "1 of 2 fail", "{summary}");
+    let path = format!("/v1/calls/{id}/hangup");
+    gateway.ask("POST", &path, Some(TOKEN)).await?;
+    record(call).await?;
+    let errors = browser.console_errors().await?;
+    ensure!(
+        errors.iter().all(|error| error.contains("401")),
+        "{errors:#?}"
+    );
     browser.close().await?;
     Ok(())
 }
