@@ -84,6 +84,11 @@ pub trait Conversation: Send {
     /// Whether a message that was [sent](Action::Send) is audio of the caller: that may be dropped when the bot takes nothing.
     fn is_caller_audio(&self, message: &Message) -> bool;
 
+    /// Whether the bot has taken its settings, in dialects in which it has any. One that does not within 10 s has failed.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
     /// Whether the bot ends the call by closing the connection with the code of a normal end. Otherwise that is a failure.
     fn ends_by_closing(&self) -> bool {
         true
@@ -184,8 +189,6 @@ pub enum Action {
     End,
     /// Hangs up, at once.
     HangUp,
-    /// Gives the bot up.
-    Fail(BotFailure),
     /// The bot did something wrong that ends nothing.
     Complaint(Cow<'static, str>),
 }

@@ -10,7 +10,7 @@ use sidetone::{Call, CallHandle, EndReason, Event};
 use sidetone_websocket::{Connection, Received};
 use tokio::{
     task::JoinSet,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
 use crate::{
@@ -39,6 +39,8 @@ const REPORTED_TOGETHER: u64 = 50;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// More that a bot does wrong ends its call.
 const MAX_COMPLAINTS: u32 = 100;
+/// How long a bot may take to take its settings.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a tool may take.
 const TOOL_WITHIN: Duration = Duration::from_secs(10);
 /// How much of what it said is still played to the caller, when the bot has ended the conversation.
@@ -238,6 +240,10 @@ impl<'a> Bridge<'a> {
                     let output = output.as_deref().map_err(String::as_str);
                     self.dispatch(CallEvent::ToolResult { id: &id, output })?;
                 }
+                () = sleep_until(self.connected_at + SETTLED_WITHIN), if !self.conversation.is_settled() => {
+                    let text = format!("it does not take its settings within {} s", SETTLED_WITHIN.as_secs());
+                    return Err(BotFailure::Unavailable(text));
+                }
                 _ = self.ping.tick() => {
                     if !std::mem::take(&mut self.is_alive) {
                         return Err(BotFailure::Silent);
@@ -392,7 +398,6 @@ impl<'a> Bridge<'a> {
             }
             Action::End => self.has_ended = true,
             Action::HangUp => self.call.hang_up(),
-            Action::Fail(failure) => return Err(failure),
             Action::Complaint(text) => return self.complain(text.into()),
         }
         Ok(())

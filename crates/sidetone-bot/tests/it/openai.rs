@@ -20,6 +20,9 @@ use sidetone_services::{
     realtime::{Answer, RealtimeServer, Script, Speech, Turn},
 };
 use tokio::sync::mpsc;
+use tokio_websockets::Config;
+
+use crate::support::{bot, call_as};
 
 /// How far a truncation may be from what the caller heard.
 const TOLERANCE_MS: u64 = 20;
@@ -420,4 +423,22 @@ async fn a_bot_goes_on_after_its_connection_broke_once() {
     };
     assert_eq!(item["item"]["role"], "system");
     assert_eq!(talked.sent("response.create").len(), 1);
+}
+
+#[tokio::test]
+async fn a_service_that_never_takes_the_settings_is_given_up() {
+    let bot = bot(openai(), Config::default(), |mut peer| async move {
+        peer.read_all().await;
+    })
+    .await;
+    // The caller sends no audio at all.
+    let outcome = call_as(bot, |caller| {
+        caller.mute_between(Duration::ZERO, ms(60_000))
+    })
+    .await;
+    let failure = outcome.failure();
+    assert!(
+        matches!(failure, BotFailure::Unavailable(text) if text.contains("its settings within 10 s")),
+        "{failure}"
+    );
 }

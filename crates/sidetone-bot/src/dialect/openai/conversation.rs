@@ -27,8 +27,6 @@ use crate::{
 
 /// Frames of 20 ms that are kept until the service has taken the settings. Older ones are dropped.
 const MAX_HELD: usize = 100;
-/// A service that has not taken the settings after so many frames never does.
-const MAX_UNSETTLED: u32 = 500;
 /// Functions that the bot may have called and not got an answer of.
 const MAX_CALLS: usize = 32;
 /// Items that may wait for the service to confirm them.
@@ -205,6 +203,10 @@ impl Conversation for Realtime {
         matches!(message, Message::Text(text) if text.starts_with(APPEND))
     }
 
+    fn is_settled(&self) -> bool {
+        matches!(self.state, State::Settled)
+    }
+
     /// The service never hangs up: its end is a limit, or a fault.
     fn ends_by_closing(&self) -> bool {
         false
@@ -230,10 +232,6 @@ impl Realtime {
                 actions,
                 "it takes long to take its settings: what the caller says meanwhile is lost",
             );
-        }
-        if *frames == MAX_UNSETTLED {
-            let text = "it does not take its settings within 10 s";
-            actions.push(Action::Fail(BotFailure::Unavailable(text.into())));
         }
     }
 

@@ -125,7 +125,6 @@ fn shown(action: &Action) -> Value {
         } => json!({"tool": [id, name, arguments]}),
         Action::Transcript(it) => json!({"said": [format!("{:?}", it.speaker), it.text]}),
         Action::Complaint(text) => json!({"complaint": text}),
-        Action::Fail(failure) => json!({"fail": failure.kind()}),
         other => panic!("{other:?}"),
     }
 }

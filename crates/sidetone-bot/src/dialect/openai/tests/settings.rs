@@ -191,7 +191,7 @@ fn audio_waits_until_the_settings_are_taken() {
 }
 
 #[test]
-fn a_service_that_never_takes_the_settings_is_given_up() {
+fn a_service_that_takes_long_to_take_the_settings_loses_audio_and_nothing_else() {
     let mut talk = Talk::begin(&bot());
     let mut came = Vec::new();
     for frame in 1..=600 {
@@ -201,14 +201,16 @@ fn a_service_that_never_takes_the_settings_is_given_up() {
         };
         came.extend(talk.call(event).into_iter().map(|it| (frame, it)));
     }
-    assert_eq!(came.len(), 2, "{came:?}");
+    // However fast audio comes, it is no clock.
+    assert_eq!(came.len(), 1, "{came:?}");
     assert!(
         came[0].0 == 101 && came[0].1["complaint"].is_string(),
         "{came:?}"
     );
-    assert_eq!(came[1], (500, json!({"fail": "unavailable"})));
+    assert!(!talk.conversation.is_settled());
     // What is kept meanwhile is bounded.
     assert_eq!(talk.service(json!({"type": "session.updated"})).len(), 100);
+    assert!(talk.conversation.is_settled());
 }
 
 #[test]
