@@ -123,9 +123,7 @@ pub(super) async fn update(
         call: Some(call.context.id),
         detail,
     });
-    if let Some(handle) = call.handle() {
-        handle.hang_up();
-    }
+    call.hang_up();
     Ok(Json(resource(&call, &account, "completed")))
 }
 
@@ -238,6 +236,8 @@ fn twiml(text: &str) -> Result<Action, String> {
     if response.tag_name().name() != "Response" {
         return Err("Twiml begins with <Response>".into());
     }
+    refuse_attributes(response)?;
+    refuse_text(response)?;
     let mut verbs = response.children().filter(roxmltree::Node::is_element);
     let verb = verbs
         .next()
@@ -249,14 +249,13 @@ fn twiml(text: &str) -> Result<Action, String> {
         ));
     }
     let name = verb.tag_name().name();
-    if let Some(attribute) = verb.attributes().next() {
-        let attribute = attribute.name();
-        return Err(format!(
-            "the attribute {attribute:.64} of <{name:.64}> is not supported"
-        ));
-    }
+    refuse_attributes(verb)?;
     match name {
-        "Hangup" => Ok(Action::Hangup),
+        "Hangup" => {
+            refuse_text(verb)?;
+            refuse_elements(verb)?;
+            Ok(Action::Hangup)
+        }
         "Dial" => format!("dial,{}", dialled(verb)?).parse(),
         other => Err(format!(
             "<{other:.64}> is not supported: use <Dial> or <Hangup>"
@@ -266,25 +265,72 @@ fn twiml(text: &str) -> Result<Action, String> {
 
 /// The extension in `<Dial>`, or in the `<Number>` in it.
 fn dialled(dial: roxmltree::Node<'_, '_>) -> Result<String, String> {
-    let mut nouns = dial.children().filter(roxmltree::Node::is_element);
-    let number = match (nouns.next(), nouns.next()) {
-        (None, _) => dial,
-        (Some(noun), None)
-            if noun.tag_name().name() == "Number" && noun.attributes().next().is_none() =>
-        {
+    let nouns = dial.children().filter(roxmltree::Node::is_element);
+    let nouns: Vec<_> = nouns.collect();
+    let number = match *nouns {
+        [] => dial,
+        [noun] if noun.tag_name().name() == "Number" => {
+            // It would be another number beside that in <Number>.
+            refuse_text(dial)?;
+            refuse_attributes(noun)?;
+            refuse_elements(noun)?;
             noun
         }
-        (Some(noun), _) => {
+        [noun] => {
             let name = noun.tag_name().name();
             return Err(format!(
-                "<Dial> takes one number, and no <{name:.64}> with attributes"
+                "<{name:.64}> in <Dial> is not supported: use <Number>"
+            ));
+        }
+        [_, second, ..] => {
+            let name = second.tag_name().name();
+            return Err(format!(
+                "<Dial> takes one number: <{name:.64}> is one too many"
             ));
         }
     };
-    // A comment divides a text.
-    let texts = number.children().filter(roxmltree::Node::is_text);
-    let text: String = texts.filter_map(|it| it.text()).collect();
-    Ok(text.trim().to_owned())
+    Ok(text_of(number).trim().to_owned())
+}
+
+/// A comment divides a text.
+fn text_of(element: roxmltree::Node<'_, '_>) -> String {
+    let texts = element.children().filter(roxmltree::Node::is_text);
+    texts.filter_map(|it| it.text()).collect()
+}
+
+fn refuse_text(element: roxmltree::Node<'_, '_>) -> Result<(), String> {
+    let text = text_of(element);
+    match text.trim() {
+        "" => Ok(()),
+        text => {
+            let name = element.tag_name().name();
+            Err(format!(
+                "the text {text:.64?} in <{name:.64}> has no meaning there"
+            ))
+        }
+    }
+}
+
+fn refuse_elements(element: roxmltree::Node<'_, '_>) -> Result<(), String> {
+    match element.first_element_child() {
+        None => Ok(()),
+        Some(child) => {
+            let (child, name) = (child.tag_name().name(), element.tag_name().name());
+            Err(format!("<{child:.64}> in <{name:.64}> is not supported"))
+        }
+    }
+}
+
+fn refuse_attributes(element: roxmltree::Node<'_, '_>) -> Result<(), String> {
+    match element.attributes().next() {
+        None => Ok(()),
+        Some(attribute) => {
+            let (attribute, name) = (attribute.name(), element.tag_name().name());
+            Err(format!(
+                "the attribute {attribute:.64} of <{name:.64}> is not supported"
+            ))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -342,6 +388,42 @@ mod tests {
             (
                 "<Response><Dial><Sip>sip:a@b</Sip></Dial></Response>",
                 "<Sip>",
+            ),
+            (
+                "<Response><Dial>1<Number>2</Number></Dial></Response>",
+                "the text \"1\" in <Dial>",
+            ),
+            (
+                "<Response><Dial><Number>2</Number> 1</Dial></Response>",
+                "the text \"1\" in <Dial>",
+            ),
+            (
+                "<Response><Dial><Number>1</Number><Number>2</Number></Dial></Response>",
+                "one number: <Number>",
+            ),
+            (
+                "<Response><Dial><Number>1<b/>2</Number></Dial></Response>",
+                "<b> in <Number>",
+            ),
+            (
+                "<Response><Dial><Number url=\"/x\">1</Number></Dial></Response>",
+                "attribute url of <Number>",
+            ),
+            (
+                "<Response>200<Hangup/></Response>",
+                "the text \"200\" in <Response>",
+            ),
+            (
+                "<Response to=\"x\"><Hangup/></Response>",
+                "attribute to of <Response>",
+            ),
+            (
+                "<Response><Hangup>200</Hangup></Response>",
+                "the text \"200\" in <Hangup>",
+            ),
+            (
+                "<Response><Hangup><Dial>200</Dial></Hangup></Response>",
+                "<Dial> in <Hangup>",
             ),
             (
                 "<Response><Dial>1,2</Dial></Response>",
