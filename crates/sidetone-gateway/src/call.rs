@@ -57,6 +57,8 @@ pub(crate) struct RunningCall {
     pub(crate) route: Arc<Route>,
     pub(crate) recording: RecordingControl,
     handle: OnceLock<CallHandle>,
+    /// It is to be hung up as soon as there is a handle.
+    is_hung_up: Mutex<bool>,
     result: Mutex<Decision>,
     last_event: Mutex<String>,
     ending: Mutex<EndingState>,
@@ -97,6 +99,7 @@ impl RunningCall {
             route,
             recording: RecordingControl::default(),
             handle: OnceLock::new(),
+            is_hung_up: Mutex::default(),
             last_event: Mutex::new("started".into()),
             ending: Mutex::default(),
             is_over: watch::Sender::new(false),
@@ -109,7 +112,20 @@ impl RunningCall {
     }
 
     pub(crate) fn set_handle(&self, handle: CallHandle) {
-        let _ = self.handle.set(handle);
+        let is_hung_up = self.is_hung_up.lock();
+        let handle = self.handle.get_or_init(|| handle);
+        if *is_hung_up {
+            handle.hang_up();
+        }
+    }
+
+    /// Hangs up, also if the call is not handled yet.
+    pub(crate) fn hang_up(&self) {
+        let mut is_hung_up = self.is_hung_up.lock();
+        *is_hung_up = true;
+        if let Some(handle) = self.handle() {
+            handle.hang_up();
+        }
     }
 
     /// Decides what the dialplan does next.

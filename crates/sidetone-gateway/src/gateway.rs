@@ -482,9 +482,7 @@ async fn tick(shared: Arc<Shared>) {
             .is_some_and(|until| Instant::now() >= until)
         {
             for call in registry.running() {
-                if let Some(handle) = call.handle() {
-                    handle.hang_up();
-                }
+                call.hang_up();
             }
         }
     }

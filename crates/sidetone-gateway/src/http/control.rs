@@ -43,9 +43,11 @@ impl App {
     }
 }
 
-/// The handle of a call; the call is over if it has none.
+/// The handle of a call. It has none in its first milliseconds.
 fn handle(call: &ThisCall) -> Result<&CallHandle, Problem> {
-    call.0.handle().ok_or_else(Problem::no_such_call)
+    let text = "the call is not being handled yet: try again";
+    let handle = call.0.handle();
+    handle.ok_or_else(|| Problem::new(StatusCode::CONFLICT, text.to_owned()))
 }
 
 /// Hang a call up
@@ -60,7 +62,7 @@ pub(super) async fn hang_up(
     call: ThisCall,
 ) -> Result<StatusCode, Problem> {
     app.log(&identity, "hangup", Some(call.0.context.id), String::new());
-    handle(&call)?.hang_up();
+    call.0.hang_up();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -86,6 +88,7 @@ pub(super) struct Playing {
     responses(
         (status = ACCEPTED, body = Playing),
         (status = NOT_FOUND, body = Problem, description = "No such call, or no such file"),
+        (status = CONFLICT, body = Problem, description = "The call is not handled yet"),
         (status = FORBIDDEN, body = Problem),
     )
 )]
@@ -139,7 +142,12 @@ pub(super) struct Cleared {
 #[utoipa::path(
     post, path = "/v1/calls/{id}/clear", tag = "control",
     params(("id" = Uuid, Path, description = "The call's UUID")),
-    responses((status = OK, body = Cleared), (status = NOT_FOUND, body = Problem), (status = FORBIDDEN, body = Problem))
+    responses(
+        (status = OK, body = Cleared),
+        (status = CONFLICT, body = Problem, description = "The call is not handled yet"),
+        (status = NOT_FOUND, body = Problem),
+        (status = FORBIDDEN, body = Problem),
+    )
 )]
 pub(super) async fn clear(
     MayControl(identity): MayControl,

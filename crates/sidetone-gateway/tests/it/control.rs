@@ -1,12 +1,12 @@
 //! What operators do to calls.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use serde_json::json;
 use sidetone_caller::EndCause;
 use uuid::Uuid;
 
-use crate::kit::{ECHO, OPEN, TestGateway};
+use crate::kit::{ADMIN, ECHO, OPEN, TestGateway};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -35,6 +35,26 @@ fn a_call_is_hung_up_and_the_log_says_by_whom() {
     assert_eq!(again["ended_by"], "server");
     let answer = gateway.admin("POST", &format!("/v1/calls/{id}/hangup"), None);
     assert_eq!(answer.status, 404);
+}
+
+#[test]
+fn a_call_is_hung_up_before_it_is_handled() {
+    static HTTP: OnceLock<SocketAddr> = OnceLock::new();
+    let folder = tempfile::tempdir().unwrap();
+    // While it is said that the call has started, nothing handles it.
+    let gateway = TestGateway::start_watched(folder, OPEN, ECHO, |event| {
+        if event["type"] == "call.started" {
+            let id = event["data"]["call"].as_str().unwrap();
+            let url = format!("http://{}/v1/calls/{id}/hangup", HTTP.get().unwrap());
+            let request = ureq::post(url).header("authorization", format!("Bearer {ADMIN}"));
+            assert_eq!(request.send_empty().unwrap().status(), 204);
+        }
+    });
+    HTTP.set(gateway.http).unwrap();
+    let id = Uuid::new_v4();
+    let call = gateway.call(id, LONG).join().unwrap();
+    assert_eq!(call.ended.cause, EndCause::ServerHungUp);
+    assert_eq!(gateway.of("call.ended", id)["ended_by"], "server");
 }
 
 #[test]

@@ -71,6 +71,16 @@ impl TestGateway {
     }
 
     pub(crate) fn start_in(folder: TempDir, server: &str, rest: &str) -> Self {
+        Self::start_watched(folder, server, rest, |_| ())
+    }
+
+    /// With something that is called with each event, before anything else happens.
+    pub(crate) fn start_watched(
+        folder: TempDir,
+        server: &str,
+        rest: &str,
+        watch: impl Fn(&Value) + Send + Sync + 'static,
+    ) -> Self {
         std::fs::write(folder.path().join("admin.key"), ADMIN).unwrap();
         let config = Config::parse(&file(server, rest), &folder.path().join("sidetone.toml"));
         let config = config.unwrap();
@@ -83,7 +93,7 @@ impl TestGateway {
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(serve(config, sink, started));
+            runtime.block_on(serve(config, sink, started, watch));
         });
         let (address, http, handle) = starting.recv().unwrap();
         Self {
@@ -227,11 +237,12 @@ async fn serve(
     config: Config,
     log: Arc<Log>,
     started: Sender<(SocketAddr, SocketAddr, GatewayHandle)>,
+    watch: impl Fn(&Value) + Send + Sync + 'static,
 ) {
     let sink = Arc::new(move |event: &sidetone_gateway::Published| {
-        log.events
-            .lock()
-            .push(serde_json::from_str(&event.log).unwrap());
+        let event = serde_json::from_str(&event.log).unwrap();
+        watch(&event);
+        log.events.lock().push(event);
         log.more.notify_all();
     });
     let gateway = Gateway::open(config, Inherited::default(), sink)
