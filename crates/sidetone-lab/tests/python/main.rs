@@ -1,7 +1,7 @@
 //! The Python module as others get it: its own tests, the checkers of its types, and its demonstration, in fresh environments with
 //! the wheel. What calls it from a real Asterisk is in `end_to_end`.
 //!
-//! Its tests load the machine, so these run one at a time. Without Python or pip they are skipped, with a message; where the
+//! Its tests load the machine, so these run one at a time, each with several of those. Without Python or pip they are skipped, with a message; where the
 //! variable `CI` is set that is a failure.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -100,8 +100,17 @@ async fn the_examples_explain_themselves() {
     }
 }
 
-/// As `pytest` runs it, without a cache among the sources.
-const PYTEST: [&str; 6] = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"];
+/// As `pytest` runs it, without a cache among the sources. Most of its tests wait for calls, so eight are run at a time.
+const PYTEST: [&str; 8] = [
+    "-m",
+    "pytest",
+    "-q",
+    "-rs",
+    "-p",
+    "no:cacheprovider",
+    "-n",
+    "8",
+];
 
 fn version(environment: &Environment) -> String {
     let version = succeeds(environment.python().arg("--version"));
