@@ -83,8 +83,8 @@ const RESTART_AFTER_UNDERRUN: Duration = Duration::from_millis(100);
 /// # Bursts
 ///
 /// If bursts are [kept](Self::keep_bursts), what comes at once is played whole, whatever its length, and the delay grows by
-/// it. The surplus is cut only if it lasts while the source goes on, and never out of a push that was longer than the maximum
-/// delay: such a push is an announcement, not a frame that was late.
+/// it. A surplus is cut only if it lasts while the source goes on. What a push that is longer than the maximum delay leaves
+/// behind is no surplus, for such a push is an announcement: none of it is cut, and what follows waits for its turn.
 ///
 /// ```
 /// use {sidetone_proto::{JitterBuffer, Pulled, Rate, Time}, std::time::Duration};
@@ -105,6 +105,8 @@ pub struct JitterBuffer {
     keeps_bursts: bool,
     /// Samples before this number are of a long push, and not cut.
     uncut_until: u64,
+    /// What a long push lets frames wait, beyond their target delay.
+    meant_delay: Duration,
     /// The prebuffer of the next start.
     next_prebuffer: Duration,
     /// The prebuffer of the audio that plays.
@@ -369,6 +371,7 @@ impl JitterBuffer {
         self.origin = now;
         self.next_sample = 0;
         self.uncut_until = 0;
+        self.meant_delay = Duration::ZERO;
         self.measure_from(now);
         self.prebuffer = self.next_prebuffer;
         self.state = State::Prefilling {
@@ -403,6 +406,7 @@ impl JitterBuffer {
         };
         self.underruns += 1;
         self.is_delayed = true;
+        self.meant_delay = Duration::ZERO;
         self.free_burst();
         self.judge_last_cut(now);
     }
@@ -431,6 +435,7 @@ impl JitterBuffer {
             // It says nothing about delays.
             self.measure_from(now + BURST_DURATION);
             self.uncut_until = self.next_sample + total as u64;
+            self.meant_delay = self.rate.duration(total as u64);
         } else {
             self.measure_delay(now, samples.len());
         }

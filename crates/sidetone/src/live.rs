@@ -72,10 +72,10 @@ impl LiveAudio {
     /// Plays what is pushed at once whole from now on, instead of keeping the delay below 80 ms: for a program that answers in
     /// pieces, and now and then with a whole announcement, or late and with all that it owes.
     ///
-    /// What comes too early waits, up to ten minutes of it. If frames then wait longer than their jitter asks for, for seconds
-    /// and while more are pushed, the surplus is cut out; never out of a push of more than 80 ms, though. That, and what waits
-    /// when the call changes its rate, is counted in [`Counters::live_dropped`](crate::Counters). What comes while queued audio
-    /// plays goes as ever.
+    /// What comes too early waits, up to ten minutes of it. A push of more than 80 ms is an announcement: it is played whole, and
+    /// what is pushed after it waits for its turn. If shorter pushes wait longer than their jitter asks for, for seconds and while
+    /// more come, the surplus is cut out. That, and what waits when the call changes its rate, is counted in
+    /// [`Counters::live_dropped`](crate::Counters). What comes while queued audio plays goes as ever.
     ///
     /// ```
     /// /// A greeting at once, and then what a program makes.

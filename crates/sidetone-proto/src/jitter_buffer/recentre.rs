@@ -41,7 +41,8 @@ impl JitterBuffer {
             return;
         };
         let length = self.rate.slot().as_nanos() as i64;
-        let surplus = delay - length - self.prebuffer.as_nanos() as i64;
+        let meant = self.prebuffer + self.meant_delay;
+        let surplus = delay - length - meant.as_nanos() as i64;
         if surplus < RECENTRE_SURPLUS_NS || self.samples.len() < 2 * slot {
             self.surplus = None;
             self.is_delayed = false;
