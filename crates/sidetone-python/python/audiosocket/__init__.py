@@ -30,7 +30,8 @@ And in Asterisk's dialplan::
 
 from __future__ import annotations
 
-from . import _lifetime  # noqa: F401  first: it refuses a sub-interpreter, before the extension module is loaded
+# First: it refuses a sub-interpreter before the extension module is loaded.
+from . import _lifetime  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from ._call import Call, Samples
 from ._callbacks import HANGUP_CALL_MESSAGE, CallbackServer, start_server
 from ._core import (
