@@ -39,6 +39,7 @@ mod playback;
 mod program;
 mod prometheus;
 mod prompts;
+mod python;
 mod recipes;
 mod recording;
 mod serve;
@@ -85,6 +86,7 @@ fn side_by_side() -> Vec<Scenario> {
         gateway::bots::scenarios(),
         gateway::tickets::scenarios(),
         gateway::restarts::scenarios(),
+        python::scenarios(),
         recording::scenarios(),
         simulated::scenarios(),
         transcribe::scenarios(),
