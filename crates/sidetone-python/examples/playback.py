@@ -6,16 +6,16 @@ import argparse
 import asyncio
 import sys
 import wave
+from dataclasses import dataclass
 from typing import Any
 
 import audiosocket
 
 RATE = 8_000
 WIDTH = 2
-# A caller's audio comes every 20 ms, and this much is played for it.
-FRAME = RATE // 50 * WIDTH
-# This much is handed over ahead of time: it plays on, whatever else this program is doing.
-AHEAD = 50 * FRAME
+SECOND = RATE * WIDTH
+# A caller's audio comes every 20 ms.
+MESSAGES = 50
 
 
 def read(path: str) -> bytes:
@@ -27,25 +27,48 @@ def read(path: str) -> bytes:
     return samples if rate == RATE else audiosocket.resample(samples, rate, RATE)
 
 
+@dataclass
+class Progress:
+    """How far a call is."""
+
+    messages: int = 0
+    position: int = 0
+
+
 class Player:
-    """Callbacks that know how far each call is in the sound."""
+    """Callbacks that give each call the sound in pieces, and are a second ahead of what it hears.
+
+    So it plays on, whatever else this program is doing. Pieces of more than 80 ms wait for their turn.
+    """
 
     def __init__(self, sound: bytes) -> None:
         self._sound = sound
-        self._positions: dict[str, int] = {}
+        self._calls: dict[str, Progress] = {}
 
     def on_audio(self, uuid: str, peer: tuple[Any, ...], audio: bytearray) -> bytes | None:
         if not audio:
-            if self._positions.pop(uuid, None) is not None:
+            if self._calls.pop(uuid, None) is not None:
                 print(f"{uuid}: over", flush=True)
             return None
-        position = self._positions.get(uuid, 0)
-        if position == 0:
+        call = self._calls.get(uuid)
+        if call is None:
             print(f"{uuid}: playing", flush=True)
-        end = position + (FRAME if position else AHEAD)
-        self._positions[uuid] = end
-        # Behind the end there is nothing, and that hangs up as soon as all before it has been heard.
-        return self._sound[position:end]
+            call = self._calls[uuid] = Progress()
+        if call.position >= len(self._sound):
+            # All of it is heard first.
+            return audiosocket.HANGUP_CALL_MESSAGE
+        if call.messages % MESSAGES == 0:
+            piece = self._piece(call.position)
+            call.position += len(piece)
+        else:
+            piece = None
+        call.messages += 1
+        return piece
+
+    def _piece(self, position: int) -> bytes:
+        end = position + (SECOND if position else 2 * SECOND)
+        # No short piece is left over.
+        return self._sound[position:] if len(self._sound) < end + SECOND else self._sound[position:end]
 
     def on_exception(self, uuid: str, peer: tuple[Any, ...], error: BaseException) -> None:
         print(f"{uuid or peer}: {error}", flush=True)
