@@ -22,7 +22,7 @@ use sidetone::{
 };
 
 use crate::{forked::Guarded, listener, notifier::Notifier, peer::peer_name};
-use program::{Program, Trouble};
+use program::{CallFailure, Program};
 
 /// What a program may be behind before its caller's audio is dropped.
 const RECEIVE_BUFFER: Duration = Duration::from_secs(60);
@@ -165,8 +165,8 @@ fn start(
         }
     };
     let on_error = move |info: &CallInfo, error: &CallError| {
-        if let Some(trouble) = Trouble::of_error(error) {
-            Python::attach(|py| of_errors.report_on(py, info, trouble));
+        if let Some(failure) = CallFailure::of_error(error) {
+            Python::attach(|py| of_errors.report_on(py, info, failure));
         }
     };
     let (waker, of_unidentified) = (Arc::clone(notifier), Arc::clone(program));
@@ -249,7 +249,7 @@ impl CallbackCall {
                     self.fail(py, error, reply);
                 }
             }
-            Input::Lagged { frames } => self.report(py, Trouble::Lagged(frames)),
+            Input::Lagged { frames } => self.report(py, CallFailure::Lagged(frames)),
             Input::Ended(reason) => self.end(py, reason, reply),
             _ => {}
         }
@@ -324,27 +324,27 @@ impl CallbackCall {
             self.program.handle_exception(py, message, &error);
         }
         let was_reset = reply.stats().counters.reset;
-        let trouble = match self.raised.take() {
-            Some(raised) => Some(Trouble::Raised(raised)),
-            None if was_reset => Some(Trouble::Reset),
-            None => Trouble::of_end(reason),
+        let failure = match self.raised.take() {
+            Some(raised) => Some(CallFailure::Raised(raised)),
+            None if was_reset => Some(CallFailure::Reset),
+            None => CallFailure::of_end(reason),
         };
-        if let Some(trouble) = trouble {
-            self.report(py, trouble);
+        if let Some(failure) = failure {
+            self.report(py, failure);
         }
     }
 
     fn report_dropped(&mut self, py: Python<'_>, reply: &Reply) {
         let dropped = reply.stats().counters.live_dropped;
         if dropped > self.dropped {
-            self.report(py, Trouble::Dropped(dropped - self.dropped));
+            self.report(py, CallFailure::Dropped(dropped - self.dropped));
             self.dropped = dropped;
         }
     }
 
-    fn report(&self, py: Python<'_>, trouble: Trouble) {
+    fn report(&self, py: Python<'_>, failure: CallFailure) {
         let (uuid, peer) = (self.uuid.bind(py), self.peer.bind(py));
-        self.program.report(uuid, peer, trouble);
+        self.program.report(uuid, peer, failure);
     }
 }
 

@@ -175,7 +175,7 @@ async def test_anything_empty_hangs_up(serve, call, empty):
     await asyncio.to_thread(caller.wait_for_end)
     assert caller.was_hung_up and caller.end == "fin"
     caller.finish()
-    # The end that the program asked for is told as any other, and it is no trouble.
+    # The end that the program asked for is told as any other, and it is no error.
     assert await program.end(caller) == [voice(320), b""]
 
 

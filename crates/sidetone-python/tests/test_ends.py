@@ -1,4 +1,4 @@
-"""Every way in which a call ends, and what the callbacks are told of it: an empty bytearray, once, then the trouble if any."""
+"""Every way in which a call ends, and what the callbacks are told of it: an empty bytearray, once, then the error if any."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def start_server(
     - ``peer_name`` is the address of the other side, as :meth:`socket.socket.getpeername` gives it.
     - ``audio`` is a new ``bytearray`` with the message as it came: 8 kHz, 16-bit, mono, little-endian from
       ``AudioSocket()``, and whatever codec the call has from ``Dial(AudioSocket/...)``. It is empty when the call is
-      over, whoever ended it; nothing follows.
+      over, whichever side ended it; nothing follows.
 
     What it returns is played: any bytes-like object, 8 kHz, 16-bit, mono, little-endian, of any length. Up to 80 ms at
     a time it is heard as soon as an echo can be. More is an announcement: it is heard whole, and what is returned next

@@ -35,7 +35,7 @@ pub(super) struct Program {
 }
 
 /// What `on_exception` is told.
-pub(super) enum Trouble {
+pub(super) enum CallFailure {
     FrameForwarding,
     Memory,
     /// What came is not what AudioSocket says.
@@ -69,12 +69,12 @@ impl Program {
         &self,
         uuid: &Bound<'_, PyString>,
         peer: &Bound<'_, PyTuple>,
-        trouble: Trouble,
+        failure: CallFailure,
     ) {
         let py = uuid.py();
         let on_exception = self.on_exception.bind(py);
-        let is_raised = matches!(trouble, Trouble::Raised(_));
-        let error = trouble.into_exception();
+        let is_raised = matches!(failure, CallFailure::Raised(_));
+        let error = failure.into_exception();
         if on_exception.is_callable() {
             if let Err(raised) = on_exception.call1((uuid, peer, error.into_value(py))) {
                 self.handle_exception(py, "an exception in the exception callback", &raised);
@@ -86,10 +86,10 @@ impl Program {
     }
 
     /// The same of a call of which no more is known.
-    pub(super) fn report_on(&self, py: Python<'_>, info: &CallInfo, trouble: Trouble) {
+    pub(super) fn report_on(&self, py: Python<'_>, info: &CallInfo, failure: CallFailure) {
         let uuid = PyString::new(py, &info.id.simple().to_string());
         if let Ok(peer) = peer_name(py, info.peer) {
-            self.report(&uuid, &peer, trouble);
+            self.report(&uuid, &peer, failure);
         }
     }
 
@@ -142,14 +142,14 @@ impl Program {
                 let message = "an exception in the audio callback, for a connection without a UUID";
                 self.handle_exception(py, message, &error);
             }
-            if let Some(trouble) = Trouble::of_end(reason) {
-                self.report(&uuid, &peer, trouble);
+            if let Some(failure) = CallFailure::of_end(reason) {
+                self.report(&uuid, &peer, failure);
             }
         }
     }
 }
 
-impl Trouble {
+impl CallFailure {
     /// What an error that ends no call means. Those of a connection are told at its end.
     pub(super) fn of_error(error: &CallError) -> Option<Self> {
         match error {
