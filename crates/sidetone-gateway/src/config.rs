@@ -115,6 +115,8 @@ pub(crate) struct Route {
     pub(crate) transcriber: Option<Arc<dyn Recognizer>>,
     pub(crate) bot: Option<RouteBot>,
     pub(crate) max_duration: Option<Duration>,
+    /// How many calls it has at a time, whatever the gateway has.
+    pub(crate) max_calls: Option<usize>,
     /// The result of its calls, unless something else sets one.
     pub(crate) result: Action,
     /// The extensions that a result may dial.

@@ -18,7 +18,7 @@ use crate::{
     bus::Bus,
     call::{Params, RunningCall},
     capacity::wanted_calls,
-    config::{Config, TicketPolicy},
+    config::{Config, Route, TicketPolicy},
     event::GatewayEvent,
     handover::HandoverDir,
     rate_limit::RateLimit,
@@ -61,6 +61,17 @@ struct State {
     totals: Totals,
 }
 
+impl State {
+    /// Whether a route has as many calls as it may have, with those that its unused tickets stand for.
+    fn is_full(&mut self, route: &Route, now: Instant) -> bool {
+        route.max_calls.is_some_and(|max| {
+            let calls = self.running.values();
+            let running = calls.filter(|call| call.route.name == route.name).count();
+            running + self.tickets.unused_of(&route.name, now) >= max
+        })
+    }
+}
+
 /// The data of a call that was let in, until its handler takes it.
 pub(crate) type Admitted = Mutex<Option<Handled>>;
 
@@ -84,6 +95,7 @@ impl Drop for Handled {
 pub(crate) enum NoTicket {
     /// All calls are taken, or promised.
     Full,
+    RouteFull,
     Draining,
     TooManyUnused,
     UnknownRoute,
@@ -135,9 +147,7 @@ impl Registry {
         now: Instant,
     ) -> Result<Uuid, NoTicket> {
         let config = self.config();
-        if !config.routes.contains_key(route) {
-            return Err(NoTicket::UnknownRoute);
-        }
+        let wanted = config.routes.get(route).ok_or(NoTicket::UnknownRoute)?;
         let max_calls = self.max_calls();
         let mut state = self.state.lock();
         if state.draining.is_some() || state.is_last {
@@ -145,6 +155,9 @@ impl Registry {
         }
         if state.running.len() + state.tickets.unused(now) >= max_calls {
             return Err(NoTicket::Full);
+        }
+        if state.is_full(wanted, now) {
+            return Err(NoTicket::RouteFull);
         }
         let ticket = Ticket {
             route: route.into(),
@@ -195,8 +208,14 @@ impl Registry {
                     return Err(Rejection::Full);
                 }
                 let route = config.server.default_route.clone();
+                let route = route.ok_or(Rejection::NoRoute)?;
+                if let Some(wanted) = config.routes.get(&route)
+                    && state.is_full(wanted, now)
+                {
+                    return Err(Rejection::RouteFull);
+                }
                 Ticket {
-                    route: route.ok_or(Rejection::NoRoute)?,
+                    route,
                     params: Arc::default(),
                     minted_by: None,
                 }

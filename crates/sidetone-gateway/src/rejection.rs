@@ -12,11 +12,12 @@ pub(crate) enum Rejection {
     RouteGone,
     NoRoute,
     Full,
+    RouteFull,
     Draining,
 }
 
 impl Rejection {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::NoTicket,
         Self::TicketUsed,
         Self::TicketExpired,
@@ -24,6 +25,7 @@ impl Rejection {
         Self::RouteGone,
         Self::NoRoute,
         Self::Full,
+        Self::RouteFull,
         Self::Draining,
     ];
 
@@ -37,6 +39,7 @@ impl Rejection {
             Self::RouteGone => "route_gone",
             Self::NoRoute => "no_route",
             Self::Full => "full",
+            Self::RouteFull => "route_full",
             Self::Draining => "draining",
         }
     }
@@ -52,6 +55,7 @@ impl Rejection {
             Self::RouteGone => "has a ticket for a route that is no longer in the file",
             Self::NoRoute => "has no ticket, and the file has no default_route",
             Self::Full => "exceeds max_calls",
+            Self::RouteFull => "exceeds the max_calls of its route",
             Self::Draining => "came while the gateway is draining",
         }
     }

@@ -131,6 +131,13 @@ impl Tickets {
         self.unused.len()
     }
 
+    /// The same of one route.
+    pub(crate) fn unused_of(&mut self, route: &str, now: Instant) -> usize {
+        self.expire(now);
+        let unused = self.unused.values();
+        unused.filter(|(ticket, _)| ticket.route == route).count()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }

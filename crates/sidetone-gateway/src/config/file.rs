@@ -113,6 +113,7 @@ struct RouteTable {
     save_transcript: Option<Spanned<bool>>,
     bot: Option<Spanned<bot::Table>>,
     when_bot_fails: Option<Spanned<bot::FailureTable>>,
+    max_calls: Option<Spanned<usize>>,
     max_duration: Option<Time>,
     result: Option<Spanned<String>>,
     #[serde(default)]
@@ -257,12 +258,7 @@ impl Resolver<'_> {
             let text = format!("{} is no folder", folder.display());
             self.errors.add(dir.span(), text);
         }
-        let max_calls = table.max_calls.map(|max| {
-            if *max.get_ref() == 0 {
-                self.errors.add(max.span(), "give a number of at least 1");
-            }
-            max.into_inner()
-        });
+        let max_calls = self.at_least_one(table.max_calls);
         if let Some(advertise) = &table.advertise {
             self.advertise(advertise);
         }
@@ -451,6 +447,7 @@ impl Resolver<'_> {
             }
             found.cloned().flatten()
         });
+        let max_calls = self.at_least_one(table.max_calls);
         let dial = table.dial.iter();
         let dial = dial.filter_map(|pattern| {
             let parsed = pattern.get_ref().parse::<Pattern>();
@@ -458,6 +455,7 @@ impl Resolver<'_> {
         });
         let mut route = Route {
             name: name.into(),
+            max_calls,
             dial: dial.collect(),
             play: None,
             echo: table.echo.is_some(),
@@ -474,6 +472,15 @@ impl Resolver<'_> {
         }
         route.bot = self.bot(table.bot, table.when_bot_fails, &route, sounds);
         route
+    }
+
+    fn at_least_one(&mut self, number: Option<Spanned<usize>>) -> Option<usize> {
+        let number = number?;
+        if *number.get_ref() == 0 {
+            self.errors
+                .add(number.span(), "give a number of at least 1");
+        }
+        Some(number.into_inner())
     }
 
     fn bot(

@@ -108,6 +108,10 @@ fn no_ticket(error: NoTicket, route: &str) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "all calls are taken, or promised to other tickets",
         ),
+        NoTicket::RouteFull => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("all calls of route {route:?} are taken, or promised to other tickets"),
+        ),
         NoTicket::Draining => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "the gateway takes no new calls",

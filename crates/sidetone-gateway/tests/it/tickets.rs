@@ -106,6 +106,30 @@ fn an_unused_ticket_holds_the_place_of_its_call() {
 }
 
 #[test]
+fn a_route_has_as_many_calls_as_it_may_and_others_go_on() {
+    let routes = "[route.echo]\necho = {}\nmax_calls = 2\n[route.other]\necho = {}\n";
+    let gateway = TestGateway::start(OPEN, routes);
+    let ticket = gateway.ticket("route=echo");
+    // One that needs no ticket has the other place.
+    let first = Uuid::new_v4();
+    let call = gateway.call(first, LONG);
+    gateway.wait_for_call(first);
+    let answer = gateway.get("/v1/tickets?route=echo");
+    assert_eq!((answer.status, answer.body.as_str()), (503, ""));
+    assert_eq!(rejected(&gateway, Uuid::new_v4()), "route_full");
+    assert_eq!(gateway.get("/readyz").status, 200);
+    let other = gateway.ticket("route=other");
+    for ticket in [ticket, other] {
+        let record = gateway.call(ticket, SHORT).join().unwrap();
+        assert_eq!(record.ended.cause, EndCause::HungUp);
+    }
+    gateway.admin("POST", &format!("/v1/calls/{first}/hangup"), None);
+    call.join().unwrap();
+    gateway.of("call.ended", first);
+    gateway.ticket("route=echo");
+}
+
+#[test]
 fn unused_tickets_are_bounded_for_each_token() {
     let gateway = TestGateway::start("max_calls = 8", ECHO);
     // Half of the calls, unless the file says otherwise.
