@@ -13,7 +13,7 @@ use sidetone_services::google::{Rules, Service};
 use sidetone_services::synthesize;
 
 use crate::alike::alike_in_pieces;
-use crate::person::samples;
+use crate::person::{Sound, samples};
 use crate::serve::{Way, dial, place};
 use crate::wire::{FRAME, SOON};
 use crate::{Lab, available, scenarios};
@@ -25,7 +25,11 @@ scenarios![
     transcribe_ends_the_call_with_its_stop_word,
     transcribe_hears_one_call_at_a_time,
     transcribe_ends_the_call_in_time,
+    a_caller_interrupts_a_pipeline_in_the_process_of_the_calls,
 ];
+
+/// A sample that is no silence, whatever the way has added to it.
+const LOUD: u16 = 1_000;
 
 async fn echo_echoes(lab: Arc<Lab>) -> anyhow::Result<()> {
     let Some(environment) = available(Environment::new(&[]).await)? else {
@@ -193,4 +197,44 @@ async fn transcribe_ends_the_call_in_time(lab: Arc<Lab>) -> anyhow::Result<()> {
     let printed = example.printed();
     ensure!(!printed.contains("Traceback"), "{printed}");
     Ok(())
+}
+
+async fn a_caller_interrupts_a_pipeline_in_the_process_of_the_calls(
+    lab: Arc<Lab>,
+) -> anyhow::Result<()> {
+    let Some(environment) = available(Environment::new(&[Packages::Bots]).await)? else {
+        return Ok(());
+    };
+    let bot = environment.start("pipecat_bot.py", &[]).await?;
+    let call = place(&lab, bot.address(), Way::Application).await?;
+    // The pipeline is built when the call has begun, and speaks for half a minute.
+    while loud(&call.person.heard()) < 100 {
+        call.person.has_heard(call.person.heard().len() + 1).await?;
+    }
+    call.person
+        .say(&caller_voice(8_000, Duration::from_secs(1), 1));
+    bot.line(|line| line == "interrupted").await?;
+    let interrupted = call.person.heard().len();
+    call.person.has_heard(interrupted + 100).await?;
+    // A quarter of a second for what was on its way.
+    let after = loud(&call.person.heard()[interrupted + 12..]);
+    ensure!(
+        after == 0,
+        "{after} messages of sound after the interruption"
+    );
+    call.person.hang_up().await?;
+    let over = format!("{}: over", call.id);
+    bot.line(|line| line == over).await?;
+    let printed = bot.printed();
+    ensure!(!printed.contains("Traceback"), "{printed}");
+    Ok(())
+}
+
+/// How many messages hold sound.
+fn loud(heard: &[Sound]) -> usize {
+    let is_loud = |sound: &&Sound| {
+        let samples = samples(std::slice::from_ref(*sound));
+        samples.iter().any(|sample| sample.unsigned_abs() > LOUD)
+    };
+    heard.iter().filter(is_loud).count()
 }
