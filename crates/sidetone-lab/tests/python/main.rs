@@ -44,7 +44,8 @@ async fn the_tests_of_the_module_pass_on_another_python() {
     ));
     let environment = Environment::of(&other, &[Packages::Tests]).await;
     if let Some(environment) = available(environment) {
-        succeeds(environment.python().args(PYTEST));
+        // On uvloop they have run with the machine's own.
+        succeeds(environment.python().args(PYTEST).args(["-k", "not uvloop"]));
     }
 }
 
