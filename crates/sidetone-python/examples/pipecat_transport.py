@@ -28,7 +28,7 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-# How far ahead of the caller's ear speech is queued, in seconds: it plays on while the pipeline is busy for so long.
+# How much speech is queued at most, in seconds: it plays on while the pipeline is busy for so long.
 AHEAD = 0.2
 
 
