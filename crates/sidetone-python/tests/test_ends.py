@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 
 import audiosocket
 import pytest
@@ -195,7 +196,13 @@ async def test_the_server_is_closed_in_a_callback(serve, call):
 
 
 async def test_the_port_is_free_once_it_is_closed(serve, call):
-    _, server, address = await serve(ECHO)
+    # One that the system gives nobody: else another program may have it as soon as it is free.
+    for port in random.sample(range(20_000, 30_000), 20):
+        try:
+            _, server, address = await serve(ECHO, port=port)
+            break
+        except OSError:
+            continue
     for _ in range(20):
         # A call that goes on doesn't keep it.
         caller = await call(address)
