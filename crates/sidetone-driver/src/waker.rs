@@ -38,7 +38,8 @@ impl Waker {
     /// Must be called before the thread looks for its work: a wake after that is a new one.
     pub(crate) fn reset(&self) {
         let _ = rustix::io::read(&self.descriptor, &mut [0u8; 8]);
-        self.woken.store(false, Ordering::Release);
+        // Not a store: it could take effect after the look for work, and a wake between the two would be lost.
+        self.woken.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -264,7 +264,8 @@ impl Wake for Reader {
 
 impl Run for Reader {
     fn run(self: Arc<Self>, py: Python<'_>) {
-        self.is_queued.store(false, Ordering::Release);
+        // A swap, so that a wake before it is seen below and one after it queues this again.
+        self.is_queued.swap(false, Ordering::AcqRel);
         let waiter = self.waiter.lock().take();
         if let Some(waiter) = waiter
             && let Err(error) = resolve(waiter.bind(py), Ok(py.None()))

@@ -139,7 +139,8 @@ impl Wake for Task {
 
 impl Run for Task {
     fn run(self: Arc<Self>, py: Python<'_>) {
-        self.is_queued.store(false, Ordering::Release);
+        // A swap, so that a wake before it is seen below and one after it queues this again.
+        self.is_queued.swap(false, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(&self));
         let mut running = self.running.lock();
         let Some(task) = running.as_mut() else {

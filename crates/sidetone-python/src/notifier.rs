@@ -39,6 +39,7 @@ impl Notifier {
     pub(crate) fn reset(&self) {
         // It is empty if the loop looked without having been told.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
-        self.is_notified.store(false, Ordering::Release);
+        // Not a store: it could take effect after the look, and a notification between the two would be lost.
+        self.is_notified.swap(false, Ordering::AcqRel);
     }
 }

@@ -407,7 +407,8 @@ fn spawn(queues: &Arc<Queues>, index: usize) -> io::Result<JoinHandle<()>> {
 impl CallbackCall {
     /// Calls the callbacks for everything that has come.
     pub(super) fn work(self: Arc<Self>, worker: &mut Worker) {
-        self.queued.store(false, Ordering::Release);
+        // A swap, so that a wake before it is seen below and one after it queues the call again.
+        self.queued.swap(false, Ordering::AcqRel);
         let mut state = self.state.lock();
         // Before anything is read: who listens in from here on has all of the call.
         if state.on_input.is_none() && !state.is_over {
