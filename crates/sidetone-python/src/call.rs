@@ -207,9 +207,9 @@ impl Call {
         self.0.get()?.handle.resume_playout().map_err(play_error)
     }
 
-    fn record(&self, directory: std::path::PathBuf) -> PyResult<Recording> {
+    fn record(&self, path: std::path::PathBuf) -> PyResult<Recording> {
         let call = self.0.get()?;
-        let recording = call.recorders.record(directory, &call.handle)?;
+        let recording = call.recorders.record(&path, &call.handle)?;
         Ok(Recording::new(recording, &call.executor))
     }
 

@@ -396,18 +396,33 @@ async def test_a_recording_has_both_sides(tmp_path: Path) -> None:
     assert played in both[1::2].tobytes()
 
 
-async def test_a_recording_that_cannot_be_says_why() -> None:
+async def test_a_recording_is_called_as_the_program_says(tmp_path: Path) -> None:
+    files: list[Path] = []
+
+    async def handler(call: audiosocket.Call) -> None:
+        recording = call.record(tmp_path / "made" / "ticket-7.wav")
+        await call.closed()
+        files.extend(map(Path, (await recording.ended()).files))
+
+    async with serving(handler) as server:
+        for _ in range(2):
+            await call(server, 0.1)
+    assert files == [tmp_path / "made" / "ticket-7.wav", tmp_path / "made" / "ticket-7-2.wav"]
+
+
+@pytest.mark.parametrize("path", ["/proc/no-such-place", "/proc/no-such-place/call.wav"])
+async def test_a_recording_that_cannot_be_says_why(path: str) -> None:
     raised: list[Exception] = []
 
     async def handler(call: audiosocket.Call) -> None:
         try:
-            call.record("/proc/no-such-place")
+            call.record(path)
         except audiosocket.RecordingError as error:
             raised.append(error)
 
     async with serving(handler) as server:
         await call(server)
-    assert "/proc/no-such-place" in str(raised[0])
+    assert "can't record into /proc/no-such-place;" in str(raised[0])
 
 
 async def test_a_file_is_played_and_one_that_cannot_be_says_why(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@
 //! # Files
 //!
 //! A file is called after the time (UTC) of the first audio in it and the call's UUID:
-//! `20261122T075406Z-UUID.wav`. Nothing is ever overwritten: where the name is taken, `-2`, `-3` and so on
+//! `20261122T075406Z-UUID.wav`, unless it was given [another name](Recorder::record_as). Nothing is ever overwritten: where the name is taken, `-2`, `-3` and so on
 //! follows the UUID. While it is being written it is called `….wav.part`; it is whole when that goes. Only
 //! its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the next file begins.
 //!
@@ -175,6 +175,15 @@ pub enum RecordError {
         /// The system's error.
         source: io::Error,
     },
+    /// The name that was asked for is none for a file.
+    #[error(
+        "can't call a recording {name:?}; give it a name without a slash, of 1 to {} bytes",
+        file::MAX_STEM
+    )]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
     /// The system has no thread left.
     #[error("can't start the thread that writes recordings")]
     Thread(#[source] io::Error),
@@ -234,10 +243,36 @@ impl Recorder {
     /// A call that is over and of which the handler has read something, a recorder that has finished, or a disk that stands
     /// still while too many recordings wait for it. What the disk says later is in the [`Report`].
     pub fn record(&self, call: &CallHandle) -> Result<Recording, RecordError> {
+        self.begin(call, None)
+    }
+
+    /// Records this call as [`record`](Self::record) does, into a file with a name of your own: `name.wav` in the recorder's
+    /// directory, or `name-2.wav` and so on where that is taken.
+    ///
+    /// ```no_run
+    /// # use sidetone::{CallHandle, record::{RecordError, Recorder}};
+    /// # fn example(recorder: &Recorder, call: &CallHandle, ticket: u32) -> Result<(), RecordError> {
+    /// recorder.record_as(call, &format!("ticket-{ticket}"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`record`](Self::record), and a name that no file can have.
+    pub fn record_as(&self, call: &CallHandle, name: &str) -> Result<Recording, RecordError> {
+        if !file::can_be_stem(name) {
+            let name = name.into();
+            return Err(RecordError::Name { name });
+        }
+        self.begin(call, Some(name.into()))
+    }
+
+    fn begin(&self, call: &CallHandle, name: Option<String>) -> Result<Recording, RecordError> {
         let tap = call.recording_tap().map_err(|_| RecordError::CallOver)?;
         let (report, receiver) = watch::channel(Report::default());
         let control = Arc::<Control>::default();
-        let job = Job::new(call.clone(), tap, Arc::clone(&control), report);
+        let job = Job::new(call.clone(), name, tap, Arc::clone(&control), report);
         self.commands
             .try_send(Command::Record(Box::new(job)))
             .map_err(|error| match error {

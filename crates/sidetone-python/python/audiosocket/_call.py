@@ -150,15 +150,17 @@ class Call(AsyncIterator[Event]):
         """Go on with what is queued."""
         self._core.resume()
 
-    def record(self, directory: str | os.PathLike[str]) -> _core.Recording:
+    def record(self, path: str | os.PathLike[str]) -> _core.Recording:
         """Record the call into a stereo WAV file: the caller on the left, what was played on the right.
 
-        It begins with the call if nothing has been read of that yet, else now, ends with it, and never delays it. The
-        file's name is the time and the UUID; ``await recording.ended()`` says what it is.
+        It begins with the call if nothing has been read of that yet, else now, ends with it, and never delays it.
+        ``path`` is the file, where it ends in ``.wav``. Any other is a directory, in which the file is called after the
+        time and the UUID. Nothing is overwritten: where a name is taken, ``-2`` and so on follow it.
+        ``await recording.ended()`` says what the file is called.
 
         :raises RecordingError: the directory can't be written to, or the call is over.
         """
-        return self._core.record(os.fspath(directory))
+        return self._core.record(os.fspath(path))
 
     def hang_up(self) -> None:
         """End the call at once. Asterisk goes on in the dialplan."""

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -14,30 +18,28 @@ use crate::{errors::RecordingError, executor::Executor, forked::Guarded, types};
 pub(crate) struct Recorders(Mutex<HashMap<PathBuf, Arc<Recorder>>>);
 
 impl Recorders {
-    pub(super) fn record(
-        &self,
-        directory: PathBuf,
-        call: &CallHandle,
-    ) -> PyResult<record::Recording> {
-        let failed = |error: record::RecordError| {
-            let mut message = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                message = format!("{message}: {error}");
-                source = error.source();
-            }
-            RecordingError::new_err(message)
+    /// Into a file of this path, if that ends in `.wav`, else into a directory.
+    pub(super) fn record(&self, path: &Path, call: &CallHandle) -> PyResult<record::Recording> {
+        if path.extension().is_none_or(|extension| extension != "wav") {
+            return self.recorder(path)?.record(call).map_err(failed);
+        }
+        let directory = match path.parent() {
+            Some(parent) if parent != "" => parent,
+            _ => Path::new("."),
         };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let recorder = self.recorder(directory)?;
+        recorder.record_as(call, &name).map_err(failed)
+    }
+
+    fn recorder(&self, directory: &Path) -> PyResult<Arc<Recorder>> {
         let mut recorders = self.0.lock();
-        let recorder = match recorders.get(&directory) {
-            Some(recorder) => Arc::clone(recorder),
-            None => {
-                let recorder = Arc::new(Recorder::new(&directory).map_err(failed)?);
-                recorders.insert(directory, Arc::clone(&recorder));
-                recorder
-            }
-        };
-        recorder.record(call).map_err(failed)
+        if let Some(recorder) = recorders.get(directory) {
+            return Ok(Arc::clone(recorder));
+        }
+        let recorder = Arc::new(Recorder::new(directory).map_err(failed)?);
+        recorders.insert(directory.into(), Arc::clone(&recorder));
+        Ok(recorder)
     }
 
     /// Waits until the files of all recordings are whole.
@@ -45,6 +47,16 @@ impl Recorders {
         let recorders = std::mem::take(&mut *self.0.lock());
         recorders.values().for_each(|recorder| recorder.finish());
     }
+}
+
+fn failed(error: record::RecordError) -> PyErr {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        message = format!("{message}: {error}");
+        source = error.source();
+    }
+    RecordingError::new_err(message)
 }
 
 /// The recording of a call. It ends with the call.

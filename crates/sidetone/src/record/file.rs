@@ -57,6 +57,14 @@ pub(super) fn stem(started_at: OffsetDateTime, id: Uuid) -> String {
     )
 }
 
+/// Bytes of a name without number and ending. File systems take 255 with both.
+pub(super) const MAX_STEM: usize = 200;
+
+/// Whether a file can be called so.
+pub(super) fn can_be_stem(name: &str) -> bool {
+    (1..=MAX_STEM).contains(&name.len()) && !name.contains(['/', '\0'])
+}
+
 /// The file or, one after the other, files of one recording.
 pub(super) struct Output {
     stem: String,

@@ -45,6 +45,8 @@ pub(super) enum Command {
 /// One call's recording, on the thread that writes it.
 pub(super) struct Job {
     call: CallHandle,
+    /// What its file is to be called.
+    name: Option<String>,
     tap: Arc<Tap>,
     control: Arc<Control>,
     filter: PauseFilter,
@@ -129,12 +131,14 @@ pub(super) fn run(storage: Storage, commands: &Receiver<Command>) {
 impl Job {
     pub(super) fn new(
         call: CallHandle,
+        name: Option<String>,
         tap: Arc<Tap>,
         control: Arc<Control>,
         report: watch::Sender<Report>,
     ) -> Self {
         Self {
             call,
+            name,
             tap,
             control,
             filter: PauseFilter::default(),
@@ -210,7 +214,8 @@ impl Job {
         };
         let hz = rate.hz();
         let started_at = OffsetDateTime::now_utc() - (now - start);
-        let stem = file::stem(started_at, self.call.id());
+        let stem = self.name.take();
+        let stem = stem.unwrap_or_else(|| file::stem(started_at, self.call.id()));
         self.open = Some(OpenFile {
             hz,
             timeline: Timeline::new(hz, start),

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use crate::support::{IoBackend, builder, id, millis, over_each_back_end, short_call, until};
 use macro_rules_attribute::apply;
 use sidetone::{
-    Admission, Call, Clip, Event, OwnedFrame, Rate, Uuid,
+    Admission, Call, Clip, Event, OwnedFrame, Rate, Server, Uuid,
     record::{RecordError, Recorder, Recording},
 };
 use sidetone_caller::{CallRecord, Caller, Codec, Stop, Voice, exact_runs, ramp};
@@ -129,6 +129,32 @@ async fn a_uuid_that_comes_again_gets_a_file_of_its_own(io: IoBackend) {
     files.dedup();
     assert_eq!(files.len(), 3);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn a_recording_is_called_as_the_program_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(directory.path()).unwrap();
+    let mut server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    for name in ["ticket-7.wav", "ticket-7-2.wav"] {
+        let placed = Caller::new(address)
+            .say(Voice::Ramp(1))
+            .hang_up_after(Duration::from_millis(200));
+        let placed = tokio::task::spawn_blocking(move || placed.call());
+        let call = server.accept().await.unwrap();
+        let refused = recorder.record_as(&call.handle(), "../ticket");
+        let told = refused.unwrap_err().to_string();
+        assert!(
+            told.contains("\"../ticket\"; give it a name without a slash"),
+            "{told}"
+        );
+        let recording = recorder.record_as(&call.handle(), "ticket-7").unwrap();
+        call.closed().await;
+        placed.await.unwrap().unwrap();
+        let files = recording.ended().await.files;
+        assert_eq!(files, [directory.path().join(name)]);
+    }
 }
 
 #[apply(over_each_back_end)]

@@ -47,6 +47,20 @@ fn the_name_is_the_time_in_utc_and_the_uuid() {
 }
 
 #[test]
+fn a_name_of_ones_own_stays_in_the_directory() {
+    for name in ["ticket-7", "a.b", "..", "\u{e4}\u{20ac}", &"x".repeat(200)] {
+        assert!(can_be_stem(name), "{name}");
+        let (directory, disk) = disk(u32::MAX);
+        let files = Output::create(&disk, name.into(), 8_000).unwrap().finish();
+        let file = directory.path().join(format!("{name}.wav"));
+        assert_eq!(files.unwrap(), [file]);
+    }
+    for name in ["", "a/b", "../a", "/a", "a\0b", &"x".repeat(201)] {
+        assert!(!can_be_stem(name), "{name}");
+    }
+}
+
+#[test]
 fn a_file_is_a_part_until_it_is_whole_and_only_its_owner_reads_it() {
     let (directory, disk) = disk(u32::MAX);
     let mut output = output(&disk);
