@@ -103,13 +103,6 @@ impl Call {
         Ok(self.0.get()?.handle.rate().hz())
     }
 
-    /// What the admission hook attached.
-    #[getter]
-    fn data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let data = self.0.get()?.handle.data::<Py<PyAny>>();
-        Ok(data.map(|data| data.clone_ref(py)))
-    }
-
     #[getter]
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         types::call_stats(py, self.0.get()?.handle.stats())

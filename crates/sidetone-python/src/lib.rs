@@ -3,6 +3,7 @@
 //! No thread of the library ever takes the GIL. What happens on calls makes a file descriptor readable that the event loop
 //! watches, and the loop's thread then deals with all calls in one go.
 
+mod attachment;
 mod call;
 mod callbacks;
 mod caller;

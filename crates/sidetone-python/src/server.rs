@@ -14,6 +14,7 @@ use sidetone::{
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
+    attachment::Attachment,
     call::{Call, Recorders},
     executor::Executor,
     forked::Guarded,
@@ -213,7 +214,9 @@ impl ServerParts {
         }
         if settings.admits {
             let (executor, sink) = (Arc::clone(&self.executor), Arc::clone(sink));
-            builder = builder.admit(move |info| ask(info, &executor, &sink));
+            // `call_started` and `call_ended`.
+            let told = 1 + usize::from(settings.tells_ends);
+            builder = builder.admit(move |info| ask(info, told, &executor, &sink));
         }
         if settings.tells_ends {
             let (executor, sink) = (Arc::clone(&self.executor), Arc::clone(sink));
@@ -233,8 +236,9 @@ fn hand_over(
     executor: &Arc<Executor>,
     recorders: &Arc<Recorders>,
 ) {
+    let data = call.data::<Attachment>().and_then(|data| data.take(py));
     let given = Call::new(call, executor, recorders)
-        .and_then(|call| sink.call_method1(py, "call_started", (call,)));
+        .and_then(|call| sink.call_method1(py, "call_started", (call, data)));
     if let Err(error) = given {
         error.write_unraisable(py, None);
     }
@@ -245,7 +249,7 @@ fn tell_end(py: Python<'_>, summary: &CallSummary, sink: &Py<PyAny>) {
         let id = summary.id.simple().to_string();
         let peer = peer_name(py, summary.peer)?;
         let ended = types::ended(py, summary.reason)?;
-        let data = summary.data::<Py<PyAny>>().map(|data| data.clone_ref(py));
+        let data = summary.data::<Attachment>().and_then(|data| data.take(py));
         let duration = summary.duration.as_secs_f64();
         sink.call_method1(py, "call_ended", (id, peer, ended, duration, data))
     };
@@ -257,6 +261,7 @@ fn tell_end(py: Python<'_>, summary: &CallSummary, sink: &Py<PyAny>) {
 /// Asks the program about a call.
 fn ask(
     info: CallInfo,
+    told: usize,
     executor: &Arc<Executor>,
     sink: &Arc<Py<PyAny>>,
 ) -> impl Future<Output = Admission> + Send + use<> {
@@ -265,6 +270,7 @@ fn ask(
     executor.call_soon(move |py| {
         let question = AdmissionRequest {
             info,
+            told,
             decided: Mutex::new(Some(decided)),
         };
         if let Err(error) = sink.call_method1(py, "admit", (question,)) {
@@ -278,6 +284,8 @@ fn ask(
 #[pyclass(frozen)]
 pub(crate) struct AdmissionRequest {
     info: CallInfo,
+    /// How many are told of the data that is attached.
+    told: usize,
     decided: Mutex<Option<oneshot::Sender<Admission>>>,
 }
 
@@ -295,7 +303,7 @@ impl AdmissionRequest {
 
     #[pyo3(signature = (data, max_duration))]
     fn accept(&self, data: Py<PyAny>, max_duration: Option<f64>) -> PyResult<()> {
-        let mut admission = Admission::accept_with(data);
+        let mut admission = Admission::accept_with(Attachment::new(data, self.told));
         if let Some(seconds) = max_duration {
             admission = admission.max_duration(duration(seconds)?);
         }

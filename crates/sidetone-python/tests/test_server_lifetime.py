@@ -78,6 +78,7 @@ def place(port, number):
 handled = 0
 
 async def handle(call):
+    call.data.call = call
     try:
         await interrupt(call)
     finally:
@@ -99,6 +100,9 @@ def count():
         memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     objects = collections.Counter(type(each).__name__ for each in gc.get_objects())
     return objects, len(os.listdir("/proc/self/fd")), memory
+
+class Session:
+    pass
 
 async def calls(server, number):
     before, handled_before = ended.value, handled
@@ -123,7 +127,7 @@ ended = Ended()
 async def main():
     be_patient()
     number = int(sys.argv[2])
-    server = await open_server(admit=lambda _: audiosocket.Accept({"at": 1}), on_call_end=ended, trusted="any")
+    server = await open_server(admit=lambda _: audiosocket.Accept(Session()), on_call_end=ended, trusted="any")
     serving = asyncio.create_task(server.serve(handle))
     # The first ones make the memory that the others need.
     await calls(server, number)
@@ -198,7 +202,7 @@ child = os.fork()
 if child == 0:
     call, live, playback, utterance, recording = kept[0]
     uses = {
-        "stats": lambda: call.stats, "ended": lambda: call.ended, "rate": lambda: call.rate, "data": lambda: call.data,
+        "stats": lambda: call.stats, "ended": lambda: call.ended, "rate": lambda: call.rate,
         "peer": lambda: call.peer, "play": lambda: call.play(bytes(2)), "mark": call.mark, "clear": call.clear,
         "hang_up": call.hang_up, "finish": call.finish, "closed": call.closed, "live": call.live,
         "utterance": call.utterance, "pause": call.pause, "record": lambda: call.record(os.path.dirname(__file__)),

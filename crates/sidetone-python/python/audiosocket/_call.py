@@ -35,10 +35,11 @@ class Call(AsyncIterator[Event]):
     A call that is no longer referred to is hung up.
     """
 
-    __slots__ = ("__weakref__", "_core", "_id")
+    __slots__ = ("__weakref__", "_core", "_data", "_id")
 
-    def __init__(self, core: _core.Call) -> None:
+    def __init__(self, core: _core.Call, data: Any) -> None:
         self._core = core
+        self._data = data
         self._id = uuid.UUID(hex=core.hex)
 
     @property
@@ -59,7 +60,7 @@ class Call(AsyncIterator[Event]):
     @property
     def data(self) -> Any:
         """What the admission hook attached, else ``None``."""
-        return self._core.data
+        return self._data
 
     @property
     def stats(self) -> CallStats:

@@ -280,9 +280,9 @@ class Server(AsyncIterator[Call]):
         loop = asyncio.get_running_loop()
         loop.call_exception_handler({"message": message, "exception": error, **context})
 
-    def _call_started(self, core: _core.Call) -> None:
+    def _call_started(self, call: Call) -> None:
         if not self._is_closing:
-            self._calls.append(Call(core))
+            self._calls.append(call)
             self._has_news.set()
 
     def _ask(self, request: _core.AdmissionRequest) -> None:
@@ -331,10 +331,10 @@ class _Sink:
     def __init__(self, server: Server) -> None:
         self._server = _lifetime.reference(server)
 
-    def call_started(self, core: _core.Call) -> None:
+    def call_started(self, core: _core.Call, data: Any) -> None:
         server = self._server()
         if server is not None:
-            server._call_started(core)
+            server._call_started(Call(core, data))
 
     def admit(self, request: _core.AdmissionRequest) -> None:
         server = self._server()
