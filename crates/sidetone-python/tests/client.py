@@ -172,8 +172,8 @@ class Caller:
 def main(host: str, port: str, calls: str, size: str) -> None:
     """Place so many calls, and speak on each until all of them have heard `size` bytes of voice.
 
-    It prints "hearing" once every call hears something. In the end it prints, for each call, what was said and what was heard,
-    and the longest time between two messages that carried voice.
+    It prints "hearing" once every call hears something. In the end it prints what was said and how many bytes that were, and for
+    each call what was heard, and the longest time between two messages that carried voice.
     """
     callers = [Caller((host, int(port))) for _ in range(int(calls))]
     said = b""
@@ -194,7 +194,7 @@ def main(host: str, port: str, calls: str, size: str) -> None:
         heard = hashlib.sha256(caller.voice).hexdigest()
         report.append({"uuid": caller.uuid.hex, "heard": heard, "gap": gap, "end": caller.end})
         caller.finish()
-    print(json.dumps({"said": hashlib.sha256(said).hexdigest(), "calls": report}), flush=True)
+    print(json.dumps({"said": hashlib.sha256(said).hexdigest(), "size": len(said), "calls": report}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A program that holds its loop up: what it returned before plays on, its calls stay up, and it is told all that was said.
+"""A program that holds its loop up: what it has queued plays on, its calls stay up, and it is told all that was said, or how much
+of that it missed.
 
 The callers are in a process of their own, and judge. What they hear is compared with what they hear of a program that works.
 """
@@ -6,6 +7,7 @@ The callers are in a process of their own, and judge. What they hear is compared
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import json
@@ -19,12 +21,10 @@ from client import voice
 from conftest import HERE, Program
 
 CALLS = 3
-# Four seconds, which are returned in one piece.
-SPOKEN = voice(64_000)
 
 
 def sleep():
-    time.sleep(3)
+    time.sleep(10)
 
 
 def hold_the_gil():
@@ -56,50 +56,101 @@ def collect_garbage():
     del objects
 
 
+# What holds the loop up, and for how many seconds the program speaks meanwhile.
+BLOCKS = pytest.mark.parametrize(("block", "seconds"), [(sleep, 11), (hold_the_gil, 4), (collect_garbage, 4)])
+
+
+def speech(seconds):
+    return voice(16_000 * seconds)
+
+
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-class Speaker(Program):
-    """It answers the first audio of each call, and keeps what it is told."""
+class Callbacks(Program):
+    """It answers the first audio of each call in one piece, and keeps what it is told."""
 
-    def __init__(self):
+    def __init__(self, spoken):
         super().__init__()
+        self.spoken = spoken
         self.heard = {}
+        self.missed = 0
 
     def on_audio(self, uuid, peer, audio):
         super().on_audio(uuid, peer, audio)
         is_first = uuid not in self.heard
         self.heard[uuid] = self.heard.get(uuid, b"") + audio
-        return SPOKEN if is_first else None
+        return self.spoken if is_first else None
+
+    @contextlib.asynccontextmanager
+    async def serve(self):
+        async with await audiosocket.start_server(self.on_audio, self.on_exception, "127.0.0.1", 0) as server:
+            yield server.sockets[0].getsockname()
+            await self.wait(lambda: sum(told.what == b"" for told in self.told) == CALLS)
+        assert not [told for told in self.told if isinstance(told.what, BaseException)]
 
 
-async def place_calls(block):
-    """What the callers report, what the program was told, and how long it was blocked while it spoke."""
-    speaker = Speaker()
-    async with await audiosocket.start_server(speaker.on_audio, speaker.on_exception, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        arguments = map(str, (HERE / "client.py", host, port, CALLS, len(SPOKEN)))
+class Handlers:
+    """The same with the asyncio interface."""
+
+    def __init__(self, spoken):
+        self.spoken = spoken
+        self.heard = {}
+        # Frames that it was told it missed.
+        self.missed = 0
+
+    async def handle(self, call):
+        call.play(self.spoken)
+        heard = []
+        async for event in call:
+            match event:
+                case audiosocket.Audio(data=data):
+                    heard.append(bytes(data))
+                case audiosocket.Lagged(frames=frames):
+                    self.missed += frames
+        self.heard[call.id.hex] = b"".join(heard)
+
+    @contextlib.asynccontextmanager
+    async def serve(self):
+        async with audiosocket.Server(port=0) as server:
+            serving = asyncio.ensure_future(server.serve(self.handle))
+            yield server.address
+            await server.drain()
+            await serving
+
+
+async def place_calls(program, block):
+    """What the callers report, and how long the program was blocked while it spoke."""
+    async with program.serve() as (host, port):
+        arguments = map(str, (HERE / "client.py", host, port, CALLS, len(program.spoken)))
         callers = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
         assert await callers.stdout.readline() == b"hearing\n"
         began = time.monotonic()
         block()
         blocked = time.monotonic() - began
         output, _ = await callers.communicate()
-        await speaker.wait(lambda: sum(told.what == b"" for told in speaker.told) == CALLS)
-    return json.loads(output), speaker, blocked
+    return json.loads(output), blocked
 
 
-@pytest.mark.parametrize("block", [sleep, hold_the_gil, collect_garbage])
-async def test_what_was_returned_plays_on(block):
-    control, _, _ = await place_calls(lambda: None)
-    report, speaker, blocked = await place_calls(block)
+@BLOCKS
+@pytest.mark.parametrize("interface", [Callbacks, Handlers])
+async def test_what_is_queued_plays_on(interface, block, seconds):
+    control, _ = await place_calls(interface(speech(1)), lambda: None)
+    spoken = speech(seconds)
+    program = interface(spoken)
+    report, blocked = await place_calls(program, block)
     # Else there was nothing to survive.
     assert blocked > 1
     usual = max(call["gap"] for call in control["calls"])
     for call in report["calls"]:
-        assert call["heard"] == digest(SPOKEN)
+        assert call["heard"] == digest(spoken)
         assert call["gap"] < usual + blocked / 4
         assert call["end"] is None
-        assert digest(speaker.heard[call["uuid"]]) == report["said"]
-    assert not [told for told in speaker.told if isinstance(told.what, BaseException)]
+    heard = [program.heard[call["uuid"]] for call in report["calls"]]
+    if interface is Callbacks:
+        assert {digest(each) for each in heard} == {report["said"]}
+    else:
+        # It is told once it works again, and a quarter of a second is kept for it.
+        assert program.missed > 0
+        assert sum(map(len, heard)) + program.missed * 320 == report["size"] * CALLS
