@@ -96,10 +96,12 @@ impl CallbackServer {
 
     /// Accepts no more calls. Those that run go on.
     fn stop_accepting(&self, py: Python<'_>) -> PyResult<()> {
-        let handles = &self.0.get()?.handles;
+        let serving = self.0.get()?;
+        let handles = &serving.handles;
         for handle in handles {
             handle.hand_over(FOR_EVER);
         }
+        serving.program.note_last_accepted();
         // A program may listen on the same port again at once.
         py.detach(|| {
             let until = Instant::now() + LISTENER_PATIENCE;
@@ -112,7 +114,9 @@ impl CallbackServer {
 
     /// Hangs up all calls, at once.
     fn hang_up_all(&self) -> PyResult<()> {
-        for handle in &self.0.get()?.handles {
+        let serving = self.0.get()?;
+        serving.program.note_all_hung_up();
+        for handle in &serving.handles {
             handle.calls().iter().for_each(|call| call.hang_up());
         }
         Ok(())
@@ -242,6 +246,10 @@ impl CallbackCall {
                 self.line = reply.handle().live_at(RETURNED_HZ).ok();
                 if let Some(line) = &mut self.line {
                     line.keep_bursts();
+                }
+                if self.program.was_hung_up(reply.stats().duration) {
+                    self.is_ending = true;
+                    reply.hang_up();
                 }
             }
             Input::Audio(frame) if !self.is_ending => {

@@ -195,6 +195,36 @@ async def test_the_server_is_closed_in_a_callback(serve, call):
     await server.wait_closed()
 
 
+async def test_a_call_that_is_on_its_way_in_is_hung_up_with_the_others(serve, call):
+    program, server, address = await serve(lambda audio: pytest.fail("it is over"))
+    caller = await call(address, identify=False)
+    # Accepted in turn: when this one is heard, the first is waited for.
+    other = await call(address)
+    await asyncio.to_thread(other.wait, lambda: other.heard)
+    server.close()
+    server.close_clients()
+    caller.identify()
+    caller.say(voice(320))
+    for each in (caller, other):
+        await asyncio.to_thread(each.wait_for_end)
+        assert each.was_hung_up
+        each.finish()
+        assert await program.end(each) == [b""]
+    await server.wait_closed()
+
+
+async def test_a_call_after_the_others_were_hung_up_goes_on(serve, call):
+    program, server, address = await serve(ECHO)
+    server.close_clients()
+    caller = await call(address)
+    caller.say(voice(320))
+    await asyncio.to_thread(caller.wait_for_voice, 320)
+    server.close()
+    caller.say(voice(320, 1))
+    await asyncio.to_thread(caller.wait_for_voice, 640)
+    assert caller.voice == voice(320) + voice(320, 1)
+
+
 async def test_the_port_is_free_once_it_is_closed(serve, call):
     # One that the system gives nobody: else another program may have it as soon as it is free.
     for port in random.sample(range(20_000, 30_000), 20):

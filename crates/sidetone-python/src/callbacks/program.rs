@@ -1,4 +1,8 @@
-use std::{mem, net::SocketAddr};
+use std::{
+    mem,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use pyo3::{
@@ -26,12 +30,23 @@ pub(super) struct Program {
     pub(super) on_audio: Py<PyAny>,
     on_exception: Py<PyAny>,
     event_loop: Py<PyAny>,
+    closing: Mutex<Closing>,
     /// Connections that ended without a UUID and wait to be told.
     unidentified: Mutex<Vec<(SocketAddr, EndReason)>>,
     /// An exception that is to end the event loop.
     interrupt: Mutex<Option<PyErr>>,
     /// Samples of one answer.
     pub(super) samples: Mutex<Vec<i16>>,
+}
+
+/// What the program said of the end, for calls that are on their way in by then.
+#[derive(Default)]
+struct Closing {
+    accepts_no_more: bool,
+    /// When all calls were hung up.
+    hung_up: Option<Instant>,
+    /// That was after the last call had been accepted.
+    hung_up_last: bool,
 }
 
 /// What `on_exception` is told.
@@ -58,10 +73,27 @@ impl Program {
             on_audio,
             on_exception,
             event_loop,
+            closing: Mutex::default(),
             unidentified: Mutex::default(),
             interrupt: Mutex::default(),
             samples: Mutex::default(),
         }
+    }
+
+    pub(super) fn note_last_accepted(&self) {
+        self.closing.lock().accepts_no_more = true;
+    }
+
+    pub(super) fn note_all_hung_up(&self) {
+        let mut closing = self.closing.lock();
+        closing.hung_up = Some(Instant::now());
+        closing.hung_up_last = closing.accepts_no_more;
+    }
+
+    /// Whether a call that has just come in was among those that were hung up, having begun so long ago.
+    pub(super) fn was_hung_up(&self, duration: Duration) -> bool {
+        let closing = self.closing.lock();
+        closing.hung_up_last || closing.hung_up.is_some_and(|at| at.elapsed() <= duration)
     }
 
     /// Tells `on_exception`, or the event loop if there is none.
