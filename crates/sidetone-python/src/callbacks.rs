@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyTypeError,
     intern,
     prelude::*,
@@ -69,6 +70,12 @@ impl CallbackServer {
             program,
             pollers: Mutex::new(pollers),
         })))
+    }
+
+    /// A program's callbacks may refer to the server. Whatever else is in such a cycle lets go of it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let serving = self.0.look();
+        serving.map_or(Ok(()), |serving| serving.program.traverse(&visit))
     }
 
     /// The descriptor that becomes readable when there is something to poll.

@@ -52,10 +52,14 @@ impl<T> Guarded<T> {
     ///
     /// In a forked child.
     pub(crate) fn get(&self) -> PyResult<&T> {
-        let content = self.content.as_ref().filter(|_| self.origin.is_here());
-        content.ok_or_else(|| PyRuntimeError::new_err(
+        self.look().ok_or_else(|| PyRuntimeError::new_err(
             "this is the parent process's and does nothing in a forked child: start servers after the fork, or use multiprocessing with \"spawn\"",
         ))
+    }
+
+    /// For the garbage collector, which may do nothing with the interpreter. Nothing in a forked child.
+    pub(crate) fn look(&self) -> Option<&T> {
+        self.content.as_ref().filter(|_| self.origin.is_here())
     }
 }
 

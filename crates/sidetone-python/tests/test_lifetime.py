@@ -266,6 +266,40 @@ def test_thousands_of_calls_leave_nothing(run_program, loop):
     assert int(at_the_end) < 0
 
 
+def test_a_program_that_holds_its_server_and_is_dropped_leaves_nothing(run_program, loop):
+    source = """
+import gc, weakref
+
+class Program:
+    async def serve(self):
+        self.server = await start(self.on_audio, self.on_exception)
+
+    def on_audio(self, uuid, peer_name, audio):
+        return bytes(audio) if audio else None
+
+    def on_exception(self, uuid, peer_name, error):
+        pass
+
+loop = new_event_loop()
+program = Program()
+loop.run_until_complete(program.serve())
+loop.run_until_complete(told())
+loop.close()
+dropped = weakref.ref(program)
+del program, loop
+gc.collect()
+print(dropped(), flush=True)
+"""
+    program = run_program(PRELUDE + source, loop, options=("-W", "ignore"))
+    caller = Caller(("127.0.0.1", int(program.line())))
+    caller.wait(lambda: caller.heard)
+    program.tell("end")
+    assert program.line() == "None"
+    caller.wait_for_end()
+    assert caller.was_hung_up
+    caller.close()
+
+
 FORK = """
 def uses(server):
     async def use(method):

@@ -6,6 +6,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::{PyConnectionError, PyConnectionResetError, PyKeyboardInterrupt, PyOSError},
     exceptions::{PySystemExit, PyTimeoutError},
     intern,
@@ -94,6 +95,12 @@ impl Program {
     pub(super) fn was_hung_up(&self, duration: Duration) -> bool {
         let closing = self.closing.lock();
         closing.hung_up_last || closing.hung_up.is_some_and(|at| at.elapsed() <= duration)
+    }
+
+    /// Shows the garbage collector what is held.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let held = [&self.on_audio, &self.on_exception, &self.event_loop];
+        held.into_iter().try_for_each(|object| visit.call(object))
     }
 
     /// Tells `on_exception`, or the event loop if there is none.
