@@ -17,8 +17,13 @@ use serde_json::Value;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn sidetone<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sidetone"));
-    command.args(words).stdin(Stdio::null());
+    // Tests that are run with nohup ignore SIGHUP, which the command would take over.
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal=HUP")
+        .arg(assert_cmd::cargo::cargo_bin!("sidetone"))
+        .args(words)
+        .stdin(Stdio::null());
     command
 }
 
