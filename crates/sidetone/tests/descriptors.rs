@@ -34,24 +34,27 @@ fn main() {
         Ok(_) => return runtime(1).block_on(serve_with_few_descriptors()),
         Err(_) => {}
     }
-    support::run_tests(&[
-        (
-            "callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served",
-            callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served,
-        ),
-        (
-            "six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up",
-            six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up,
-        ),
-        (
-            "silent_connections_keep_no_call_out_and_the_oldest_goes_first",
-            silent_connections_keep_no_call_out_and_the_oldest_goes_first,
-        ),
-        (
-            "a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can",
-            a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can,
-        ),
-    ]);
+    support::run_tests(
+        1,
+        &[
+            (
+                "callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served",
+                callers_beyond_the_last_descriptor_hear_a_hang_up_and_the_others_are_served,
+            ),
+            (
+                "six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up",
+                six_hundred_callers_in_a_second_without_descriptors_hear_a_hang_up,
+            ),
+            (
+                "silent_connections_keep_no_call_out_and_the_oldest_goes_first",
+                silent_connections_keep_no_call_out_and_the_oldest_goes_first,
+            ),
+            (
+                "a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can",
+                a_server_that_can_accept_nothing_rests_and_goes_on_when_it_can,
+            ),
+        ],
+    );
 }
 
 /// Another process that serves, and what it says.

@@ -35,10 +35,13 @@ fn main() {
     if let Ok(directory) = env::var(DIRECTORY) {
         return runtime(1).block_on(record_until_killed(directory));
     }
-    support::run_tests(&[(
-        "sigkill_costs_no_recording_more_than_its_last_second",
-        sigkill_costs_no_recording_more_than_its_last_second,
-    )]);
+    support::run_tests(
+        2,
+        &[(
+            "sigkill_costs_no_recording_more_than_its_last_second",
+            sigkill_costs_no_recording_more_than_its_last_second,
+        )],
+    );
 }
 
 /// What the other process does.

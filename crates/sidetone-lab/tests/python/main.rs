@@ -101,8 +101,8 @@ async fn the_examples_explain_themselves() {
     }
 }
 
-/// As `pytest` runs it, without a cache among the sources. Most of its tests wait for calls, so eight are run at a time.
-const PYTEST: [&str; 8] = [
+/// As `pytest` runs it, without a cache among the sources. Most of its tests wait for calls, so twelve are run at a time.
+const PYTEST: [&str; 10] = [
     "-m",
     "pytest",
     "-q",
@@ -110,7 +110,9 @@ const PYTEST: [&str; 8] = [
     "-p",
     "no:cacheprovider",
     "-n",
-    "8",
+    "12",
+    "--dist",
+    "worksteal",
 ];
 
 fn version(environment: &Environment) -> String {

@@ -29,10 +29,10 @@ use tokio::task::JoinHandle;
 /// A test with its name.
 pub type Test = (&'static str, fn(IoBackend));
 
-/// Runs these tests over each back end, one at a time; the main of a test binary that also is the other process of its tests.
-pub fn run_tests(tests: &[Test]) {
+/// Runs these tests over each back end, so many at a time; the main of a test binary that also is the other process of its tests.
+pub fn run_tests(at_a_time: usize, tests: &[Test]) {
     let mut arguments = libtest_mimic::Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads = Some(at_a_time);
     let trials = tests.iter().flat_map(|&(name, test)| {
         [IoBackend::Epoll, IoBackend::IoUring].map(|io| {
             libtest_mimic::Trial::test(format!("{name}::{io}"), move || {

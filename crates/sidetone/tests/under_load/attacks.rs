@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::one_at_a_time;
+use crate::alone;
 use crate::support::{
     IoBackend, builder, calls, echo, id, millis, over_each_back_end, runtime, serve,
 };
@@ -174,7 +174,7 @@ fn missing(records: &[CallRecord]) -> usize {
 #[apply(over_each_back_end)]
 #[test]
 fn no_connection_takes_frames_from_the_others_whatever_it_sends(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _alone = alone();
     let usual = missing(&beside(io, None));
     let mut worse = Vec::new();
     for attack in attacks() {

@@ -1,15 +1,21 @@
-//! A call stays punctual whatever goes on beside it. These tests put load on the machine and compare calls with others,
-//! so they have a binary of their own and run one at a time.
+//! A call stays punctual whatever goes on beside it. These tests compare calls with others, so they have a binary of their own,
+//! and those that put load on the machine run alone.
 
 mod attacks;
 mod punctuality;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::{Mutex, MutexGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Each test holds this while it runs.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|failed| failed.into_inner())
+static RUNNING: RwLock<()> = RwLock::new(());
+
+/// A test that loads the machine holds this while it runs.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    RUNNING.write()
+}
+
+/// A test that mostly waits holds this.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    RUNNING.read()
 }

@@ -1,5 +1,5 @@
 //! What one call does or suffers makes no other call late. Each test compares the calls beside a disturbed
-//! one with the same calls undisturbed, one test at a time.
+//! one with the same calls undisturbed.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::one_at_a_time;
 use crate::support::{
     IoBackend, builder, calls, echo, id, millis, over_each_back_end, runtime, serve,
 };
+use crate::{alone, beside_others};
 use macro_rules_attribute::apply;
 use sidetone::{Call, Clip, Event, Handler};
 use sidetone_caller::{CallRecord, Caller, EndCause, Spread, Voice, ramp};
@@ -92,7 +92,7 @@ fn assert_as_punctual(records: &[CallRecord], control: &[CallRecord]) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_handler_that_blocks_its_thread_delays_no_other_call(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _running = beside_others();
     let control = undisturbed(io);
     let (records, blocked) = run(
         io,
@@ -113,7 +113,7 @@ fn a_handler_that_blocks_its_thread_delays_no_other_call(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_handler_that_panics_delays_no_other_call(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _running = beside_others();
     let control = undisturbed(io);
     let (records, failed) = run(
         io,
@@ -135,7 +135,7 @@ fn a_handler_that_panics_delays_no_other_call(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _running = beside_others();
     let control = undisturbed(io);
     let (read, missed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (reads, misses) = (Arc::clone(&read), Arc::clone(&missed));
@@ -165,7 +165,7 @@ fn a_handler_that_does_not_read_delays_no_other_call_and_is_told_what_it_missed(
 #[apply(over_each_back_end)]
 #[test]
 fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _running = beside_others();
     let control = undisturbed(io);
     let reads_again = millis(500) + DISTURBANCE;
     let (records, deaf) = run(io, echo, |caller| {
@@ -199,7 +199,7 @@ fn a_peer_that_stops_reading_delays_no_other_call_and_hears_little_that_is_stale
 #[apply(over_each_back_end)]
 #[test]
 fn a_handler_that_clears_without_end_delays_no_other_call(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _alone = alone();
     let control = undisturbed(io);
     let handler = |call: Call| async {
         if call.id() == id(DISTURBED) {
@@ -225,7 +225,7 @@ fn a_handler_that_clears_without_end_delays_no_other_call(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_handler_that_blocks_every_worker_lets_queued_playback_go_on(io: IoBackend) {
-    let _turn = one_at_a_time();
+    let _running = beside_others();
     let said: Arc<[i16]> = ramp(5, 0, 8_000 * LENGTH.as_secs() as usize).into();
     let lateness = |blocks: bool| {
         let runtime = runtime(2);
