@@ -73,6 +73,7 @@ fn main() -> ExitCode {
     });
     let code = failure::exit_code(result);
     stderr::finish(SHUTDOWN_TIMEOUT);
+    signals::yield_to_exit();
     code
 }
 

@@ -3,7 +3,15 @@
 //! A thread of its own waits for them, so that a signal takes effect at any time: while the last calls end, and while a
 //! disk or a reader blocks the rest of the process.
 
-use std::{io, sync::LazyLock, thread, time::Duration};
+use std::{
+    io,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -46,6 +54,9 @@ static FIRST: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(watch::Sender
 
 /// Counts the signals that ask for the configuration to be read again.
 static RELOAD: LazyLock<watch::Sender<u64>> = LazyLock::new(watch::Sender::default);
+
+/// A signal ends the process at once.
+static IS_EXITING: AtomicBool = AtomicBool::new(false);
 
 /// The server whose calls are hung up before the process ends at once.
 static SERVER: Mutex<Option<ServerHandle>> = Mutex::new(None);
@@ -130,9 +141,18 @@ pub(crate) fn hang_up_on_exit(server: ServerHandle) {
 
 /// Hangs up all calls and ends the process at once.
 fn exit_now(code: i32) -> ! {
+    IS_EXITING.store(true, Ordering::Release);
     hang_up_all();
     stderr::finish(FLUSH_TIMEOUT);
     std::process::exit(code)
+}
+
+/// Leaves the end of the process to a signal that ends it at once. The command may be over first, as its calls are hung up, and
+/// would have the process end with a code of its own.
+pub(crate) fn yield_to_exit() {
+    while IS_EXITING.load(Ordering::Acquire) {
+        thread::park();
+    }
 }
 
 /// Hangs up the calls of the server of [`hang_up_on_exit`].
