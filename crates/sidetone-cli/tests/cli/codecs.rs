@@ -28,32 +28,38 @@ fn call(address: &str, codec: Codec, said: &[i16]) -> CallRecord {
 
 #[test]
 fn wideband_under_the_kind_of_8_khz_is_echoed_and_recorded_at_its_rate() {
-    for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut server, address) =
-            Running::serve(&format!("echo --record {}", directory.path().display()));
-        let said = tone::caller_voice(rate.hz(), Duration::from_secs(3), 5);
-        let record = call(&address, Codec::Slin(rate), &said);
-        let codec = server.wait_for("codec");
-        let text = codec["text"].as_str().unwrap();
-        for part in [rate.name(), "UUID/c(slin)", "20.17"] {
-            assert!(text.contains(part), "{text}");
+    std::thread::scope(|scope| {
+        for rate in [Rate::Slin12, Rate::Slin16, Rate::Slin48] {
+            scope.spawn(move || wideband_is_echoed_and_recorded(rate));
         }
-        let recorded = server.wait_for("recorded");
-        let (hz, left, _) = read_stereo(recorded["files"][0].as_str().unwrap().as_ref());
-        assert_eq!(hz, rate.hz());
-        let kept = similarity(&said, &left);
-        assert!(kept > 0.95, "{hz}: the recording: {kept}");
-        // The echo comes at the only rate that such an Asterisk accepts.
-        assert!(record.heard.iter().all(|heard| heard.rate == Rate::Slin));
-        let said = resample_clip(&said, hz, 8_000).unwrap();
-        let echo = similarity(&said, record.heard_samples());
-        assert!(echo > 0.9, "{hz}: the echo: {echo}");
-        // The order of `recorded` and `call_ended` is not fixed.
-        let events = server.stop();
-        let ended = events.iter().find(|event| event["event"] == "call_ended");
-        assert_eq!(ended.unwrap()["codec"], rate.name());
+    });
+}
+
+fn wideband_is_echoed_and_recorded(rate: Rate) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut server, address) =
+        Running::serve(&format!("echo --record {}", directory.path().display()));
+    let said = tone::caller_voice(rate.hz(), Duration::from_secs(3), 5);
+    let record = call(&address, Codec::Slin(rate), &said);
+    let codec = server.wait_for("codec");
+    let text = codec["text"].as_str().unwrap();
+    for part in [rate.name(), "UUID/c(slin)", "20.17"] {
+        assert!(text.contains(part), "{text}");
     }
+    let recorded = server.wait_for("recorded");
+    let (hz, left, _) = read_stereo(recorded["files"][0].as_str().unwrap().as_ref());
+    assert_eq!(hz, rate.hz());
+    let kept = similarity(&said, &left);
+    assert!(kept > 0.95, "{hz}: the recording: {kept}");
+    // The echo comes at the only rate that such an Asterisk accepts.
+    assert!(record.heard.iter().all(|heard| heard.rate == Rate::Slin));
+    let said = resample_clip(&said, hz, 8_000).unwrap();
+    let echo = similarity(&said, record.heard_samples());
+    assert!(echo > 0.9, "{hz}: the echo: {echo}");
+    // The order of `recorded` and `call_ended` is not fixed.
+    let events = server.stop();
+    let ended = events.iter().find(|event| event["event"] == "call_ended");
+    assert_eq!(ended.unwrap()["codec"], rate.name());
 }
 
 #[test]
