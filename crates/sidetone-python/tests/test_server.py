@@ -410,6 +410,29 @@ async def test_a_recording_is_called_as_the_program_says(tmp_path: Path) -> None
     assert files == [tmp_path / "made" / "ticket-7.wav", tmp_path / "made" / "ticket-7-2.wav"]
 
 
+async def test_recording_into_many_directories_takes_no_thread_for_each(tmp_path: Path) -> None:
+    def recorders() -> int:
+        threads = Path("/proc/self/task").glob("*/comm")
+        return sum(thread.read_text() == "sidetone-record\n" for thread in threads)
+
+    files: list[str] = []
+
+    async def handler(call: audiosocket.Call) -> None:
+        recording = call.record(tmp_path / str(call.id) / "call.wav")
+        await call.closed()
+        files.extend((await recording.ended()).files)
+
+    async with serving(handler) as server:
+        for placed in range(2, 12, 2):
+            await asyncio.gather(*(call(server, 0.1) for _ in range(2)))
+            while len(files) < placed:
+                await asyncio.sleep(0.01)
+        # Those of the last two calls.
+        assert 0 < recorders() <= 2
+    assert recorders() == 0
+    assert sorted(map(Path, files)) == sorted(tmp_path.glob("*/call.wav"))
+
+
 @pytest.mark.parametrize("path", ["/proc/no-such-place", "/proc/no-such-place/call.wav"])
 async def test_a_recording_that_cannot_be_says_why(path: str) -> None:
     raised: list[Exception] = []

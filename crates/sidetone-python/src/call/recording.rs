@@ -1,5 +1,7 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    ffi::OsStr,
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -8,48 +10,95 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use sidetone::{
     CallHandle,
-    record::{self, Recorder},
+    record::{self, RecordError, Recorder},
 };
 
 use crate::{errors::RecordingError, executor::Executor, forked::Guarded, types};
 
-/// The recorders of a server, one for each directory.
+/// The recorders of a server, one for each directory that is recorded into. Each has a thread.
 #[derive(Default)]
-pub(crate) struct Recorders(Mutex<HashMap<PathBuf, Arc<Recorder>>>);
+pub(crate) struct Recorders(Mutex<HashMap<PathBuf, DirectoryRecorder>>);
+
+struct DirectoryRecorder {
+    recorder: Recorder,
+    /// Those that run, and some that have ended.
+    recordings: Vec<record::Recording>,
+    /// At this many, those that have ended are dropped.
+    prune_at: usize,
+}
 
 impl Recorders {
     /// Into a file of this path, if that ends in `.wav`, else into a directory.
     pub(super) fn record(&self, path: &Path, call: &CallHandle) -> PyResult<record::Recording> {
-        if path.extension().is_none_or(|extension| extension != "wav") {
-            return self.recorder(path)?.record(call).map_err(failed);
+        let extension = path.extension().unwrap_or_default();
+        if !extension.eq_ignore_ascii_case("wav") {
+            return self.record_into(path, |recorder| recorder.record(call));
         }
         let directory = match path.parent() {
             Some(parent) if parent != "" => parent,
             _ => Path::new("."),
         };
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let recorder = self.recorder(directory)?;
-        recorder.record_as(call, &name).map_err(failed)
+        let name = path.file_stem().and_then(OsStr::to_str);
+        self.record_into(directory, |recorder| {
+            recorder.record_as(call, name.unwrap_or_default())
+        })
     }
 
-    fn recorder(&self, directory: &Path) -> PyResult<Arc<Recorder>> {
+    fn record_into(
+        &self,
+        directory: &Path,
+        record: impl FnOnce(&Recorder) -> Result<record::Recording, RecordError>,
+    ) -> PyResult<record::Recording> {
         let mut recorders = self.0.lock();
-        if let Some(recorder) = recorders.get(directory) {
-            return Ok(Arc::clone(recorder));
+        if !recorders.contains_key(directory) {
+            // Each call may have a directory of its own.
+            recorders.retain(|_, recorder| recorder.prune());
         }
-        let recorder = Arc::new(Recorder::new(directory).map_err(failed)?);
-        recorders.insert(directory.into(), Arc::clone(&recorder));
-        Ok(recorder)
+        let recorder = match recorders.entry(directory.into()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(DirectoryRecorder::new(directory).map_err(failed)?)
+            }
+        };
+        let recording = record(&recorder.recorder).map_err(failed)?;
+        recorder.keep(recording.clone());
+        Ok(recording)
     }
 
     /// Waits until the files of all recordings are whole.
     pub(crate) fn finish(&self) {
-        let recorders = std::mem::take(&mut *self.0.lock());
-        recorders.values().for_each(|recorder| recorder.finish());
+        let recorders = mem::take(&mut *self.0.lock());
+        // Each waits for its own.
+        drop(recorders);
     }
 }
 
-fn failed(error: record::RecordError) -> PyErr {
+impl DirectoryRecorder {
+    fn new(directory: &Path) -> Result<Self, RecordError> {
+        Ok(Self {
+            recorder: Recorder::new(directory)?,
+            recordings: Vec::new(),
+            prune_at: 0,
+        })
+    }
+
+    fn keep(&mut self, recording: record::Recording) {
+        if self.recordings.len() >= self.prune_at {
+            self.prune();
+            self.prune_at = (self.recordings.len() * 2).max(64);
+        }
+        self.recordings.push(recording);
+    }
+
+    /// Whether it still has something to record.
+    fn prune(&mut self) -> bool {
+        self.recordings
+            .retain(|recording| !recording.report().ended);
+        !self.recordings.is_empty()
+    }
+}
+
+fn failed(error: RecordError) -> PyErr {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(error) = source {
