@@ -219,8 +219,9 @@ fn a_disk_that_stands_still_costs_no_call_anything() {
         "{with_recording} samples, without recording {whole}"
     );
     let (punctual, recorded) = (delays(&control), delays(&calls));
+    // Who waited for the disk would wait for seconds; a busy machine makes this much of a difference.
     assert!(
-        recorded.p99 <= punctual.p99.max(Duration::from_millis(20)) * 3,
+        recorded.p99 <= punctual.p99 + Duration::from_millis(300),
         "{recorded:?}, without recording {punctual:?}"
     );
 
