@@ -118,7 +118,7 @@ fn all() -> impl Iterator<Item = Scenario> {
 }
 
 /// How many run side by side: most of the time they wait for their calls.
-const AT_A_TIME: usize = 5;
+const AT_A_TIME: usize = 4;
 
 /// No scenario takes longer; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(240);
