@@ -55,7 +55,7 @@ static FIRST: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(watch::Sender
 /// Counts the signals that ask for the configuration to be read again.
 static RELOAD: LazyLock<watch::Sender<u64>> = LazyLock::new(watch::Sender::default);
 
-/// A signal ends the process at once.
+/// A signal is ending the process at once.
 static IS_EXITING: AtomicBool = AtomicBool::new(false);
 
 /// The server whose calls are hung up before the process ends at once.
@@ -147,8 +147,8 @@ fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Leaves the end of the process to a signal that ends it at once. The command may be over first, as its calls are hung up, and
-/// would have the process end with a code of its own.
+/// Waits for the end of the process, if a signal is ending it at once. To hang up its calls ends the command, too, and the exit code
+/// must be the signal's.
 pub(crate) fn yield_to_exit() {
     while IS_EXITING.load(Ordering::Acquire) {
         thread::park();

@@ -139,7 +139,7 @@ fn a_hundred_thousand_short_calls_are_each_reported_and_recorded_once() {
     );
 }
 
-/// In memory where there is enough: a hundred thousand files take a disk longer than all of this.
+/// In memory, if there is enough: creating a hundred thousand files takes a disk longer than the calls take.
 fn directory() -> TempDir {
     const MEMORY: &str = "/dev/shm";
     const NEEDED: u64 = 4 << 30;

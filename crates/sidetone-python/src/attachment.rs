@@ -8,11 +8,12 @@ use pyo3::prelude::*;
 pub(crate) struct Attachment(Mutex<Option<(Py<PyAny>, usize)>>);
 
 impl Attachment {
-    /// For so many, each of whom takes it once.
+    /// For this many takers, each of whom takes it once.
     pub(crate) fn new(object: Py<PyAny>, takers: usize) -> Self {
         Self(Mutex::new(Some((object, takers))))
     }
 
+    /// The object, which the last taker takes out.
     pub(crate) fn take(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let mut kept = self.0.lock();
         match &mut *kept {

@@ -27,9 +27,10 @@
 //! # Files
 //!
 //! A file is called after the time (UTC) of the first audio in it and the call's UUID:
-//! `20261122T075406Z-UUID.wav`, unless it was given [another name](Recorder::record_as). Nothing is ever overwritten: where the name is taken, `-2`, `-3` and so on
-//! follows the UUID. While it is being written it is called `….wav.part`; it is whole when that goes. Only
-//! its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the next file begins.
+//! `20261122T075406Z-UUID.wav`, unless the program [names it](Recorder::record_as). Nothing is ever overwritten:
+//! where a name is taken, `-2`, `-3` and so on is added to it. While it is being written it is called `….wav.part`;
+//! it is whole when that goes. Only its owner can read it (mode 0600). Before 4 GiB, after 37 hours of 8 kHz, the
+//! next file begins.
 //!
 //! A process that is killed, by SIGKILL too, leaves `.part` files that open and lack at most the last
 //! second (by design at most 550 ms; the header is brought up to date every 200 ms).
@@ -175,7 +176,7 @@ pub enum RecordError {
         /// The system's error.
         source: io::Error,
     },
-    /// The name that was asked for is none for a file.
+    /// A file can't have this name.
     #[error(
         "can't call a recording {name:?}; give it a name without a slash, of 1 to {} bytes",
         file::MAX_STEM
@@ -246,8 +247,8 @@ impl Recorder {
         self.begin(call, None)
     }
 
-    /// Records this call as [`record`](Self::record) does, into a file with a name of your own: `name.wav` in the recorder's
-    /// directory, or `name-2.wav` and so on where that is taken.
+    /// Records this call as [`record`](Self::record) does, into a file that you name: `name.wav` in the recorder's directory,
+    /// or `name-2.wav` and so on if that is taken. The name is 1 to 200 bytes, without a slash.
     ///
     /// ```no_run
     /// # use sidetone::{CallHandle, record::{RecordError, Recorder}};
@@ -259,7 +260,7 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// Those of [`record`](Self::record), and a name that no file can have.
+    /// Those of [`record`](Self::record), and [`RecordError::Name`].
     pub fn record_as(&self, call: &CallHandle, name: &str) -> Result<Recording, RecordError> {
         if !file::can_be_stem(name) {
             let name = name.into();

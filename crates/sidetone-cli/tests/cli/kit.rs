@@ -17,7 +17,7 @@ use serde_json::Value;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn sidetone<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
-    // Tests that are run with nohup ignore SIGHUP, which the command would take over.
+    // Under nohup the tests ignore SIGHUP, and the command would inherit that.
     let mut command = Command::new("env");
     command
         .arg("--default-signal=HUP")

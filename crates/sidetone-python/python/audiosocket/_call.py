@@ -155,8 +155,8 @@ class Call(AsyncIterator[Event]):
         """Record the call into a stereo WAV file: the caller on the left, what was played on the right.
 
         It begins with the call if nothing has been read of that yet, else now, ends with it, and never delays it.
-        ``path`` is the file, where it ends in ``.wav``. Any other is a directory, in which the file is called after the
-        time and the UUID. Nothing is overwritten: where a name is taken, ``-2`` and so on follow it.
+        A ``path`` that ends in ``.wav`` is the file. Any other is a directory, where the file is named after the time and
+        the UUID. Nothing is overwritten: if a name is taken, ``-2`` and so on is added to it.
         ``await recording.ended()`` says what the file is called.
 
         :raises RecordingError: the directory can't be written to, or the call is over.

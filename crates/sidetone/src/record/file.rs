@@ -57,10 +57,10 @@ pub(super) fn stem(started_at: OffsetDateTime, id: Uuid) -> String {
     )
 }
 
-/// Bytes of a name without number and ending. File systems take 255 with both.
+/// The longest name, in bytes, without its number and ending. File systems allow 255 with both.
 pub(super) const MAX_STEM: usize = 200;
 
-/// Whether a file can be called so.
+/// Whether this can be the name of a recording, without its number and ending.
 pub(super) fn can_be_stem(name: &str) -> bool {
     (1..=MAX_STEM).contains(&name.len()) && !name.contains(['/', '\0'])
 }
