@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,9 @@ import uvloop
 from client import PATIENCE, Caller
 
 HERE = Path(__file__).parent
+
+# In the background a shell's programs ignore it, and those that are tested would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
