@@ -10,8 +10,11 @@ use sidetone_caller::exact_runs;
 use crate::serve::Served;
 use crate::wire::FRAME;
 
-/// What a live source covers from its first frame on: frames that come later than this may leave a gap.
+/// What a live source covers once in [`BETWEEN_LONG_WAITS`]: frames that come later than this may leave a gap.
 const COVERED: Duration = Duration::from_millis(12);
+/// What it covers at any time.
+const ALWAYS_COVERED: Duration = Duration::from_millis(3);
+const BETWEEN_LONG_WAITS: Duration = Duration::from_secs(1);
 
 /// An echo for one call.
 pub(crate) struct Echo {
@@ -71,9 +74,22 @@ impl Echo {
             (*at - *start).as_nanos() as i64 - sounded.as_nanos() as i64
         };
         let earliest = notes.frames.iter().map(offset).min().unwrap_or_default();
-        let covered = (COVERED + self.prebuffer).as_nanos() as i64;
-        let late = |offset: &i64| offset - earliest > covered;
-        notes.frames.iter().map(offset).filter(late).count()
+        let is_within =
+            |late: i64, covered: Duration| late <= (covered + self.prebuffer).as_nanos() as i64;
+        let mut last_wait: Option<Instant> = None;
+        let mut disturbances = 0;
+        for frame in &notes.frames {
+            let late = offset(frame) - earliest;
+            if is_within(late, ALWAYS_COVERED) {
+                continue;
+            }
+            let may_wait = last_wait.is_none_or(|last| frame.0 - last >= BETWEEN_LONG_WAITS);
+            if !may_wait || !is_within(late, COVERED) {
+                disturbances += 1;
+            }
+            last_wait = Some(frame.0);
+        }
+        disturbances
     }
 
     /// All that was said came back bit by bit in one piece, now that the call is over, but for what the machine disturbed: each
