@@ -10,7 +10,6 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sidetone_audio::tone::{caller_voice, greeting};
-use sidetone_audio::wav;
 use sidetone_caller::{Codec, exact_runs, ramp};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -21,7 +20,7 @@ use crate::person::samples;
 use crate::recording::tracks;
 use crate::serve::{Way, dial, place};
 use crate::wire::{FRAME, SOON};
-use crate::{Lab, scenarios};
+use crate::{Lab, scenarios, sound_file};
 
 scenarios![
     play_plays_a_file_and_hangs_up,
@@ -36,9 +35,7 @@ const BUILD: Duration = Duration::from_secs(200);
 async fn play_plays_a_file_and_hangs_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(lab.asterisk.folder())?;
     let (file, sound) = (folder.path().join("sound.wav"), ramp(1, 0, 150 * FRAME));
-    let mut writer = wav::Writer::new(std::fs::File::create(&file)?, 8_000, wav::Channels::Mono)?;
-    writer.write(&sound)?;
-    writer.finish()?;
+    sound_file::write(&file, &sound)?;
     let mut command = Running::serve(folder.path(), &["play", &file.display().to_string()]).await?;
     for way in [Way::Application, Way::DialOn("slin")] {
         let mut call = dial(&lab, command.address, way, Codec::default()).await?;

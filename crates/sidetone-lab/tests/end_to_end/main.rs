@@ -44,6 +44,7 @@ mod recipes;
 mod recording;
 mod serve;
 mod simulated;
+mod sound_file;
 mod speech;
 mod transcribe;
 mod transcript;

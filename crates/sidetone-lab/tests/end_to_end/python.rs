@@ -1,12 +1,10 @@
 //! The examples of the Python module, run from its wheel, behind a real Asterisk.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
 use sidetone_audio::tone::caller_voice;
-use sidetone_audio::wav;
 use sidetone_caller::{Codec, exact_runs, ramp};
 use sidetone_lab::python::{Environment, Example, Packages};
 use sidetone_services::google::{Rules, Service};
@@ -16,7 +14,7 @@ use crate::alike::alike_in_pieces;
 use crate::person::{Sound, samples};
 use crate::serve::{Way, dial, place};
 use crate::wire::{FRAME, SOON};
-use crate::{Lab, available, scenarios};
+use crate::{Lab, available, scenarios, sound_file};
 
 scenarios![
     echo_echoes,
@@ -77,7 +75,7 @@ async fn playback_plays_to_the_last_sample(lab: Arc<Lab>) -> anyhow::Result<()> 
         folder.path().join("sound.wav"),
         ramp(1, 0, 250 * FRAME + 77),
     );
-    write(&file, &sound)?;
+    sound_file::write(&file, &sound)?;
     let file = file.display().to_string();
     let playback = environment.start("playback.py", &[&file]).await?;
     let ways = [Way::Application, Way::DialOn("slin"), Way::DialOn("ulaw")];
@@ -102,13 +100,6 @@ async fn playback_plays_to_the_last_sample(lab: Arc<Lab>) -> anyhow::Result<()> 
     }
     let printed = playback.printed();
     ensure!(!printed.contains("Traceback"), "{printed}");
-    Ok(())
-}
-
-fn write(file: &Path, sound: &[i16]) -> anyhow::Result<()> {
-    let mut writer = wav::Writer::new(std::fs::File::create(file)?, 8_000, wav::Channels::Mono)?;
-    writer.write(sound)?;
-    writer.finish()?;
     Ok(())
 }
 
