@@ -5,7 +5,7 @@ use std::{
     env,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Mutex, MutexGuard, mpsc},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -44,10 +44,15 @@ fn to_be_had(io: IoBackend) -> IoBackend {
     }
 }
 
-/// Each load holds this while it runs: another one beside it would be measured, too.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|failed| failed.into_inner())
+/// Small loads share this while they run; a load that takes the machine, or measures it, has it alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+fn side_by_side() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves each connection on a thread of its own. The threads end with the connections.
@@ -101,7 +106,7 @@ fn run(load: &Load) -> Report {
 #[apply(over_each_back_end)]
 #[test]
 fn an_echo_gives_every_frame_back(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _alone = alone();
     let address = echo(|_, message| message.to_vec());
     for (phases, jitter, busy) in [
         (Phases::Spread, 0, false),
@@ -131,7 +136,7 @@ fn an_echo_gives_every_frame_back(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn many_calls_share_wake_ups_and_the_report_shows_it(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _alone = alone();
     let address = echo(|_, message| message.to_vec());
     for phases in [Phases::Spread, Phases::Together] {
         let report = run(&load(io, address, 200, Mode::Echo).phases(phases));
@@ -158,7 +163,7 @@ fn many_calls_share_wake_ups_and_the_report_shows_it(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn lost_doubled_and_damaged_frames_are_counted_apart(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     // Of ten frames, one is dropped, one doubled, one damaged and one sent after silence.
     let address = echo(|n, message| match n % 10 {
         1 => vec![],
@@ -190,7 +195,7 @@ fn lost_doubled_and_damaged_frames_are_counted_apart(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn audio_of_another_call_is_foreign(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     // Two calls that get each other's audio.
     let (left, right) = (TcpListener::bind("127.0.0.1:0").unwrap(), 2);
     let address = left.local_addr().unwrap();
@@ -217,7 +222,7 @@ fn audio_of_another_call_is_foreign(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn messages_cut_anywhere_are_put_together(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = serve(|mut stream, _| {
         skip_uuid(&mut stream)?;
         let mut bytes = [0; 100];
@@ -256,7 +261,7 @@ fn player(slot: Duration, is_sent: impl Fn(usize) -> bool + Clone + Send + 'stat
 #[apply(over_each_back_end)]
 #[test]
 fn a_clip_at_a_steady_pace_has_no_underrun(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = player(Duration::from_millis(20), |_| true);
     // Long, so that a stall of the machine adds less drift than a server that plays too slowly.
     let load = load(io, address, 3, Mode::Playout).measure_for(Duration::from_secs(3));
@@ -277,7 +282,7 @@ fn a_clip_at_a_steady_pace_has_no_underrun(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn frames_left_out_of_a_clip_are_lost_and_leave_underruns(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = player(Duration::from_millis(20), |n| n % 5 != 4);
     let report = run(&load(io, address, 3, Mode::Playout));
     assert!(report.frames.lost >= 3 * 3, "{report:?}");
@@ -287,7 +292,7 @@ fn frames_left_out_of_a_clip_are_lost_and_leave_underruns(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_server_that_plays_too_slowly_drifts(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = player(Duration::from_millis(25), |_| true);
     // Long, so that a stall of the machine hides few of the missing frames.
     let load = load(io, address, 2, Mode::Playout).measure_for(Duration::from_secs(3));
@@ -299,7 +304,7 @@ fn a_server_that_plays_too_slowly_drifts(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn calls_are_set_up_one_after_another(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = echo(|_, message| message.to_vec());
     let report = run(&load(io, address, 4, Mode::Setup).calls_per_second(200));
     let setup = report.setup.unwrap();
@@ -312,7 +317,7 @@ fn calls_are_set_up_one_after_another(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn a_call_that_gets_no_frame_is_not_answered(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = serve(|mut stream, _| io::copy(&mut stream, &mut io::sink()).map(drop));
     let load = load(io, address, 2, Mode::Setup).measure_for(Duration::from_millis(1300));
     let setup = run(&load).setup.unwrap();
@@ -322,7 +327,7 @@ fn a_call_that_gets_no_frame_is_not_answered(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn an_idle_load_reports_the_servers_memory_for_each_call(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _alone = alone();
     // Much more than what the threads of other tests give back meanwhile, and so much that malloc itself keeps none of it.
     const MEMORY_KIB: usize = 40 * 1024;
     let (freed, all_freed) = mpsc::channel();
@@ -350,7 +355,7 @@ fn an_idle_load_reports_the_servers_memory_for_each_call(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn calls_that_the_server_ends_are_counted(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = serve(|mut stream, number| {
         skip_uuid(&mut stream)?;
         let mut message = [0; MESSAGE];
@@ -370,7 +375,7 @@ fn calls_that_the_server_ends_are_counted(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn an_address_that_nothing_listens_on_is_an_error_at_once(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -383,7 +388,7 @@ fn an_address_that_nothing_listens_on_is_an_error_at_once(io: IoBackend) {
 #[apply(over_each_back_end)]
 #[test]
 fn progress_is_reported_from_connecting_to_measuring(io: IoBackend) {
-    let _alone = one_at_a_time();
+    let _others = side_by_side();
     let address = echo(|_, message| message.to_vec());
     let mut reports = vec![];
     load(io, address, 2, Mode::Echo)
