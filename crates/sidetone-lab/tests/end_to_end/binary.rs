@@ -35,7 +35,7 @@ const BUILD: Duration = Duration::from_secs(200);
 async fn play_plays_a_file_and_hangs_up(lab: Arc<Lab>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(lab.asterisk.folder())?;
     let (file, sound) = (folder.path().join("sound.wav"), ramp(1, 0, 150 * FRAME));
-    sound_file::write(&file, &sound)?;
+    sound_file::write(&file, 8_000, &sound)?;
     let mut command = Running::serve(folder.path(), &["play", &file.display().to_string()]).await?;
     for way in [Way::Application, Way::DialOn("slin")] {
         let mut call = dial(&lab, command.address, way, Codec::default()).await?;

@@ -12,7 +12,7 @@ use crate::wire::FRAME;
 
 /// What a live source covers once in [`BETWEEN_LONG_WAITS`]: frames that come later than this may leave a gap.
 const COVERED: Duration = Duration::from_millis(12);
-/// What it covers at any time.
+/// What it covers for all other frames.
 const ALWAYS_COVERED: Duration = Duration::from_millis(3);
 const BETWEEN_LONG_WAITS: Duration = Duration::from_secs(1);
 

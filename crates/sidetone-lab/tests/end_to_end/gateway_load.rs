@@ -87,7 +87,7 @@ async fn questions_and_watchers_delay_no_call(_: Arc<Lab>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Whether the best of the crowded runs was as good as the best of those in peace.
+/// Whether the best of the crowded runs was as good as the best of those in peace, but for what is allowed.
 fn is_no_worse(crowded: &[Quality], in_peace: &[Quality]) -> bool {
     let late = |runs: &[Quality]| runs.iter().map(|run| run.late).min();
     let lost = |runs: &[Quality]| runs.iter().map(|run| run.lost).min();

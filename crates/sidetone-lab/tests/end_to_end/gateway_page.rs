@@ -307,8 +307,8 @@ const CALLS: usize = 500;
 const LONGEST_FRAME: f64 = 50.0;
 
 /// Frames of the page may be longer than that by as much as those of a page with hardly any work are, beside the same calls: so
-/// busy is the machine. Calls may be later than without the page by what nobody hears. They are played to: where the machine is busy
-/// with callers, echoes lose a slot to a caller who is late, whatever the gateway does.
+/// busy is the machine. Calls may be later than without the page by what nobody hears. They hear a file, not an echo: an echo is late
+/// where its caller is, and the callers share this machine.
 async fn five_hundred_calls_leave_the_page_smooth_and_are_no_later(
     lab: Arc<Lab>,
 ) -> anyhow::Result<()> {
@@ -317,7 +317,11 @@ async fn five_hundred_calls_leave_the_page_smooth_and_are_no_later(
     };
     let folder = lab.asterisk.folder();
     let voice = folder.join("voice.wav");
-    sound_file::write(&voice, &caller_voice(8_000, Duration::from_secs(5), 1))?;
+    sound_file::write(
+        &voice,
+        8_000,
+        &caller_voice(8_000, Duration::from_secs(5), 1),
+    )?;
     let route = format!("[route.voice]\nplay = {{ file = {voice:?}, loop = true }}\n");
     let gateway = Daemon::start(folder, OPEN, &route).await?;
     browser.screen(Screen::DESKTOP).await?;

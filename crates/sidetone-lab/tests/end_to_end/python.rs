@@ -75,7 +75,7 @@ async fn playback_plays_to_the_last_sample(lab: Arc<Lab>) -> anyhow::Result<()> 
         folder.path().join("sound.wav"),
         ramp(1, 0, 250 * FRAME + 77),
     );
-    sound_file::write(&file, &sound)?;
+    sound_file::write(&file, 8_000, &sound)?;
     let file = file.display().to_string();
     let playback = environment.start("playback.py", &[&file]).await?;
     let ways = [Way::Application, Way::DialOn("slin"), Way::DialOn("ulaw")];

@@ -1,6 +1,5 @@
 //! Calls of a real Asterisk that the gateway gives to real bots: pipecat, by the protocols of Twilio and Vonage.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +15,7 @@ use super::{ADMIN, Folder, Gateway, came_to, file, request, until};
 use crate::alike::alike_in_pieces;
 use crate::phones::{samples, speakable};
 use crate::wire::SOON;
-use crate::{Lab, scenarios};
+use crate::{Lab, scenarios, sound_file};
 
 scenarios![
     pipecat_hears_the_caller_and_knows_of_the_call,
@@ -92,20 +91,6 @@ fn total(runs: &[Run]) -> usize {
     runs.iter().map(|run| run.length).sum()
 }
 
-fn write_wav(path: &Path, hz: u32, samples: &[i16]) -> anyhow::Result<()> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: hz,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec)?;
-    for sample in samples {
-        writer.write_sample(*sample)?;
-    }
-    Ok(writer.finalize()?)
-}
-
 async fn pipecat_hears_the_caller_and_knows_of_the_call(lab: Arc<Lab>) -> anyhow::Result<()> {
     let signed = ["--mode", "echo", "--auth-token", ADMIN, "--signed"];
     let bot = Bot::start(Program::PipecatTwilio, &signed).await?;
@@ -141,7 +126,7 @@ async fn pipecat_speaks_and_ends_the_call(lab: Arc<Lab>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let speech = folder.path().join("speech.wav");
     let spoken = speakable(Law::Ulaw, 6, Duration::from_secs(3));
-    write_wav(&speech, 8_000, &spoken)?;
+    sound_file::write(&speech, 8_000, &spoken)?;
     let speech = speech.to_str().context("no name")?;
     let options = ["--mode", "speak", "--file", speech, "--then", "end"];
     let bot = Bot::start(Program::PipecatTwilio, &options).await?;
@@ -227,7 +212,7 @@ async fn pipecat_speaks_wideband_by_vonages_protocol(lab: Arc<Lab>) -> anyhow::R
     let folder = tempfile::tempdir()?;
     let speech = folder.path().join("speech.wav");
     let spoken = caller_voice(16_000, Duration::from_secs(2), 3);
-    write_wav(&speech, 16_000, &spoken)?;
+    sound_file::write(&speech, 16_000, &spoken)?;
     let speech = speech.to_str().context("no name")?;
     let options = ["--mode", "speak", "--file", speech, "--then", "end"];
     let bot = Bot::start(Program::PipecatVonage, &options).await?;
@@ -254,7 +239,7 @@ async fn galcymedia_hears_speaks_and_ends_the_call(lab: Arc<Lab>) -> anyhow::Res
     let folder = tempfile::tempdir()?;
     let speech = folder.path().join("speech.wav");
     let spoken = speakable(Law::Ulaw, 8, Duration::from_secs(3));
-    write_wav(&speech, 8_000, &spoken)?;
+    sound_file::write(&speech, 8_000, &spoken)?;
     let speech = speech.to_str().context("no name")?;
     let options = ["--mode", "finish", "--file", speech];
     let bot = Bot::start(Program::Galcymedia, &options).await?;
@@ -276,7 +261,7 @@ async fn plivos_sdk_hears_speaks_and_is_interrupted(lab: Arc<Lab>) -> anyhow::Re
     let folder = tempfile::tempdir()?;
     let speech = folder.path().join("speech.wav");
     let spoken = speakable(Law::Ulaw, 9, Duration::from_secs(20));
-    write_wav(&speech, 8_000, &spoken)?;
+    sound_file::write(&speech, 8_000, &spoken)?;
     let speech = speech.to_str().context("no name")?;
     let options = ["--mode", "interrupt", "--file", speech];
     let bot = Bot::start(Program::Plivo, &options).await?;
@@ -340,7 +325,7 @@ async fn a_caller_who_interrupts_pipecat_hears_silence_at_once(
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let speech = folder.path().join("speech.wav");
-    write_wav(
+    sound_file::write(
         &speech,
         8_000,
         &speakable(Law::Ulaw, 7, Duration::from_secs(20)),
